@@ -1,0 +1,1 @@
+//! Producers, gateway links and consumers for Waybill.

@@ -1,0 +1,1 @@
+//! The gateway: WebSocket sessions, hub and upstream link.

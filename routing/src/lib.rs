@@ -1,0 +1,1 @@
+//! Who gets a frame: routes, slots and plans, pure and shared by broker and gateway.
