@@ -1,1 +1,28 @@
 //! Who gets a frame: routes, slots and plans, pure and shared by broker and gateway.
+//!
+//! [`Routes`] maps (namespace, UID) to the gateway slots that registered it and turns a batch of
+//! [`Query`] into a [`Plan`]: which gateways, each with its part of the UID list. [`Directory`] is
+//! the same map to small member ids; a gateway's hub uses it for its local connections.
+//!
+//! Never here: payload bytes, links, outboxes, a clock, a random source, a logger. The same calls
+//! in the same order give the same results, down to the order of every list.
+
+mod directory;
+mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+mod ids;
+#[doc(hidden)]
+pub mod oracle;
+mod plan;
+mod resolve;
+mod routes;
+mod slot;
+mod table;
+
+pub use directory::{Directory, Inserted, Removed};
+pub use error::SlotError;
+pub use ids::{Incarnation, Namespace, Slot, Uid};
+pub use plan::{Audience, Mode, Part, Plan, Query, Routed};
+pub use routes::{Applied, Change, Counts, Limits, Op, Routes, SweepProgress};
+pub use slot::SlotState;

@@ -1,0 +1,316 @@
+//! One door for every comparison of [`Routes`] with the oracle: random operations from proptest,
+//! or bytes from a fuzzer, run on both, step by step; any difference panics.
+//!
+//! Few namespaces, UIDs, incarnations and slots, and small limits, so that everything collides.
+//! Handles are picked among all that were ever opened, hence often stale.
+
+use waybill_wire::targets::UidRun;
+
+use crate::oracle::{Expected, Oracle};
+use crate::{
+    Audience, Change, Incarnation, Limits, Mode, Namespace, Op, Plan, Query, Routes, Slot, Uid,
+};
+
+/// Limits of the tables compared: low enough to be met often.
+pub const LIMITS: Limits = Limits { slots: 4, routes: 20 };
+
+/// Namespaces that occur.
+pub const NAMESPACES: [u32; 3] = [0, 1, u32::MAX];
+
+/// UIDs that occur. Some differ only in high or in low bytes.
+pub const UIDS: [u64; 6] = [0, 1, 1 << 32, 256, u64::MAX - 1, u64::MAX];
+
+/// Incarnations that occur.
+const INCARNATIONS: [u64; 3] = [1, 2, 3];
+
+/// One call. Every number picks from its list, modulo the list's length; a slot is counted back
+/// from the one opened last.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each variant is the call it is named after")]
+pub enum Operation {
+    Open {
+        incarnation: usize,
+    },
+    GoLive {
+        slot: usize,
+        replaces: Option<usize>,
+    },
+    /// What brokers do: replaces the slot of the same incarnation that stands.
+    Swap {
+        slot: usize,
+    },
+    Apply {
+        slot: usize,
+        changes: Vec<RawChange>,
+    },
+    Suspend {
+        slot: usize,
+    },
+    Resume {
+        slot: usize,
+    },
+    Kill {
+        slot: usize,
+    },
+    Sweep {
+        budget: usize,
+    },
+    Resolve {
+        queries: Vec<RawQuery>,
+    },
+}
+
+/// A change before its numbers are picked.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "named as in Change")]
+pub struct RawChange {
+    pub add: bool,
+    pub namespace: usize,
+    pub uid: usize,
+}
+
+/// A query before its numbers are picked; no UIDs mean everyone.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "named as in Query")]
+pub struct RawQuery {
+    pub namespace: usize,
+    pub uids: Option<Vec<usize>>,
+    pub except: Vec<usize>,
+    pub mode: usize,
+}
+
+/// Decodes any bytes into operations and checks them.
+pub fn operations(data: &[u8]) {
+    let mut bytes = Bytes { rest: data };
+    let mut operations = Vec::new();
+    while let Some(operation) = bytes.operation() {
+        operations.push(operation);
+    }
+    check(&operations);
+}
+
+/// Runs the operations on table and oracle and compares everything that can be seen, at each step.
+///
+/// # Panics
+///
+/// On any difference, and on a broken invariant.
+pub fn check(operations: &[Operation]) {
+    let mut pair = Pair {
+        routes: Routes::new(LIMITS),
+        oracle: Oracle::new(LIMITS),
+        plan: Plan::new(),
+        handles: Vec::new(),
+    };
+    for operation in operations {
+        pair.run(operation);
+        pair.compare();
+    }
+}
+
+/// The bytes of a UID list as they lie in a frame.
+#[must_use]
+pub fn uid_bytes(uids: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    uids.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+struct Pair {
+    routes: Routes,
+    oracle: Oracle,
+    plan: Plan,
+    handles: Vec<Slot>,
+}
+
+impl Pair {
+    fn run(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Open { incarnation } => {
+                let incarnation = Incarnation(pick(&INCARNATIONS, *incarnation));
+                let opened = self.routes.open(incarnation);
+                assert_eq!(opened, self.oracle.open(incarnation));
+                if let Ok(slot) = opened {
+                    assert!(!self.handles.contains(&slot), "a handle is given out once");
+                    self.handles.push(slot);
+                }
+            }
+            Operation::Sweep { budget } => {
+                assert_eq!(self.routes.sweep(*budget), self.oracle.sweep(*budget));
+            }
+            Operation::Resolve { queries } => self.resolve(queries),
+            Operation::GoLive { slot, .. }
+            | Operation::Swap { slot }
+            | Operation::Apply { slot, .. }
+            | Operation::Suspend { slot }
+            | Operation::Resume { slot }
+            | Operation::Kill { slot } => {
+                if let Some(slot) = self.handle(*slot) {
+                    self.run_on(slot, operation);
+                }
+            }
+        }
+    }
+
+    fn run_on(&mut self, slot: Slot, operation: &Operation) {
+        let Self { routes, oracle, .. } = self;
+        match operation {
+            Operation::GoLive { replaces, .. } => {
+                let older = replaces.and_then(|older| self.handle(older));
+                assert_eq!(self.routes.go_live(slot, older), self.oracle.go_live(slot, older));
+            }
+            Operation::Swap { .. } => {
+                let standing = INCARNATIONS.map(|number| routes.standing(Incarnation(number)));
+                for older in standing {
+                    assert_eq!(routes.go_live(slot, older), oracle.go_live(slot, older));
+                }
+            }
+            Operation::Apply { changes, .. } => {
+                let changes: Vec<Change> = changes.iter().map(RawChange::picked).collect();
+                assert_eq!(routes.apply(slot, &changes), oracle.apply(slot, &changes));
+            }
+            Operation::Suspend { .. } => assert_eq!(routes.suspend(slot), oracle.suspend(slot)),
+            Operation::Resume { .. } => assert_eq!(routes.resume(slot), oracle.resume(slot)),
+            Operation::Kill { .. } => assert_eq!(routes.kill(slot), oracle.kill(slot)),
+            Operation::Open { .. } | Operation::Sweep { .. } | Operation::Resolve { .. } => {
+                unreachable!("these name no slot")
+            }
+        }
+    }
+
+    fn resolve(&mut self, raw: &[RawQuery]) {
+        let lists: Vec<_> = raw.iter().map(RawQuery::lists).collect();
+        let queries: Vec<Query<'_>> = raw
+            .iter()
+            .zip(&lists)
+            .map(|(raw, (uids, except))| Query {
+                namespace: Namespace(pick(&NAMESPACES, raw.namespace)),
+                audience: uids
+                    .as_ref()
+                    .map_or(Audience::Everyone, |uids| Audience::Uids(run(uids))),
+                except: run(except),
+                mode: pick(&[Mode::Direct, Mode::Broadcast, Mode::Auto], raw.mode),
+            })
+            .collect();
+        self.compare_answers(&queries);
+    }
+
+    fn compare_answers(&mut self, queries: &[Query<'_>]) {
+        self.routes.resolve(queries, &mut self.plan);
+        assert_eq!(self.plan.len(), queries.len());
+        for (query, routed) in queries.iter().zip(self.plan.iter()) {
+            assert_eq!(Expected::from(routed), self.oracle.resolve(query), "{query:?}");
+        }
+    }
+
+    /// Everything the interface shows.
+    fn compare(&mut self) {
+        self.routes.invariants();
+        assert_eq!(self.routes.counts(), self.oracle.counts());
+        assert_eq!(self.routes.routes(), self.oracle.counts().routes);
+        for slot in &self.handles {
+            assert_eq!(self.routes.state(*slot), self.oracle.state(*slot), "{slot:?}");
+        }
+        for number in INCARNATIONS {
+            let incarnation = Incarnation(number);
+            assert_eq!(self.routes.standing(incarnation), self.oracle.standing(incarnation));
+        }
+        let uids = uid_bytes(UIDS);
+        let queries = NAMESPACES.map(|namespace| {
+            [Audience::Uids(run(&uids)), Audience::Everyone].map(|audience| Query {
+                namespace: Namespace(namespace),
+                audience,
+                except: UidRun::default(),
+                mode: Mode::Direct,
+            })
+        });
+        self.compare_answers(queries.as_flattened());
+    }
+
+    fn handle(&self, back: usize) -> Option<Slot> {
+        let len = self.handles.len();
+        (len > 0).then(|| self.handles[len - 1 - back % len])
+    }
+}
+
+impl RawChange {
+    fn picked(&self) -> Change {
+        Change {
+            op: if self.add { Op::Add } else { Op::Remove },
+            namespace: Namespace(pick(&NAMESPACES, self.namespace)),
+            uid: Uid(pick(&UIDS, self.uid)),
+        }
+    }
+}
+
+impl RawQuery {
+    /// The bytes of audience and except list.
+    fn lists(&self) -> (Option<Vec<u8>>, Vec<u8>) {
+        let bytes = |list: &Vec<usize>| uid_bytes(list.iter().map(|uid| pick(&UIDS, *uid)));
+        (self.uids.as_ref().map(bytes), bytes(&self.except))
+    }
+}
+
+fn pick<T: Copy>(from: &[T], number: usize) -> T {
+    from[number % from.len()]
+}
+
+fn run(bytes: &[u8]) -> UidRun<'_> {
+    UidRun::new(bytes).expect("made of whole UIDs")
+}
+
+/// Input bytes; past their end every byte is zero, so that any prefix decodes.
+struct Bytes<'a> {
+    rest: &'a [u8],
+}
+
+impl Bytes<'_> {
+    fn next(&mut self) -> usize {
+        match self.rest.split_first() {
+            Some((first, rest)) => {
+                self.rest = rest;
+                usize::from(*first)
+            }
+            None => 0,
+        }
+    }
+
+    fn list<T>(&mut self, len_max: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        let len = self.next() % (len_max + 1);
+        (0..len).map(|_| item(self)).collect()
+    }
+
+    /// The next operation, or `None` at the end. Applies and swaps have more codes than others,
+    /// else few tables ever hold much.
+    fn operation(&mut self) -> Option<Operation> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        Some(match self.next() % 14 {
+            0 => Operation::Open { incarnation: self.next() },
+            1 => {
+                let (slot, replaces) = (self.next(), self.next());
+                Operation::GoLive { slot, replaces: replaces.checked_sub(1) }
+            }
+            2..=4 => Operation::Swap { slot: self.next() },
+            5..=8 => {
+                let slot = self.next();
+                Operation::Apply { slot, changes: self.list(8, Self::change) }
+            }
+            9 => Operation::Suspend { slot: self.next() },
+            10 => Operation::Resume { slot: self.next() },
+            11 => Operation::Kill { slot: self.next() },
+            12 => Operation::Sweep { budget: self.next() % 16 },
+            _ => Operation::Resolve { queries: self.list(4, Self::query) },
+        })
+    }
+
+    fn change(&mut self) -> RawChange {
+        let (byte, uid) = (self.next(), self.next());
+        RawChange { add: !byte.is_multiple_of(4), namespace: byte / 4, uid }
+    }
+
+    fn query(&mut self) -> RawQuery {
+        let (namespace, mode) = (self.next(), self.next());
+        let everyone = self.next().is_multiple_of(4);
+        let uids = (!everyone).then(|| self.list(12, Self::next));
+        RawQuery { namespace, uids, except: self.list(4, Self::next), mode }
+    }
+}

@@ -1,0 +1,187 @@
+//! What is asked of the route table and what it answers, batch by batch.
+//!
+//! A [`Plan`] is reused scratch: every list of every query lies in a few flat vectors that keep
+//! their capacity, so that routing allocates nothing once the largest batch has been seen.
+//! The bound of that memory is the largest batch the caller passes.
+
+use std::ops::Range;
+
+use waybill_wire::targets::UidRun;
+
+use crate::{Namespace, Slot};
+
+/// Who a publish is for, before the except list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Audience<'a> {
+    /// The listed UIDs. One that is listed twice counts once.
+    Uids(UidRun<'a>),
+    /// Everyone in the namespace.
+    Everyone,
+}
+
+/// How a publish gets there: changes the cost, never the recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// UIDs are looked up, each gateway gets its own part.
+    Direct,
+    /// Nothing is looked up, every live gateway gets the frame unchanged.
+    Broadcast,
+    /// The table chooses. Today always as [`Mode::Direct`]: with UID lists alone there is no case
+    /// measured in which a broadcast is cheaper.
+    #[default]
+    Auto,
+}
+
+/// One frame to route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query<'a> {
+    /// The tenant every UID below belongs to.
+    pub namespace: Namespace,
+    /// Who it is for.
+    pub audience: Audience<'a>,
+    /// UIDs that get nothing, whatever the audience says. A part that is [`Part::Whole`] still
+    /// carries them: there the gateway leaves them out.
+    pub except: UidRun<'a>,
+    /// How it gets there.
+    pub mode: Mode,
+}
+
+/// One gateway's share of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The frame narrowed to these UIDs: each has a route to this gateway. In the order of the
+    /// frame's list, each once, never empty.
+    Uids(&'a [u64]),
+    /// The frame unchanged; the gateway matches it against its own connections.
+    Whole,
+}
+
+/// Where the frames of one batch go. Filled by [`Routes::resolve`](crate::Routes::resolve), which
+/// overwrites what was there.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub(crate) targets: Vec<u64>,
+    pub(crate) offline: Vec<u64>,
+    pub(crate) filtered: Vec<u64>,
+    pub(crate) parts: Vec<PartSpan>,
+    pub(crate) routed: Vec<RoutedSpan>,
+    pub(crate) scratch: Scratch,
+}
+
+/// A part: its gateway and where its UIDs lie in `targets`; no place means `Whole`.
+#[derive(Debug)]
+pub(crate) struct PartSpan {
+    pub(crate) slot: Slot,
+    pub(crate) uids: Option<Range<usize>>,
+}
+
+/// The answer to one query, as places in the plan's flat vectors.
+#[derive(Debug)]
+pub(crate) struct RoutedSpan {
+    pub(crate) parts: Range<usize>,
+    pub(crate) offline: Range<usize>,
+    pub(crate) filtered: Range<usize>,
+    pub(crate) reached: usize,
+    pub(crate) unresolved: usize,
+}
+
+/// Working space of one query; holds nothing between two.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The audience's UIDs without duplicates, each with its first place in the list.
+    pub(crate) distinct: Vec<(u64, usize)>,
+    /// The except list, sorted.
+    pub(crate) except: Vec<u64>,
+    /// (slot index, place in the list, UID) for every route that was found.
+    pub(crate) hits: Vec<(u32, usize, u64)>,
+}
+
+impl Plan {
+    /// An empty plan, with no memory yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of queries answered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routed.len()
+    }
+
+    /// Whether no query is answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routed.is_empty()
+    }
+
+    /// The answer to the query at `index` of the batch.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Plan::len`].
+    #[must_use]
+    pub fn routed(&self, index: usize) -> Routed<'_> {
+        Routed { plan: self, span: &self.routed[index] }
+    }
+
+    /// The answers in the order of the queries.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Routed<'_>> {
+        self.routed.iter().map(|span| Routed { plan: self, span })
+    }
+
+    /// Forgets the answers and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.targets.clear();
+        self.offline.clear();
+        self.filtered.clear();
+        self.parts.clear();
+        self.routed.clear();
+    }
+}
+
+/// The answer to one query.
+///
+/// Of an audience of UIDs every distinct one is counted exactly once: filtered, offline, reached or
+/// unresolved. Of an audience without a list nothing is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed<'a> {
+    plan: &'a Plan,
+    span: &'a RoutedSpan,
+}
+
+impl<'a> Routed<'a> {
+    /// The involved gateways in rising order of slot index, each once, with their parts.
+    pub fn parts(self) -> impl ExactSizeIterator<Item = (Slot, Part<'a>)> {
+        let targets = &self.plan.targets;
+        self.plan.parts[self.span.parts.clone()].iter().map(move |part| match &part.uids {
+            Some(uids) => (part.slot, Part::Uids(&targets[uids.clone()])),
+            None => (part.slot, Part::Whole),
+        })
+    }
+
+    /// UIDs that have no route to a live slot, in list order.
+    #[must_use]
+    pub fn offline(self) -> &'a [u64] {
+        &self.plan.offline[self.span.offline.clone()]
+    }
+
+    /// UIDs of the audience that the except list took out, in list order.
+    #[must_use]
+    pub fn filtered(self) -> &'a [u64] {
+        &self.plan.filtered[self.span.filtered.clone()]
+    }
+
+    /// Number of distinct UIDs with a route to at least one live slot.
+    #[must_use]
+    pub fn reached(self) -> usize {
+        self.span.reached
+    }
+
+    /// Number of distinct UIDs that a broadcast did not look up.
+    #[must_use]
+    pub fn unresolved(self) -> usize {
+        self.span.unresolved
+    }
+}

@@ -1,0 +1,234 @@
+//! The route table as its users see it: shared by reference, every method callable from any shard.
+//!
+//! What is promised here holds for any table behind it:
+//! - a change is seen by every call that starts after it returned;
+//! - a query sees the swap of a `go_live` as one step: never neither slot, never both;
+//! - a plan names slots as they were: one may die before its frame is written, so whoever keeps
+//!   state per slot compares the whole handle.
+
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::table::Table;
+use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
+
+/// What the table may hold at most; both are bounds on memory (promise 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Slots in any state but free, dead ones included. Default 4,096.
+    pub slots: u32,
+    /// Routes, those of dead slots included until they are swept. Default 2^24.
+    pub routes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { slots: 4096, routes: 1 << 24 }
+    }
+}
+
+/// Whether a route comes or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The user is at this gateway. Adding a route that is there changes nothing.
+    Add,
+    /// The user has left this gateway. Removing a route that is not there changes nothing.
+    Remove,
+}
+
+/// One registration record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whether the route comes or goes.
+    pub op: Op,
+    /// The user's tenant.
+    pub namespace: Namespace,
+    /// The user.
+    pub uid: Uid,
+}
+
+/// What a batch of changes came to; the three sum to its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Routes that were not there.
+    pub added: usize,
+    /// Routes that were there.
+    pub removed: usize,
+    /// Changes that found things as they wanted them.
+    pub unchanged: usize,
+}
+
+/// What one call of [`Routes::sweep`] did, and what is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SweepProgress {
+    /// Dead routes removed.
+    pub removed: usize,
+    /// Slot indices that can be opened again.
+    pub freed: usize,
+    /// Dead routes left.
+    pub routes_left: usize,
+    /// Dead slots left.
+    pub slots_left: usize,
+}
+
+/// What the table holds, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Routes in all slots.
+    pub routes: usize,
+    /// Routes of dead slots among them.
+    pub routes_dead: usize,
+    /// Slots whose snapshot is coming in.
+    pub slots_filling: usize,
+    /// Slots that answer.
+    pub slots_live: usize,
+    /// Slots whose control link is lost.
+    pub slots_suspended: usize,
+    /// Slots waiting to be swept.
+    pub slots_dead: usize,
+}
+
+/// (namespace, UID) -> the gateway slots that registered it. See [`SlotState`] for a slot's life.
+///
+/// Every method but [`Routes::new`] and [`Routes::default`] panics if an internal invariant broke
+/// in an earlier call: routes are true or absent (promise 8), so a table that may be wrong answers
+/// nothing.
+#[derive(Debug)]
+pub struct Routes {
+    // One lock until the table that readers never wait for; no caller can tell.
+    table: RwLock<Table>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl Routes {
+    /// An empty table. Memory grows with what is in it, up to `limits`.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { table: RwLock::new(Table::new(limits)) }
+    }
+
+    /// Opens a slot for a gateway, in state filling: it stores routes and answers nothing until
+    /// [`Routes::go_live`], so that a user is never hidden by a resync. An incarnation may have
+    /// several filling slots. The lowest free index is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::SlotsFull`]; a sweep may free some.
+    pub fn open(&self, incarnation: Incarnation) -> Result<Slot, SlotError> {
+        self.write().open(incarnation)
+    }
+
+    /// Makes a filling slot answer and, in the same step, kills the older slot it replaces, from
+    /// whatever state that is in. An older slot that is dead already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`] or [`SlotError::Refused`] if `slot` is not filling,
+    /// [`SlotError::ReplacesItself`], [`SlotError::OtherIncarnation`], and
+    /// [`SlotError::NotReplaced`] if the incarnation has another slot live or suspended.
+    pub fn go_live(&self, slot: Slot, replaces: Option<Slot>) -> Result<(), SlotError> {
+        self.write().go_live(slot, replaces)
+    }
+
+    /// Applies registrations in their order, for a slot that is filling or live. Touches no other
+    /// slot's routes, however many hold the user.
+    ///
+    /// The batch is refused as a whole, before its first change, if its adds alone could exceed
+    /// [`Limits::routes`]; adds that would change nothing count too.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`], [`SlotError::Refused`] while suspended, [`SlotError::RoutesFull`].
+    pub fn apply(&self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
+        self.write().apply(slot, changes)
+    }
+
+    /// Takes a live slot out of every answer and keeps its routes for [`Routes::resume`].
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`], or [`SlotError::Refused`] unless live.
+    pub fn suspend(&self, slot: Slot) -> Result<(), SlotError> {
+        self.write().suspend(slot)
+    }
+
+    /// Makes a suspended slot answer again, with the routes it had. Whether incarnation and digest
+    /// allow it is for the caller to know.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`], or [`SlotError::Refused`] unless suspended.
+    pub fn resume(&self, slot: Slot) -> Result<(), SlotError> {
+        self.write().resume(slot)
+    }
+
+    /// Ends a slot in any state. O(1): its routes stop answering at once, however many they are,
+    /// and its handle is void; [`Routes::sweep`] takes them away later.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`] if it was dead already.
+    pub fn kill(&self, slot: Slot) -> Result<(), SlotError> {
+        self.write().kill(slot)
+    }
+
+    /// Takes at most `budget` steps of cleaning up after dead slots, oldest death first. A step is
+    /// one route removed or one slot index freed for reuse.
+    pub fn sweep(&self, budget: usize) -> SweepProgress {
+        self.write().sweep(budget)
+    }
+
+    /// Overwrites `plan` with the answers to a batch of queries, in their order.
+    ///
+    /// - UIDs, direct (and auto): each gateway with a route to one of them gets its own part.
+    /// - UIDs, broadcast: the frame whole to every live slot; nothing is looked up, the UIDs that
+    ///   the except list leaves are counted as unresolved.
+    /// - Everyone, direct (and auto): whole to every live slot with a route in the namespace.
+    /// - Everyone, broadcast: whole to every live slot.
+    pub fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
+        self.read().resolve(queries, plan);
+    }
+
+    /// The state of a slot; dead for every handle that is not valid (any more).
+    #[must_use]
+    pub fn state(&self, slot: Slot) -> SlotState {
+        self.read().state(slot)
+    }
+
+    /// The incarnation's slot that is live or suspended; there is at most one. This is what a
+    /// snapshot of that incarnation replaces, and what it may resume.
+    #[must_use]
+    pub fn standing(&self, incarnation: Incarnation) -> Option<Slot> {
+        self.read().standing(incarnation)
+    }
+
+    /// Number of routes in all slots, dead ones included.
+    #[must_use]
+    pub fn routes(&self) -> usize {
+        self.read().routes()
+    }
+
+    /// What the table holds, by slot state.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.read().counts()
+    }
+
+    /// Panics unless the table is consistent. Walks everything: for tests.
+    #[doc(hidden)]
+    pub fn invariants(&self) {
+        self.read().invariants();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().expect("no invariant broke in an earlier call")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().expect("no invariant broke in an earlier call")
+    }
+}
