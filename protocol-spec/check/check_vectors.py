@@ -279,9 +279,11 @@ def digest_of(namespace, uid, device_class, login):
 
 
 def check_prose():
-    """Blocks ```vector <id> in the chapters hold that vector's bytes."""
+    """Requirements the chapters speak of exist; blocks ```vector <id> hold that vector's bytes."""
     count = 0
     for path in sorted(SPEC.glob("*.md")):
+        for cite in sorted(set(re.findall(r"\[([A-Z]+-\d+)\]", path.read_text())) - set(IDS)):
+            bad(path.name, f"no requirement {cite}")
         for vid, block in re.findall(r"^```vector (\S+)\n(.*?)^```$", path.read_text(), re.M | re.S):
             count += 1
             if "hex" not in seen.get(vid, {}):
