@@ -49,3 +49,102 @@ impl std::fmt::Debug for UidRun<'_> {
         f.debug_list().entries(self.iter()).finish()
     }
 }
+
+/// UIDs to read or to write: where they lie in a frame, or in a slice of the caller.
+///
+/// Frames are written from either, and two of them are equal if their UIDs are.
+#[derive(Clone, Copy)]
+pub enum Uids<'a> {
+    /// In the bytes of a frame.
+    Run(UidRun<'a>),
+    /// In memory.
+    Slice(&'a [u64]),
+}
+
+impl<'a> Uids<'a> {
+    /// Number of UIDs.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Run(run) => run.len(),
+            Self::Slice(uids) => uids.len(),
+        }
+    }
+
+    /// Whether there is no UID.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The UIDs in order.
+    pub fn iter(self) -> impl Iterator<Item = u64> + Clone + 'a {
+        let (run, slice) = match self {
+            Self::Run(run) => (run, &[][..]),
+            Self::Slice(slice) => (UidRun::default(), slice),
+        };
+        run.iter().chain(slice.iter().copied())
+    }
+
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Run(run) => out.extend_from_slice(run.as_bytes()),
+            Self::Slice(uids) => append(uids, out),
+        }
+    }
+}
+
+/// Appends UIDs as they lie on the wire: one growth and one pass, which the compiler turns into a
+/// copy on little-endian machines.
+pub(crate) fn append(uids: &[u64], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + uids.len() * UID_BYTES, 0);
+    let (words, _) = out[start..].as_chunks_mut::<UID_BYTES>();
+    for (word, uid) in words.iter_mut().zip(uids) {
+        *word = uid.to_le_bytes();
+    }
+}
+
+impl Default for Uids<'_> {
+    fn default() -> Self {
+        Self::Slice(&[])
+    }
+}
+
+impl PartialEq for Uids<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Uids<'_> {}
+
+impl std::fmt::Debug for Uids<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> From<UidRun<'a>> for Uids<'a> {
+    fn from(run: UidRun<'a>) -> Self {
+        Self::Run(run)
+    }
+}
+
+impl<'a> From<&'a [u64]> for Uids<'a> {
+    fn from(uids: &'a [u64]) -> Self {
+        Self::Slice(uids)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u64; N]> for Uids<'a> {
+    fn from(uids: &'a [u64; N]) -> Self {
+        Self::Slice(uids)
+    }
+}
+
+impl<'a> From<&'a Vec<u64>> for Uids<'a> {
+    fn from(uids: &'a Vec<u64>) -> Self {
+        Self::Slice(uids)
+    }
+}

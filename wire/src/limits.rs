@@ -1,0 +1,104 @@
+//! The limits of `registry.toml`, and the relations between them that this crate relies on.
+//!
+//! A limit is checked before anything is reserved or trusted (FRAME-10).
+
+/// The draft this crate speaks.
+pub const DRAFT: u8 = 1;
+
+/// Constants with their registry names.
+macro_rules! limits {
+    ($list:ident: $($(#[$meta:meta])+ $entry:ident: $int:ty = $value:literal $spec:literal,)+) => {
+        $($(#[$meta])+ pub const $entry: $int = $value;)+
+
+        #[doc = concat!("Registry names and values of the table `", stringify!($list), "`.")]
+        pub const $list: &[(&str, u64)] = &[$(($spec, $entry as u64),)+];
+    };
+}
+
+limits! { LIMITS:
+    /// Bytes of the prologue.
+    PROLOGUE_BYTES: usize = 8 "prologue_bytes",
+    /// Least length of a header.
+    HEADER_BYTES_MIN: usize = 16 "header_bytes_min",
+    /// Greatest length of a header.
+    HEADER_BYTES_MAX: usize = 131_072 "header_bytes_max",
+    /// Greatest payload of one frame.
+    PAYLOAD_BYTES_MAX: usize = 1_048_576 "payload_bytes_max",
+    /// Greatest payload of a message in fragments.
+    MESSAGE_BYTES_MAX: usize = 16_777_216 "message_bytes_max",
+    /// UIDs in one list.
+    TARGETS_MAX: usize = 4096 "targets_max",
+    /// UIDs in EXCEPT.
+    EXCEPT_MAX: usize = 4096 "except_max",
+    /// Labels of a message.
+    LABELS_MAX: usize = 16 "labels_max",
+    /// Bytes of a label.
+    LABEL_BYTES_MAX: usize = 64 "label_bytes_max",
+    /// Bytes of a selector.
+    SELECTOR_BYTES_MAX: usize = 4096 "selector_bytes_max",
+    /// Bytes of all extension items of a message.
+    EXTENSION_BYTES_MAX: usize = 1024 "extension_bytes_max",
+    /// Extension items of a message.
+    EXTENSIONS_MAX: usize = 16 "extensions_max",
+    /// Bytes of a tag.
+    TAG_BYTES_MAX: usize = 64 "tag_bytes_max",
+    /// Bytes of a credential.
+    CREDENTIAL_BYTES_MAX: usize = 4096 "credential_bytes_max",
+    /// Bytes of an error's detail.
+    DETAIL_BYTES_MAX: usize = 512 "detail_bytes_max",
+    /// Records in one DELTA or SNAPSHOT.
+    RECORDS_MAX: usize = 4096 "records_max",
+    /// Records in one TAG_DELTA.
+    TAG_RECORDS_MAX: usize = 1024 "tag_records_max",
+    /// Bytes of a filter expression.
+    EXPRESSION_BYTES_MAX: usize = 4096 "expression_bytes_max",
+    /// Bytes of a consumer group's name.
+    GROUP_BYTES_MAX: usize = 64 "group_bytes_max",
+    /// Brokers that may still forward a message.
+    HOPS_MAX: u8 = 15 "hops_max",
+    /// Fate sets in one receipt or report.
+    FATES_MAX: usize = 4 "fates_max",
+    /// Messages asked for by one FETCH.
+    FETCH_MAX: usize = 1024 "fetch_max",
+    /// Pairs in one ACK.
+    ACKS_MAX: usize = 4096 "acks_max",
+    /// How long a broker waits for HELLO.
+    HELLO_TIMEOUT_MS: u64 = 5000 "hello_timeout_ms",
+    /// Silent keepalive periods after which a link has ended.
+    MISSED_PINGS_MAX: u32 = 3 "missed_pings_max",
+}
+
+limits! { CLIENT_LIMITS:
+    /// Bytes of a client's token.
+    TOKEN_BYTES_MAX: usize = 4096 "token_bytes_max",
+    /// Bytes of a message of a client subprotocol.
+    CLIENT_MESSAGE_BYTES_MAX: usize = 65_536 "client_message_bytes_max",
+}
+
+/// Greatest length of a whole frame.
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES_MAX + PAYLOAD_BYTES_MAX;
+
+const _: () = {
+    // `header_words` is a u16 and can say the greatest header.
+    assert!(HEADER_BYTES_MAX.is_multiple_of(8) && HEADER_BYTES_MAX / 8 <= u16::MAX as usize);
+    assert!(HEADER_BYTES_MIN >= PROLOGUE_BYTES + 2);
+    assert!(PAYLOAD_BYTES_MAX <= MESSAGE_BYTES_MAX && MESSAGE_BYTES_MAX <= u32::MAX as usize);
+    // A message with every section at its limit still fits in a header.
+    let labels = 8 + (LABELS_MAX * (1 + LABEL_BYTES_MAX)).next_multiple_of(8);
+    let fixed_sections = 8 + 16 + 8 + 16 + 16 + 8 + 8 + 16;
+    let lists = 8 * TARGETS_MAX + 8 + 8 * EXCEPT_MAX;
+    let open = 8 + SELECTOR_BYTES_MAX + 8 + EXTENSION_BYTES_MAX;
+    assert!(32 + fixed_sections + labels + lists + open <= HEADER_BYTES_MAX);
+    assert!(24 + 24 * RECORDS_MAX <= HEADER_BYTES_MAX);
+    assert!(24 + (8 + TAG_BYTES_MAX) * TAG_RECORDS_MAX <= HEADER_BYTES_MAX);
+    assert!(24 + 16 * ACKS_MAX <= HEADER_BYTES_MAX);
+    // A receipt names each target of one publish at most once, so its sets share `targets_max`.
+    assert!(48 + FATES_MAX * 8 + 8 * TARGETS_MAX <= HEADER_BYTES_MAX);
+    // Counts and lengths fit the integers that carry them.
+    assert!(TARGETS_MAX <= u16::MAX as usize && RECORDS_MAX <= u16::MAX as usize);
+    assert!(ACKS_MAX <= u16::MAX as usize);
+    assert!(TAG_RECORDS_MAX <= u16::MAX as usize);
+    assert!(LABEL_BYTES_MAX <= u8::MAX as usize && TAG_BYTES_MAX <= u8::MAX as usize);
+    assert!(LABELS_MAX * (1 + LABEL_BYTES_MAX) <= u16::MAX as usize);
+    assert!(GROUP_BYTES_MAX <= u8::MAX as usize && CREDENTIAL_BYTES_MAX <= u16::MAX as usize);
+};

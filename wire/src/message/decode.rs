@@ -1,0 +1,125 @@
+//! Checking a message header, in the order of FRAME-9.
+
+use super::{FIXED_BYTES, Message, Raw, sections};
+use crate::code::{Class, ErrorCode, Kind, Level, Mode, Priority, flags};
+use crate::error::{Malformed, Problem};
+use crate::limits::{HOPS_MAX, TARGETS_MAX};
+use crate::read::{Reader, u16_at, u32_at, u64_at};
+
+impl<'a> Message<'a> {
+    /// Reads a message of the reader's kind.
+    pub(crate) fn read(mut reader: Reader<'a>, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let fixed = reader.fixed::<FIXED_BYTES>()?;
+        let set = reader.flags(flags::message::MASK)?;
+        reader.reserved(u16_at(fixed, 14))?;
+        let handling = fixed[12];
+        let mode = Mode(handling & 3);
+        let class = Class(handling >> 2 & 3);
+        let level = Level(handling >> 4 & 3);
+        let priority = Priority(handling >> 6);
+        let sequence = u64_at(fixed, 16);
+        check_handling(&reader, mode, class, priority)?;
+        reader.not_zero("MSG-4", "sequence", sequence)?;
+        let target_count = u16_at(fixed, 10);
+        let value = ("target_count", u64::from(target_count));
+        reader.at_most("FRAME-9", value, ("targets_max", TARGETS_MAX))?;
+        let hops = fixed[13];
+        let value = ("hops", u64::from(hops));
+        reader.at_most("MSG-2", value, ("hops_max", usize::from(HOPS_MAX)))?;
+        let sections = sections::read(&mut reader, set)?;
+        let targets = reader.take_uids("the UID list", target_count)?;
+        reader.end()?;
+        let message = Self {
+            kind: reader.kind,
+            resend: set & flags::message::RESEND != 0,
+            everyone: set & flags::message::EVERYONE != 0,
+            except_self: set & flags::message::EXCEPT_SELF != 0,
+            mode,
+            class,
+            level,
+            priority,
+            hops,
+            sequence,
+            namespace: u32_at(fixed, 24),
+            ttl_ms: u32_at(fixed, 28),
+            origin: sections.origin,
+            trace: sections.trace,
+            conflate: sections.conflate,
+            sender: sections.sender,
+            part: sections.part,
+            content: sections.content,
+            fragmented: sections.fragmented,
+            history: sections.history,
+            labels: sections.labels,
+            selector: sections.selector,
+            except: sections.except,
+            extensions: sections.extensions,
+            targets,
+            payload,
+            raw: Raw {
+                fixed,
+                before_except: sections.before_except,
+                after_except: sections.after_except,
+            },
+        };
+        message.check_between(&reader)?;
+        Ok(message)
+    }
+
+    /// The rules between parts, MSG-12 to MSG-16 in this order.
+    fn check_between(&self, reader: &Reader<'_>) -> Result<(), Malformed> {
+        let is = |kind| reader.kind == kind;
+        let section = |present: bool, field| (field, u64::from(present));
+        let origin = section(self.origin.is_some(), "ORIGIN");
+        let holds = !is(Kind::DELIVER) || self.origin.is_some();
+        reader.must(holds, "MSG-12", origin, "be present on DELIVER")?;
+        let holds = !is(Kind::PUBLISH) || self.origin.is_none();
+        reader.must(holds, "MSG-12", origin, "not be present on PUBLISH")?;
+        let sender = section(self.sender.is_some(), "SENDER");
+        let holds = !is(Kind::UPLINK) || self.sender.is_some();
+        reader.must(holds, "MSG-13", sender, "be present on UPLINK")?;
+        let holds = !self.except_self || self.sender.is_some();
+        reader.must(holds, "MSG-13", sender, "be present where EXCEPT_SELF is set")?;
+        self.check_audience(reader)?;
+        let class = ("class", u64::from(self.class.0));
+        let placed = self.history.is_some() || !self.targets.is_empty();
+        let holds = !is(Kind::PUBLISH) || self.class != Class::STORED || placed;
+        reader.must(holds, "MSG-16", class, "have HISTORY or a UID list to be stored")?;
+        let holds = self.history.is_none() || self.class == Class::STORED;
+        reader.must(holds, "MSG-16", class, "be stored where HISTORY is present")
+    }
+
+    /// MSG-14 and MSG-15.
+    fn check_audience(&self, reader: &Reader<'_>) -> Result<(), Malformed> {
+        let narrower = self.selector.is_some() || !self.targets.is_empty();
+        let (holds, rule, words) = if reader.kind == Kind::UPLINK {
+            let shaped = self.except_self || self.history.is_some() || !self.except.is_empty();
+            (!narrower && !self.everyone && !shaped, "MSG-15", "not be given on UPLINK")
+        } else if self.everyone {
+            (!narrower, "MSG-14", "be EVERYONE alone, or targets, or SELECTOR, or both of these")
+        } else {
+            (narrower, "MSG-14", "be given: EVERYONE, SELECTOR or at least one target")
+        };
+        if holds {
+            return Ok(());
+        }
+        let count = self.targets.len() as u64;
+        let problem = Problem::Must(words);
+        let error = (ErrorCode::AUDIENCE, rule);
+        Err(reader.malformed(error, "audience, with target_count", count, problem))
+    }
+}
+
+/// MSG-1.
+fn check_handling(
+    reader: &Reader<'_>,
+    mode: Mode,
+    class: Class,
+    priority: Priority,
+) -> Result<(), Malformed> {
+    reader.registered(mode.is_registered(), "mode", mode.0)?;
+    reader.registered(class.is_registered(), "class", class.0)?;
+    let holds = priority != Priority::CONTROL || reader.kind == Kind::DELIVER;
+    let value = ("priority", u64::from(priority.0));
+    reader.must(holds, "MSG-1", value, "not be control on this kind")
+}

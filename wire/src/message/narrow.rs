@@ -1,0 +1,123 @@
+//! Making the frames that go on from the frame that came in: a DELIVER out of a PUBLISH, and an
+//! UPLINK with ORIGIN for a consumer.
+//!
+//! Only what TGT-4 allows is rewritten; all other bytes are copied as they lie. The `_header`
+//! forms leave the payload out, so that a large one can be shared by many frames: the header they
+//! write announces it, and the caller must send it next.
+
+use super::{FIXED_BYTES, Message};
+use crate::code::{Kind, flags};
+use crate::limits::TARGETS_MAX;
+use crate::targets::{UID_BYTES, Uids};
+
+/// Bytes of ORIGIN.
+const ORIGIN_BYTES: usize = 8;
+/// Bytes of EXCEPT before its UIDs.
+const EXCEPT_HEAD_BYTES: usize = 8;
+
+impl Message<'_> {
+    /// Appends the DELIVER for one gateway: `targets`, which are that gateway's share of the list,
+    /// EXCEPT applied and left out (TGT-3), `ttl_ms` what is left of the time to live.
+    ///
+    /// An empty `targets` writes nothing: a message for nobody is no message, and with a selector
+    /// an empty list would widen the audience.
+    pub fn deliver_narrowed(&self, origin: u64, targets: &[u64], ttl_ms: u32, out: &mut Vec<u8>) {
+        if !targets.is_empty() {
+            self.deliver_narrowed_header(origin, targets, ttl_ms, out);
+            out.extend_from_slice(self.payload);
+        }
+    }
+
+    /// [`Self::deliver_narrowed`] without the payload.
+    pub fn deliver_narrowed_header(
+        &self,
+        origin: u64,
+        targets: &[u64],
+        ttl_ms: u32,
+        out: &mut Vec<u8>,
+    ) {
+        debug_assert!(targets.len() <= TARGETS_MAX, "a share is no longer than the list");
+        if targets.is_empty() {
+            return;
+        }
+        let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: false };
+        self.forward(change, Uids::Slice(targets), out);
+    }
+
+    /// Appends the DELIVER that every gateway gets with mode `broadcast` or EVERYONE: list,
+    /// selector and EXCEPT unchanged (TGT-5).
+    pub fn deliver_whole(&self, origin: u64, ttl_ms: u32, out: &mut Vec<u8>) {
+        self.deliver_whole_header(origin, ttl_ms, out);
+        out.extend_from_slice(self.payload);
+    }
+
+    /// [`Self::deliver_whole`] without the payload.
+    pub fn deliver_whole_header(&self, origin: u64, ttl_ms: u32, out: &mut Vec<u8>) {
+        let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: true };
+        self.forward(change, Uids::Run(self.targets), out);
+    }
+
+    /// Appends the UPLINK a consumer gets: ORIGIN, the gateway's incarnation, is added (UP-1).
+    pub fn uplink_forward(&self, origin: u64, out: &mut Vec<u8>) {
+        self.uplink_forward_header(origin, out);
+        out.extend_from_slice(self.payload);
+    }
+
+    /// [`Self::uplink_forward`] without the payload.
+    pub fn uplink_forward_header(&self, origin: u64, out: &mut Vec<u8>) {
+        let change =
+            Change { kind: Kind::UPLINK, origin, ttl_ms: self.ttl_ms, keeps_except: false };
+        self.forward(change, Uids::default(), out);
+    }
+
+    /// Length of the header [`Self::deliver_narrowed_header`] writes for `targets` UIDs.
+    #[must_use]
+    pub fn narrowed_header_bytes(&self, targets: usize) -> usize {
+        let kept = self.raw.before_except.len() + self.raw.after_except.len();
+        FIXED_BYTES + ORIGIN_BYTES + kept + targets * UID_BYTES
+    }
+
+    fn forward(&self, change: Change, targets: Uids<'_>, out: &mut Vec<u8>) {
+        let Change { kind, origin, ttl_ms, keeps_except } = change;
+        let writes_except = keeps_except && !self.except.is_empty();
+        let except_bytes =
+            if writes_except { EXCEPT_HEAD_BYTES + self.except.as_bytes().len() } else { 0 };
+        let header_bytes = self.narrowed_header_bytes(targets.len()) + except_bytes;
+        let mut set = u16::from_le_bytes([self.raw.fixed[8], self.raw.fixed[9]]);
+        set |= flags::message::ORIGIN;
+        if !writes_except {
+            set &= !flags::message::EXCEPT;
+        }
+        let mut head = [0; FIXED_BYTES + ORIGIN_BYTES];
+        head[..FIXED_BYTES].copy_from_slice(self.raw.fixed);
+        head[1] = kind.0;
+        head[2..4].copy_from_slice(&u16_le(header_bytes / 8));
+        head[8..10].copy_from_slice(&set.to_le_bytes());
+        head[10..12].copy_from_slice(&u16_le(targets.len()));
+        head[28..32].copy_from_slice(&ttl_ms.to_le_bytes());
+        head[FIXED_BYTES..].copy_from_slice(&origin.to_le_bytes());
+        out.reserve(header_bytes);
+        out.extend_from_slice(&head);
+        out.extend_from_slice(self.raw.before_except);
+        if writes_except {
+            out.extend_from_slice(&(self.except.len() as u64).to_le_bytes());
+            out.extend_from_slice(self.except.as_bytes());
+        }
+        out.extend_from_slice(self.raw.after_except);
+        targets.write(out);
+    }
+}
+
+/// What changes on the way; see TGT-4.
+#[derive(Clone, Copy)]
+struct Change {
+    kind: Kind,
+    origin: u64,
+    ttl_ms: u32,
+    keeps_except: bool,
+}
+
+/// Counts and lengths of a checked header fit: `limits.rs` asserts it.
+fn u16_le(value: usize) -> [u8; 2] {
+    u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes()
+}
