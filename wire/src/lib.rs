@@ -5,6 +5,8 @@
 //! Decoding borrows, encoding appends to a caller's buffer; a frame costs no allocation.
 
 pub mod code;
+pub mod deframe;
+pub mod digest;
 pub mod error;
 pub mod frame;
 pub mod limits;
@@ -12,9 +14,13 @@ pub mod list;
 pub mod message;
 pub mod prologue;
 mod read;
+pub mod session;
 pub mod targets;
 mod write;
 
+pub use deframe::Deframer;
+pub use digest::Digest;
 pub use error::{Malformed, Unencodable, Violation};
 pub use frame::Frame;
 pub use message::{Message, MessageHead};
+pub use session::Session;

@@ -1,0 +1,68 @@
+//! The digest of what a gateway declared (5.3): a sum, so that it can be kept up to date with each
+//! registration that comes or goes, in any order.
+
+/// One registration (DIG-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Registered {
+    /// Tenant.
+    pub namespace: u32,
+    /// The user.
+    pub uid: u64,
+    /// Device class.
+    pub device_class: u8,
+    /// Login number.
+    pub login: u64,
+}
+
+/// Digest of a set of registrations; `default()` is that of none.
+///
+/// It counts what it is told: adding what is there already, or removing what is not, is for the
+/// owner of the set to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Takes in a registration that was not in the set.
+    pub fn add(&mut self, registered: Registered) {
+        self.0 = self.0.wrapping_add(term(registered));
+    }
+
+    /// Takes out a registration that was in the set.
+    pub fn remove(&mut self, registered: Registered) {
+        self.0 = self.0.wrapping_sub(term(registered));
+    }
+
+    /// Adds the digest of another set that shares no registration with this one.
+    pub fn merge(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+
+    /// As it stands in BARRIER and IN_EFFECT.
+    #[must_use]
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromIterator<Registered> for Digest {
+    fn from_iter<I: IntoIterator<Item = Registered>>(registrations: I) -> Self {
+        let mut digest = Self::default();
+        registrations.into_iter().for_each(|registered| digest.add(registered));
+        digest
+    }
+}
+
+fn term(Registered { namespace, uid, device_class, login }: Registered) -> u64 {
+    let place = u64::from(namespace) << 8 | u64::from(device_class);
+    let inner = mix(place.wrapping_add(0x9e37_79b9_7f4a_7c15));
+    mix(uid.wrapping_add(mix(login.wrapping_add(inner))))
+}
+
+/// Finaliser of SplitMix64.
+const fn mix(mut x: u64) -> u64 {
+    x ^= x >> 30;
+    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^= x >> 27;
+    x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}

@@ -1,0 +1,86 @@
+//! Silence on a link: when to ask, and when to give up (SES-9, SES-10).
+//!
+//! Silence is counted from `heard`. While this end has stopped reading, that count stands still:
+//! the link cannot time out, but PINGs still go out, since the other end counts this end's silence.
+
+use std::time::Duration;
+
+use crate::limits::MISSED_PINGS_MAX;
+
+/// Invariant: with a period, `heard + period <= ask_at`, unless time was shifted by a pause.
+#[derive(Debug)]
+pub(super) struct Keepalive {
+    /// Zero: no keepalive.
+    period: Duration,
+    heard: Duration,
+    ask_at: Duration,
+    paused: Option<Duration>,
+    token: u32,
+}
+
+/// What the silence means.
+pub(super) enum Life {
+    /// Nothing is due.
+    Quiet,
+    /// Send a PING with this token.
+    Ask(u32),
+    /// The other end is gone.
+    Over,
+}
+
+impl Keepalive {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { period: Duration::ZERO, heard: now, ask_at: now, paused: None, token: 0 }
+    }
+
+    pub(super) fn start(&mut self, now: Duration, period: Duration) {
+        self.period = period;
+        self.received(now);
+    }
+
+    pub(super) fn received(&mut self, now: Duration) {
+        self.heard = self.heard.max(now);
+        self.ask_at = self.heard.saturating_add(self.period);
+    }
+
+    pub(super) fn pause(&mut self, now: Duration) {
+        self.paused.get_or_insert(now);
+    }
+
+    pub(super) fn resume(&mut self, now: Duration) {
+        if let Some(since) = self.paused.take() {
+            // What was heard after the pause began has moved `heard` already.
+            let unheard = now.saturating_sub(since.max(self.heard));
+            self.heard = self.heard.saturating_add(unheard);
+            self.ask_at = self.ask_at.max(self.heard);
+        }
+    }
+
+    fn over_at(&self) -> Duration {
+        self.heard.saturating_add(self.period.saturating_mul(MISSED_PINGS_MAX))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        if self.period.is_zero() {
+            None
+        } else if self.paused.is_some() {
+            Some(self.ask_at)
+        } else {
+            Some(self.ask_at.min(self.over_at()))
+        }
+    }
+
+    pub(super) fn poll(&mut self, now: Duration) -> Life {
+        if self.period.is_zero() {
+            Life::Quiet
+        } else if self.paused.is_none() && now >= self.over_at() {
+            Life::Over
+        } else if now >= self.ask_at {
+            self.ask_at = now.saturating_add(self.period);
+            self.token = self.token.wrapping_add(1);
+            Life::Ask(self.token)
+        } else {
+            Life::Quiet
+        }
+    }
+}

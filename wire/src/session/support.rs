@@ -1,0 +1,46 @@
+//! What an end of this draft does not run, although its layout is fixed (SES-5, SES-7).
+
+use super::{Fault, Refusal};
+use crate::code::{Class, ErrorCode, Kind, Level, Role};
+use crate::frame::Hello;
+use crate::limits::DRAFT;
+use crate::message::Message;
+
+/// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
+/// the features asked for. The draft to speak.
+///
+/// # Errors
+/// `no_common_version`, or `not_supported` for a data link, a leaf or an admin.
+pub fn judge(hello: &Hello<'_>) -> Result<u16, Fault> {
+    let draft = u16::from(DRAFT);
+    if !(hello.version_min..=hello.version_max).contains(&draft) {
+        let detail = "this broker speaks draft 1 only";
+        return Err(Fault::refuse_hello(ErrorCode::NO_COMMON_VERSION, detail));
+    }
+    let missing = if hello.data {
+        "data links do not run in this draft"
+    } else if matches!(hello.role, Role::LEAF | Role::ADMIN) {
+        "roles leaf and admin do not run in this draft"
+    } else {
+        return Ok(draft);
+    };
+    let (code, kind) = (ErrorCode::NOT_SUPPORTED, Kind::HELLO);
+    Err(Refusal { code, kind, detail: missing, ..Refusal::default() }.into())
+}
+
+/// What of a message a broker of this draft does not run, in words for a person; `None` if it can
+/// serve it.
+#[must_use]
+pub fn missing_for(message: &Message<'_>) -> Option<&'static str> {
+    if message.class == Class::STORED || message.history.is_some() {
+        Some("stored messages do not run in this draft")
+    } else if matches!(message.level, Level::DELIVERED | Level::ACKNOWLEDGED) {
+        Some("levels delivered and acknowledged do not run in this draft")
+    } else if message.selector.is_some() {
+        Some("selectors do not run in this draft")
+    } else if message.fragmented.is_some() {
+        Some("fragmented messages do not run in this draft")
+    } else {
+        None
+    }
+}
