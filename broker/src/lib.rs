@@ -1,1 +1,21 @@
 //! The broker: shards with a synchronous brain, bounded outboxes and I/O backends.
+//!
+//! A shard's brain ([`shard::Shard`]) is pure state: inputs and times go in, orders come out
+//! ([`io`]). It runs on the tokio backend in production and on a seeded simulator in tests.
+//! [`Broker::start`] is the one door for programs. Never here: gateways' WebSockets, clients'
+//! retries, the meaning of payloads.
+
+pub mod auth;
+pub mod config;
+pub mod io;
+pub mod limits;
+pub mod mail;
+pub mod outbox;
+mod server;
+pub mod shard;
+pub mod shared;
+pub mod telemetry;
+
+pub use config::{BrokerConfig, ConfigError, TokenConfig};
+pub use server::{Broker, BrokerHandle, ShardFailed, StartError};
+pub use telemetry::Ledger;

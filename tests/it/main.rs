@@ -1,1 +1,8 @@
-//! Whole-system tests.
+//! Whole-system tests: they see the crates as a user does, on every I/O backend.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod conformance;
+mod promises;
+mod support;
+mod talk;

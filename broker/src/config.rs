@@ -1,0 +1,185 @@
+//! Settings of a broker, with defaults that work on one machine.
+//!
+//! The doc comments are the reference. Nothing here reads a file, a flag or the environment: that
+//! is the program's business. A file with an unknown key does not deserialise.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use waybill_wire::code::Role;
+
+/// Settings of one broker process.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrokerConfig {
+    /// Address and port to listen on. Port 0 takes a free one. Without a token in `tokens` only a
+    /// loopback address is accepted.
+    pub listen: SocketAddr,
+    /// Threads, each with its own event loop and links: 1 to 64.
+    pub shards: u16,
+    /// Most links at once, over all shards: 1 to 1,000,000.
+    pub links_max: u32,
+    /// Milliseconds of silence after which a link is asked for a sign of life; after three times
+    /// as many it is ended. 100 to 600,000, or 0 for never.
+    pub keepalive_ms: u32,
+    /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
+    /// is accounted twice as much, since what is being written no longer counts as waiting.
+    pub outbox_bytes_max: usize,
+    /// Milliseconds for which the slot of a gateway that lost its link is kept: 0 to 600,000.
+    pub resume_window_ms: u32,
+    /// Milliseconds that links have to leave when the broker is told to stop: 0 to 3,600,000.
+    pub drain_ms: u32,
+    /// Gateways that may be known at once, those being forgotten included: 1 to 65,536.
+    pub gateways_max: u32,
+    /// Routes that may be held at once: 1 to 1,000,000,000.
+    pub routes_max: usize,
+    /// Who may link. Empty: anybody on this machine, and nobody from elsewhere.
+    pub tokens: Vec<TokenConfig>,
+}
+
+/// One credential and what it allows.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    /// Name of the holder, for logs.
+    pub name: String,
+    /// The secret, 1 to 4,096 bytes; at least 16 outside of tests.
+    pub token: String,
+    /// Roles it may take: `producer`, `gateway`, `consumer`. Default: all three.
+    #[serde(default = "TokenConfig::all_roles")]
+    pub roles: Vec<String>,
+    /// Namespaces it may use. Default: all.
+    #[serde(default)]
+    pub namespaces: Option<Vec<u32>>,
+}
+
+impl TokenConfig {
+    fn all_roles() -> Vec<String> {
+        ["producer", "gateway", "consumer"].map(String::from).to_vec()
+    }
+}
+
+impl std::fmt::Debug for TokenConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenConfig")
+            .field("name", &self.name)
+            .field("roles", &self.roles)
+            .field("namespaces", &self.namespaces)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7711)),
+            shards: 1,
+            links_max: 16_384,
+            keepalive_ms: 10_000,
+            outbox_bytes_max: 8 << 20,
+            resume_window_ms: 10_000,
+            drain_ms: 5_000,
+            gateways_max: 4_096,
+            routes_max: 1 << 24,
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A number outside its range.
+    #[error("{key} = {value} is out of range: {least} to {most}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// Least allowed value.
+        least: u64,
+        /// Greatest allowed value.
+        most: u64,
+    },
+    /// An address that others can reach, without a credential.
+    #[error(
+        "listen = \"{0}\" is reachable from outside, and no token is configured: add one under \
+         [[broker.tokens]], or listen on 127.0.0.1"
+    )]
+    OpenToAll(SocketAddr),
+    /// A token that cannot be used.
+    #[error("tokens[{index}] (name \"{name}\"): {problem}")]
+    Token {
+        /// Place in the list, from 0.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl BrokerConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used, with its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let range = |key, value: u64, least, most| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(ConfigError::Range { key, value, least, most })
+            }
+        };
+        range("shards", self.shards.into(), 1, 64)?;
+        range("links_max", self.links_max.into(), 1, 1_000_000)?;
+        if self.keepalive_ms != 0 {
+            range("keepalive_ms", self.keepalive_ms.into(), 100, 600_000)?;
+        }
+        range("outbox_bytes_max", self.outbox_bytes_max as u64, 262_144, 1 << 30)?;
+        range("resume_window_ms", self.resume_window_ms.into(), 0, 600_000)?;
+        range("drain_ms", self.drain_ms.into(), 0, 3_600_000)?;
+        range("gateways_max", self.gateways_max.into(), 1, 65_536)?;
+        range("routes_max", self.routes_max as u64, 1, 1_000_000_000)?;
+        for (index, token) in self.tokens.iter().enumerate() {
+            token.validate().map_err(|problem| ConfigError::Token {
+                index,
+                name: token.name.clone(),
+                problem,
+            })?;
+        }
+        if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::OpenToAll(self.listen));
+        }
+        Ok(())
+    }
+}
+
+impl TokenConfig {
+    fn validate(&self) -> Result<(), String> {
+        let most = waybill_wire::limits::CREDENTIAL_BYTES_MAX;
+        if self.token.is_empty() || self.token.len() > most {
+            return Err(format!("token has {} bytes: 1 to {most} are possible", self.token.len()));
+        }
+        self.parsed_roles().map(|_| ())
+    }
+
+    /// The roles as protocol numbers.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the role that does not exist and those that do.
+    pub(crate) fn parsed_roles(&self) -> Result<Vec<Role>, String> {
+        let role = |name: &String| match name.as_str() {
+            "producer" => Ok(Role::PRODUCER),
+            "gateway" => Ok(Role::GATEWAY),
+            "consumer" => Ok(Role::CONSUMER),
+            other => {
+                Err(format!("role \"{other}\" does not exist: producer, gateway and consumer do"))
+            }
+        };
+        self.roles.iter().map(role).collect()
+    }
+}

@@ -1,0 +1,100 @@
+//! The seam between a shard's brain and the I/O that moves its bytes, made of data.
+//!
+//! Completion-shaped: a buffer goes out with the order to fill or to send it, and comes back,
+//! owned, with the result. Readiness can imitate that, the reverse is not possible. At most one
+//! read and one write of a link are on their way at any time; the brain keeps to it and a backend
+//! may rely on it. Never: policy, clocks, what is in the bytes.
+
+use crate::mail::Mail;
+
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod tokio;
+
+/// A link of one shard. Given by the backend, never used again after its [`Input::Closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A peer connected. Nothing is read until the brain orders it.
+    Accepted {
+        /// The new link.
+        link: LinkId,
+    },
+    /// Answer to [`Output::Read`]: the buffer, with what was read since in it. Never empty: the
+    /// end of the stream is [`Input::Ended`].
+    Bytes {
+        /// The link.
+        link: LinkId,
+        /// The buffer of the order.
+        data: Vec<u8>,
+    },
+    /// Answer to [`Output::Read`]: the peer will send nothing more.
+    Ended {
+        /// The link.
+        link: LinkId,
+    },
+    /// Answer to [`Output::Write`]: all of it is with the kernel.
+    Wrote {
+        /// The link.
+        link: LinkId,
+        /// The buffer of the order.
+        data: Vec<u8>,
+    },
+    /// The transport failed, in either direction. Orders on their way are void; no other input
+    /// follows for this link.
+    Failed {
+        /// The link.
+        link: LinkId,
+    },
+    /// From another shard.
+    Mail(Mail),
+    /// Time passed; nothing else happened.
+    Tick,
+    /// The process was told to stop: links have this many milliseconds to leave.
+    Drain {
+        /// Milliseconds.
+        deadline_ms: u32,
+    },
+}
+
+/// What a backend must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Read into this buffer, which is empty and has room, and answer with [`Input::Bytes`],
+    /// [`Input::Ended`] or [`Input::Failed`].
+    Read {
+        /// The link.
+        link: LinkId,
+        /// Where to put the bytes.
+        buffer: Vec<u8>,
+    },
+    /// Write all of this and answer with [`Input::Wrote`] or [`Input::Failed`].
+    Write {
+        /// The link.
+        link: LinkId,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// End our direction; reading goes on. No answer.
+    Shutdown {
+        /// The link.
+        link: LinkId,
+    },
+    /// Close the link and forget it; orders on their way are void. No answer.
+    Close {
+        /// The link.
+        link: LinkId,
+    },
+    /// Hand this to another shard. In the order of these orders, for each pair of shards.
+    Mail {
+        /// The shard.
+        to: u16,
+        /// What to hand over.
+        mail: Mail,
+    },
+    /// Every link is gone after an [`Input::Drain`]: this shard has nothing left to do.
+    Drained,
+}

@@ -1,0 +1,47 @@
+//! What shards say to each other. A frame in it has its place in the receiving outbox reserved
+//! already, so that mail on its way is bounded by the outboxes it is meant for.
+
+use waybill_wire::code::ErrorCode;
+
+use crate::io::LinkId;
+
+/// One piece of mail.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// Put a frame, whose bytes are reserved, into the outbox of one of your links.
+    Deliver {
+        /// The receiver's link.
+        link: LinkId,
+        /// The whole frame.
+        frame: Vec<u8>,
+        /// Time to live that is left, in milliseconds; 0 = without limit.
+        ttl_ms: u32,
+    },
+    /// As `Deliver`, for a consumer, which owes an answer for it.
+    Uplink {
+        /// The consumer's link.
+        link: LinkId,
+        /// Incarnation of the gateway that asks.
+        origin: u64,
+        /// The gateway's number for it.
+        sequence: u64,
+        /// The whole frame.
+        frame: Vec<u8>,
+    },
+    /// Tell a gateway what became of its uplink.
+    UplinkAnswer {
+        /// The gateway's link.
+        link: LinkId,
+        /// Incarnation of that gateway.
+        origin: u64,
+        /// The gateway's number for it.
+        sequence: u64,
+        /// 0 = accepted.
+        code: ErrorCode,
+    },
+    /// A newer link of the same gateway took over: end this one.
+    Supersede {
+        /// The older link.
+        link: LinkId,
+    },
+}

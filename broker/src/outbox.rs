@@ -1,0 +1,233 @@
+//! Bytes waiting to be written to one link: answers first, then messages, bounded in bytes.
+//!
+//! Frames for the link are encoded straight into the outbox. What is handed to the kernel is the
+//! outbox's own buffer, whose place a spare takes, so the steady state neither allocates nor
+//! copies. Another shard reserves the place of a message before it sends it over. Never: sockets,
+//! who gets what.
+//!
+//! Invariant: the lengths in `marks` sum to `messages.len() - start`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::limits::{SPARE_BYTES, WRITE_BYTES};
+
+/// Where `ttl_ms` lies in a message header.
+const TTL_OFFSET: usize = 28;
+
+/// The space of one outbox, shared with those who want to put something into it.
+#[derive(Debug)]
+pub struct Room {
+    waiting: AtomicUsize,
+    most: usize,
+}
+
+impl Room {
+    /// Space for `most` bytes.
+    #[must_use]
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { waiting: AtomicUsize::new(0), most })
+    }
+
+    /// Takes place for a frame of that many bytes, or says that there is none.
+    #[must_use]
+    pub fn reserve(&self, bytes: usize) -> bool {
+        // Relaxed: the counter guards an amount, not other memory.
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.most;
+        if !fits {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Bytes reserved.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Gives place back that was reserved for a frame that will not come.
+    pub fn release(&self, bytes: usize) {
+        let before = self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "released {bytes} of {before}");
+    }
+}
+
+#[derive(Debug)]
+struct Mark {
+    bytes: usize,
+    expires: Option<Duration>,
+}
+
+/// What one write took from the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Messages in the buffer.
+    pub frames: u64,
+    /// Messages whose time to live ran out; they are gone.
+    pub expired: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Outbox {
+    control: Vec<u8>,
+    messages: Vec<u8>,
+    start: usize,
+    marks: VecDeque<Mark>,
+    spare: Vec<u8>,
+    room: Arc<Room>,
+}
+
+impl Outbox {
+    /// An empty outbox for at most `most` bytes of messages.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            control: Vec::new(),
+            messages: Vec::new(),
+            start: 0,
+            marks: VecDeque::new(),
+            spare: Vec::new(),
+            room: Room::new(most),
+        }
+    }
+
+    /// The space of this outbox.
+    #[must_use]
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Where answers are encoded. They are never refused; whoever causes them is no longer read
+    /// when they pile up.
+    pub fn control(&mut self) -> &mut Vec<u8> {
+        &mut self.control
+    }
+
+    /// Bytes of waiting answers.
+    #[must_use]
+    pub fn control_bytes(&self) -> usize {
+        self.control.len()
+    }
+
+    /// Messages waiting.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.marks.is_empty()
+    }
+
+    /// Encodes one message if there is room for it; else nothing changes and the answer is `false`.
+    /// `ttl_ms` counts from `now`; 0 = without limit.
+    pub fn offer(&mut self, now: Duration, ttl_ms: u32, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.messages.len();
+        encode(&mut self.messages);
+        let bytes = self.messages.len() - before;
+        let fits = self.room.reserve(bytes);
+        if fits {
+            self.mark(now, bytes, ttl_ms);
+        } else {
+            self.messages.truncate(before);
+        }
+        fits
+    }
+
+    /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved.
+    pub fn accept(&mut self, now: Duration, ttl_ms: u32, frame: &[u8]) {
+        self.messages.extend_from_slice(frame);
+        self.mark(now, frame.len(), ttl_ms);
+    }
+
+    fn mark(&mut self, now: Duration, bytes: usize, ttl_ms: u32) {
+        let expires = (ttl_ms != 0).then(|| now + Duration::from_millis(ttl_ms.into()));
+        self.marks.push_back(Mark { bytes, expires });
+    }
+
+    /// What to write next: all answers, then whole messages until [`WRITE_BYTES`] are reached.
+    /// A message whose time ran out is left out; what is left of the others' is written into them.
+    pub fn take(&mut self, now: Duration) -> (Vec<u8>, Taken) {
+        let mut taken = Taken::default();
+        let swap = self.control.is_empty()
+            && self.start == 0
+            && self.messages.len() <= WRITE_BYTES
+            && self.marks.iter().all(|mark| mark.expires.is_none());
+        let out = if swap {
+            taken.frames = self.marks.len() as u64;
+            self.room.release(self.messages.len());
+            self.marks.clear();
+            std::mem::replace(&mut self.messages, std::mem::take(&mut self.spare))
+        } else {
+            self.gather(now, &mut taken)
+        };
+        debug_assert!(self.invariant());
+        (out, taken)
+    }
+
+    fn gather(&mut self, now: Duration, taken: &mut Taken) -> Vec<u8> {
+        let mut out = std::mem::take(&mut self.spare);
+        out.append(&mut self.control);
+        while out.len() < WRITE_BYTES {
+            let Some(mark) = self.marks.pop_front() else { break };
+            let frame = &self.messages[self.start..self.start + mark.bytes];
+            self.start += mark.bytes;
+            self.room.release(mark.bytes);
+            match mark.expires.map(|expires| expires.checked_sub(now)) {
+                None => out.extend_from_slice(frame),
+                Some(Some(left)) if left >= Duration::from_millis(1) => {
+                    let at = out.len() + TTL_OFFSET;
+                    out.extend_from_slice(frame);
+                    let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+                    out[at..at + 4].copy_from_slice(&left_ms.to_le_bytes());
+                }
+                Some(_) => {
+                    taken.expired += 1;
+                    continue;
+                }
+            }
+            taken.frames += 1;
+        }
+        // Moving the rest down costs at most one copy of each byte for every half written.
+        if self.start * 2 >= self.messages.len() {
+            self.messages.drain(..self.start);
+            self.start = 0;
+        }
+        out
+    }
+
+    /// Takes back the buffer of a finished write.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        if buffer.capacity() <= SPARE_BYTES && buffer.capacity() > self.spare.capacity() {
+            self.spare = buffer;
+        }
+    }
+
+    /// Forgets everything; the number of messages that were waiting.
+    pub fn abandon(&mut self) -> u64 {
+        let lost = self.marks.len() as u64;
+        self.room.release(self.messages.len() - self.start);
+        self.control = Vec::new();
+        self.messages = Vec::new();
+        self.spare = Vec::new();
+        self.start = 0;
+        self.marks.clear();
+        lost
+    }
+
+    fn invariant(&self) -> bool {
+        let sum: usize = self.marks.iter().map(|mark| mark.bytes).sum();
+        sum == self.messages.len() - self.start
+    }
+}
+
+#[cfg(test)]
+mod tests;

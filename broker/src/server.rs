@@ -1,0 +1,234 @@
+//! Starting and stopping a broker on the tokio backend: listener, acceptor, shard threads.
+//!
+//! Connections are dealt to the shards in turn. Never: frames, what a shard decides.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::config::{BrokerConfig, ConfigError};
+use crate::io::tokio::{ORDERS_WAITING_MAX, Order, run};
+use crate::shard::Shard;
+use crate::shared::Shared;
+use crate::telemetry::{Counters, Ledger};
+
+/// Connections the kernel may hold that were not accepted yet. The kernel lowers it to
+/// `net.core.somaxconn`, 4096 on a current Linux.
+const BACKLOG: i32 = 4096;
+
+/// Pause after the process ran out of file descriptors or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread or its event loop could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A shard ended by a panic: its links are gone, and what it shares may be wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("a shard of the broker failed; its log says why")]
+pub struct ShardFailed;
+
+/// A running broker. Dropping the handle tells it to stop without waiting for anybody.
+#[derive(Debug)]
+pub struct BrokerHandle {
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+    counters: Vec<Arc<Counters>>,
+    stop: watch::Sender<Option<u32>>,
+    threads: Vec<JoinHandle<()>>,
+    // Closed when every thread has ended.
+    alive: mpsc::Receiver<()>,
+}
+
+/// The door.
+#[derive(Debug)]
+pub struct Broker;
+
+impl Broker {
+    /// Starts a broker and returns when it listens.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be used, an address that cannot be listened on, or no more threads.
+    pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
+        config.validate()?;
+        let listen = config.listen;
+        let listener =
+            bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
+        let local_addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: listen, source })?;
+        let shared = Arc::new(Shared::new(config, random_instance()));
+        let brains: Vec<Shard> =
+            (0..shared.config.shards).map(|id| Shard::new(id, Arc::clone(&shared))).collect();
+        let counters = brains.iter().map(|brain| Arc::clone(brain.counters())).collect();
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            brains.iter().map(|_| mpsc::channel(ORDERS_WAITING_MAX)).unzip();
+        let (stop, stopping) = watch::channel(None);
+        let (still_alive, alive) = mpsc::channel(1);
+        let mut threads = Vec::new();
+        for (id, (brain, orders)) in brains.into_iter().zip(receivers).enumerate() {
+            let (others, still_alive) = (senders.clone(), still_alive.clone());
+            threads.push(spawn(format!("waybill-shard-{id}"), still_alive, move || async move {
+                tokio::task::LocalSet::new().run_until(run(brain, orders, others)).await;
+            })?);
+        }
+        threads.push(spawn("waybill-accept".into(), still_alive, move || {
+            accept(listener, senders, stopping)
+        })?);
+        info!(%local_addr, shards = shared.config.shards, "broker listens");
+        Ok(BrokerHandle { local_addr, shared, counters, stop, threads, alive })
+    }
+}
+
+impl BrokerHandle {
+    /// The address it listens on, with the port it got.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Begins to stop: nobody is accepted any more, links are asked to leave and are ended after
+    /// the configured `drain_ms`. Await [`BrokerHandle::stopped`] for the end.
+    pub fn drain(&self) {
+        self.stop.send_replace(Some(self.shared.config.drain_ms));
+    }
+
+    /// Ends all links now.
+    pub fn stop_now(&self) {
+        self.stop.send_replace(Some(0));
+    }
+
+    /// Waits until every thread has ended.
+    ///
+    /// # Errors
+    ///
+    /// If one of them ended by a panic.
+    pub async fn stopped(&mut self) -> Result<(), ShardFailed> {
+        while self.alive.recv().await.is_some() {}
+        let ended = self.threads.drain(..).map(JoinHandle::join);
+        if ended.filter(Result::is_err).count() > 0 { Err(ShardFailed) } else { Ok(()) }
+    }
+
+    /// What its shards counted.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        for counters in &self.counters {
+            counters.add_to(&mut ledger);
+        }
+        ledger
+    }
+
+    /// What its shards share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // So that a restart need not wait for the last life's connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A number that differs from life to life, from the keys std draws for its hash maps.
+fn random_instance() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()).max(1)
+}
+
+fn spawn<F: Future<Output = ()>>(
+    name: String,
+    still_alive: mpsc::Sender<()>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::Thread)?;
+    let body = move || {
+        let _still_alive = still_alive;
+        runtime.block_on(work());
+    };
+    std::thread::Builder::new().name(name).spawn(body).map_err(StartError::Thread)
+}
+
+async fn accept(
+    listener: TcpListener,
+    shards: Vec<mpsc::Sender<Order>>,
+    mut stopping: watch::Receiver<Option<u32>>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "the listener cannot be watched"),
+    };
+    let deadline_ms = tokio::select! {
+        () = deal(&listener, &shards) => 0,
+        stop = stopping.wait_for(Option::is_some) => stop.ok().and_then(|stop| *stop).unwrap_or(0),
+    };
+    // A second, shorter deadline may follow while the shards drain.
+    drop(listener);
+    let mut deadline_ms = Some(deadline_ms);
+    while let Some(ms) = deadline_ms {
+        for shard in &shards {
+            // A shard that has drained already takes no orders.
+            let _ = shard.send(Order::Drain(ms)).await;
+        }
+        deadline_ms = tokio::select! {
+            () = all_closed(&shards) => None,
+            changed = stopping.changed() => match changed {
+                Ok(()) => *stopping.borrow_and_update(),
+                Err(_) => (ms != 0).then_some(0),
+            },
+        };
+    }
+}
+
+async fn all_closed(shards: &[mpsc::Sender<Order>]) {
+    for shard in shards {
+        shard.closed().await;
+    }
+}
+
+async fn deal(listener: &tokio::net::TcpListener, shards: &[mpsc::Sender<Order>]) {
+    for shard in shards.iter().cycle() {
+        let stream = loop {
+            match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => break stream,
+                Err(error) => {
+                    warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        };
+        if shard.send(Order::Accept(stream)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! One shard's brain: inputs and times in, orders out. Synchronous, pure state.
+//!
+//! `handle` takes what happened, `flush` turns what waits in touched outboxes into writes, each
+//! link once per turn, and `output` yields the orders. Every mutation is followed by draining the
+//! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
+
+mod gateway;
+mod hello;
+mod link;
+mod publish;
+mod uplink;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use waybill_routing::{Plan, Slot};
+use waybill_wire::code::{BrokerState, ErrorCode, Kind};
+use waybill_wire::frame::{Frame, State};
+use waybill_wire::session::{Phase, Step};
+
+use crate::io::{Input, LinkId, Output};
+use crate::limits::{CONTROL_BYTES_MAX, FLUSH_MS, LINGER_MS, SWEEP_STEPS};
+use crate::mail::Mail;
+use crate::shard::link::{Fault, Life, Link, Part, RoleState, refused};
+use crate::shared::{Place, Shared};
+use crate::telemetry::{Counters, count};
+
+/// See the module.
+pub struct Shard {
+    core: Core,
+    // Ordered, so that a run follows from its inputs alone.
+    links: Links,
+}
+
+type Links = BTreeMap<LinkId, Box<Link>>;
+
+/// What a shard has besides its links: handlers get it together with the link they act on.
+struct Core {
+    id: u16,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    now: Duration,
+    plan: Plan,
+    outputs: VecDeque<Output>,
+    // Links with something to write; a link is in it at most once.
+    touched: Vec<LinkId>,
+    // Slots whose gateway is gone, in order of the end of their resume window.
+    suspended: VecDeque<(Duration, Slot)>,
+    drain: Option<Duration>,
+    drained: bool,
+}
+
+impl Shard {
+    /// The brain of shard `id` of a broker.
+    #[must_use]
+    pub fn new(id: u16, shared: Arc<Shared>) -> Self {
+        let core = Core {
+            id,
+            shared,
+            counters: Arc::default(),
+            now: Duration::ZERO,
+            plan: Plan::new(),
+            outputs: VecDeque::new(),
+            touched: Vec::new(),
+            suspended: VecDeque::new(),
+            drain: None,
+            drained: false,
+        };
+        Self { core, links: Links::new() }
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.core.counters
+    }
+
+    /// Takes what happened at `now`, which never runs backwards.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        debug_assert!(now >= self.core.now);
+        self.core.now = now;
+        match input {
+            Input::Accepted { link } => self.accepted(link),
+            Input::Bytes { link, data } => self.with(link, |core, links, link| {
+                core.bytes(links, link, data);
+            }),
+            Input::Ended { link } => self.with(link, Core::ended),
+            Input::Wrote { link, data } => self.with(link, |core, _, link| core.wrote(link, data)),
+            Input::Failed { link } => self.with(link, Core::failed),
+            Input::Mail(mail) => self.core.mail(&mut self.links, mail),
+            Input::Tick => self.tick(),
+            Input::Drain { deadline_ms } => self.drain(deadline_ms),
+        }
+    }
+
+    /// Orders a write for every touched link that has none on its way.
+    pub fn flush(&mut self, now: Duration) {
+        self.core.now = now;
+        while let Some(link) = self.core.touched.pop() {
+            self.with(link, Core::flush);
+        }
+        if self.core.drain.is_some() && self.links.is_empty() && !self.core.drained {
+            self.core.drained = true;
+            self.core.outputs.push_back(Output::Drained);
+        }
+    }
+
+    /// The next order.
+    pub fn output(&mut self) -> Option<Output> {
+        self.core.outputs.pop_front()
+    }
+
+    /// Acts on a link outside of the map, so that the others can be reached meanwhile.
+    fn with(&mut self, id: LinkId, act: impl FnOnce(&mut Core, &mut Links, &mut Link)) {
+        let Some(mut link) = self.links.remove(&id) else { return };
+        act(&mut self.core, &mut self.links, &mut link);
+        if link.part.life != Life::Gone {
+            self.links.insert(id, link);
+        }
+    }
+
+    fn accepted(&mut self, id: LinkId) {
+        let core = &mut self.core;
+        count(&core.counters.links_accepted, 1);
+        let counted = core.shared.link_opened();
+        let mut link = Box::new(Link::new(id, core.now, core.shared.config.outbox_bytes_max));
+        link.part.counted = counted;
+        core.read(&mut link.part);
+        self.links.insert(id, link);
+        let refusal = if !counted {
+            count(&self.core.counters.links_refused, 1);
+            Some((ErrorCode::TOO_MANY_LINKS, "this broker has as many links as links_max allows"))
+        } else if self.core.drain.is_some() {
+            Some((ErrorCode::SHUTTING_DOWN, "this broker is shutting down"))
+        } else {
+            None
+        };
+        if let Some((code, words)) = refusal {
+            self.with(id, |core, links, link| {
+                core.fault(links, &mut link.part, refused(code, Kind(0), words));
+            });
+        }
+    }
+
+    fn tick(&mut self) {
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in ids {
+            self.with(id, Core::check_time);
+        }
+        let core = &mut self.core;
+        while core.suspended.front().is_some_and(|&(end, _)| end <= core.now) {
+            if let Some((_, slot)) = core.suspended.pop_front() {
+                // A newer life of the gateway, or its snapshot, may have ended the slot already.
+                let _ = core.shared.routes.kill(slot);
+            }
+        }
+        core.shared.routes.sweep(SWEEP_STEPS);
+    }
+
+    fn drain(&mut self, deadline_ms: u32) {
+        self.core.drain = Some(self.core.now + Duration::from_millis(deadline_ms.into()));
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in ids {
+            self.with(id, |core, _, link| core.ask_to_leave(&mut link.part, deadline_ms));
+        }
+    }
+}
+
+impl Core {
+    fn bytes(&mut self, links: &mut Links, link: &mut Link, data: Vec<u8>) {
+        let Link { deframer, part } = link;
+        part.session.received(self.now);
+        let mut rest = &data[..];
+        while part.life == Life::Open && !rest.is_empty() {
+            let step = match deframer.next(rest) {
+                Ok(step) => step,
+                Err(malformed) => {
+                    self.fault(links, part, malformed.into());
+                    break;
+                }
+            };
+            rest = &rest[step.consumed..];
+            let Some(raw) = step.frame else { break };
+            let handled = match raw.decode() {
+                Ok(frame) => self.frame(links, part, &frame),
+                Err(malformed) => Err(malformed.into()),
+            };
+            if let Err(fault) = handled {
+                self.fault(links, part, fault);
+            }
+        }
+        part.reading.returned(data);
+        self.touch(part);
+        self.read(part);
+    }
+
+    fn frame(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        frame: &Frame<'_>,
+    ) -> Result<(), Fault> {
+        match part.session.handle(self.now, frame)? {
+            Step::Hello => match frame {
+                Frame::Hello(hello) => self.hello(part, hello),
+                _ => unreachable!("that step is for HELLO"),
+            },
+            Step::Pass => self.pass(links, part, frame),
+            Step::NotSupported(_) => {
+                part.not_supported(frame);
+                Ok(())
+            }
+            // The peer leaves by itself when it is done.
+            Step::Done | Step::Drain { .. } => Ok(()),
+            Step::Ended => {
+                self.leave(links, part);
+                self.close(part);
+                Ok(())
+            }
+            Step::Welcome | Step::Held => unreachable!("HELLO is judged at once, and by us"),
+        }
+    }
+
+    fn pass(&mut self, links: &mut Links, part: &mut Part, frame: &Frame<'_>) -> Result<(), Fault> {
+        match frame {
+            Frame::Publish(message) => self.publish(links, part, message),
+            Frame::Snapshot(records) => self.snapshot(links, part, records),
+            Frame::Delta(records) => self.delta(part, records),
+            Frame::Barrier(barrier) => self.barrier(part, barrier),
+            Frame::Uplink(message) => self.uplink(links, part, message),
+            Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
+            other => {
+                part.not_supported(other);
+                Ok(())
+            }
+        }
+    }
+
+    fn mail(&mut self, links: &mut Links, mail: Mail) {
+        match mail {
+            Mail::Deliver { link, frame, ttl_ms } => match links.get_mut(&link) {
+                Some(receiver) if receiver.part.life == Life::Open => {
+                    receiver.part.outbox.accept(self.now, ttl_ms, &frame);
+                    count(&self.counters.queued, 1);
+                    self.touch(&mut receiver.part);
+                }
+                _ => count(&self.counters.dropped_no_link, 1),
+            },
+            Mail::Uplink { link, origin, sequence, frame } => {
+                self.uplink_mailed(links, link, (origin, sequence), &frame);
+            }
+            Mail::UplinkAnswer { link, origin, sequence, code } => {
+                self.answer_here(links, link, (origin, sequence), code);
+            }
+            Mail::Supersede { link } => self.supersede(links, link),
+        }
+    }
+
+    /// The peer will send nothing more. It may still want what waits for it.
+    fn ended(&mut self, links: &mut Links, link: &mut Link) {
+        link.part.reading.end();
+        self.leave(links, &mut link.part);
+        if link.part.life == Life::Lingering {
+            return self.close(&mut link.part);
+        }
+        link.part.life = Life::Closing;
+        link.part.linger = self.now + Duration::from_millis(FLUSH_MS);
+        self.touch(&mut link.part);
+    }
+
+    fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
+        let part = &mut link.part;
+        count(&self.counters.written, part.writing.take().unwrap_or_default());
+        part.outbox.recycle(data);
+        self.touch(part);
+        self.read(part);
+    }
+
+    fn failed(&mut self, links: &mut Links, link: &mut Link) {
+        self.leave(links, &mut link.part);
+        self.forget(&mut link.part);
+    }
+
+    /// Ends a link with a fatal ERROR, after which what it sends is discarded.
+    fn fault(&mut self, links: &mut Links, part: &mut Part, fault: Fault) {
+        if part.life != Life::Open {
+            return;
+        }
+        if (101..300).contains(&fault.code().0) {
+            count(&self.counters.links_faulted, 1);
+        }
+        tracing::debug!(shard = self.id, link = part.id.0, %fault, "link ends");
+        self.leave(links, part);
+        count(&self.counters.lost, part.outbox.abandon());
+        part.session.fail(&fault);
+        part.life = Life::Closing;
+        part.linger = self.now + Duration::from_millis(LINGER_MS);
+        self.touch(part);
+    }
+
+    /// Takes back what the link's role gave it; once.
+    fn leave(&mut self, links: &mut Links, part: &mut Part) {
+        match std::mem::take(&mut part.role) {
+            RoleState::Gateway(gateway) => self.gateway_left(part.id, &gateway),
+            RoleState::Consumer(consumer) => self.consumer_left(links, part.id, &consumer),
+            RoleState::None | RoleState::Producer(_) => {}
+        }
+    }
+
+    fn close(&mut self, part: &mut Part) {
+        if part.life != Life::Gone {
+            self.outputs.push_back(Output::Close { link: part.id });
+            self.forget(part);
+        }
+    }
+
+    /// The ledger's last entry for a link.
+    fn forget(&mut self, part: &mut Part) {
+        count(&self.counters.in_doubt, part.writing.take().unwrap_or_default());
+        count(&self.counters.lost, part.outbox.abandon());
+        if part.counted {
+            self.shared.link_closed();
+        }
+        part.life = Life::Gone;
+    }
+
+    fn check_time(&mut self, links: &mut Links, link: &mut Link) {
+        let part = &mut link.part;
+        match part.life {
+            Life::Open => {
+                if let Err(fault) = part.session.expired(self.now) {
+                    self.fault(links, part, fault);
+                } else if self.drain.is_some_and(|end| end <= self.now) {
+                    let words = "the time to leave is over";
+                    self.fault(links, part, refused(ErrorCode::SHUTTING_DOWN, Kind(0), words));
+                }
+                self.touch(part);
+            }
+            Life::Closing | Life::Lingering if part.linger <= self.now => {
+                self.leave(links, part);
+                self.close(part);
+            }
+            _ => {}
+        }
+    }
+
+    fn ask_to_leave(&mut self, part: &mut Part, deadline_ms: u32) {
+        if part.life == Life::Open && part.session.phase() == Phase::Open {
+            part.put(&Frame::State(State { state: BrokerState::DRAINING, gateways_missing: 0 }));
+            // Without room for it the peer floods us with PINGs, and will be ended for that.
+            let _ = part.session.drain(deadline_ms);
+            self.touch(part);
+        }
+    }
+
+    fn touch(&mut self, part: &mut Part) {
+        if !part.touched {
+            part.touched = true;
+            self.touched.push(part.id);
+        }
+    }
+
+    fn flush(&mut self, links: &mut Links, link: &mut Link) {
+        let part = &mut link.part;
+        part.touched = false;
+        part.session.transmit(part.outbox.control());
+        if part.outbox.control_bytes() > CONTROL_BYTES_MAX {
+            let words = "answers pile up: this link asks and does not read";
+            self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
+            part.session.transmit(part.outbox.control());
+        }
+        if part.life == Life::Gone || part.writing.is_some() {
+            return;
+        }
+        if !part.outbox.is_empty() {
+            let (data, taken) = part.outbox.take(self.now);
+            count(&self.counters.expired, taken.expired);
+            if !data.is_empty() {
+                part.writing = Some(taken.frames);
+                self.outputs.push_back(Output::Write { link: part.id, data });
+                return;
+            }
+        }
+        if part.life == Life::Closing {
+            self.written_out(part);
+        }
+    }
+
+    /// The last byte is with the kernel: half-close, so that it arrives, then wait for the peer.
+    fn written_out(&mut self, part: &mut Part) {
+        if part.reading.has_ended() {
+            return self.close(part);
+        }
+        self.outputs.push_back(Output::Shutdown { link: part.id });
+        part.life = Life::Lingering;
+        self.read(part);
+    }
+
+    /// Orders the next read, unless the link must wait: whoever does not read its answers is not
+    /// read. Gateways are always read (promise 6).
+    fn read(&mut self, part: &mut Part) {
+        part.waits = part.must_wait();
+        if part.waits {
+            part.session.pause(self.now);
+        } else {
+            part.session.resume(self.now);
+            if let Some(buffer) = part.reading.next_buffer() {
+                self.outputs.push_back(Output::Read { link: part.id, buffer });
+            }
+        }
+    }
+
+    /// Offers one frame to the outbox at `place`, here or in another shard.
+    fn offer(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        ttl_ms: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Offered {
+        if place.shard != self.id {
+            let mut frame = Vec::new();
+            encode(&mut frame);
+            if !place.room.reserve(frame.len()) {
+                count(&self.counters.dropped_outbox_full, 1);
+                return Offered::Full;
+            }
+            let mail = Mail::Deliver { link: place.link, frame, ttl_ms };
+            self.outputs.push_back(Output::Mail { to: place.shard, mail });
+            return Offered::Taken;
+        }
+        let Some(receiver) = links.get_mut(&place.link).filter(|it| it.part.life == Life::Open)
+        else {
+            count(&self.counters.dropped_no_link, 1);
+            return Offered::NoLink;
+        };
+        if !receiver.part.outbox.offer(self.now, ttl_ms, encode) {
+            count(&self.counters.dropped_outbox_full, 1);
+            return Offered::Full;
+        }
+        count(&self.counters.queued, 1);
+        self.touch(&mut receiver.part);
+        Offered::Taken
+    }
+}
+
+/// What became of a frame that was offered to an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offered {
+    Taken,
+    Full,
+    NoLink,
+}

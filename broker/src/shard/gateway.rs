@@ -1,0 +1,217 @@
+//! What a gateway declares: snapshot, deltas, barriers, and the end of its link.
+//!
+//! Routes are by UID, registrations by (namespace, UID, device class, login number): a route
+//! stands as long as one registration of its UID does (DIG-2), so the link remembers them all.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use waybill_routing::{
+    Change, Incarnation, Namespace, Op as RouteOp, Slot, SlotError, SlotState, Uid,
+};
+use waybill_wire::code::{ErrorCode, Kind, Op};
+use waybill_wire::digest::{Digest, Registered};
+use waybill_wire::frame::{Barrier, Delta, Frame, InEffect, Record, Snapshot};
+use waybill_wire::session::registration::{Filled, Registration};
+
+use super::link::{Fault, Life, Part, RoleState, refused};
+use super::{Core, Links};
+use crate::auth::Grant;
+use crate::io::{LinkId, Output};
+use crate::mail::Mail;
+use crate::shared::Place;
+use crate::telemetry::count;
+
+pub(super) struct GatewayState {
+    pub(super) slot: Slot,
+    pub(super) incarnation: u64,
+    pub(super) grant: Grant,
+    registration: Registration,
+    digest: Digest,
+    // (namespace, UID) to (device class, login number). Mostly one login, so a list it is.
+    registered: HashMap<(u32, u64), Vec<(u8, u64)>>,
+    changes: Vec<Change>,
+}
+
+impl GatewayState {
+    pub(super) fn new(slot: Slot, incarnation: u64, grant: Grant) -> Self {
+        Self {
+            slot,
+            incarnation,
+            grant,
+            registration: Registration::default(),
+            digest: Digest::default(),
+            registered: HashMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Takes records in, in order, and leaves in `changes` what they mean for routes.
+    fn declare(&mut self, kind: Kind, records: impl Iterator<Item = Record>) -> Result<(), Fault> {
+        self.changes.clear();
+        for record in records {
+            if !self.grant.covers(record.namespace) {
+                let words = "this token does not allow a namespace that is registered here";
+                return Err(refused(ErrorCode::NOT_PERMITTED, kind, words));
+            }
+            let op = if record.op == Op::ADD { self.add(&record) } else { self.remove(&record) };
+            self.changes.extend(op.map(|op| Change {
+                op,
+                namespace: Namespace(record.namespace),
+                uid: Uid(record.uid),
+            }));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, record: &Record) -> Option<RouteOp> {
+        let logins = self.registered.entry((record.namespace, record.uid)).or_default();
+        let login = (record.device_class, record.login);
+        if logins.contains(&login) {
+            return None;
+        }
+        logins.push(login);
+        self.digest.add(registered(record));
+        (logins.len() == 1).then_some(RouteOp::Add)
+    }
+
+    fn remove(&mut self, record: &Record) -> Option<RouteOp> {
+        let key = (record.namespace, record.uid);
+        let logins = self.registered.get_mut(&key)?;
+        let login = (record.device_class, record.login);
+        let at = logins.iter().position(|held| *held == login)?;
+        logins.swap_remove(at);
+        self.digest.remove(registered(record));
+        if !logins.is_empty() {
+            return None;
+        }
+        self.registered.remove(&key);
+        Some(RouteOp::Remove)
+    }
+
+    fn in_effect(&self) -> Frame<'static> {
+        let (version, digest) = (self.registration.version(), self.digest.value());
+        Frame::InEffect(InEffect { version, digest })
+    }
+}
+
+impl Part {
+    fn gateway(&mut self) -> &mut GatewayState {
+        match &mut self.role {
+            RoleState::Gateway(gateway) => gateway,
+            _ => unreachable!("the session passes registrations from gateways only"),
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn snapshot(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        snapshot: &Snapshot<'_>,
+    ) -> Result<(), Fault> {
+        let gateway = part.gateway();
+        let Snapshot { first, last, version, records } = *snapshot;
+        let filled = gateway.registration.snapshot(first, last, version)?;
+        gateway.declare(Kind::SNAPSHOT, records.iter())?;
+        self.apply(gateway, Kind::SNAPSHOT)?;
+        if filled == Filled::Complete {
+            let (slot, incarnation) = (gateway.slot, gateway.incarnation);
+            let answer = gateway.in_effect();
+            self.go_live(links, slot, incarnation)?;
+            part.put(&answer);
+        }
+        Ok(())
+    }
+
+    pub(super) fn delta(&mut self, part: &mut Part, delta: &Delta<'_>) -> Result<(), Fault> {
+        let gateway = part.gateway();
+        gateway.registration.delta(delta.version)?;
+        gateway.declare(Kind::DELTA, delta.records.iter())?;
+        self.apply(gateway, Kind::DELTA)
+    }
+
+    /// Routes are shared by all shards and change in place, so what was applied is in effect on
+    /// every one of them.
+    pub(super) fn barrier(&mut self, part: &mut Part, barrier: &Barrier) -> Result<(), Fault> {
+        let gateway = part.gateway();
+        gateway.registration.barrier(barrier.version, barrier.digest, gateway.digest.value())?;
+        let answer = gateway.in_effect();
+        part.put(&answer);
+        Ok(())
+    }
+
+    fn apply(&mut self, gateway: &mut GatewayState, kind: Kind) -> Result<(), Fault> {
+        count(&self.counters.registrations, gateway.changes.len() as u64);
+        let applied = self.shared.routes.apply(gateway.slot, &gateway.changes);
+        applied.map(|_| ()).map_err(|error| match error {
+            SlotError::RoutesFull { .. } => {
+                let words = "this broker holds as many routes as routes_max allows";
+                refused(ErrorCode::OVERLOADED, kind, words)
+            }
+            _ => superseded(kind),
+        })
+    }
+
+    /// The snapshot is complete: its slot answers from here on, and what the gateway had before
+    /// dies in the same step.
+    fn go_live(&mut self, links: &mut Links, slot: Slot, incarnation: u64) -> Result<(), Fault> {
+        let mut standing = self.shared.routes.standing(Incarnation(incarnation));
+        loop {
+            let older = standing.and_then(|older| self.shared.gateway(older));
+            match self.shared.routes.go_live(slot, standing) {
+                Ok(()) => {
+                    if let Some(older) = older {
+                        self.supersede_at(links, &older);
+                    }
+                    return Ok(());
+                }
+                // Another link of the same life got in between.
+                Err(SlotError::NotReplaced { standing: newer }) => standing = Some(newer),
+                Err(_) => return Err(superseded(Kind::SNAPSHOT)),
+            }
+        }
+    }
+
+    fn supersede_at(&mut self, links: &mut Links, older: &Place) {
+        if older.shard == self.id {
+            self.supersede(links, older.link);
+        } else {
+            let mail = Mail::Supersede { link: older.link };
+            self.outputs.push_back(Output::Mail { to: older.shard, mail });
+        }
+    }
+
+    pub(super) fn supersede(&mut self, links: &mut Links, older: LinkId) {
+        let Some(mut link) = links.remove(&older) else { return };
+        if link.part.life == Life::Open {
+            self.fault(links, &mut link.part, superseded(Kind(0)));
+        }
+        links.insert(older, link);
+    }
+
+    /// A gateway's link ended: its users are offline at once (promise 8).
+    pub(super) fn gateway_left(&mut self, link: LinkId, gateway: &GatewayState) {
+        let GatewayState { slot, incarnation, .. } = *gateway;
+        self.shared.gateway_closed(slot, incarnation, self.id, link);
+        match self.shared.routes.state(slot) {
+            SlotState::Live if self.shared.routes.suspend(slot).is_ok() => {
+                let window = Duration::from_millis(self.shared.config.resume_window_ms.into());
+                self.suspended.push_back((self.now + window, slot));
+            }
+            SlotState::Dead => {}
+            // Its snapshot was not complete, or a newer link took over between the two calls.
+            _ => drop(self.shared.routes.kill(slot)),
+        }
+    }
+}
+
+fn superseded(kind: Kind) -> Fault {
+    refused(ErrorCode::SUPERSEDED, kind, "a newer link of this gateway took over")
+}
+
+fn registered(record: &Record) -> Registered {
+    let Record { uid, login, namespace, device_class, .. } = *record;
+    Registered { namespace, uid, device_class, login }
+}

@@ -1,0 +1,92 @@
+//! HELLO: who may link, in which role, and what WELCOME tells.
+
+use std::time::Duration;
+
+use waybill_routing::Incarnation;
+use waybill_wire::code::{BrokerState, ErrorCode, Kind, Role};
+use waybill_wire::frame::{Frame, Hello, Welcome};
+use waybill_wire::limits::PAYLOAD_BYTES_MAX;
+use waybill_wire::session::{Sequence, support};
+
+use super::Core;
+use super::gateway::GatewayState;
+use super::link::{Fault, Part, ProducerState, RoleState, refused};
+use crate::auth::Grant;
+use crate::shared::{ConsumerPlace, Place};
+use crate::telemetry::count;
+
+impl Core {
+    pub(super) fn hello(&mut self, part: &mut Part, hello: &Hello<'_>) -> Result<(), Fault> {
+        let version = support::judge(hello).inspect_err(|_| self.count_refused())?;
+        let role = self.judge(hello).and_then(|grant| self.admit(part, hello, grant));
+        part.role = role.inspect_err(|_| self.count_refused())?;
+        let welcome = Welcome {
+            resumed: false,
+            state: BrokerState::READY,
+            version,
+            shard: self.id,
+            session: self.shared.next_session(),
+            // None of the registered capabilities runs in this draft.
+            capabilities: 0,
+            broker: self.shared.instance,
+            shards: self.shared.config.shards,
+            keepalive_ms: self.shared.config.keepalive_ms,
+            credit: 0,
+            payload_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX),
+        };
+        part.put(&Frame::Welcome(welcome));
+        let keepalive = Duration::from_millis(self.shared.config.keepalive_ms.into());
+        part.session.accept(self.now, keepalive, hello.role);
+        Ok(())
+    }
+
+    fn count_refused(&self) {
+        count(&self.counters.hellos_refused, 1);
+    }
+
+    fn judge(&self, hello: &Hello<'_>) -> Result<Grant, Fault> {
+        let no = |code, words| Err(refused(code, Kind::HELLO, words));
+        match self.shared.credentials.judge(hello.credential, hello.role) {
+            Ok(grant) => Ok(grant),
+            Err(ErrorCode::BAD_CREDENTIAL) if hello.credential.is_empty() => {
+                no(ErrorCode::BAD_CREDENTIAL, "this broker wants a token, and none was sent")
+            }
+            Err(ErrorCode::BAD_CREDENTIAL) => {
+                no(ErrorCode::BAD_CREDENTIAL, "this broker does not know this token")
+            }
+            Err(code) => no(code, "this token does not allow this role"),
+        }
+    }
+
+    fn admit(
+        &mut self,
+        part: &mut Part,
+        hello: &Hello<'_>,
+        grant: Grant,
+    ) -> Result<RoleState, Fault> {
+        let place = self.place(part);
+        Ok(match hello.role {
+            Role::PRODUCER => RoleState::Producer(Box::new(ProducerState {
+                instance: hello.instance,
+                grant,
+                sequence: Sequence::default(),
+            })),
+            Role::GATEWAY => {
+                let slot = self.shared.routes.open(Incarnation(hello.instance)).map_err(|_| {
+                    let words = "this broker knows as many gateways as gateways_max allows";
+                    refused(ErrorCode::TOO_MANY_LINKS, Kind::HELLO, words)
+                })?;
+                self.shared.gateway_opened(slot, hello.instance, place);
+                RoleState::Gateway(Box::new(GatewayState::new(slot, hello.instance, grant)))
+            }
+            _ => {
+                self.shared.consumer_opened(ConsumerPlace { place, grant });
+                RoleState::Consumer(Box::default())
+            }
+        })
+    }
+
+    fn place(&self, part: &Part) -> Place {
+        Place { shard: self.id, link: part.id, room: part.outbox.room().clone() }
+    }
+}

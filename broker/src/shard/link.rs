@@ -1,0 +1,162 @@
+//! What a shard keeps of one link: its protocol session, its outbox, its role, its place in life.
+//!
+//! ```text
+//!  Open --peer ends its direction, or a fault--> Closing --all written--> Lingering --> Gone
+//!   |                                               |                         peer ended, or time
+//!   +-----------transport failed, peer's fatal ERROR+----------------------------------> Gone
+//! ```
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::deframe::Deframer;
+use waybill_wire::frame::{ErrorFrame, Frame};
+use waybill_wire::session::{Refusal, Sequence, Session};
+
+use crate::auth::Grant;
+use crate::io::LinkId;
+use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
+use crate::outbox::Outbox;
+use crate::shard::gateway::GatewayState;
+
+pub(super) use waybill_wire::session::Fault;
+
+/// A link. The deframer stands apart, since a frame borrowed from it is handled while the rest of
+/// the link changes.
+pub(super) struct Link {
+    pub(super) deframer: Deframer,
+    pub(super) part: Part,
+}
+
+/// A link but for its deframer.
+pub(super) struct Part {
+    pub(super) id: LinkId,
+    pub(super) life: Life,
+    pub(super) session: Session,
+    pub(super) outbox: Outbox,
+    pub(super) role: RoleState,
+    pub(super) reading: Reading,
+    // Messages in the write that is on its way.
+    pub(super) writing: Option<u64>,
+    // When a link that is Closing or Lingering is closed, come what may.
+    pub(super) linger: Duration,
+    // Not read until it has read its answers.
+    pub(super) waits: bool,
+    pub(super) touched: bool,
+    pub(super) counted: bool,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Open,
+    Closing,
+    Lingering,
+    Gone,
+}
+
+/// What the link is after its HELLO.
+#[derive(Default)]
+pub(super) enum RoleState {
+    #[default]
+    None,
+    Producer(Box<ProducerState>),
+    Gateway(Box<GatewayState>),
+    Consumer(Box<ConsumerState>),
+}
+
+pub(super) struct ProducerState {
+    pub(super) instance: u64,
+    pub(super) grant: Grant,
+    pub(super) sequence: Sequence,
+}
+
+#[derive(Default)]
+pub(super) struct ConsumerState {
+    // (gateway incarnation, sequence) of uplinks it owes an answer for.
+    pub(super) unanswered: BTreeSet<(u64, u64)>,
+}
+
+/// Where the link's read buffer is.
+pub(super) enum Reading {
+    /// With the backend.
+    Ordered,
+    /// Here: there is no read on its way.
+    Held(Vec<u8>),
+    /// The peer will send nothing more.
+    Ended,
+}
+
+impl Reading {
+    pub(super) fn returned(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        *self = Self::Held(buffer);
+    }
+
+    pub(super) fn end(&mut self) {
+        *self = Self::Ended;
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+
+    /// The buffer for a read, if none is on its way and one makes sense.
+    pub(super) fn next_buffer(&mut self) -> Option<Vec<u8>> {
+        let Self::Held(buffer) = self else { return None };
+        let mut buffer = std::mem::take(buffer);
+        *self = Self::Ordered;
+        if buffer.capacity() == 0 {
+            buffer.reserve_exact(READ_BYTES);
+        }
+        Some(buffer)
+    }
+}
+
+impl Link {
+    pub(super) fn new(id: LinkId, now: Duration, outbox_bytes_max: usize) -> Self {
+        let part = Part {
+            id,
+            life: Life::Open,
+            session: Session::broker(now),
+            outbox: Outbox::new(outbox_bytes_max),
+            role: RoleState::None,
+            reading: Reading::Held(Vec::new()),
+            writing: None,
+            linger: Duration::ZERO,
+            waits: false,
+            touched: false,
+            counted: false,
+        };
+        Self { deframer: Deframer::new(), part }
+    }
+}
+
+impl Part {
+    /// Encodes an answer.
+    pub(super) fn put(&mut self, frame: &Frame<'_>) {
+        let encoded = frame.encode(self.outbox.control());
+        encoded.expect("what the broker says is within the limits");
+    }
+
+    /// Answers a frame that has no effect here (SES-7).
+    pub(super) fn not_supported(&mut self, frame: &Frame<'_>) {
+        let detail = "this broker does not run what the frame asks for";
+        let error = ErrorFrame::not_supported(frame.kind(), frame.reference(), detail);
+        self.put(&Frame::Error(error));
+    }
+
+    /// Whether its answers have piled up so far that it is not read on for now.
+    pub(super) fn must_wait(&self) -> bool {
+        let waiting = self.outbox.control_bytes();
+        let stop = if self.waits { CONTROL_BYTES_STOP / 2 } else { CONTROL_BYTES_STOP };
+        let always_read = matches!(self.role, RoleState::Gateway(_)) || self.life != Life::Open;
+        !always_read && waiting > stop
+    }
+}
+
+/// The end of a link in the broker's own words.
+pub(super) fn refused(code: ErrorCode, kind: Kind, detail: &'static str) -> Fault {
+    Refusal { code, kind, detail, ..Refusal::default() }.into()
+}

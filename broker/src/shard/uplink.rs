@@ -1,0 +1,186 @@
+//! UPLINK and its answer: from a gateway to one consumer and back.
+
+use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::frame::{Frame, UplinkAck};
+use waybill_wire::message::Message;
+
+use super::link::{ConsumerState, Fault, Life, Part, RoleState, refused};
+use super::{Core, Links};
+use crate::io::{LinkId, Output};
+use crate::limits::UPLINKS_UNANSWERED_MAX;
+use crate::mail::Mail;
+use crate::shared::Place;
+use crate::telemetry::count;
+
+/// (incarnation of the gateway that asks, its number for the uplink).
+type Question = (u64, u64);
+
+impl Core {
+    pub(super) fn uplink(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        message: &Message<'_>,
+    ) -> Result<(), Fault> {
+        let RoleState::Gateway(gateway) = &part.role else {
+            unreachable!("the session passes UPLINK from gateways only");
+        };
+        count(&self.counters.uplinks, 1);
+        let question = (gateway.incarnation, message.sequence);
+        let code = if gateway.grant.covers(message.namespace) {
+            self.hand_over(links, message, question)
+        } else {
+            ErrorCode::NOT_PERMITTED
+        };
+        if code != ErrorCode(0) {
+            self.put_answer(part, question, code);
+        }
+        Ok(())
+    }
+
+    /// Gives an uplink to a consumer. 0: it has it, and will answer.
+    fn hand_over(
+        &mut self,
+        links: &mut Links,
+        message: &Message<'_>,
+        question: Question,
+    ) -> ErrorCode {
+        let uid = message.sender.map_or(0, |sender| sender.uid);
+        let Some(place) = self.shared.consumer(message.namespace, uid) else {
+            return ErrorCode::NO_CONSUMER;
+        };
+        let mut frame = Vec::new();
+        message.uplink_forward(question.0, &mut frame);
+        if !place.room.reserve(frame.len()) {
+            count(&self.counters.dropped_outbox_full, 1);
+            return ErrorCode::OUTBOX_FULL;
+        }
+        if place.shard == self.id {
+            return self.take_in(links, &place, question, &frame);
+        }
+        let (origin, sequence) = question;
+        let mail = Mail::Uplink { link: place.link, origin, sequence, frame };
+        self.outputs.push_back(Output::Mail { to: place.shard, mail });
+        ErrorCode(0)
+    }
+
+    fn take_in(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        question: Question,
+        frame: &[u8],
+    ) -> ErrorCode {
+        let part = links.get_mut(&place.link).map(|link| &mut link.part);
+        let Some(part) = part.filter(|part| part.life == Life::Open) else {
+            count(&self.counters.dropped_no_link, 1);
+            return ErrorCode::CONSUMER_LOST;
+        };
+        let RoleState::Consumer(consumer) = &mut part.role else {
+            unreachable!("a place of a consumer is that of a consumer's link");
+        };
+        if consumer.unanswered.len() >= UPLINKS_UNANSWERED_MAX {
+            part.outbox.room().release(frame.len());
+            count(&self.counters.dropped_outbox_full, 1);
+            return ErrorCode::OUTBOX_FULL;
+        }
+        consumer.unanswered.insert(question);
+        part.outbox.accept(self.now, 0, frame);
+        count(&self.counters.queued, 1);
+        self.touch(part);
+        ErrorCode(0)
+    }
+
+    /// An uplink from a gateway of another shard.
+    pub(super) fn uplink_mailed(
+        &mut self,
+        links: &mut Links,
+        link: LinkId,
+        question: Question,
+        frame: &[u8],
+    ) {
+        let room = links.get(&link).map(|it| it.part.outbox.room().clone());
+        let code = match room {
+            Some(room) => {
+                self.take_in(links, &Place { shard: self.id, link, room }, question, frame)
+            }
+            None => {
+                count(&self.counters.dropped_no_link, 1);
+                ErrorCode::CONSUMER_LOST
+            }
+        };
+        if code != ErrorCode(0) {
+            self.answer(links, question, code);
+        }
+    }
+
+    pub(super) fn uplink_ack(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        ack: &UplinkAck,
+    ) -> Result<(), Fault> {
+        let RoleState::Consumer(consumer) = &mut part.role else {
+            unreachable!("the session passes UPLINK_ACK from consumers only");
+        };
+        if ack.code != ErrorCode(0) && !(301..400).contains(&ack.code.0) {
+            let words = "a consumer answers with 0 or a code of 301 to 399 [UP-3]";
+            return Err(refused(ErrorCode::BAD_VALUE, Kind::UPLINK_ACK, words));
+        }
+        // One that was not asked, or not any more, changes nothing.
+        if consumer.unanswered.remove(&(ack.origin, ack.sequence)) {
+            self.answer(links, (ack.origin, ack.sequence), ack.code);
+        }
+        Ok(())
+    }
+
+    /// Whoever still waits for this consumer learns that the fate is unknown.
+    pub(super) fn consumer_left(
+        &mut self,
+        links: &mut Links,
+        link: LinkId,
+        consumer: &ConsumerState,
+    ) {
+        self.shared.consumer_closed(self.id, link);
+        for &question in &consumer.unanswered {
+            self.answer(links, question, ErrorCode::CONSUMER_LOST);
+        }
+    }
+
+    /// Sends an answer to the gateway that asked, wherever its link is now.
+    fn answer(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
+        let (origin, sequence) = question;
+        match self.shared.gateway_of(origin) {
+            Some(place) if place.shard == self.id => {
+                self.answer_here(links, place.link, question, code);
+            }
+            Some(place) => {
+                let mail = Mail::UplinkAnswer { link: place.link, origin, sequence, code };
+                self.outputs.push_back(Output::Mail { to: place.shard, mail });
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn answer_here(
+        &mut self,
+        links: &mut Links,
+        link: LinkId,
+        question: Question,
+        code: ErrorCode,
+    ) {
+        let Some(mut link) = links.remove(&link) else { return };
+        if link.part.life == Life::Open {
+            self.put_answer(&mut link.part, question, code);
+        }
+        links.insert(link.part.id, link);
+    }
+
+    fn put_answer(&mut self, part: &mut Part, (origin, sequence): Question, code: ErrorCode) {
+        if code != ErrorCode(0) {
+            count(&self.counters.uplinks_refused, 1);
+        }
+        part.put(&Frame::UplinkAck(UplinkAck { code, sequence, origin }));
+        self.touch(part);
+    }
+}

@@ -1,0 +1,169 @@
+//! What all shards see: the route table, which link serves a slot, which links consume.
+//!
+//! Locks here are held for a look-up or an insertion, never across a call into a shard.
+//! Never: frames, outboxes' bytes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use waybill_routing::{Limits, Routes, Slot};
+
+use crate::auth::Credentials;
+use crate::config::BrokerConfig;
+use crate::io::LinkId;
+use crate::outbox::Room;
+
+/// Where a link is, and the space of its outbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) shard: u16,
+    pub(crate) link: LinkId,
+    pub(crate) room: Arc<Room>,
+}
+
+impl Place {
+    fn is(&self, shard: u16, link: LinkId) -> bool {
+        self.shard == shard && self.link == link
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ConsumerPlace {
+    pub(crate) place: Place,
+    pub(crate) grant: crate::auth::Grant,
+}
+
+#[derive(Debug, Default)]
+struct Gateways {
+    by_slot: Vec<Option<(Slot, Place)>>,
+    // The youngest link of each incarnation, to which answers to its uplinks go.
+    by_incarnation: HashMap<u64, Place>,
+}
+
+/// See the module.
+pub struct Shared {
+    /// Settings.
+    pub config: BrokerConfig,
+    /// Who may link.
+    pub credentials: Credentials,
+    /// Random number of this life of the broker.
+    pub instance: u64,
+    /// The route table.
+    pub routes: Routes,
+    gateways: RwLock<Gateways>,
+    consumers: RwLock<Vec<ConsumerPlace>>,
+    links: AtomicU32,
+    sessions: AtomicU64,
+}
+
+const UNPOISONED: &str = "nothing panics while it holds this lock";
+
+impl Shared {
+    /// State of a broker with a validated configuration. `instance` must not be 0.
+    #[must_use]
+    pub fn new(config: BrokerConfig, instance: u64) -> Self {
+        let limits = Limits { slots: config.gateways_max, routes: config.routes_max };
+        Self {
+            credentials: Credentials::new(&config),
+            instance,
+            routes: Routes::new(limits),
+            gateways: RwLock::default(),
+            consumers: RwLock::default(),
+            links: AtomicU32::new(0),
+            sessions: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// A session id, not 0, not given before in this life of the broker.
+    pub(crate) fn next_session(&self) -> u64 {
+        let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        self.instance.wrapping_add(number).max(1)
+    }
+
+    /// Counts a link in, or says that there are too many.
+    pub(crate) fn link_opened(&self) -> bool {
+        let before = self.links.fetch_add(1, Ordering::Relaxed);
+        if before >= self.config.links_max {
+            self.links.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn link_closed(&self) {
+        self.links.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Links that are open.
+    #[must_use]
+    pub fn links(&self) -> u32 {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    /// A gateway's link is there, though its slot does not answer yet.
+    pub(crate) fn gateway_opened(&self, slot: Slot, incarnation: u64, place: Place) {
+        let mut gateways = self.gateways.write().expect(UNPOISONED);
+        if gateways.by_slot.len() <= slot.index() {
+            gateways.by_slot.resize(slot.index() + 1, None);
+        }
+        gateways.by_slot[slot.index()] = Some((slot, place.clone()));
+        gateways.by_incarnation.insert(incarnation, place);
+    }
+
+    pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64, shard: u16, link: LinkId) {
+        let mut gateways = self.gateways.write().expect(UNPOISONED);
+        if let Some(entry) = gateways.by_slot.get_mut(slot.index())
+            && entry.as_ref().is_some_and(|(held, _)| *held == slot)
+        {
+            *entry = None;
+        }
+        if gateways.by_incarnation.get(&incarnation).is_some_and(|place| place.is(shard, link)) {
+            gateways.by_incarnation.remove(&incarnation);
+        }
+    }
+
+    /// The link that serves a slot, if that very slot still has one.
+    pub(crate) fn gateway(&self, slot: Slot) -> Option<Place> {
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        match gateways.by_slot.get(slot.index()) {
+            Some(Some((held, place))) if *held == slot => Some(place.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn gateway_of(&self, incarnation: u64) -> Option<Place> {
+        self.gateways.read().expect(UNPOISONED).by_incarnation.get(&incarnation).cloned()
+    }
+
+    pub(crate) fn consumer_opened(&self, consumer: ConsumerPlace) {
+        self.consumers.write().expect(UNPOISONED).push(consumer);
+    }
+
+    pub(crate) fn consumer_closed(&self, shard: u16, link: LinkId) {
+        self.consumers.write().expect(UNPOISONED).retain(|it| !it.place.is(shard, link));
+    }
+
+    /// The consumer for one user's uplinks: the same as long as the set of consumers is.
+    pub(crate) fn consumer(&self, namespace: u32, uid: u64) -> Option<Place> {
+        let consumers = self.consumers.read().expect(UNPOISONED);
+        let eligible = || consumers.iter().filter(|it| it.grant.covers(namespace));
+        let count = eligible().count() as u64;
+        let pick = mix(uid.wrapping_add(u64::from(namespace) << 32)).checked_rem(count)?;
+        eligible().nth(usize::try_from(pick).ok()?).map(|it| it.place.clone())
+    }
+}
+
+/// Finaliser of `SplitMix64`, so that neighbouring UIDs spread over the consumers.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! Plays the whole dialogues of `protocol-spec/vectors/dialogues/` against a live broker, on every
+//! backend.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use waybill_broker::{BrokerConfig, TokenConfig};
+use waybill_wire::code::ErrorCode;
+use waybill_wire::frame::Frame;
+
+use crate::support::{Line, Net, everywhere};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    dialogue: Vec<Dialogue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dialogue {
+    id: String,
+    #[serde(rename = "cites")]
+    _cites: Vec<String>,
+    #[serde(default, rename = "note")]
+    _note: Option<String>,
+    #[serde(default)]
+    broker: Settings,
+    step: Vec<Step>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    token: Option<String>,
+    roles: Option<Vec<String>>,
+    namespaces: Option<Vec<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    link: String,
+    send: Option<String>,
+    expect: Option<String>,
+    expect_error: Option<String>,
+    #[serde(default)]
+    expect_close: bool,
+    #[serde(default)]
+    close: bool,
+    #[serde(default, rename = "note")]
+    _note: Option<String>,
+}
+
+fn dialogues() -> Vec<Dialogue> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-spec/vectors/dialogues");
+    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let parse = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        file.dialogue
+    };
+    paths.iter().flat_map(parse).collect()
+}
+
+/// Bytes of a vector; `None` stands for any byte.
+fn pattern(hex: &str) -> Vec<Option<u8>> {
+    let digits: String =
+        hex.lines().map(|line| line.split('#').next().unwrap()).collect::<String>();
+    let digits: Vec<char> = digits.chars().filter(|c| !c.is_whitespace()).collect();
+    let byte = |pair: &[char]| match pair {
+        ['?', '?'] => None,
+        [high, low] => {
+            Some(u8::try_from(high.to_digit(16).unwrap() * 16 + low.to_digit(16).unwrap()).unwrap())
+        }
+        _ => panic!("half a byte in {hex}"),
+    };
+    digits.chunks(2).map(byte).collect()
+}
+
+fn settings(dialogue: &Dialogue) -> BrokerConfig {
+    let Settings { token, roles, namespaces } = &dialogue.broker;
+    let everything = ["producer", "gateway", "consumer"].map(String::from).to_vec();
+    let tokens = token.iter().map(|token| TokenConfig {
+        name: "dialogue".into(),
+        token: token.clone(),
+        roles: roles.clone().unwrap_or(everything.clone()),
+        namespaces: namespaces.clone(),
+    });
+    BrokerConfig { tokens: tokens.collect(), ..BrokerConfig::default() }
+}
+
+fn play(dialogue: &Dialogue, net: &mut Net) {
+    let mut links: HashMap<&str, Line> = HashMap::new();
+    for (number, step) in dialogue.step.iter().enumerate() {
+        let place = format!("{} step {}", dialogue.id, number + 1);
+        let link = *links.entry(&step.link).or_insert_with(|| net.connect());
+        if let Some(hex) = &step.send {
+            let bytes: Vec<u8> = pattern(hex).into_iter().map(Option::unwrap).collect();
+            net.send(link, &bytes);
+        }
+        if let Some(hex) = &step.expect {
+            check(&place, &pattern(hex), net, link);
+        }
+        if let Some(name) = &step.expect_error {
+            expect_error(&place, name, net, link);
+        }
+        if step.close {
+            net.close(link);
+        }
+        if step.expect_close {
+            assert_eq!(net.frame(link), None, "{place}: the broker closes");
+        }
+    }
+}
+
+fn check(place: &str, wanted: &[Option<u8>], net: &mut Net, link: Line) {
+    let came = net.bytes(link, wanted.len());
+    let same = came.iter().zip(wanted).all(|(came, wanted)| wanted.is_none_or(|it| it == *came));
+    let show = |bytes: &mut dyn Iterator<Item = Option<u8>>| {
+        bytes.map(|byte| byte.map_or("??".into(), |it| format!("{it:02x}"))).collect::<String>()
+    };
+    assert!(
+        same,
+        "{place}:\n  wanted {}\n  came   {}",
+        show(&mut wanted.iter().copied()),
+        show(&mut came.iter().copied().map(Some))
+    );
+}
+
+fn expect_error(place: &str, name: &str, net: &mut Net, link: Line) {
+    let frame = net.frame(link).unwrap_or_else(|| panic!("{place}: the link ended, no {name}"));
+    match Frame::decode(&frame) {
+        Ok(Frame::Error(error)) => {
+            assert_eq!(error.code.name(), Some(name), "{place}: {error:?}");
+            assert!(error.fatal, "{place}: {error:?}");
+            assert!(!error.detail.is_empty(), "{place}: an error says what was wrong");
+        }
+        other => panic!("{place}: {name} was expected and came {other:?}"),
+    }
+}
+
+#[test]
+fn every_dialogue_goes_as_written() {
+    let dialogues = dialogues();
+    assert!(dialogues.len() >= 8, "only {} dialogues", dialogues.len());
+    for dialogue in &dialogues {
+        eprintln!("dialogue {}", dialogue.id);
+        everywhere(&settings(dialogue), |net| play(dialogue, net));
+    }
+}
+
+#[derive(Deserialize)]
+struct InvalidFile {
+    vector: Vec<Invalid>,
+}
+
+#[derive(Deserialize)]
+struct Invalid {
+    id: String,
+    error: String,
+    hex: String,
+}
+
+/// Each invalid frame, sent as a producer, gets the error it names, and costs nobody else anything.
+#[test]
+fn promise_10_bad_input_costs_only_its_sender() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-spec/vectors/invalid");
+    let mut vectors = Vec::new();
+    for entry in folder.read_dir().unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        vectors.extend(toml::from_str::<InvalidFile>(&text).unwrap().vector);
+    }
+    assert!(vectors.len() >= 60, "only {} invalid vectors", vectors.len());
+    everywhere(&BrokerConfig::default(), |net| {
+        let bystander = crate::talk::Producer::link(net, 77);
+        let mut bystander = bystander;
+        for vector in &vectors {
+            let bytes: Vec<u8> = pattern(&vector.hex).into_iter().map(Option::unwrap).collect();
+            let link = net.connect();
+            net.send(link, &crate::talk::hello(waybill_wire::code::Role::PRODUCER, 5));
+            let welcome = net.frame(link).expect("WELCOME");
+            assert!(matches!(Frame::decode(&welcome), Ok(Frame::Welcome(_))));
+            net.send(link, &bytes);
+            expect_error(&vector.id, &vector.error, net, link);
+            assert_eq!(net.frame(link), None, "{}", vector.id);
+            let receipt = bystander.publish(net, &[1], b"still here");
+            assert_eq!((receipt.code, &receipt.offline[..]), (ErrorCode(0), &[1][..]));
+        }
+        let faulted = net.ledger().links_faulted;
+        assert_eq!(faulted, vectors.len() as u64);
+    });
+}

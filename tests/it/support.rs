@@ -1,0 +1,181 @@
+//! One door to a broker on any I/O backend: open links, send bytes, take frames.
+//!
+//! A test written against [`Net`] runs on the tokio backend with one shard and with several, and
+//! on the simulator with any seed. Waiting ends with the event it waits for; [`PATIENCE`] is only
+//! there so that a broken build fails instead of hanging.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use waybill_broker::io::sim::{Peer, Sim};
+use waybill_broker::{Broker, BrokerConfig, BrokerHandle, Ledger};
+use waybill_wire::deframe::Deframer;
+
+/// How long the real backend may take for what should be at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a broker runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Backend {
+    /// Threads and sockets; the number of shards.
+    Tokio(u16),
+    /// The simulator; the number of shards and the seed.
+    Sim(u16, u64),
+}
+
+/// The backends every test of this suite runs on.
+pub(crate) fn backends() -> Vec<Backend> {
+    let mut all = vec![Backend::Tokio(1), Backend::Tokio(3)];
+    all.extend((0..8).map(|seed| Backend::Sim(1 + u16::try_from(seed % 3).unwrap(), seed)));
+    all
+}
+
+/// Runs a test on every backend, naming the one it fails on.
+pub(crate) fn everywhere(config: &BrokerConfig, test: impl Fn(&mut Net)) {
+    for backend in backends() {
+        eprintln!("on {backend:?}");
+        test(&mut Net::start(backend, config.clone()));
+    }
+}
+
+/// A number of a link in one [`Net`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line(usize);
+
+/// A broker and the links a test has to it.
+pub(crate) struct Net {
+    inner: Inner,
+    unread: Vec<Vec<u8>>,
+}
+
+enum Inner {
+    Tokio { broker: BrokerHandle, links: Vec<TcpStream> },
+    Sim { sim: Box<Sim>, links: Vec<Peer> },
+}
+
+impl Net {
+    pub(crate) fn start(backend: Backend, mut config: BrokerConfig) -> Self {
+        config.listen = ([127, 0, 0, 1], 0).into();
+        let inner = match backend {
+            Backend::Tokio(shards) => {
+                config.shards = shards;
+                let broker = Broker::start(config).expect("a broker starts");
+                Inner::Tokio { broker, links: Vec::new() }
+            }
+            Backend::Sim(shards, seed) => {
+                config.shards = shards;
+                Inner::Sim { sim: Box::new(Sim::new(config, seed)), links: Vec::new() }
+            }
+        };
+        Self { inner, unread: Vec::new() }
+    }
+
+    pub(crate) fn connect(&mut self) -> Line {
+        match &mut self.inner {
+            Inner::Tokio { broker, links } => {
+                let stream = TcpStream::connect(broker.local_addr()).expect("the broker listens");
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_write_timeout(Some(PATIENCE)).unwrap();
+                links.push(stream);
+            }
+            Inner::Sim { sim, links } => links.push(sim.connect()),
+        }
+        self.unread.push(Vec::new());
+        Line(self.unread.len() - 1)
+    }
+
+    pub(crate) fn send(&mut self, line: Line, bytes: &[u8]) {
+        match &mut self.inner {
+            // A broker that refused earlier bytes may have closed; what it said shows in `frame`.
+            Inner::Tokio { links, .. } => drop((&links[line.0]).write_all(bytes)),
+            Inner::Sim { sim, links } => sim.send(links[line.0], bytes),
+        }
+    }
+
+    /// Ends our direction and waits until the broker has ended its own.
+    pub(crate) fn close(&mut self, line: Line) {
+        match &mut self.inner {
+            Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Write)),
+            Inner::Sim { sim, links } => sim.close(links[line.0]),
+        }
+        while self.more(line) {}
+    }
+
+    /// The next whole frame from the broker, `None` when it has ended the link.
+    pub(crate) fn frame(&mut self, line: Line) -> Option<Vec<u8>> {
+        loop {
+            if let Some(frame) = first_frame(&mut self.unread[line.0]) {
+                return Some(frame);
+            }
+            if !self.more(line) {
+                let rest = &self.unread[line.0];
+                assert!(rest.is_empty(), "the link ended inside a frame: {rest:02x?}");
+                return None;
+            }
+        }
+    }
+
+    /// Exactly this many bytes.
+    pub(crate) fn bytes(&mut self, line: Line, count: usize) -> Vec<u8> {
+        while self.unread[line.0].len() < count {
+            assert!(self.more(line), "the link ended after {:02x?}", self.unread[line.0]);
+        }
+        self.unread[line.0].drain(..count).collect()
+    }
+
+    /// Waits for more bytes; `false` when there will be none.
+    fn more(&mut self, line: Line) -> bool {
+        let unread = &mut self.unread[line.0];
+        match &mut self.inner {
+            Inner::Tokio { links, .. } => {
+                let mut piece = [0; 65_536];
+                match (&links[line.0]).read(&mut piece) {
+                    Ok(0) => false,
+                    Ok(count) => {
+                        unread.extend_from_slice(&piece[..count]);
+                        true
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+                    Err(error) => panic!("nothing came on {line:?}: {error}"),
+                }
+            }
+            Inner::Sim { sim, links } => {
+                sim.settle();
+                let peer = links[line.0];
+                let bytes = sim.receive(peer);
+                let came = !bytes.is_empty();
+                unread.extend(bytes);
+                if !came && !sim.ended(peer) {
+                    panic!("nothing will come on {line:?}");
+                }
+                came
+            }
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        match &self.inner {
+            Inner::Tokio { broker, .. } => broker.ledger(),
+            Inner::Sim { sim, .. } => sim.ledger(),
+        }
+    }
+
+    /// Checks promise 5 once nothing moves any more: all links closed, all mail delivered.
+    pub(crate) fn finish(mut self) {
+        for line in 0..self.unread.len() {
+            self.close(Line(line));
+        }
+        let ledger = self.ledger();
+        let accounted = ledger.written + ledger.expired + ledger.lost + ledger.in_doubt;
+        assert_eq!(ledger.queued, accounted, "promise 5: {ledger:?}");
+    }
+}
+
+/// Cuts the first whole frame off.
+fn first_frame(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut deframer = Deframer::new();
+    let step = deframer.next(bytes).expect("a broker sends no malformed frame");
+    let whole = step.frame.is_some().then_some(step.consumed)?;
+    Some(bytes.drain(..whole).collect())
+}
