@@ -1,0 +1,129 @@
+//! The consumer's half of a link, without socket and clock: uplinks in, answers out.
+//!
+//! An uplink belongs to the link it came on. When that link dies the broker tells the gateway
+//! `consumer_lost` ([UP-4]), so an answer that comes later is for nobody and is dropped here.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+use waybill_wire::Frame;
+use waybill_wire::code::ErrorCode;
+use waybill_wire::error::Violation;
+use waybill_wire::frame::UplinkAck;
+use waybill_wire::message::{Content, Message};
+
+use crate::link::Welcomed;
+use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
+
+/// The answer to one uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The link the uplink came on, counted from 1.
+    pub(crate) link: u64,
+    pub(crate) origin: u64,
+    pub(crate) sequence: u64,
+    pub(crate) code: ErrorCode,
+}
+
+/// An uplink as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) link: u64,
+    pub(crate) origin: u64,
+    pub(crate) sequence: u64,
+    pub(crate) namespace: u32,
+    pub(crate) uid: u64,
+    pub(crate) connection: u64,
+    pub(crate) labels: Vec<String>,
+    pub(crate) content: Option<Content>,
+    pub(crate) payload: Bytes,
+}
+
+/// The machine.
+#[derive(Debug, Default)]
+pub(crate) struct ConsumerMachine {
+    link: u64,
+    open: bool,
+    /// Uplinks of this link that the application has and did not answer.
+    unanswered: usize,
+    answers: VecDeque<Answer>,
+    events: VecDeque<Received>,
+}
+
+impl ConsumerMachine {
+    fn handle_uplink(&mut self, message: &Message<'_>) -> Result<(), Violation> {
+        let (Some(origin), Some(sender)) = (message.origin, message.sender) else {
+            let words = "an uplink to a consumer names its gateway and its sender";
+            return Err(unexpected(message.kind, message.sequence, words));
+        };
+        self.unanswered += 1;
+        self.events.push_back(Received {
+            link: self.link,
+            origin,
+            sequence: message.sequence,
+            namespace: message.namespace,
+            uid: sender.uid,
+            connection: sender.connection,
+            labels: message.labels.iter().map(str::to_owned).collect(),
+            content: message.content,
+            payload: Bytes::copy_from_slice(message.payload),
+        });
+        Ok(())
+    }
+}
+
+impl Machine for ConsumerMachine {
+    type Command = Answer;
+    type Event = Received;
+
+    const IS_SERVED: bool = true;
+
+    fn handle_command(&mut self, _now: Instant, answer: Answer) {
+        if self.open && answer.link == self.link {
+            self.unanswered -= 1;
+            self.answers.push_back(answer);
+        }
+    }
+
+    /// Always: an answer takes the room its uplink had.
+    fn wants_commands(&self) -> bool {
+        true
+    }
+
+    fn handle_open(&mut self, _welcomed: &Welcomed) {
+        self.open = true;
+        self.link += 1;
+    }
+
+    fn handle_frame(&mut self, frame: &Frame<'_>, _bytes: &[u8]) -> Result<(), Violation> {
+        match frame {
+            Frame::Uplink(message) => self.handle_uplink(message),
+            other => Err(unexpected(other.kind(), 0, "not a frame for a consumer")),
+        }
+    }
+
+    fn handle_down(&mut self, _ending: &Ending) {
+        self.open = false;
+        self.unanswered = 0;
+        self.answers.clear();
+        // What the application has not seen is already lost to the gateway that sent it.
+        self.events.clear();
+    }
+
+    fn transmit(&mut self, _now: Instant, out: &mut Vec<u8>) {
+        while out.len() < WRITE_BYTES
+            && let Some(Answer { origin, sequence, code, .. }) = self.answers.pop_front()
+        {
+            UplinkAck { code, sequence, origin }.encode(out);
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<Received> {
+        self.events.pop_front()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.answers.is_empty() && self.unanswered == 0
+    }
+}

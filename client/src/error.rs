@@ -1,0 +1,127 @@
+//! Errors, one per operation: what happened, and the link's error behind it if there is one.
+
+use thiserror::Error;
+use waybill_wire::code::ErrorCode;
+
+use crate::link::{LinkError, LinkErrorKind};
+use crate::options::OptionsError;
+
+/// Why `connect` gave up: every broker was tried once.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The options cannot work.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The last broker's answer, or its silence.
+    #[error(transparent)]
+    Link(LinkError),
+}
+
+impl ConnectError {
+    /// The code the broker refused with, if one did.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Link(error) => error.code(),
+            Self::Options(_) => None,
+        }
+    }
+
+    /// What happened to the link, if it came so far.
+    #[must_use]
+    pub fn kind(&self) -> Option<LinkErrorKind> {
+        match self {
+            Self::Link(error) => Some(error.kind),
+            Self::Options(_) => None,
+        }
+    }
+}
+
+/// Why a publish was not made, or was refused as a whole.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The publish breaks a rule of the protocol; nothing was sent.
+    #[error(transparent)]
+    Invalid(#[from] InvalidPublish),
+    /// The bounds of [`Options`](crate::Options) are reached; nothing was sent. Try again later.
+    #[error(
+        "{limit} is reached: receipts come slower than publishes, or the link is down; try later"
+    )]
+    Overloaded {
+        /// The field of [`Options`](crate::Options) that is the bound.
+        limit: &'static str,
+    },
+    /// The broker refused it as a whole and served nobody.
+    #[error("the broker refused the publish: {code}")]
+    Refused {
+        /// Why; its `retry` in the registry says whether the same publish may succeed.
+        code: ErrorCode,
+    },
+    /// The link was closed, or failed for good, before it was sent.
+    #[error("not sent: the producer is closed or has failed for good")]
+    Closed(#[source] Option<LinkError>),
+}
+
+/// A rule of the protocol that a publish breaks. Limits are given with the value that passed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidPublish {
+    /// An empty list never means everyone.
+    #[error("the audience is empty: name at least one UID, or everyone() if that is meant")]
+    EmptyAudience,
+    /// More than `except_max` UIDs.
+    #[error("{count} UIDs in except, except_max is {max}")]
+    Except {
+        /// UIDs given.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The payload is longer than a frame, or than the broker, takes.
+    #[error("payload of {bytes} bytes, the limit is {max}")]
+    Payload {
+        /// Bytes given.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// More than `labels_max` labels.
+    #[error("{count} labels, labels_max is {max}")]
+    Labels {
+        /// Labels given.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A label is empty or longer than `label_bytes_max`.
+    #[error("label {index} has {bytes} bytes, 1 to {max} are allowed")]
+    Label {
+        /// Which one, from 0.
+        index: usize,
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A field has a value that is not registered, or not allowed here.
+    #[error("{field} {value} is not allowed in a publish")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// A time to live of less than a millisecond, or more than `u32::MAX` of them.
+    #[error("ttl is not in 1 ms to {} ms; leave it out for no limit", u32::MAX)]
+    Ttl,
+    /// The publish alone is larger than [`Options::max_pending_bytes`](crate::Options).
+    #[error("{bytes} bytes of targets and payload, max_pending_bytes is {max}")]
+    PendingBytes {
+        /// Bytes it takes.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+}

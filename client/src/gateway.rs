@@ -1,0 +1,279 @@
+//! The gateway link: which users are here goes up, their messages come down.
+//!
+//! [`GatewayLink`] is a thin handle: it turns calls into [`GatewayCommand`]s for the task that owns
+//! the socket and runs a [`GatewayMachine`]; what happens comes back as a stream of
+//! [`GatewayEvent`]s. A gateway with several brokers has one link to each. Who may be served is not
+//! decided here: the gateway re-checks every target of a delivery ([TGT-7]).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use waybill_wire::Frame;
+use waybill_wire::code::{BrokerState, ErrorCode, Role};
+use waybill_wire::message::{Content, Message};
+
+use crate::connection::{Connection, Control, Identity};
+use crate::link::{LinkError, LinkGone, LinkState, Welcomed};
+use crate::options::{Options, OptionsError};
+use crate::outlet::Queue;
+
+mod declared;
+mod encode;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+pub use declared::{Change, Registration};
+pub use machine::GatewayMachine;
+
+/// Commands that wait for the connection's task; a caller that is faster than it waits.
+const COMMANDS_MAX: usize = 1024;
+
+/// Events that wait for the application. Beyond, the socket is not read (and keepalive pauses), so
+/// that a slow gateway is felt by the broker's outbox, where there is a policy for it.
+const EVENTS_MAX: usize = 1024;
+
+/// What a gateway asks of its link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GatewayCommand {
+    /// Registrations that come and go.
+    Change {
+        /// Number of this change, higher than any before; 0 is never used.
+        ticket: u64,
+        /// What changes, in order.
+        changes: Vec<Change>,
+    },
+    /// A message from a user to the backends.
+    Uplink(Uplink),
+}
+
+/// What a gateway is told by its link, in order.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum GatewayEvent {
+    /// The broker said WELCOME; the snapshot is on its way.
+    Up(Welcomed),
+    /// The link is gone, and with it every delivery on its way; tried again after `retry_in`.
+    Down {
+        /// Why.
+        reason: LinkError,
+        /// Delay before the next attempt.
+        retry_in: Duration,
+    },
+    /// Every change up to this ticket is in effect at the broker. After each `Up` it comes at least
+    /// once, with the tickets of before.
+    InEffect {
+        /// The ticket; 0 if nothing was ever changed.
+        ticket: u64,
+    },
+    /// A message for users of this gateway.
+    Delivery(Delivery),
+    /// The answer to an uplink; code 0 = a consumer has it. Every uplink gets exactly one:
+    /// `consumer_lost` if its link died (the fate is unknown), `no_consumer` while there is no link,
+    /// `overloaded` if too many wait.
+    UplinkAck {
+        /// That of the uplink.
+        sequence: u64,
+        /// 0, or why not.
+        code: ErrorCode,
+    },
+    /// The broker's state changed.
+    BrokerState {
+        /// Its state.
+        state: BrokerState,
+        /// Gateways it waits for, as far as known.
+        gateways_missing: u32,
+    },
+    /// The link is not tried again. The last event.
+    Failed(LinkError),
+}
+
+/// A message from a user to the backends.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Uplink {
+    /// The gateway's number for it: not 0, higher than that of any uplink before on this link.
+    pub sequence: u64,
+    /// The tenant.
+    pub namespace: u32,
+    /// The user.
+    pub uid: u64,
+    /// The user's connection.
+    pub connection: u64,
+    /// What it is about.
+    pub labels: Vec<String>,
+    /// What the payload is, and how it is compressed.
+    pub content: Option<Content>,
+    /// The message itself.
+    pub payload: Bytes,
+}
+
+impl Uplink {
+    /// Bytes it is counted with while it waits to be written.
+    fn pending_bytes(&self) -> usize {
+        let labels: usize = self.labels.iter().map(String::len).sum();
+        size_of::<Self>() + labels + self.payload.len()
+    }
+}
+
+/// A DELIVER frame, kept as it came. Cloning shares the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    frame: Bytes,
+    header_bytes: usize,
+}
+
+/// How a gateway link is made.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+/// use waybill_client::gateway::{Change, GatewayEvent, GatewayLink, Registration};
+///
+/// let options = waybill_client::Options::default();
+/// let (link, mut events) = GatewayLink::start(options, 0x5eed)?;
+/// let user = Registration { namespace: 0, uid: 1001, device_class: 0, login: 0 };
+/// link.change(1, vec![Change::add(user)]).await?;
+/// while let Some(event) = events.next().await {
+///     match event {
+///         GatewayEvent::InEffect { ticket: 1.. } => { /* user 1001 may be told: ready */ }
+///         GatewayEvent::Delivery(delivery) => { /* delivery.message().targets, .payload() */ }
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct GatewayLink {
+    commands: mpsc::Sender<GatewayCommand>,
+    control: Control,
+}
+
+/// The events of a [`GatewayLink`]; ends after [`GatewayLink::close`] or [`GatewayEvent::Failed`].
+#[derive(Debug)]
+pub struct GatewayEvents {
+    events: mpsc::Receiver<GatewayEvent>,
+}
+
+impl GatewayLink {
+    /// Starts the link's task and returns at once. `incarnation` is the random number of this life
+    /// of the gateway process, the same for each of its links.
+    ///
+    /// # Errors
+    ///
+    /// An option, or an incarnation of 0, that cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(
+        options: Options,
+        incarnation: u64,
+    ) -> Result<(Self, GatewayEvents), OptionsError> {
+        let identity = Identity { role: Role::GATEWAY, instance: incarnation };
+        let machine = GatewayMachine::new(options.max_in_flight, options.max_pending_bytes);
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (outlet, events) = mpsc::channel(EVENTS_MAX);
+        let control = Connection::start(options, identity, machine, inbox, Queue(outlet))?;
+        Ok((Self { commands, control }, GatewayEvents { events }))
+    }
+
+    /// Registrations come and go; [`GatewayEvent::InEffect`] with this ticket or a later one says
+    /// when. Tickets rise from 1. Waits while the connection's task is behind.
+    ///
+    /// # Errors
+    ///
+    /// The link is closed or has failed.
+    pub async fn change(&self, ticket: u64, changes: Vec<Change>) -> Result<(), LinkGone> {
+        self.command(GatewayCommand::Change { ticket, changes }).await
+    }
+
+    /// Hands a user's message to a backend; [`GatewayEvent::UplinkAck`] says what became of it.
+    /// Waits while the connection's task is behind.
+    ///
+    /// # Errors
+    ///
+    /// The link is closed or has failed.
+    pub async fn uplink(&self, uplink: Uplink) -> Result<(), LinkGone> {
+        self.command(GatewayCommand::Uplink(uplink)).await
+    }
+
+    /// Any command. Waits while the connection's task is behind.
+    ///
+    /// # Errors
+    ///
+    /// The link is closed or has failed.
+    pub async fn command(&self, command: GatewayCommand) -> Result<(), LinkGone> {
+        self.commands.send(command).await.map_err(|_| LinkGone)
+    }
+
+    /// Any command, or the command back if it cannot be taken over at once.
+    ///
+    /// # Errors
+    ///
+    /// The command, and whether the task is behind or the link is gone.
+    pub fn try_command(
+        &self,
+        command: GatewayCommand,
+    ) -> Result<(), mpsc::error::TrySendError<GatewayCommand>> {
+        self.commands.try_send(command)
+    }
+
+    /// The link's state now.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.control.state()
+    }
+
+    /// Flushes, says DRAIN, closes; at the latest after
+    /// [`Options::close_timeout`](crate::Options::close_timeout).
+    pub async fn close(&self) {
+        self.control.close().await;
+    }
+}
+
+impl Stream for GatewayEvents {
+    type Item = GatewayEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.events.poll_recv(context)
+    }
+}
+
+impl Delivery {
+    /// `frame` is a DELIVER that was decoded once.
+    fn new(frame: Bytes, header_bytes: usize) -> Self {
+        debug_assert!(header_bytes <= frame.len());
+        Self { frame, header_bytes }
+    }
+
+    /// What the header says. Reads the header again: call it once and keep the result.
+    ///
+    /// # Panics
+    ///
+    /// Never: the bytes are those of a DELIVER that was decoded when it came.
+    #[must_use]
+    pub fn message(&self) -> Message<'_> {
+        match Frame::decode(&self.frame) {
+            Ok(Frame::Deliver(message)) => message,
+            other => unreachable!("was a DELIVER when it came: {other:?}"),
+        }
+    }
+
+    /// The frame, header and payload.
+    #[must_use]
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The payload, sharing the frame's bytes.
+    #[must_use]
+    pub fn payload(&self) -> Bytes {
+        self.frame.slice(self.header_bytes..)
+    }
+}

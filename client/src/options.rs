@@ -1,0 +1,159 @@
+//! What a link needs to know before it starts: where, who, how patient, how much to hold.
+//!
+//! Every field has a default that works against a broker on this machine. [`Options::check`] names
+//! the field that is wrong; a link checks before it opens anything.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use waybill_wire::limits::{CREDENTIAL_BYTES_MAX, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX};
+
+use crate::backoff::Backoff;
+
+/// Port a broker listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 7711;
+
+/// Least value of [`Options::max_pending_bytes`]: the largest frame there can be, so that no message
+/// is impossible to send for lack of room.
+pub const PENDING_BYTES_MIN: usize = HEADER_BYTES_MAX + PAYLOAD_BYTES_MAX;
+
+/// Largest value of [`Options::max_in_flight`] and [`Options::max_pending_bytes`]: what the counters
+/// that guard them can hold on every platform.
+pub const COUNT_MAX: usize = (u32::MAX >> 3) as usize;
+
+/// How a link is made and what it may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Brokers as `host:port`, at least one; names are resolved at each attempt. The link uses the
+    /// first that answers and moves on to the next when it fails.
+    pub brokers: Vec<String>,
+    /// Credential presented in HELLO.
+    pub token: Option<String>,
+    /// Time for one attempt: name, TCP handshake and WELCOME together.
+    pub connect_timeout: Duration,
+    /// Bounds of the delay between attempts.
+    pub backoff: Backoff,
+    /// Time [`close`](crate::Producer::close) gives to what is in flight.
+    pub close_timeout: Duration,
+    /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
+    pub max_in_flight: usize,
+    /// Most bytes of targets and payload of unsettled publishes (producer), of uplinks waiting to be
+    /// written (gateway).
+    pub max_pending_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            brokers: vec![format!("127.0.0.1:{DEFAULT_PORT}")],
+            token: None,
+            connect_timeout: Duration::from_secs(5),
+            backoff: Backoff::default(),
+            close_timeout: Duration::from_secs(5),
+            max_in_flight: 16_384,
+            max_pending_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults, with these brokers.
+    pub fn new<B: Into<String>>(brokers: impl IntoIterator<Item = B>) -> Self {
+        Self { brokers: brokers.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// The same options with a credential.
+    #[must_use]
+    pub fn token(self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self }
+    }
+
+    /// Whether these options can work.
+    ///
+    /// # Errors
+    ///
+    /// The first field that cannot, and why.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let wrong = |field, problem: String| Err(OptionsError { field, problem });
+        if self.brokers.is_empty() {
+            return wrong("brokers", "empty: name at least one host:port".into());
+        }
+        for broker in &self.brokers {
+            let port = broker.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                return wrong("brokers", format!("{broker:?} is not host:port"));
+            }
+        }
+        let token = self.token.as_ref().map_or(0, String::len);
+        if token > CREDENTIAL_BYTES_MAX {
+            let max = CREDENTIAL_BYTES_MAX;
+            return wrong("token", format!("{token} bytes, credential_bytes_max is {max}"));
+        }
+        for (field, time) in [
+            ("connect_timeout", self.connect_timeout),
+            ("close_timeout", self.close_timeout),
+            ("backoff.min", self.backoff.min),
+        ] {
+            if time.is_zero() {
+                return wrong(field, "must be longer than 0".into());
+            }
+        }
+        if self.backoff.max < self.backoff.min {
+            return wrong("backoff.max", "shorter than backoff.min".into());
+        }
+        for (field, count, min) in [
+            ("max_in_flight", self.max_in_flight, 1),
+            ("max_pending_bytes", self.max_pending_bytes, PENDING_BYTES_MIN),
+        ] {
+            if !(min..=COUNT_MAX).contains(&count) {
+                return wrong(field, format!("{count} is not in {min}..={COUNT_MAX}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A field of [`Options`] that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("option {field}: {problem}")]
+pub struct OptionsError {
+    /// Name of the field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_work() {
+        assert_eq!(Options::default().check(), Ok(()));
+        assert_eq!(Options::new(["broker.internal:7711", "[::1]:7711"]).check(), Ok(()));
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        type Spoil = fn(&mut Options);
+        let wrong: [(&str, Spoil); 12] = [
+            ("brokers", |o| o.brokers.clear()),
+            ("brokers", |o| o.brokers.push("localhost".into())),
+            ("brokers", |o| o.brokers.push(":7711".into())),
+            ("brokers", |o| o.brokers.push("localhost:70000".into())),
+            ("token", |o| o.token = Some("x".repeat(4097))),
+            ("connect_timeout", |o| o.connect_timeout = Duration::ZERO),
+            ("close_timeout", |o| o.close_timeout = Duration::ZERO),
+            ("backoff.min", |o| o.backoff.min = Duration::ZERO),
+            ("backoff.max", |o| o.backoff.max = Duration::from_millis(1)),
+            ("max_in_flight", |o| o.max_in_flight = 0),
+            ("max_in_flight", |o| o.max_in_flight = usize::MAX),
+            ("max_pending_bytes", |o| o.max_pending_bytes = 1 << 20),
+        ];
+        for (field, spoil) in wrong {
+            let mut options = Options::default();
+            spoil(&mut options);
+            assert_eq!(options.check().map_err(|error| error.field), Err(field));
+        }
+    }
+}
