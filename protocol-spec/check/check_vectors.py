@@ -53,27 +53,27 @@ def register(vector, cited):
 
 # ---- fields: both sides in one form, defaults left out
 
+ENUMERATED = {"mode": "modes", "class": "classes", "level": "levels", "priority": "priorities", "lane": "lanes",
+              "content_type": "content_types", "encoding": "encodings"}  # those in which 0 has a name
+SECTION_NAMES = {flag.lower() for flag in codec.SECTIONS}
+FREE_TEXT = codec.TEXT | {"labels", "token"}
+
+
 def canonical(value, key=None):
     if isinstance(value, dict):
         return {k: canonical(v, k) for k, v in value.items()}
     if isinstance(value, list):
         out = [canonical(v, key) for v in value]
         return sorted(out) if key == "flags" else out
-    if isinstance(value, str) and value.startswith("0x"):
+    if isinstance(value, str) and value.startswith("0x") and key not in FREE_TEXT:
         return int(value, 16)
     if key == "ref_kind" and isinstance(value, str):
         return codec.KINDS[value]
     if key in ("payload", "credential", "trace", "selector", "data"):
         return value.lower().replace(" ", "")
     if isinstance(value, int) and not isinstance(value, bool):
-        table = next((t for t in (ENUMERATED.get(key),) if t), None)
-        return codec.name_of(table, value) or value if table else value
+        return codec.name_of(ENUMERATED[key], value) or value if key in ENUMERATED else value
     return value
-
-
-ENUMERATED = {"mode": "modes", "class": "classes", "level": "levels", "priority": "priorities", "lane": "lanes",
-              "content_type": "content_types", "encoding": "encodings"}  # those in which 0 has a name
-SECTION_NAMES = {flag.lower() for flag in codec.SECTIONS}
 
 
 def normal(frame):
@@ -84,15 +84,10 @@ def normal(frame):
             value = {k: v for k, v in value.items() if not default(k, v)}
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             value = [{k: v for k, v in item.items() if not default(k, v)} for item in value]
-        elif key not in ("origin", "conflate") and default(key, value):
-            continue
-        elif key in ("origin", "conflate") and value == 0 and frame["kind"] not in MESSAGES:
+        elif default(key, value) and not (key in SECTION_NAMES and frame.get("kind") in ("PUBLISH", "DELIVER", "UPLINK")):
             continue
         out[key] = value
     return out
-
-
-MESSAGES = ("PUBLISH", "DELIVER", "UPLINK")
 
 
 def default(key, value):
@@ -169,62 +164,80 @@ def check_invalid():
 
 # ---- dialogues
 
+STEPS = {"send", "expect", "expect_error", "expect_close", "close"}
+
+
+class Link:
+    def __init__(self):
+        self.rest = {"send": "", "expect": ""}  # hex that is not yet a frame
+        self.owed = None                        # the error that bytes sent on it must be answered with
+        self.declared = set()                   # registrations
+
+
 def check_dialogues():
     count = 0
     for count, dialogue in enumerate(tables("dialogues", "dialogue"), 1):
-        vid = register(dialogue, dialogue.get("cites", []))
-        waiting, owed = {}, {}  # (link, direction) -> hex not yet a frame; link -> error its bytes must be answered with
+        vid, links = register(dialogue, dialogue.get("cites", [])), {}
         for n, step in enumerate(dialogue.get("step", []), 1):
-            link = step.get("link")
-            for way in ("send", "expect"):
-                if way in step:
-                    try:
-                        rest = waiting.pop((link, way), "") + unhex(step[way])
-                        waiting[link, way] = check_stream(rest, way, link, owed)
-                    except Malformed as e:
-                        bad(vid, f"step {n} {way}: {e.code} ({e.why})")
-                    except Exception as e:
-                        bad(vid, f"step {n} {way}: {type(e).__name__}: {e}")
-            if not link or not any(k in step for k in ("send", "expect", "expect_close", "close")):
-                bad(vid, f"step {n} does nothing")
-        for (link, way), rest in waiting.items():
-            if rest and way == "expect":
-                bad(vid, f"link {link}: ends inside an expected frame")
-        for link, code in owed.items():
-            bad(vid, f"link {link}: {code} sent, but no ERROR of that code is expected")
+            try:
+                link = links.setdefault(step["link"], Link())
+                if len(STEPS & set(step)) != 1 or set(step) - STEPS - {"link", "fatal"}:
+                    raise ValueError(f"a step is one of {sorted(STEPS)}")
+                for way in ("send", "expect"):
+                    if way in step:
+                        link.rest[way] = check_stream(link.rest[way] + unhex(step[way]), way, link)
+                if code := step.get("expect_error"):
+                    if not step.get("fatal", True) and codec.ERRORS[code] // 100 in (1, 2, 5):
+                        raise ValueError(f"{code} is always fatal")
+                    link.owed = None if link.owed == code else link.owed
+            except Malformed as e:
+                bad(vid, f"step {n}: {e.code} ({e.why})")
+            except Exception as e:
+                bad(vid, f"step {n}: {type(e).__name__}: {e}")
+        for name, link in links.items():
+            if link.rest["expect"]:
+                bad(vid, f"link {name}: ends inside an expected frame")
+            if link.owed:
+                bad(vid, f"link {name}: {link.owed} sent, but no such error is expected")
     return count
 
 
-def check_stream(rest, way, link, owed):
+def check_stream(rest, way, link):
     """Decodes what can be decoded; gives back the hex of a last, incomplete frame."""
-    while len(rest) >= 16:
+    while len(rest) >= 2 * LIMITS["prologue_bytes"]:
         if "?" in rest[:16]:
             raise ValueError("?? in a prologue")
         try:
             kind, header_len, frame_len = codec.prologue(bytes.fromhex(rest[:16]))
-            if len(rest) < 2 * frame_len:
-                if way == "send" and len(rest) >= 2 * header_len:
-                    codec.decode_header(bytes.fromhex(rest[:2 * header_len]))
-                return rest
-            frame, rest = rest[:2 * frame_len], rest[2 * frame_len:]
-            if "?" not in frame:
-                fields = codec.decode(bytes.fromhex(frame))
-            elif kind:  # lengths only: an ?? may stand for any byte
-                fields = None
-                if header_len < 10 + codec.size_of(codec.FRAMES[kind][1]):
-                    raise Malformed("header_size", kind)
-                if not codec.FRAMES[kind][2] and header_len > 10 + codec.size_of(codec.FRAMES[kind][1]):
-                    raise Malformed("length", kind)
-                if kind == "ERROR" and "?" not in frame[20:24]:
-                    fields = {"code": codec.name_of("errors", int.from_bytes(bytes.fromhex(frame[20:24]), "little"))}
-            if way == "expect" and kind == "ERROR" and fields and fields["code"] == owed.get(link):
-                del owed[link]
+            frame, rest_of_it = rest[:2 * frame_len], rest[2 * frame_len:]
+            if "?" in frame[:2 * header_len]:  # lengths only: ?? may stand for any byte
+                least = 10 + codec.size_of(codec.FRAMES[kind][1])
+                codec.need(header_len >= least, "header_size", kind)
+                codec.need(codec.FRAMES[kind][2] or header_len == least, "length", kind)
+            elif len(frame) >= 2 * header_len and (fields := codec.decode_header(bytes.fromhex(frame[:2 * header_len]))):
+                follow(fields, way, link)
         except Malformed as e:
             if way == "expect":
                 raise
-            owed[link] = e.code  # sent on purpose: the broker must say so
+            link.owed = e.code  # sent on purpose: the broker must say so
             return ""
+        if len(frame) < 2 * frame_len:
+            return rest
+        rest = rest_of_it
     return rest
+
+
+def follow(fields, way, link):
+    """What a gateway declared, and the digest of it that is expected back."""
+    kind = fields["kind"]
+    if way == "send" and kind in ("SNAPSHOT", "DELTA"):
+        link.declared = set() if "FIRST" in fields["flags"] else link.declared
+        for r in fields["records"]:
+            (link.declared.add if r["op"] == "add" else link.declared.discard)(registration(r))
+    if way == "expect" and kind == "IN_EFFECT" and fields["digest"] != digest_of(link.declared):
+        raise ValueError(f"digest is {digest_of(link.declared).to_bytes(8, 'little').hex(' ')}")
+    if way == "expect" and kind == "ERROR" and fields["code"] == link.owed:
+        link.owed = None
 
 
 # ---- client messages, digests, examples in the prose
@@ -245,11 +258,11 @@ def check_client():
             if error != vector.get("error"):
                 bad(vid, f"message is {error or 'valid'}, vector says {vector.get('error', 'valid')}")
             elif not error:
-                expected = client.normal(vector["message"])
-                if client.normal(found) != expected:
-                    bad(vid, difference(client.normal(found), expected))
-                if not is_json and client.write_bin(vector["message"]) != data:
-                    bad(vid, f"encoded: {client.write_bin(vector['message']).hex(' ')}")
+                same = (lambda m: m) if is_json else normal  # in JSON a member that is present is not absent, empty or not
+                if same(found) != same(vector["message"]):
+                    bad(vid, difference(same(found), same(vector["message"])))
+                if not is_json and (again := client.write_bin(vector["message"])) != data:
+                    bad(vid, f"encoded: {again.hex(' ')}")
         except Exception as e:
             bad(vid, f"{type(e).__name__}: {e}")
     return count
@@ -259,23 +272,27 @@ def check_digests():
     path = VECTORS / "digests.toml"
     lists = tomllib.loads(path.read_text()) if path.exists() else {}
     count = 0
-    for count, vector in enumerate(lists.get("digest", lists.get("vector", [])), 1):
+    for count, vector in enumerate(lists.get("digest", []), 1):
         vid = register(vector, vector.get("cites", ["DIG-1"]))
-        standing = {tuple(number(r.get(k, 0)) for k in ("namespace", "uid", "device_class", "login"))
-                    for r in vector.get("registrations", [])}  # [DIG-1]: a set
-        total = sum(digest_of(*r) for r in standing) % 2 ** 64
+        total = digest_of({registration(r) for r in vector.get("registrations", [])})
         if total != number(vector["digest"]):
             bad(vid, f"digest is {total:#018x}")
     return count
 
 
-def digest_of(namespace, uid, device_class, login):
+def registration(record):
+    return tuple(number(record.get(k, 0)) for k in ("namespace", "uid", "device_class", "login"))
+
+
+def digest_of(registrations):
+    """5.3, over a set: adding one that is there changes nothing [DIG-1]."""
     def mix(x):
-        x &= 2 ** 64 - 1
+        x = x % 2 ** 64
         x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9 % 2 ** 64
         x = (x ^ x >> 27) * 0x94d049bb133111eb % 2 ** 64
         return x ^ x >> 31
-    return mix(uid + mix(login + mix((namespace << 8 | device_class) + 0x9e3779b97f4a7c15)))
+    return sum(mix(uid + mix(login + mix((namespace << 8 | device_class) + 0x9e3779b97f4a7c15)))
+               for namespace, uid, device_class, login in registrations) % 2 ** 64
 
 
 def check_prose():
