@@ -9,6 +9,8 @@ pub mod deframe;
 pub mod digest;
 pub mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 pub mod list;
 pub mod message;

@@ -1,0 +1,194 @@
+//! Laws of this crate as functions of arbitrary bytes, for `fuzz/` and for the replay of its corpora
+//! in `tests/laws.rs`. Each panics where its law is broken, and returns whether the input got as far
+//! as the law, so that a corpus can be judged.
+
+use std::time::Duration;
+
+use crate::code::{Kind, Role};
+use crate::deframe::Deframer;
+use crate::error::Malformed;
+use crate::frame::{ErrorFrame, Frame, Hello, Ping, Pong, Welcome};
+use crate::limits::{FRAME_BYTES_MAX, HEADER_BYTES_MAX, HEADER_BYTES_MIN};
+use crate::message::Message;
+use crate::session::{Phase, Session, Step, TRANSMIT_BYTES_MAX};
+
+/// An accepted frame encodes to the same bytes, and its header is within its limits.
+pub fn decode(data: &[u8]) -> bool {
+    let Ok(frame) = Frame::decode(data) else { return false };
+    let mut again = Vec::new();
+    assert_eq!(frame.encode(&mut again), Ok(()), "{frame:?}");
+    assert_eq!(again, data, "{frame:?}");
+    let header = usize::from(u16::from_le_bytes([data[2], data[3]])) * 8;
+    assert!((HEADER_BYTES_MIN..=HEADER_BYTES_MAX).contains(&header));
+    true
+}
+
+/// What came out of a deframer: the frames' bytes one after another, and what ended them.
+type Outcome = (Vec<u8>, Option<Malformed>);
+
+fn feed(reads: &mut dyn Iterator<Item = &[u8]>) -> Outcome {
+    let mut deframer = Deframer::new();
+    let mut out = Vec::new();
+    for read in reads {
+        let mut rest = read;
+        loop {
+            let step = match deframer.next(rest) {
+                Ok(step) => step,
+                Err(malformed) => return (out, Some(malformed)),
+            };
+            rest = &rest[step.consumed..];
+            let Some(raw) = step.frame else { break };
+            if let Err(malformed) = raw.decode() {
+                return (out, Some(malformed));
+            }
+            out.extend_from_slice(raw.bytes());
+        }
+        assert!(rest.is_empty(), "input is used up when there is no frame");
+        assert!(deframer.invariants());
+        assert!(deframer.reserved() <= FRAME_BYTES_MAX);
+    }
+    (out, None)
+}
+
+/// Chunking never changes the outcome. The first bytes, up to a zero, are the lengths of the reads,
+/// taken in turn.
+///
+/// Read in one piece, an incomplete frame at the end may be refused or not depending on how much of
+/// it is there, never on the pieces: both sides see the same bytes.
+pub fn deframe(data: &[u8]) -> bool {
+    let at = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
+    let (lengths, stream) = data.split_at(at);
+    let stream = stream.get(1..).unwrap_or_default();
+    let whole = feed(&mut std::iter::once(stream));
+    let mut lengths = lengths.iter().cycle();
+    let mut rest = stream;
+    let mut reads = std::iter::from_fn(|| {
+        let length = lengths.next().map_or(1, |length| usize::from(*length));
+        let (read, after) = rest.split_at(length.min(rest.len()));
+        rest = after;
+        (!read.is_empty()).then_some(read)
+    });
+    let parts = feed(&mut reads);
+    assert_eq!(parts, whole);
+    !whole.0.is_empty()
+}
+
+/// No order of frames, times and calls makes a session panic or its control bytes grow.
+pub fn session(data: &[u8]) -> bool {
+    let Some((setup, operations)) = data.split_first() else { return false };
+    let role = Role(setup >> 1);
+    let mut now = Duration::ZERO;
+    let mut session =
+        if setup & 1 == 0 { Session::broker(now) } else { Session::initiator(role, now) };
+    let mut opened = false;
+    for pair in operations.as_chunks::<2>().0 {
+        operate(&mut session, &mut now, *pair);
+        assert!(session.invariants());
+        opened |= matches!(session.phase(), Phase::Open | Phase::Draining);
+    }
+    let mut out = Vec::new();
+    session.transmit(&mut out);
+    assert!(out.len() <= TRANSMIT_BYTES_MAX && !session.has_output());
+    opened
+}
+
+fn operate(session: &mut Session, now: &mut Duration, [operation, value]: [u8; 2]) {
+    match operation % 8 {
+        0 => *now += Duration::from_millis(u64::from(value) * 10),
+        1 => session.received(*now),
+        2 => session.pause(*now),
+        3 => session.resume(*now),
+        4 => {
+            let before = session.phase();
+            session.transmit(&mut Vec::new());
+            assert_eq!(session.phase(), before);
+        }
+        5 => {
+            if let Err(fault) = session.expired(*now) {
+                session.fail(&fault);
+            }
+        }
+        6 => {
+            if let Err(fault) = session.drain(u32::from(value)) {
+                session.fail(&fault);
+            }
+        }
+        _ => take_in(session, *now, value),
+    }
+}
+
+fn take_in(session: &mut Session, now: Duration, value: u8) {
+    let closed = session.phase() == Phase::Closed;
+    match session.handle(now, &sample(value)) {
+        Ok(Step::Hello) => {
+            session.accept(now, Duration::from_millis(100), session.role());
+        }
+        Ok(Step::Ended) => assert_eq!(session.phase(), Phase::Closed),
+        Ok(_) => assert!(!closed || session.phase() == Phase::Closed),
+        Err(fault) => {
+            session.fail(&fault);
+            assert_eq!(session.phase(), Phase::Closed);
+        }
+    }
+}
+
+/// A frame for a byte: the kinds a session acts on, and one it passes on.
+fn sample(value: u8) -> Frame<'static> {
+    match value % 8 {
+        0 => Frame::Hello(Hello { role: Role(value >> 3), ..Hello::default() }),
+        1 => {
+            let keepalive_ms = u32::from(value >> 3) * 10;
+            let version = u16::from(value < 128);
+            Frame::Welcome(Welcome { version, keepalive_ms, ..Welcome::default() })
+        }
+        2 | 3 => Frame::Ping(Ping { token: u32::from(value) }),
+        4 => Frame::Pong(Pong { token: u32::from(value) }),
+        5 => Frame::Error(ErrorFrame { fatal: value > 127, ..ErrorFrame::default() }),
+        6 => Frame::Drain(crate::frame::Drain { deadline_ms: u32::from(value) }),
+        _ => Frame::State(crate::frame::State::default()),
+    }
+}
+
+/// An accepted PUBLISH, narrowed to a part of its targets, decodes as a DELIVER that differs in what
+/// TGT-4 names and in nothing else. The first byte chooses the targets.
+pub fn narrow(data: &[u8]) -> bool {
+    let Some((choice, bytes)) = data.split_first() else { return false };
+    let Ok(Frame::Publish(publish)) = Frame::decode(bytes) else { return false };
+    let (origin, ttl_ms) = (u64::from(*choice) << 32 | 1, publish.ttl_ms / 2);
+    let chosen: Vec<u64> =
+        publish.targets.iter().filter(|uid| uid.wrapping_add((*choice).into()) % 3 != 0).collect();
+    let mut out = Vec::new();
+    publish.deliver_narrowed(origin, &chosen, ttl_ms, &mut out);
+    if chosen.is_empty() {
+        assert!(out.is_empty(), "nobody gets nothing");
+    } else {
+        let deliver = deliver(&out);
+        assert!(deliver.targets.iter().eq(chosen.iter().copied()));
+        assert!(deliver.except.is_empty());
+        assert_forwarded(&publish, &deliver, origin, ttl_ms);
+    }
+    out.clear();
+    publish.deliver_whole(origin, ttl_ms, &mut out);
+    let deliver = deliver(&out);
+    assert_eq!((deliver.targets, deliver.except), (publish.targets, publish.except));
+    assert_forwarded(&publish, &deliver, origin, ttl_ms);
+    true
+}
+
+fn deliver(bytes: &[u8]) -> Message<'_> {
+    match Frame::decode(bytes) {
+        Ok(Frame::Deliver(deliver)) => deliver,
+        other => panic!("a PUBLISH went on as {other:?}"),
+    }
+}
+
+fn assert_forwarded(publish: &Message<'_>, deliver: &Message<'_>, origin: u64, ttl_ms: u32) {
+    assert_eq!((deliver.origin, deliver.ttl_ms), (Some(origin), ttl_ms));
+    assert_eq!((deliver.kind, publish.kind), (Kind::DELIVER, Kind::PUBLISH));
+    let mut back = deliver.head();
+    back.origin = None;
+    back.ttl_ms = publish.ttl_ms;
+    back.except = publish.except.into();
+    assert_eq!(back, publish.head(), "everything else");
+    assert_eq!(deliver.payload, publish.payload);
+}

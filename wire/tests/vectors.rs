@@ -1,0 +1,176 @@
+//! Replays `protocol-spec/vectors`: hex to fields and fields to hex for every valid frame, the exact
+//! error for every invalid one, and each of them again at every split point.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
+#[path = "vectors/build.rs"]
+mod build;
+#[path = "vectors/describe.rs"]
+mod describe;
+#[path = "vectors/fields.rs"]
+mod fields;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+use waybill_wire::code::ErrorCode;
+use waybill_wire::digest::{Digest, Registered};
+use waybill_wire::{Deframer, Frame, Malformed};
+
+/// Fewer vectors than this mean that files went missing.
+const VECTORS_MIN: usize = 60;
+
+fn vectors_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol-spec/vectors")
+}
+
+fn read_table(path: &Path) -> Table {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// All `[[vector]]` of a folder, with the folder's file names for the order.
+fn vectors(folder: &str) -> Vec<Table> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(vectors_dir().join(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
+        .collect();
+    paths.sort();
+    let all: Vec<Table> = paths
+        .iter()
+        .flat_map(|path| match read_table(path).remove("vector") {
+            Some(Value::Array(vectors)) => vectors,
+            other => panic!("{}: no [[vector]] but {other:?}", path.display()),
+        })
+        .map(|vector| vector.as_table().unwrap().clone())
+        .collect();
+    assert!(all.len() >= VECTORS_MIN, "{folder} has only {} vectors", all.len());
+    all
+}
+
+fn text<'t>(vector: &'t Table, key: &str) -> &'t str {
+    vector.get(key).and_then(Value::as_str).unwrap_or_else(|| panic!("no {key} in {vector:?}"))
+}
+
+/// Bytes of a vector: digits, white space and comments.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u32> = hex
+        .lines()
+        .flat_map(|line| line.split('#').next().unwrap().chars())
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).unwrap_or_else(|| panic!("{c:?} in hex")))
+        .collect();
+    let (pairs, odd) = digits.as_chunks::<2>();
+    assert!(odd.is_empty(), "odd number of digits");
+    pairs.iter().map(|[high, low]| u8::try_from(high * 16 + low).unwrap()).collect()
+}
+
+/// What a deframer makes of these reads: every frame encoded again, or the error and how many bytes
+/// it had been given.
+fn deframe(reads: &[&[u8]]) -> Result<Vec<u8>, (Malformed, usize)> {
+    let mut deframer = Deframer::new();
+    let mut out = Vec::new();
+    let mut given = 0;
+    for read in reads {
+        given += read.len();
+        let mut rest = *read;
+        loop {
+            let step = deframer.next(rest).map_err(|error| (error, given))?;
+            rest = &rest[step.consumed..];
+            let Some(raw) = step.frame else { break };
+            let frame = raw.decode().map_err(|error| (error, given))?;
+            frame.encode(&mut out).unwrap();
+        }
+        assert!(deframer.invariants());
+        assert!(rest.is_empty());
+    }
+    Ok(out)
+}
+
+#[test]
+fn valid_frames_decode_to_their_fields_and_back() {
+    for vector in vectors("frames") {
+        let (id, bytes) = (text(&vector, "id"), bytes(text(&vector, "hex")));
+        let frame = Frame::decode(&bytes).unwrap_or_else(|error| panic!("{id}: {error}"));
+        let fields = vector["frame"].as_table().unwrap();
+        assert_eq!(describe::describe(&frame), fields::canonical(fields), "{id}");
+        let mut again = Vec::new();
+        frame.encode(&mut again).unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert_eq!(again, bytes, "{id}: encoding what was decoded");
+        let mut built = Vec::new();
+        build::encode(fields, &mut built).unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert_eq!(built, bytes, "{id}: encoding the fields");
+    }
+}
+
+#[test]
+fn valid_frames_decode_the_same_at_every_split() {
+    for vector in vectors("frames") {
+        let (id, bytes) = (text(&vector, "id"), bytes(text(&vector, "hex")));
+        for at in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(at);
+            assert_eq!(deframe(&[first, second]).as_deref(), Ok(&bytes[..]), "{id} at {at}");
+        }
+        let each: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(deframe(&each).as_deref(), Ok(&bytes[..]), "{id} byte by byte");
+    }
+}
+
+#[test]
+fn invalid_frames_are_refused_with_their_error() {
+    let mut wrong = Vec::new();
+    for vector in vectors("invalid") {
+        let (id, bytes) = (text(&vector, "id"), bytes(text(&vector, "hex")));
+        let expected = ErrorCode::from_name(text(&vector, "error")).expect(id);
+        let first = deframe(&[&bytes]).map_err(|(error, _)| error);
+        match first {
+            Err(error) if error.code == expected => {}
+            ref other => wrong.push(format!("{id}: expected {expected}, got {other:?}")),
+        }
+        for at in 0..=bytes.len() {
+            let (head, tail) = bytes.split_at(at);
+            let result = deframe(&[head, tail]);
+            let Err((error, given)) = result else { continue };
+            assert_eq!(Err(error), first, "{id} at {at}");
+            assert!(given >= 8, "{id}: refused after {given} bytes, before the prologue");
+        }
+        let each: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(deframe(&each).map_err(|(error, _)| error), first, "{id} byte by byte");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn ids_are_unique() {
+    let mut seen = BTreeSet::new();
+    for vector in vectors("frames").iter().chain(&vectors("invalid")) {
+        let id = text(vector, "id").to_owned();
+        assert!(seen.insert(id.clone()), "{id} is there twice");
+    }
+}
+
+/// DIG-1.
+#[test]
+fn digests_match() {
+    let table = read_table(&vectors_dir().join("digests.toml"));
+    let digests = table["digest"].as_array().unwrap();
+    assert!(digests.len() >= 5);
+    for digest in digests {
+        let registrations = digest["registrations"].as_array().unwrap();
+        let found: Digest = registrations
+            .iter()
+            .map(|entry| {
+                let number = |key: &str| fields::number(&entry[key]);
+                Registered {
+                    namespace: number("namespace").try_into().unwrap(),
+                    uid: number("uid"),
+                    device_class: number("device_class").try_into().unwrap(),
+                    login: number("login"),
+                }
+            })
+            .collect();
+        assert_eq!(found.value(), fields::number(&digest["digest"]), "{}", digest["id"]);
+    }
+}
