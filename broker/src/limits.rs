@@ -46,7 +46,8 @@ pub const FLUSH_MS: u64 = 10_000;
 /// Milliseconds between ticks. Deadlines of sessions are some seconds; a tick walks the links.
 pub const TICK_MS: u64 = 100;
 
-/// Routes of dead gateways forgotten in one tick of one shard.
-pub const SWEEP_STEPS: usize = 20_000;
+/// Routes of dead gateways forgotten in one tick of one shard. The table is locked meanwhile: at
+/// some 0.35 us a route (measured at 10^6 routes) for less than 2 ms.
+pub const SWEEP_STEPS: usize = 5_000;
 
 const _: () = assert!(WRITE_BYTES >= READ_BYTES && SPARE_BYTES >= WRITE_BYTES);

@@ -211,13 +211,11 @@ impl Outbox {
         }
     }
 
-    /// Forgets everything; the number of messages that were waiting.
+    /// Forgets the messages, not the answers; the number of messages that were waiting.
     pub fn abandon(&mut self) -> u64 {
         let lost = self.marks.len() as u64;
         self.room.release(self.messages.len() - self.start);
-        self.control = Vec::new();
         self.messages = Vec::new();
-        self.spare = Vec::new();
         self.start = 0;
         self.marks.clear();
         lost

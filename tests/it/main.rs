@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod chaos;
 mod conformance;
+mod overload;
 mod promises;
 mod support;
 mod talk;

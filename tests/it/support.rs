@@ -105,6 +105,17 @@ impl Net {
         while self.more(line) {}
     }
 
+    /// Breaks a simulated link without a word.
+    pub(crate) fn reset(&mut self, line: Line) {
+        match &mut self.inner {
+            Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Both)),
+            Inner::Sim { sim, links } => {
+                sim.reset(links[line.0]);
+                sim.settle();
+            }
+        }
+    }
+
     /// The next whole frame from the broker, `None` when it has ended the link.
     pub(crate) fn frame(&mut self, line: Line) -> Option<Vec<u8>> {
         loop {
@@ -156,6 +167,53 @@ impl Net {
                     sim.advance(SIM_STEP);
                     waited += SIM_STEP;
                 }
+            }
+        }
+    }
+
+    /// Sends from another thread, so that neither end waits for the other.
+    pub(crate) fn send_in_background(&mut self, line: Line, bytes: Vec<u8>) {
+        match &mut self.inner {
+            Inner::Tokio { links, .. } => {
+                let mut stream = links[line.0].try_clone().unwrap();
+                std::thread::spawn(move || stream.write_all(&bytes));
+            }
+            Inner::Sim { sim, links } => sim.send(links[line.0], &bytes),
+        }
+    }
+
+    /// Stops, or goes on with, reading at our end. A socket does that by itself when nobody reads.
+    pub(crate) fn stall(&mut self, line: Line, stalled: bool) {
+        if let Inner::Sim { sim, links } = &mut self.inner {
+            sim.stall(links[line.0], stalled);
+        }
+    }
+
+    /// Lets simulated time pass.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        match &mut self.inner {
+            Inner::Tokio { .. } => panic!("real time cannot be advanced"),
+            Inner::Sim { sim, .. } => sim.advance(by),
+        }
+    }
+
+    pub(crate) fn drain(&mut self) {
+        match &mut self.inner {
+            Inner::Tokio { broker, .. } => broker.drain(),
+            Inner::Sim { sim, .. } => sim.drain(sim.shared().config.drain_ms),
+        }
+    }
+
+    /// Waits until a broker that drains has ended.
+    pub(crate) fn stopped(&mut self) {
+        match &mut self.inner {
+            Inner::Tokio { broker, .. } => {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(broker.stopped()).unwrap();
+            }
+            Inner::Sim { sim, .. } => {
+                sim.advance(PATIENCE);
+                assert!(sim.drained());
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What producers, gateways and consumers say, frame by frame, over a [`Net`] link.
 
+use std::collections::BTreeSet;
+
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Op, Role};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Record, Snapshot};
@@ -111,7 +113,7 @@ impl Producer {
 pub(crate) struct Gateway {
     pub(crate) line: Line,
     version: u64,
-    digest: Digest,
+    declared: BTreeSet<Registered>,
 }
 
 /// A DELIVER, owned.
@@ -135,7 +137,7 @@ impl Gateway {
 
     pub(crate) fn link_with(net: &mut Net, incarnation: u64, users: &[(u32, u64)]) -> Self {
         let line = link(net, Role::GATEWAY, incarnation);
-        let mut gateway = Self { line, version: 1, digest: Digest::default() };
+        let mut gateway = Self { line, version: 1, declared: BTreeSet::new() };
         let records = gateway.records(Op::ADD, users);
         let snapshot = Snapshot { first: true, last: true, version: 1, records: (&records).into() };
         net.send(line, &encode(&Frame::Snapshot(snapshot)));
@@ -147,13 +149,17 @@ impl Gateway {
         let record = |&(namespace, uid): &(u32, u64)| {
             let registered = Registered { namespace, uid, device_class: 0, login: 0 };
             if op == Op::ADD {
-                self.digest.add(registered);
+                self.declared.insert(registered);
             } else {
-                self.digest.remove(registered);
+                self.declared.remove(&registered);
             }
             Record { uid, login: 0, namespace, op, device_class: 0 }
         };
         users.iter().map(record).collect()
+    }
+
+    fn digest(&self) -> u64 {
+        self.declared.iter().copied().collect::<Digest>().value()
     }
 
     /// Adds or removes users of namespace 0 and waits until that is in effect.
@@ -163,7 +169,7 @@ impl Gateway {
         self.version += 1;
         let delta = Delta { version: self.version, records: (&records).into() };
         net.send(self.line, &encode(&Frame::Delta(delta)));
-        let barrier = Barrier { version: self.version, digest: self.digest.value() };
+        let barrier = Barrier { version: self.version, digest: self.digest() };
         net.send(self.line, &encode(&Frame::Barrier(barrier)));
         self.in_effect(net);
     }
@@ -172,7 +178,7 @@ impl Gateway {
         let frame = net.frame(self.line).expect("IN_EFFECT");
         match Frame::decode(&frame) {
             Ok(Frame::InEffect(it)) => {
-                assert_eq!((it.version, it.digest), (self.version, self.digest.value()));
+                assert_eq!((it.version, it.digest), (self.version, self.digest()));
             }
             other => panic!("no IN_EFFECT: {other:?}"),
         }

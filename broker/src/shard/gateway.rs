@@ -12,6 +12,7 @@ use waybill_routing::{
 use waybill_wire::code::{ErrorCode, Kind, Op};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Barrier, Delta, Frame, InEffect, Record, Snapshot};
+use waybill_wire::session::Sequence;
 use waybill_wire::session::registration::{Filled, Registration};
 
 use super::link::{Fault, Life, Part, RoleState, refused};
@@ -26,6 +27,7 @@ pub(super) struct GatewayState {
     pub(super) slot: Slot,
     pub(super) incarnation: u64,
     pub(super) grant: Grant,
+    pub(super) uplinks: Sequence,
     registration: Registration,
     digest: Digest,
     // (namespace, UID) to (device class, login number). Mostly one login, so a list it is.
@@ -39,6 +41,7 @@ impl GatewayState {
             slot,
             incarnation,
             grant,
+            uplinks: Sequence::default(),
             registration: Registration::default(),
             digest: Digest::default(),
             registered: HashMap::new(),

@@ -22,10 +22,11 @@ impl Core {
         part: &mut Part,
         message: &Message<'_>,
     ) -> Result<(), Fault> {
-        let RoleState::Gateway(gateway) = &part.role else {
+        let RoleState::Gateway(gateway) = &mut part.role else {
             unreachable!("the session passes UPLINK from gateways only");
         };
         count(&self.counters.uplinks, 1);
+        gateway.uplinks.advance(Kind::UPLINK, message.sequence, message.resend)?;
         let question = (gateway.incarnation, message.sequence);
         let code = if gateway.grant.covers(message.namespace) {
             self.hand_over(links, message, question)
