@@ -62,7 +62,7 @@ pub(crate) fn code(key: &str, value: &Value) -> u64 {
 }
 
 pub(crate) fn unhex(hex: &str) -> Vec<u8> {
-    super::bytes(hex)
+    super::files::bytes(hex)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> Value {

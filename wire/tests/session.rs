@@ -1,0 +1,317 @@
+//! The life of a link, by transcript: what each end says to each frame and to silence.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
+use std::time::Duration;
+
+use waybill_wire::code::{ErrorCode, Kind, Level, Role};
+use waybill_wire::digest::Digest;
+use waybill_wire::frame::{
+    Barrier, Credit, Drain, ErrorFrame, Hello, Ping, Pong, Receipt, State, Welcome,
+};
+use waybill_wire::session::registration::Filled;
+use waybill_wire::session::{
+    CONTROL_BYTES_MAX, Fault, Phase, Registration, Sequence, Step, TRANSMIT_BYTES_MAX, support,
+};
+use waybill_wire::{Frame, Message, MessageHead, Session};
+
+const KEEPALIVE: Duration = Duration::from_millis(1000);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn hello(role: Role) -> Hello<'static> {
+    Hello { role, version_min: 1, version_max: 1, instance: 1, ..Hello::default() }
+}
+
+/// A broker's end, open since 0 ms.
+fn broker(role: Role) -> Session {
+    let mut session = Session::broker(ms(0));
+    assert_eq!(session.handle(ms(0), &Frame::Hello(hello(role))), Ok(Step::Hello));
+    session.accept(ms(0), KEEPALIVE, role);
+    session
+}
+
+/// An initiator's end, open since 0 ms.
+fn initiator(role: Role) -> Session {
+    let mut session = Session::initiator(role, ms(0));
+    let welcome = Welcome { version: 1, keepalive_ms: 1000, ..Welcome::default() };
+    assert_eq!(session.handle(ms(0), &Frame::Welcome(welcome)), Ok(Step::Welcome));
+    session
+}
+
+fn sent(session: &mut Session) -> Vec<u8> {
+    let mut out = Vec::new();
+    session.transmit(&mut out);
+    out
+}
+
+fn code(result: Result<Step, Fault>) -> ErrorCode {
+    result.unwrap_err().code()
+}
+
+/// SES-1.
+#[test]
+fn the_first_frame_is_hello_and_comes_once() {
+    let mut session = Session::broker(ms(0));
+    let ping = Frame::Ping(Ping { token: 1 });
+    let fault = session.handle(ms(0), &ping).unwrap_err();
+    assert_eq!((fault.code(), fault.ref_kind()), (ErrorCode::UNEXPECTED_FRAME, Kind::PING));
+    let mut session = broker(Role::PRODUCER);
+    let again = session.handle(ms(0), &Frame::Hello(hello(Role::PRODUCER)));
+    assert_eq!(code(again), ErrorCode::UNEXPECTED_FRAME);
+}
+
+/// SES-2.
+#[test]
+fn hello_is_awaited_for_five_seconds() {
+    let mut session = Session::broker(ms(100));
+    session.received(ms(4000));
+    assert_eq!(session.deadline(), Some(ms(5100)), "bytes that are no HELLO do not count");
+    assert_eq!(session.expired(ms(5099)), Ok(()));
+    assert_eq!(session.expired(ms(5100)).unwrap_err().code(), ErrorCode::HELLO_TIMEOUT);
+}
+
+/// SES-3.
+#[test]
+fn frames_wait_for_the_verdict() {
+    let mut session = Session::broker(ms(0));
+    let ping = Frame::Ping(Ping { token: 1 });
+    assert_eq!(session.handle(ms(0), &Frame::Hello(hello(Role::GATEWAY))), Ok(Step::Hello));
+    assert_eq!(session.role(), Role::GATEWAY);
+    assert_eq!(session.handle(ms(0), &ping), Ok(Step::Held));
+    assert!(!session.has_output(), "SES-4: nothing before WELCOME");
+    session.accept(ms(0), KEEPALIVE, Role::GATEWAY);
+    assert_eq!(session.handle(ms(0), &ping), Ok(Step::Done));
+    assert!(session.has_output());
+}
+
+/// SES-4.
+#[test]
+fn an_initiator_takes_welcome_or_a_fatal_error_only() {
+    let mut session = Session::initiator(Role::PRODUCER, ms(0));
+    let early = session.handle(ms(0), &Frame::State(State::default()));
+    assert_eq!(code(early), ErrorCode::UNEXPECTED_FRAME);
+    let other = Welcome { version: 2, ..Welcome::default() };
+    let mut session = Session::initiator(Role::PRODUCER, ms(0));
+    let unspoken = session.handle(ms(0), &Frame::Welcome(other));
+    assert_eq!(code(unspoken), ErrorCode::NO_COMMON_VERSION);
+    let mut session = Session::initiator(Role::PRODUCER, ms(0));
+    let refused = ErrorFrame { fatal: true, code: ErrorCode::BAD_CREDENTIAL, ..Default::default() };
+    assert_eq!(session.handle(ms(0), &Frame::Error(refused)), Ok(Step::Ended));
+    assert_eq!(session.phase(), Phase::Closed);
+}
+
+/// SES-5, SES-7.
+#[test]
+fn a_hello_is_judged() {
+    let asks = |change: fn(&mut Hello<'_>)| {
+        let mut hello = hello(Role::PRODUCER);
+        change(&mut hello);
+        support::judge(&hello).map_err(|fault| fault.code())
+    };
+    assert_eq!(asks(|_| {}), Ok(1));
+    assert_eq!(asks(|hello| hello.version_max = 9), Ok(1));
+    let later = asks(|hello| (hello.version_min, hello.version_max) = (2, 9));
+    assert_eq!(later, Err(ErrorCode::NO_COMMON_VERSION));
+    assert_eq!(asks(|hello| hello.data = true), Err(ErrorCode::NOT_SUPPORTED));
+    assert_eq!(asks(|hello| hello.role = Role::LEAF), Err(ErrorCode::NOT_SUPPORTED));
+}
+
+/// SES-6.
+#[test]
+fn kinds_are_for_their_senders() {
+    let barrier = Frame::Barrier(Barrier { version: 9, digest: 0 });
+    assert_eq!(broker(Role::GATEWAY).handle(ms(0), &barrier), Ok(Step::Pass));
+    let fault = broker(Role::PRODUCER).handle(ms(0), &barrier).unwrap_err();
+    assert_eq!((fault.code(), fault.reference()), (ErrorCode::WRONG_ROLE, 9));
+    assert_eq!(fault.to_string(), "BARRIER may not be sent by a producer [wrong_role]");
+    let receipt = Frame::Receipt(Receipt { stage: Level::ROUTED, ..Receipt::default() });
+    assert_eq!(initiator(Role::PRODUCER).handle(ms(0), &receipt), Ok(Step::Pass));
+    assert_eq!(code(broker(Role::PRODUCER).handle(ms(0), &receipt)), ErrorCode::WRONG_ROLE);
+    assert_eq!(code(initiator(Role::GATEWAY).handle(ms(0), &barrier)), ErrorCode::WRONG_ROLE);
+}
+
+/// SES-7.
+#[test]
+fn later_kinds_are_not_supported_and_the_link_lives_on() {
+    let mut session = broker(Role::GATEWAY);
+    let credit = Frame::Credit(Credit::default());
+    assert_eq!(session.handle(ms(0), &credit), Ok(Step::NotSupported(Kind::CREDIT)));
+    assert_eq!(session.phase(), Phase::Open);
+}
+
+/// SES-9.
+#[test]
+fn silence_is_asked_about_and_then_ends_the_link() {
+    let mut session = broker(Role::GATEWAY);
+    assert_eq!(session.deadline(), Some(ms(1000)));
+    assert_eq!(session.expired(ms(999)), Ok(()));
+    assert!(!session.has_output());
+    assert_eq!(session.expired(ms(1000)), Ok(()));
+    let mut first = Vec::new();
+    Ping { token: 1 }.encode(&mut first);
+    assert_eq!(sent(&mut session), first);
+    assert_eq!(session.deadline(), Some(ms(2000)));
+    session.received(ms(1500));
+    assert_eq!(session.deadline(), Some(ms(2500)));
+    for at in [2500, 3500] {
+        assert_eq!(session.expired(ms(at)), Ok(()));
+    }
+    assert_eq!(session.deadline(), Some(ms(4500)));
+    let fault = session.expired(ms(4500)).unwrap_err();
+    assert_eq!(fault.code(), ErrorCode::KEEPALIVE_TIMEOUT);
+    session.fail(&fault);
+    assert_eq!((session.phase(), session.deadline()), (Phase::Closed, None));
+}
+
+/// SES-9: the time in which an end itself does not read does not count.
+#[test]
+fn a_paused_link_asks_but_does_not_end() {
+    let mut session = broker(Role::PRODUCER);
+    session.pause(ms(500));
+    for at in [1000, 2000, 3000, 9000] {
+        assert_eq!(session.expired(ms(at)), Ok(()), "the other end hears from us");
+    }
+    assert_eq!(sent(&mut session).len(), 4 * 16);
+    session.resume(ms(9500));
+    let over = ms(500) + ms(9000) - ms(500) + 3 * KEEPALIVE;
+    assert_eq!(session.expired(over - ms(1)), Ok(()));
+    assert_eq!(session.expired(over).unwrap_err().code(), ErrorCode::KEEPALIVE_TIMEOUT);
+}
+
+/// SES-10.
+#[test]
+fn zero_means_no_keepalive() {
+    let mut session = Session::broker(ms(0));
+    assert_eq!(session.handle(ms(0), &Frame::Hello(hello(Role::GATEWAY))), Ok(Step::Hello));
+    session.accept(ms(0), Duration::ZERO, Role::GATEWAY);
+    assert_eq!(session.deadline(), None);
+    assert_eq!(session.expired(ms(1_000_000)), Ok(()));
+}
+
+/// SES-9.
+#[test]
+fn a_ping_is_answered_with_its_token_and_a_flood_is_not_kept() {
+    let mut session = broker(Role::PRODUCER);
+    assert_eq!(session.handle(ms(0), &Frame::Ping(Ping { token: 77 })), Ok(Step::Done));
+    assert_eq!(session.handle(ms(0), &Frame::Pong(Pong { token: 1 })), Ok(Step::Done));
+    let mut pong = Vec::new();
+    Pong { token: 77 }.encode(&mut pong);
+    assert_eq!(sent(&mut session), pong);
+    let flood = Frame::Ping(Ping { token: 1 });
+    for _ in 0..CONTROL_BYTES_MAX / 16 {
+        assert_eq!(session.handle(ms(0), &flood), Ok(Step::Done));
+    }
+    let fault = session.handle(ms(0), &flood).unwrap_err();
+    assert_eq!(fault.code(), ErrorCode::OVERLOADED);
+    session.fail(&fault);
+    assert!(session.invariants() && sent(&mut session).len() <= TRANSMIT_BYTES_MAX);
+}
+
+/// SES-11.
+#[test]
+fn a_draining_link_still_serves() {
+    let mut session = initiator(Role::PRODUCER);
+    let drain = Frame::Drain(Drain { deadline_ms: 300 });
+    assert_eq!(session.handle(ms(0), &drain), Ok(Step::Drain { deadline_ms: 300 }));
+    let state = Frame::State(State::default());
+    assert_eq!(session.handle(ms(0), &state), Ok(Step::Pass));
+    let mut other = broker(Role::PRODUCER);
+    assert_eq!(other.drain(300), Ok(()));
+    assert_eq!(other.phase(), Phase::Draining);
+    let mut expected = Vec::new();
+    Drain { deadline_ms: 300 }.encode(&mut expected);
+    assert_eq!(sent(&mut other), expected);
+}
+
+/// SES-12, SES-13.
+#[test]
+fn a_fault_becomes_one_fatal_error() {
+    let mut session = broker(Role::PRODUCER);
+    let malformed = Frame::decode(&[1, 0x10, 5, 0, 0, 0, 0x20, 0]).unwrap_err();
+    session.fail(&malformed.into());
+    session.fail(&malformed.into());
+    let bytes = sent(&mut session);
+    let Frame::Error(error) = Frame::decode(&bytes).unwrap() else { panic!("one frame") };
+    assert!(error.fatal);
+    assert_eq!((error.code, error.ref_kind), (ErrorCode::PAYLOAD_SIZE, Kind::PUBLISH));
+    let detail = "payload_len 2097152 is above payload_bytes_max 1048576 [FRAME-5]";
+    assert_eq!(error.detail, detail);
+
+    let mut session = broker(Role::PRODUCER);
+    let fatal = ErrorFrame { fatal: true, code: ErrorCode::LENGTH, ..ErrorFrame::default() };
+    assert_eq!(session.handle(ms(0), &Frame::Error(fatal)), Ok(Step::Ended));
+    session.fail(&malformed.into());
+    assert!(!session.has_output(), "a fatal ERROR is not answered");
+}
+
+/// REG-1, REG-2, REG-3, REG-4.
+#[test]
+fn a_snapshot_comes_first_and_once_and_deltas_count_up() {
+    let unexpected = |result: Result<_, waybill_wire::Violation>| {
+        result.unwrap_err().code == ErrorCode::UNEXPECTED_FRAME
+    };
+    let mut registration = Registration::default();
+    assert!(unexpected(registration.delta(1)));
+    assert!(unexpected(registration.snapshot(false, true, 1).map(drop)));
+    assert_eq!(registration.snapshot(true, false, 5), Ok(Filled::More));
+    assert!(unexpected(registration.snapshot(true, false, 5).map(drop)));
+    assert!(unexpected(registration.snapshot(false, true, 6).map(drop)));
+    assert!(unexpected(registration.delta(6)));
+    assert!(!registration.is_live());
+    assert_eq!(registration.snapshot(false, true, 5), Ok(Filled::Complete));
+    assert!(registration.is_live());
+    assert!(unexpected(registration.snapshot(true, true, 6).map(drop)));
+    assert_eq!(registration.delta(6), Ok(()));
+    for gap in [6, 8, 0] {
+        assert_eq!(registration.delta(gap).unwrap_err().code, ErrorCode::VERSION_GAP);
+    }
+    assert_eq!(registration.version(), 6);
+}
+
+/// REG-5.
+#[test]
+fn a_barrier_names_the_last_version_and_the_digest() {
+    let mut registration = Registration::default();
+    let digest = Digest::default().value();
+    assert_eq!(registration.barrier(0, digest, digest), Ok(()));
+    assert_eq!(registration.snapshot(true, true, 1), Ok(Filled::Complete));
+    assert_eq!(registration.barrier(1, digest, digest), Ok(()));
+    let gap = registration.barrier(2, digest, digest).unwrap_err();
+    assert_eq!((gap.code, gap.reference), (ErrorCode::VERSION_GAP, 2));
+    let mismatch = registration.barrier(1, 5, digest).unwrap_err();
+    assert_eq!(mismatch.code, ErrorCode::DIGEST_MISMATCH);
+}
+
+/// PUB-1.
+#[test]
+fn sequences_rise_but_for_what_is_sent_again() {
+    let mut sequence = Sequence::default();
+    assert_eq!(sequence.advance(Kind::PUBLISH, 5, false), Ok(()));
+    assert_eq!(sequence.advance(Kind::PUBLISH, 3, true), Ok(()));
+    let repeated = sequence.advance(Kind::PUBLISH, 5, false).unwrap_err();
+    assert_eq!((repeated.code, repeated.reference), (ErrorCode::SEQUENCE_ORDER, 5));
+    assert_eq!(repeated.to_string(), "sequence 5 is not above the last one, 5 [sequence_order]");
+    assert_eq!(sequence.advance(Kind::PUBLISH, 9, true), Ok(()));
+    assert_eq!(sequence.last(), 9);
+}
+
+/// SES-7.
+#[test]
+fn what_a_message_asks_for_may_not_run_here() {
+    let missing = |head: MessageHead<'_>| {
+        let mut out = Vec::new();
+        MessageHead { sequence: 1, ..head }.encode_publish(&[1], b"", &mut out).unwrap();
+        let Frame::Publish(message) = Frame::decode(&out).unwrap() else { panic!("PUBLISH") };
+        let missing: fn(&Message<'_>) -> Option<&'static str> = support::missing_for;
+        missing(&message).is_some()
+    };
+    assert!(!missing(MessageHead { level: Level::ROUTED, ..MessageHead::default() }));
+    assert!(missing(MessageHead { level: Level::DELIVERED, ..MessageHead::default() }));
+    assert!(missing(MessageHead { selector: Some(b"x"), ..MessageHead::default() }));
+    assert!(missing(MessageHead { fragmented: Some(9), ..MessageHead::default() }));
+    let class = waybill_wire::code::Class::STORED;
+    assert!(missing(MessageHead { class, ..MessageHead::default() }));
+}
