@@ -24,6 +24,12 @@ impl Grant {
         &self.holder
     }
 
+    /// Whether both come from the same credential.
+    #[must_use]
+    pub fn same_holder(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.holder, &other.holder)
+    }
+
     /// Whether the link may publish to, register in or receive from this namespace.
     #[must_use]
     pub fn covers(&self, namespace: u32) -> bool {
@@ -40,6 +46,7 @@ struct Entry {
 /// The configured credentials.
 pub struct Credentials {
     entries: Vec<Entry>,
+    anybody: Grant,
 }
 
 impl Credentials {
@@ -54,7 +61,8 @@ impl Credentials {
                 namespaces: token.namespaces.as_deref().map(Into::into),
             },
         });
-        Self { entries: entries.collect() }
+        let anybody = Grant { holder: "anybody on this machine".into(), namespaces: None };
+        Self { entries: entries.collect(), anybody }
     }
 
     /// What the credential in a HELLO allows its sender in that role. Without any configured
@@ -65,7 +73,7 @@ impl Credentials {
     /// `bad_credential` if no token matches, `not_permitted` if it may not take the role.
     pub fn judge(&self, credential: &[u8], role: Role) -> Result<Grant, ErrorCode> {
         if self.entries.is_empty() {
-            return Ok(Grant { holder: "anybody on this machine".into(), namespaces: None });
+            return Ok(self.anybody.clone());
         }
         let mut found = None;
         for entry in &self.entries {

@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 
 use waybill_routing::{Limits, Routes, Slot};
 
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Grant};
 use crate::config::BrokerConfig;
 use crate::io::LinkId;
 use crate::outbox::Room;
@@ -31,14 +31,14 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerPlace {
     pub(crate) place: Place,
-    pub(crate) grant: crate::auth::Grant,
+    pub(crate) grant: Grant,
 }
 
 #[derive(Debug, Default)]
 struct Gateways {
     by_slot: Vec<Option<(Slot, Place)>>,
     // The youngest link of each incarnation, to which answers to its uplinks go.
-    by_incarnation: HashMap<u64, Place>,
+    by_incarnation: HashMap<u64, (Place, Grant)>,
 }
 
 /// See the module.
@@ -102,14 +102,21 @@ impl Shared {
         self.links.load(Ordering::Relaxed)
     }
 
+    /// Whether a credential may speak for this life of a gateway: no link does, or one that showed
+    /// the same credential.
+    pub(crate) fn may_be(&self, incarnation: u64, grant: &Grant) -> bool {
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        gateways.by_incarnation.get(&incarnation).is_none_or(|(_, held)| held.same_holder(grant))
+    }
+
     /// A gateway's link is there, though its slot does not answer yet.
-    pub(crate) fn gateway_opened(&self, slot: Slot, incarnation: u64, place: Place) {
+    pub(crate) fn gateway_opened(&self, slot: Slot, incarnation: u64, place: Place, grant: Grant) {
         let mut gateways = self.gateways.write().expect(UNPOISONED);
         if gateways.by_slot.len() <= slot.index() {
             gateways.by_slot.resize(slot.index() + 1, None);
         }
         gateways.by_slot[slot.index()] = Some((slot, place.clone()));
-        gateways.by_incarnation.insert(incarnation, place);
+        gateways.by_incarnation.insert(incarnation, (place, grant));
     }
 
     pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64, shard: u16, link: LinkId) {
@@ -119,7 +126,7 @@ impl Shared {
         {
             *entry = None;
         }
-        if gateways.by_incarnation.get(&incarnation).is_some_and(|place| place.is(shard, link)) {
+        if gateways.by_incarnation.get(&incarnation).is_some_and(|(it, _)| it.is(shard, link)) {
             gateways.by_incarnation.remove(&incarnation);
         }
     }
@@ -134,7 +141,8 @@ impl Shared {
     }
 
     pub(crate) fn gateway_of(&self, incarnation: u64) -> Option<Place> {
-        self.gateways.read().expect(UNPOISONED).by_incarnation.get(&incarnation).cloned()
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        gateways.by_incarnation.get(&incarnation).map(|(place, _)| place.clone())
     }
 
     pub(crate) fn consumer_opened(&self, consumer: ConsumerPlace) {

@@ -72,11 +72,15 @@ impl Core {
                 sequence: Sequence::default(),
             })),
             Role::GATEWAY => {
+                if !self.shared.may_be(hello.instance, &grant) {
+                    let words = "a gateway of this incarnation is linked with another token";
+                    return Err(refused(ErrorCode::NOT_PERMITTED, Kind::HELLO, words));
+                }
                 let slot = self.shared.routes.open(Incarnation(hello.instance)).map_err(|_| {
                     let words = "this broker knows as many gateways as gateways_max allows";
                     refused(ErrorCode::TOO_MANY_LINKS, Kind::HELLO, words)
                 })?;
-                self.shared.gateway_opened(slot, hello.instance, place);
+                self.shared.gateway_opened(slot, hello.instance, place, grant.clone());
                 RoleState::Gateway(Box::new(GatewayState::new(slot, hello.instance, grant)))
             }
             _ => {

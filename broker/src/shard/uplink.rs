@@ -124,8 +124,8 @@ impl Core {
         let RoleState::Consumer(consumer) = &mut part.role else {
             unreachable!("the session passes UPLINK_ACK from consumers only");
         };
-        if ack.code != ErrorCode(0) && !(301..400).contains(&ack.code.0) {
-            let words = "a consumer answers with 0 or a code of 301 to 399 [UP-3]";
+        if ack.code != ErrorCode(0) && !(301..500).contains(&ack.code.0) {
+            let words = "a consumer answers with 0 or a code of 301 to 499 [UP-3]";
             return Err(refused(ErrorCode::BAD_VALUE, Kind::UPLINK_ACK, words));
         }
         // One that was not asked, or not any more, changes nothing.
