@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use waybill_wire::code::{Class, ContentType, Encoding, Kind, Level, Mode, Priority};
 use waybill_wire::message::{Content, Extension, History, Part, Sender};
-use waybill_wire::{Frame, Message, MessageHead, fuzzing};
+use waybill_wire::{Frame, MessageHead, fuzzing};
 
 /// The bytes of all vectors, valid and not.
 fn samples() -> &'static [Vec<u8>] {
@@ -192,7 +192,7 @@ fn check_round_trip(owned: &Owned) -> bool {
         assert!(found.targets.iter().eq(owned.targets.iter().copied()));
         assert_eq!(found.payload, owned.payload);
         assert!(fuzzing::decode(&written));
-        let mut narrow = vec![owned.payload.len() as u8];
+        let mut narrow = vec![owned.targets.first().map_or(0, |uid| uid.to_le_bytes()[0])];
         narrow.extend_from_slice(&written);
         assert_eq!(fuzzing::narrow(&narrow), owned.kind == Kind::PUBLISH);
         true
@@ -247,10 +247,13 @@ proptest! {
     }
 }
 
+/// A harness of `fuzzing.rs`.
+type Harness = fn(&[u8]) -> bool;
+
 /// Replays `fuzz/corpus/<target>`, as far as it is there.
 #[test]
 fn corpora_hold() {
-    let targets: [(&str, fn(&[u8]) -> bool); 4] = [
+    let targets: [(&str, Harness); 4] = [
         ("decode", fuzzing::decode),
         ("deframe", fuzzing::deframe),
         ("session", fuzzing::session),
@@ -276,8 +279,4 @@ fn harnesses_reach_their_laws() {
     assert!(frames.iter().filter(deframes).count() >= 100);
     assert!(fuzzing::session(&[0, 7, 8, 7, 2]));
     assert!(fuzzing::session(&[3, 7, 9, 7, 2]));
-    fn assert_view<T: Copy>(_: &T) {}
-    if let Ok(Frame::Publish(message)) = Frame::decode(&frames[0]) {
-        assert_view::<Message<'_>>(&message);
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::limits::MISSED_PINGS_MAX;
 
-/// Invariant: with a period, `heard + period <= ask_at`, unless time was shifted by a pause.
+/// Invariant: `heard <= ask_at`.
 #[derive(Debug)]
 pub(super) struct Keepalive {
     /// Zero: no keepalive.
