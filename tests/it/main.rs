@@ -6,5 +6,6 @@ mod chaos;
 mod conformance;
 mod overload;
 mod promises;
+mod rights;
 mod support;
 mod talk;

@@ -16,6 +16,10 @@ pub(crate) fn encode(frame: &Frame<'_>) -> Vec<u8> {
 }
 
 pub(crate) fn hello(role: Role, instance: u64) -> Vec<u8> {
+    hello_with(role, instance, b"")
+}
+
+pub(crate) fn hello_with(role: Role, instance: u64, credential: &[u8]) -> Vec<u8> {
     encode(&Frame::Hello(Hello {
         data: false,
         role,
@@ -26,7 +30,7 @@ pub(crate) fn hello(role: Role, instance: u64) -> Vec<u8> {
         capabilities: 0,
         route_group: 0,
         wanted_shard: 0xffff,
-        credential: b"",
+        credential,
     }))
 }
 
@@ -52,7 +56,7 @@ pub(crate) struct Receipt {
 
 pub(crate) struct Producer {
     pub(crate) line: Line,
-    sequence: u64,
+    pub(crate) sequence: u64,
 }
 
 impl Producer {
