@@ -112,12 +112,7 @@ where
             let address = Arc::from(self.options.brokers[index].as_str());
             let error = self.attempt(&address).await;
             self.delays.ended(Instant::now().into_std());
-            let code = match error.kind {
-                LinkErrorKind::Refused(code) => Some(code),
-                _ => None,
-            };
-            let closed = error.kind == LinkErrorKind::Closed || self.may_leave();
-            if closed || code.is_some_and(|code| !code.reconnects()) {
+            if error.is_final() || self.may_leave() {
                 return self.finish(error).await;
             }
             let retry_in = self.delays.next(rand::random());
@@ -142,11 +137,11 @@ where
     /// Tells everyone who still waits that it is over.
     async fn finish(mut self, error: LinkError) {
         self.commands.close();
-        self.machine.handle_down(&Ending::Final(error.clone()));
         let now = Instant::now().into_std();
         while let Ok(command) = self.commands.try_recv() {
             self.machine.handle_command(now, command);
         }
+        self.machine.handle_down(&Ending::Final(error.clone()));
         // The last events are worth a wait: one of them says why it is over.
         let patience = Instant::now() + self.options.close_timeout;
         loop {
@@ -225,8 +220,11 @@ where
 
     /// The owner closed the link, or dropped every handle.
     fn begin_close(&mut self) {
-        self.commands.close();
-        self.close_at.get_or_insert(Instant::now() + self.options.close_timeout);
+        if self.close_at.is_none() {
+            self.close_at = Some(Instant::now() + self.options.close_timeout);
+            self.commands.close();
+            self.held = self.machine.handle_close(self.held.take());
+        }
     }
 
     /// Whether the owner closed the link and nothing is left to finish, or no time.
@@ -238,14 +236,14 @@ where
 
     /// Hands events out as long as they are taken.
     fn flush_events(&mut self) {
+        if self.outlet.is_gone() {
+            self.begin_close();
+        }
         while let Some(event) = self.held.take().or_else(|| self.machine.poll_event()) {
             if let Err(event) = self.outlet.offer(event) {
                 self.held = Some(event);
                 break;
             }
-        }
-        if self.outlet.is_gone() && self.close_at.is_none() {
-            self.begin_close();
         }
     }
 }

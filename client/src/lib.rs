@@ -60,8 +60,6 @@ mod outlet;
 mod producer;
 mod publish;
 mod receipt;
-#[cfg(test)]
-mod tests;
 
 pub use backoff::Backoff;
 pub use consumer::{Ack, Consumer, ConsumerOptions, UplinkMessage, Uplinks};

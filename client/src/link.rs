@@ -63,6 +63,23 @@ pub struct Welcomed {
     pub credit: u32,
 }
 
+#[cfg(test)]
+impl Welcomed {
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            address: "b:1".into(),
+            broker: 1,
+            session: 2,
+            state: BrokerState::READY,
+            shard: 0,
+            shards: 1,
+            capabilities: 0,
+            payload_max: 1 << 20,
+            credit: 0,
+        }
+    }
+}
+
 /// Why a link ended, or an attempt did not become one.
 #[derive(Clone, Debug)]
 pub struct LinkError {
@@ -124,6 +141,16 @@ impl LinkError {
         }
     }
 
+    /// Whether the link is not tried again ([ERR-4]). Malformed codes count when the broker sent
+    /// them: then our bytes are wrong everywhere. When its bytes are, another broker's may be right.
+    pub(crate) fn is_final(&self) -> bool {
+        match self.kind {
+            LinkErrorKind::Refused(code) => !code.reconnects(),
+            LinkErrorKind::Violated(code) => code == ErrorCode::NO_COMMON_VERSION,
+            kind => kind == LinkErrorKind::Closed,
+        }
+    }
+
     /// What a person can do about it.
     fn remedy(&self) -> &'static str {
         match self.kind {
@@ -133,7 +160,8 @@ impl LinkError {
             LinkErrorKind::Refused(ErrorCode::NOT_PERMITTED) => {
                 "this token may not take this role; use one that may"
             }
-            LinkErrorKind::Refused(ErrorCode::NO_COMMON_VERSION) => {
+            LinkErrorKind::Refused(ErrorCode::NO_COMMON_VERSION)
+            | LinkErrorKind::Violated(ErrorCode::NO_COMMON_VERSION) => {
                 "client and broker speak different drafts; update the older one"
             }
             LinkErrorKind::Refused(ErrorCode::SUPERSEDED) => {

@@ -42,6 +42,12 @@ pub(crate) trait Machine {
     /// The broker asked to leave: nothing new goes out on this link.
     fn handle_drain(&mut self) {}
 
+    /// The owner closes the link: what is under way is finished, nothing new is taken on. `held` is
+    /// an event that was not handed out yet; what is given back still will be.
+    fn handle_close(&mut self, held: Option<Self::Event>) -> Option<Self::Event> {
+        held
+    }
+
     /// Everything transmitted so far is with the kernel.
     fn handle_written(&mut self) {}
 

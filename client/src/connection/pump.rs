@@ -76,7 +76,9 @@ impl Link<'_> {
             Phase::Open => None,
         };
         let session = self.transport.deadline().map(Instant::from_std);
-        [phase, session, self.leave_at, close_at].into_iter().flatten().min()
+        // Leaving has a time of its own; the one it left for is in the past.
+        let leave_at = self.leave_at.filter(|_| self.phase == Phase::Open);
+        [phase, session, leave_at, close_at].into_iter().flatten().min()
     }
 }
 
@@ -183,8 +185,9 @@ where
     }
 
     async fn wait(&mut self, link: &mut Link<'_>) -> Result<(), LinkError> {
-        let unsent = link.transport.is_flushed() && link.transport.session.has_output();
-        if unsent {
+        let unsent = link.transport.session.has_output();
+        let unshut = matches!(link.phase, Phase::Leaving { shut: false, .. });
+        if link.transport.is_flushed() && (unsent || unshut) {
             return Ok(());
         }
         link.transport.set_reading(self.held.is_none(), Instant::now().into_std());

@@ -45,6 +45,8 @@ pub(crate) struct Received {
 pub(crate) struct ConsumerMachine {
     link: u64,
     open: bool,
+    /// The application takes no more.
+    closing: bool,
     /// Uplinks of this link that the application has and did not answer.
     unanswered: usize,
     answers: VecDeque<Answer>,
@@ -57,6 +59,11 @@ impl ConsumerMachine {
             let words = "an uplink to a consumer names its gateway and its sender";
             return Err(unexpected(message.kind, message.sequence, words));
         };
+        if self.closing {
+            let (link, sequence, code) = (self.link, message.sequence, ErrorCode::NO_CONSUMER);
+            self.answers.push_back(Answer { link, origin, sequence, code });
+            return Ok(());
+        }
         self.unanswered += 1;
         self.events.push_back(Received {
             link: self.link,
@@ -101,6 +108,20 @@ impl Machine for ConsumerMachine {
             Frame::Uplink(message) => self.handle_uplink(message),
             other => Err(unexpected(other.kind(), 0, "not a frame for a consumer")),
         }
+    }
+
+    /// What was not handed out is refused: the gateway learns it at once.
+    fn handle_close(&mut self, held: Option<Received>) -> Option<Received> {
+        self.closing = true;
+        for Received { link, origin, sequence, .. } in held.into_iter().chain(self.events.drain(..))
+        {
+            if self.open && link == self.link {
+                self.unanswered -= 1;
+                let code = ErrorCode::NO_CONSUMER;
+                self.answers.push_back(Answer { link, origin, sequence, code });
+            }
+        }
+        None
     }
 
     fn handle_down(&mut self, _ending: &Ending) {

@@ -21,7 +21,7 @@ use waybill_wire::message::{MessageHead, Sender};
 
 use super::declared::{Batch, Declared};
 use super::{Delivery, GatewayCommand, GatewayEvent, Uplink, encode};
-use crate::link::Welcomed;
+use crate::link::{LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
 
 /// Versions whose confirmation may be awaited at once. While that many are, changes gather for the
@@ -320,10 +320,14 @@ impl Machine for GatewayMachine {
 
     fn handle_down(&mut self, ending: &Ending) {
         Self::handle_down(self);
-        self.events.push_back(match ending.clone() {
-            Ending::Retry { reason, retry_in } => GatewayEvent::Down { reason, retry_in },
-            Ending::Final(error) => GatewayEvent::Failed(error),
-        });
+        match ending.clone() {
+            Ending::Retry { reason, retry_in } => {
+                self.events.push_back(GatewayEvent::Down { reason, retry_in });
+            }
+            // Its owner closed it and needs no telling: the stream ends.
+            Ending::Final(error) if error.kind == LinkErrorKind::Closed => {}
+            Ending::Final(error) => self.events.push_back(GatewayEvent::Failed(error)),
+        }
     }
 
     fn transmit(&mut self, _now: Instant, out: &mut Vec<u8>) {
