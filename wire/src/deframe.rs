@@ -68,6 +68,7 @@ impl<'a> RawFrame<'a> {
     ///
     /// # Errors
     /// The first check of FRAME-9 that fails.
+    #[inline]
     pub fn decode(&self) -> Result<Frame<'a>, Malformed> {
         Frame::decode_parts(self.prologue, self.bytes)
     }

@@ -70,11 +70,13 @@ macro_rules! frames {
                 }
             }
 
+            /// Inlined, so that a message, which is large, is not moved from frame to frame.
+            #[inline]
             fn read(reader: Reader<'a>, payload: &'a [u8]) -> Result<Self, Malformed> {
                 match reader.kind {
-                    Kind::PUBLISH => Message::read(reader, payload).map(Self::Publish),
-                    Kind::DELIVER => Message::read(reader, payload).map(Self::Deliver),
-                    Kind::UPLINK => Message::read(reader, payload).map(Self::Uplink),
+                    Kind::PUBLISH => Ok(Self::Publish(Message::read(reader, payload)?)),
+                    Kind::DELIVER => Ok(Self::Deliver(Message::read(reader, payload)?)),
+                    Kind::UPLINK => Ok(Self::Uplink(Message::read(reader, payload)?)),
                     $(Kind::$kind => frames!(@read $kind $variant reader, payload),)+
                     kind => Err(unknown(kind)),
                 }
@@ -147,6 +149,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Reads a frame whose prologue has been read and whose length is right.
+    #[inline]
     pub(crate) fn decode_parts(prologue: Prologue, bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (header, payload) = bytes.split_at(prologue.header_bytes);
         Self::read(Reader::new(prologue, header), payload)

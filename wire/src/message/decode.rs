@@ -1,10 +1,15 @@
 //! Checking a message header, in the order of FRAME-9.
 
-use super::{FIXED_BYTES, Message, Raw, sections};
+use super::{Extensions, FIXED_BYTES, Labels, Message, Raw, sections};
 use crate::code::{Class, ErrorCode, Kind, Level, Mode, Priority, flags};
 use crate::error::{Malformed, Problem};
 use crate::limits::{HOPS_MAX, TARGETS_MAX};
 use crate::read::{Reader, u16_at, u32_at, u64_at};
+use crate::targets::UidRun;
+
+/// Flags that announce bytes.
+const SECTIONS: u16 = flags::message::MASK
+    & !(flags::message::RESEND | flags::message::EVERYONE | flags::message::EXCEPT_SELF);
 
 impl<'a> Message<'a> {
     /// Reads a message of the reader's kind.
@@ -26,10 +31,7 @@ impl<'a> Message<'a> {
         let hops = fixed[13];
         let value = ("hops", u64::from(hops));
         reader.at_most("MSG-2", value, ("hops_max", usize::from(HOPS_MAX)))?;
-        let sections = sections::read(&mut reader, set)?;
-        let targets = reader.take_uids("the UID list", target_count)?;
-        reader.end()?;
-        let message = Self {
+        let mut message = Self {
             kind: reader.kind,
             resend: set & flags::message::RESEND != 0,
             everyone: set & flags::message::EVERYONE != 0,
@@ -42,26 +44,27 @@ impl<'a> Message<'a> {
             sequence,
             namespace: u32_at(fixed, 24),
             ttl_ms: u32_at(fixed, 28),
-            origin: sections.origin,
-            trace: sections.trace,
-            conflate: sections.conflate,
-            sender: sections.sender,
-            part: sections.part,
-            content: sections.content,
-            fragmented: sections.fragmented,
-            history: sections.history,
-            labels: sections.labels,
-            selector: sections.selector,
-            except: sections.except,
-            extensions: sections.extensions,
-            targets,
+            origin: None,
+            trace: None,
+            conflate: None,
+            sender: None,
+            part: None,
+            content: None,
+            fragmented: None,
+            history: None,
+            labels: Labels::default(),
+            selector: None,
+            except: UidRun::default(),
+            extensions: Extensions::default(),
+            targets: UidRun::default(),
             payload,
-            raw: Raw {
-                fixed,
-                before_except: sections.before_except,
-                after_except: sections.after_except,
-            },
+            raw: Raw { fixed, before_except: &[], after_except: &[] },
         };
+        if set & SECTIONS != 0 {
+            sections::read(&mut message, &mut reader, set)?;
+        }
+        message.targets = reader.take_uids("the UID list", target_count)?;
+        reader.end()?;
         message.check_between(&reader)?;
         Ok(message)
     }

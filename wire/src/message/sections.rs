@@ -3,6 +3,7 @@
 //! Each section is checked in the order of FRAME-9 step 6: fits, reserved, values, limits, text,
 //! padding. Items of LABELS and EXTENSIONS are checked one after another.
 
+use super::Message;
 use crate::code::{ContentType, Encoding, ErrorCode, Kind, flags};
 use crate::error::{Malformed, Problem};
 use crate::limits::{
@@ -87,74 +88,57 @@ impl<'a> Item<'a> for Extension<'a> {
     }
 }
 
-/// What the sections of one message say.
-#[derive(Default)]
-pub(super) struct Sections<'a> {
-    pub(super) origin: Option<u64>,
-    pub(super) trace: Option<&'a [u8; 16]>,
-    pub(super) conflate: Option<u64>,
-    pub(super) sender: Option<Sender>,
-    pub(super) part: Option<Part>,
-    pub(super) content: Option<Content>,
-    pub(super) fragmented: Option<u32>,
-    pub(super) history: Option<History>,
-    pub(super) labels: Labels<'a>,
-    pub(super) selector: Option<&'a [u8]>,
-    pub(super) except: UidRun<'a>,
-    pub(super) extensions: Extensions<'a>,
-    /// Sections after ORIGIN and before EXCEPT.
-    pub(super) before_except: &'a [u8],
-    /// Sections after EXCEPT.
-    pub(super) after_except: &'a [u8],
-}
-
-/// Reads the sections that `set` announces.
-pub(super) fn read<'a>(reader: &mut Reader<'a>, set: u16) -> Result<Sections<'a>, Malformed> {
+/// Reads the sections that `set` announces into `message`, in place: a message is large, and most
+/// have no section at all.
+pub(super) fn read<'a>(
+    message: &mut Message<'a>,
+    reader: &mut Reader<'a>,
+    set: u16,
+) -> Result<(), Malformed> {
     let has = |flag| set & flag != 0;
     let header = reader.header();
-    let mut sections = Sections::default();
     if has(flags::message::ORIGIN) {
-        sections.origin = Some(u64::from_le_bytes(*reader.take_array("ORIGIN")?));
+        message.origin = Some(u64::from_le_bytes(*reader.take_array("ORIGIN")?));
     }
     let start = reader.position();
     if has(flags::message::TRACE) {
-        sections.trace = Some(reader.take_array("TRACE")?);
+        message.trace = Some(reader.take_array("TRACE")?);
     }
     if has(flags::message::CONFLATE) {
-        sections.conflate = Some(u64::from_le_bytes(*reader.take_array("CONFLATE")?));
+        message.conflate = Some(u64::from_le_bytes(*reader.take_array("CONFLATE")?));
     }
     if has(flags::message::SENDER) {
         let bytes = reader.take_array::<16>("SENDER")?;
-        sections.sender = Some(Sender { uid: u64_at(bytes, 0), connection: u64_at(bytes, 8) });
+        message.sender = Some(Sender { uid: u64_at(bytes, 0), connection: u64_at(bytes, 8) });
     }
     if has(flags::message::PART) {
-        sections.part = Some(part(reader)?);
+        message.part = Some(part(reader)?);
     }
     if has(flags::message::CONTENT) {
-        sections.content = Some(content(reader)?);
+        message.content = Some(content(reader)?);
     }
     if has(flags::message::FRAGMENTED) {
-        sections.fragmented = Some(fragmented(reader)?);
+        message.fragmented = Some(fragmented(reader)?);
     }
     if has(flags::message::HISTORY) {
-        sections.history = Some(history(reader)?);
+        message.history = Some(history(reader)?);
     }
     if has(flags::message::LABELS) {
-        sections.labels = labels(reader)?;
+        message.labels = labels(reader)?;
     }
     if has(flags::message::SELECTOR) {
-        sections.selector = Some(selector(reader)?);
+        message.selector = Some(selector(reader)?);
     }
-    sections.before_except = &header[start..reader.position()];
+    message.raw.before_except = &header[start..reader.position()];
     if has(flags::message::EXCEPT) {
-        sections.except = except(reader)?;
+        message.except = except(reader)?;
     }
     let start = reader.position();
     if has(flags::message::EXTENSIONS) {
-        sections.extensions = extensions(reader)?;
+        message.extensions = extensions(reader)?;
     }
-    sections.after_except = &header[start..reader.position()];
-    Ok(sections)
+    message.raw.after_except = &header[start..reader.position()];
+    Ok(())
 }
 
 fn part(reader: &mut Reader<'_>) -> Result<Part, Malformed> {

@@ -204,16 +204,16 @@ fn describe_other(frame: &Frame<'_>) -> Fields {
             .number("filtered", it.filtered)
             .number("dropped", it.dropped)
             .sets(it.fate_sets),
-        Frame::UplinkAck(it) => table()
-            .number("code", it.code.0)
-            .number("sequence", it.sequence)
-            .number("origin", it.origin),
         _ => describe_registration(frame),
     }
 }
 
 fn describe_registration(frame: &Frame<'_>) -> Fields {
     match frame {
+        Frame::UplinkAck(it) => table()
+            .number("code", it.code.0)
+            .number("sequence", it.sequence)
+            .number("origin", it.origin),
         Frame::Delta(it) => table().number("version", it.version).records(it.records),
         Frame::Snapshot(it) => table()
             .flags(&[("FIRST", it.first), ("LAST", it.last)])
