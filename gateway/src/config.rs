@@ -1,0 +1,370 @@
+//! What a gateway is told: one struct per concern, each field with a working default.
+//!
+//! The doc comments are the reference. Durations are integers with their unit in the name, sizes
+//! are bytes. Unknown keys are refused while reading, impossible values by
+//! [`GatewayConfig::validate`], which names key, value and what is allowed. Two keys have no usable
+//! default, since no secret may: `broker.token` (empty: none is presented) and `jwt.secret`.
+//!
+//! Never here: reading files or the environment; that is for whoever starts the gateway.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::transports::origin::Origin;
+
+/// Settings of one gateway process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Address and port to listen on for HTTP and WebSocket. Port 0 takes a free one. Default
+    /// `127.0.0.1:7712`.
+    pub listen: SocketAddr,
+    /// The way to the brokers.
+    pub broker: BrokerConfig,
+    /// Login tokens.
+    pub jwt: JwtConfig,
+    /// How long things may take.
+    pub deadlines: DeadlineConfig,
+    /// How much there may be of things.
+    pub limits: LimitConfig,
+    /// Origins of browsers that may connect besides the gateway's own, as browsers write them:
+    /// `https://app.example.com`, with the port if it is not the scheme's. Default: none.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The way to the brokers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrokerConfig {
+    /// Brokers as `host:port`, at least one. Default `127.0.0.1:7711`.
+    pub addresses: Vec<String>,
+    /// Credential presented to them; empty presents none. Default empty.
+    pub token: String,
+}
+
+/// Login tokens.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JwtConfig {
+    /// How tokens are signed. `HS256` is the only one there is; what a token says of itself is
+    /// compared with this and never followed. Default `HS256`.
+    pub algorithm: String,
+    /// The shared secret, at least 32 bytes (RFC 7518, 3.2: as long as the hash). No default.
+    pub secret: String,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineConfig {
+    /// Milliseconds from the upgrade to a login; also for a request head. 100 to 600,000, default
+    /// 10,000.
+    pub login_ms: u64,
+    /// Milliseconds from the login until the registration is in effect at a broker. While no broker
+    /// is linked, new logins wait this long. 100 to 600,000, default 10,000.
+    pub register_ms: u64,
+    /// Milliseconds from a user's *send* to its answer. 100 to 600,000, default 10,000.
+    pub uplink_ms: u64,
+    /// Milliseconds of silence after which a Ping is sent; after twice that the connection is lost.
+    /// 100 to 600,000, default 25,000: below the 30 s after which common proxies drop a silent
+    /// connection.
+    pub heartbeat_ms: u64,
+    /// Milliseconds a closing connection is given to take its close frame and answer it. 100 to
+    /// 60,000, default 5,000.
+    pub close_ms: u64,
+    /// Milliseconds over which a draining gateway spreads its closes; clients are told to come back
+    /// after a random part of it. 0 to 3,600,000, default 5,000.
+    pub drain_ms: u64,
+}
+
+/// How much there may be of things. Each is a term of the memory bound; [`LimitConfig::bytes_max`]
+/// is their sum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitConfig {
+    /// WebSocket connections. One more is accepted and closed with `too_many`. 1 to 16,777,215,
+    /// default 100,000.
+    pub connections_max: usize,
+    /// Connections of one user at this gateway. 1 to 4,096, default 64.
+    pub connections_per_user_max: usize,
+    /// Bytes waiting to be written to one connection. A message that finds the queue empty is taken
+    /// whatever its size, else one larger than this could never be delivered; so the true bound is
+    /// this or one encoded message, whichever is larger. 1,024 to 67,108,864, default 65,536.
+    pub queue_bytes_max: usize,
+    /// Unanswered *send*s of one connection; more are refused as `overloaded`. 1 to 65,536, default
+    /// 32.
+    pub uplinks_per_connection_max: usize,
+    /// Unanswered *send*s of all connections; more are refused as `overloaded`. 1 to 1,048,576,
+    /// default 16,384.
+    pub uplinks_max: usize,
+    /// Message ids kept to recognise a message that a producer sent again, at most once per
+    /// connection. 0 to 1,048,576 (0 recognises none), default 16,384.
+    pub recent_messages_max: usize,
+}
+
+impl GatewayConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, with its key and what is. Secrets are not repeated.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.broker.validate()?;
+        self.jwt.validate()?;
+        self.deadlines.validate()?;
+        self.limits.validate()?;
+        for origin in &self.allowed_origins {
+            if Origin::parse(origin).is_none() {
+                return Err(ConfigError {
+                    key: "allowed_origins",
+                    value: format!("{origin:?}"),
+                    allowed: "scheme://host or scheme://host:port, without a path".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BrokerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |value: String| ConfigError {
+            key: "broker.addresses",
+            value,
+            allowed: "a list of at least one host:port".into(),
+        };
+        if self.addresses.is_empty() {
+            return Err(wrong("[]".into()));
+        }
+        for address in &self.addresses {
+            let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if parts.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                return Err(wrong(format!("{address:?}")));
+            }
+        }
+        let bytes_max = waybill_wire::limits::CREDENTIAL_BYTES_MAX;
+        if self.token.len() > bytes_max {
+            return Err(ConfigError {
+                key: "broker.token",
+                value: format!("{} bytes", self.token.len()),
+                allowed: format!("0 to {bytes_max} bytes"),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl JwtConfig {
+    /// Least length of a secret, in bytes.
+    pub const SECRET_BYTES_MIN: usize = 32;
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.algorithm != "HS256" {
+            return Err(ConfigError {
+                key: "jwt.algorithm",
+                value: format!("{:?}", self.algorithm),
+                allowed: "\"HS256\"".into(),
+            });
+        }
+        if self.secret.len() < Self::SECRET_BYTES_MIN {
+            return Err(ConfigError {
+                key: "jwt.secret",
+                value: format!("{} bytes", self.secret.len()),
+                allowed: format!("{} bytes or more", Self::SECRET_BYTES_MIN),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl DeadlineConfig {
+    /// [`close_ms`](Self::close_ms) as a duration.
+    #[must_use]
+    pub fn close(&self) -> Duration {
+        Duration::from_millis(self.close_ms)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        in_range("deadlines.login_ms", self.login_ms, 100, 600_000)?;
+        in_range("deadlines.register_ms", self.register_ms, 100, 600_000)?;
+        in_range("deadlines.uplink_ms", self.uplink_ms, 100, 600_000)?;
+        in_range("deadlines.heartbeat_ms", self.heartbeat_ms, 100, 600_000)?;
+        in_range("deadlines.close_ms", self.close_ms, 100, 60_000)?;
+        in_range("deadlines.drain_ms", self.drain_ms, 0, 3_600_000)
+    }
+}
+
+impl LimitConfig {
+    /// Most connections there can be: an index and a login's number share 64 bits.
+    pub const CONNECTIONS_MAX: usize = (1 << 24) - 1;
+
+    /// Bytes all the queues of connections can hold together, if each is full of small messages: an
+    /// upper bound, since a message for many is shared by their queues.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.connections_max.saturating_mul(self.queue_bytes_max)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = |key, value: usize, min: u64, max: u64| in_range(key, value as u64, min, max);
+        let connections_max = Self::CONNECTIONS_MAX as u64;
+        range("limits.connections_max", self.connections_max, 1, connections_max)?;
+        range("limits.connections_per_user_max", self.connections_per_user_max, 1, 4096)?;
+        range("limits.queue_bytes_max", self.queue_bytes_max, 1024, 64 << 20)?;
+        range("limits.uplinks_per_connection_max", self.uplinks_per_connection_max, 1, 1 << 16)?;
+        range("limits.uplinks_max", self.uplinks_max, 1, 1 << 20)?;
+        range("limits.recent_messages_max", self.recent_messages_max, 0, 1 << 20)
+    }
+}
+
+fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError { key, value: value.to_string(), allowed: format!("{min} to {max}") })
+}
+
+/// A value that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{key} is {value}; allowed: {allowed}")]
+pub struct ConfigError {
+    /// The key, with a dot between section and name.
+    pub key: &'static str,
+    /// What it was; of secrets only the length.
+    pub value: String,
+    /// What it may be.
+    pub allowed: String,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7712)),
+            broker: BrokerConfig::default(),
+            jwt: JwtConfig::default(),
+            deadlines: DeadlineConfig::default(),
+            limits: LimitConfig::default(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self { addresses: vec!["127.0.0.1:7711".into()], token: String::new() }
+    }
+}
+
+impl Default for JwtConfig {
+    fn default() -> Self {
+        Self { algorithm: "HS256".into(), secret: String::new() }
+    }
+}
+
+impl Default for DeadlineConfig {
+    fn default() -> Self {
+        Self {
+            login_ms: 10_000,
+            register_ms: 10_000,
+            uplink_ms: 10_000,
+            heartbeat_ms: 25_000,
+            close_ms: 5_000,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            connections_per_user_max: 64,
+            queue_bytes_max: 64 << 10,
+            uplinks_per_connection_max: 32,
+            uplinks_max: 16_384,
+            recent_messages_max: 16_384,
+        }
+    }
+}
+
+// Written by hand so that no log line can hold a secret.
+impl std::fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerConfig").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for JwtConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JwtConfig").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn working() -> GatewayConfig {
+        let mut config = GatewayConfig::default();
+        config.jwt.secret = "0123456789abcdef0123456789abcdef".into();
+        config
+    }
+
+    #[test]
+    fn the_defaults_want_a_secret_and_nothing_else() {
+        assert_eq!(working().validate(), Ok(()));
+        let error = GatewayConfig::default().validate().unwrap_err();
+        assert_eq!(error.to_string(), "jwt.secret is 0 bytes; allowed: 32 bytes or more");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_allowed() {
+        let wrong: [(&str, fn(&mut GatewayConfig)); 14] = [
+            ("broker.addresses", |c| c.broker.addresses.clear()),
+            ("broker.addresses", |c| c.broker.addresses.push("localhost".into())),
+            ("broker.token", |c| c.broker.token = "x".repeat(4097)),
+            ("jwt.algorithm", |c| c.jwt.algorithm = "RS256".into()),
+            ("jwt.secret", |c| c.jwt.secret = "short".into()),
+            ("deadlines.login_ms", |c| c.deadlines.login_ms = 0),
+            ("deadlines.register_ms", |c| c.deadlines.register_ms = 99),
+            ("deadlines.uplink_ms", |c| c.deadlines.uplink_ms = 600_001),
+            ("deadlines.heartbeat_ms", |c| c.deadlines.heartbeat_ms = 0),
+            ("limits.connections_max", |c| c.limits.connections_max = 0),
+            ("limits.connections_per_user_max", |c| c.limits.connections_per_user_max = 0),
+            ("limits.queue_bytes_max", |c| c.limits.queue_bytes_max = 1023),
+            ("limits.uplinks_max", |c| c.limits.uplinks_max = 0),
+            ("allowed_origins", |c| c.allowed_origins.push("app.example.com".into())),
+        ];
+        for (key, spoil) in wrong {
+            let mut config = working();
+            spoil(&mut config);
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.key, key);
+            assert!(!error.allowed.is_empty());
+        }
+        let mut config = working();
+        config.jwt.algorithm = "none".into();
+        let text = config.validate().unwrap_err().to_string();
+        assert_eq!(text, "jwt.algorithm is \"none\"; allowed: \"HS256\"");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_missing_ones_have_defaults() {
+        let config: GatewayConfig = toml::from_str("[limits]\nconnections_max = 5").unwrap();
+        assert_eq!(config.limits.connections_max, 5);
+        assert_eq!(config.limits.queue_bytes_max, 65_536);
+        assert!(toml::from_str::<GatewayConfig>("[limits]\nconnection_max = 5").is_err());
+        assert!(toml::from_str::<GatewayConfig>("verbose = true").is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut config = working();
+        config.broker.token = "broker-secret".into();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("broker-secret") && !shown.contains("0123456789abcdef"), "{shown}");
+    }
+}

@@ -1,0 +1,176 @@
+//! HTTP in front of the WebSockets: accepting sockets, `/ws`, `/healthz` and the routes of whoever
+//! embeds the gateway.
+//!
+//! hyper serves each socket and gives it back, raw, when it was upgraded. A socket counts against
+//! one bound from its acceptance to its end; beyond it the kernel's backlog holds what comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{debug, warn};
+
+use crate::server::{Shared, Stage};
+use crate::subprotocol::Subprotocol;
+use crate::transports::upgrade;
+use crate::transports::websocket::Connection;
+
+/// Sockets beyond `connections_max`: requests that are not upgraded yet, health checks, and clients
+/// that are told `too_many`.
+const EXTRA_SOCKETS: usize = 1024;
+
+/// Bytes of a request's head, at most.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// How long accepting rests when the system has no more file descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Keeps a socket counted for as long as it is anywhere.
+type Place = Arc<OwnedSemaphorePermit>;
+
+pub(crate) fn router(shared: Arc<Shared>, extra_routes: Option<Router>) -> Router {
+    let own = Router::new()
+        .route("/ws", get(websocket))
+        .route("/healthz", get(health))
+        .with_state(shared);
+    own.merge(extra_routes.unwrap_or_default())
+}
+
+pub(crate) async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    router: Router,
+    mut stop: watch::Receiver<Stage>,
+) {
+    let places = Arc::new(Semaphore::new(shared.connections_max + EXTRA_SOCKETS));
+    loop {
+        let accepted = tokio::select! {
+            stage = stop.wait_for(|stage| *stage >= Stage::Empty) => {
+                drop(stage);
+                return;
+            }
+            accepted = accept_one(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((socket, place)) => {
+                let serving =
+                    serve(socket, place, Arc::clone(&shared), router.clone(), stop.clone());
+                tokio::spawn(serving);
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, Place)> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let place = place.expect("nobody closes the semaphore");
+    let (socket, _) = listener.accept().await?;
+    Ok((socket, Arc::new(place)))
+}
+
+async fn serve(
+    socket: TcpStream,
+    place: Place,
+    shared: Arc<Shared>,
+    router: Router,
+    mut stop: watch::Receiver<Stage>,
+) {
+    // Frames are small and coalesced here already; waiting for more would only delay them.
+    let _ = socket.set_nodelay(true);
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&place));
+        routes.call(request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(shared.session_limits.login_ms))
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                debug!(%error, "HTTP connection ended");
+            }
+        }
+        stage = stop.wait_for(|stage| *stage >= Stage::Empty) => drop(stage),
+    }
+}
+
+async fn websocket(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    let judged = upgrade::judge(request.method(), request.headers(), &shared.allowed_origins);
+    let accepted = match judged {
+        Ok(accepted) => accepted,
+        Err(refused) => {
+            debug!(?refused, "not upgraded");
+            shared.telemetry.upgrades_refused.add(1);
+            return refused.response();
+        }
+    };
+    let place = request.extensions_mut().remove::<Place>();
+    let (Some(place), false) = (place, shared.is_draining()) else {
+        shared.telemetry.upgrades_refused.add(1);
+        let headers = [(header::RETRY_AFTER, "5")];
+        return (StatusCode::SERVICE_UNAVAILABLE, headers, "the gateway is going away\n")
+            .into_response();
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(connect(upgraded, shared, accepted.subprotocol, place));
+    accepted.response()
+}
+
+/// The life of a WebSocket, from the moment its upgrade was answered.
+async fn connect(upgraded: OnUpgrade, shared: Arc<Shared>, subprotocol: Subprotocol, place: Place) {
+    let parts = match upgraded.await.map(|upgraded| upgraded.downcast::<TokioIo<TcpStream>>()) {
+        Ok(Ok(parts)) => parts,
+        Ok(Err(_)) => return warn!("the upgraded connection is not a TCP socket"),
+        Err(error) => return debug!(%error, "the client left during the upgrade"),
+    };
+    shared.telemetry.upgrades.add(1);
+    let too_many = shared.connections() >= shared.connections_max;
+    let socket = parts.io.into_inner();
+    let connection =
+        Connection::new(Arc::clone(&shared), socket, parts.read_buf, subprotocol, too_many);
+    let key = shared.enter(connection.outbox());
+    connection.await;
+    shared.leave(key);
+    drop(place);
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    links_up: u64,
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let links_up = shared.telemetry.links_up.value();
+    let (code, status) = match (shared.is_draining(), links_up) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, 0) => (StatusCode::SERVICE_UNAVAILABLE, "no broker"),
+        (false, _) => (StatusCode::OK, "up"),
+    };
+    (code, Json(Health { status, links_up })).into_response()
+}

@@ -1,0 +1,344 @@
+//! Who is connected here, and which of them a message is for. Pure: logins, logouts and messages go
+//! in, connections and registrations come out.
+//!
+//! The directory of `waybill-routing` maps (namespace, UID) to indices of `slots`; a slot knows its
+//! own namespace and UID, so every target is checked against the connection it would reach
+//! (TGT-7, promise 1). A connection is served from the moment it is confirmed, and at most once per
+//! message however often its UID is listed.
+//!
+//! Never here: encoding, queues, tickets, the broker. `H` is whatever the owner keeps per
+//! connection; the hub only hands it back.
+
+use slab::Slab;
+use waybill_client::gateway::Registration;
+use waybill_routing::{Directory, Namespace, Uid};
+use waybill_wire::targets::UidRun;
+
+use crate::auth::Identity;
+use crate::recent::Recent;
+
+/// Number of a connection, as its client sees it and as SENDER carries it.
+///
+/// Unlike an index it is never given twice: a late answer to a connection that has gone finds
+/// nobody. Numbers of two gateways differ too, since each mixes in a random salt of its own;
+/// without it EXCEPT_SELF could name the same user's connection at another gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl From<Identity> for Registration {
+    fn from(identity: Identity) -> Self {
+        let Identity { namespace, uid, device_class, login, .. } = identity;
+        Self { namespace, uid, device_class, login }
+    }
+}
+
+/// Who a message is for, as its header says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Audience<'a> {
+    /// The tenant.
+    pub namespace: u32,
+    /// Everyone in the namespace; then `listed` is empty.
+    pub everyone: bool,
+    /// UIDs it is for.
+    pub listed: UidRun<'a>,
+    /// UIDs it is not for, whatever else says so.
+    pub except: UidRun<'a>,
+    /// UID and connection that are not served (EXCEPT_SELF).
+    pub except_self: Option<(u64, ConnectionId)>,
+    /// Message id, if the message may have been here before (RESEND).
+    pub resent: Option<MessageId>,
+}
+
+/// Producer instance and sequence.
+pub type MessageId = (u64, u64);
+
+/// What became of one message here, in connections; `missed` is in UIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Connections handed to the caller.
+    pub served: u64,
+    /// Left out by EXCEPT or EXCEPT_SELF.
+    pub filtered: u64,
+    /// Served by this message id before.
+    pub repeated: u64,
+    /// Not confirmed yet: their clients have not been told *ready*.
+    pub unready: u64,
+    /// Listed UIDs nobody here has (TGT-8); one listed twice counts twice.
+    pub missed: u64,
+}
+
+/// Why a login was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginRefused {
+    /// The gateway has as many connections as it may.
+    Connections,
+    /// The user has.
+    ConnectionsOfUser,
+}
+
+/// The connections that have logged in.
+#[derive(Debug)]
+pub struct Hub<H> {
+    directory: Directory,
+    slots: Slab<Slot<H>>,
+    bounds: Bounds,
+    salt: u64,
+    /// Counts logins; part of each connection's number.
+    serial: u64,
+    /// Counts confirmations; 0 is before the first.
+    rank: u64,
+    /// Counts messages; twice this and one more mark the slots it has touched.
+    message: u64,
+    recent: Recent,
+}
+
+/// How much a hub may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections; at most 2^24 - 1.
+    pub connections: usize,
+    /// Connections of one user.
+    pub per_user: usize,
+    /// Message ids remembered; 0 remembers none.
+    pub recent: usize,
+}
+
+#[derive(Debug)]
+struct Slot<H> {
+    serial: u64,
+    registration: Registration,
+    /// The hub's `rank` when it was confirmed, 0 before.
+    rank: u64,
+    /// Last message that touched it.
+    mark: u64,
+    handle: H,
+}
+
+impl<H> Hub<H> {
+    /// An empty hub. `salt` should be random and different for each life of a gateway.
+    ///
+    /// # Panics
+    ///
+    /// If `bounds.connections` does not fit the index of a connection's number.
+    #[must_use]
+    pub fn new(bounds: Bounds, salt: u64) -> Self {
+        assert!(bounds.connections < 1 << INDEX_BITS);
+        Self {
+            directory: Directory::new(),
+            slots: Slab::new(),
+            bounds,
+            salt,
+            serial: 0,
+            rank: 0,
+            message: 0,
+            recent: Recent::new(bounds.recent),
+        }
+    }
+
+    /// Takes a connection in, not yet confirmed. Says whether its registration is the first of its
+    /// kind and must be made upstream.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginRefused`] if a bound is reached; `handle` is dropped.
+    pub fn login(
+        &mut self,
+        registration: Registration,
+        handle: H,
+    ) -> Result<(ConnectionId, bool), LoginRefused> {
+        if self.slots.len() >= self.bounds.connections {
+            return Err(LoginRefused::Connections);
+        }
+        let (namespace, uid) = (Namespace(registration.namespace), Uid(registration.uid));
+        if self.directory.members(namespace, uid).len() >= self.bounds.per_user {
+            return Err(LoginRefused::ConnectionsOfUser);
+        }
+        let first = !self.stands(registration);
+        // 2^40 logins, a million a second for twelve days; then the oldest numbers come again.
+        self.serial = (self.serial + 1) & SERIAL_MASK;
+        let slot = Slot { serial: self.serial, registration, rank: 0, mark: 0, handle };
+        let index = self.slots.insert(slot);
+        self.directory.insert(namespace, uid, member(index));
+        Ok((self.id(index), first))
+    }
+
+    /// Lets a connection go. Gives its handle back, and its registration if no other connection
+    /// needs it: then it must be withdrawn upstream.
+    pub fn logout(&mut self, id: ConnectionId) -> Option<(H, Option<Registration>)> {
+        let index = self.index(id)?;
+        let slot = self.slots.remove(index);
+        let Registration { namespace, uid, .. } = slot.registration;
+        self.directory.remove(Namespace(namespace), Uid(uid), member(index));
+        let last = !self.stands(slot.registration);
+        Some((slot.handle, last.then_some(slot.registration)))
+    }
+
+    /// Serves a connection from now on; its handle, or `None` if it has gone.
+    pub fn confirm(&mut self, id: ConnectionId) -> Option<&H> {
+        let index = self.index(id)?;
+        self.rank += 1;
+        let slot = &mut self.slots[index];
+        if slot.rank == 0 {
+            slot.rank = self.rank;
+        }
+        Some(&slot.handle)
+    }
+
+    /// The handle of a connection, or `None` if it has gone.
+    #[must_use]
+    pub fn handle(&self, id: ConnectionId) -> Option<&H> {
+        self.index(id).map(|index| &self.slots[index].handle)
+    }
+
+    /// Every connection, in no promised order.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &H)> {
+        self.slots.iter().map(|(index, slot)| (self.id(index), &slot.handle))
+    }
+
+    /// Connections that are logged in.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nobody is logged in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Users that are logged in.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.directory.users()
+    }
+
+    /// Gives `serve` each confirmed connection in the audience, once, and remembers the message id.
+    pub fn deliver(
+        &mut self,
+        id: MessageId,
+        audience: &Audience<'_>,
+        mut serve: impl FnMut(&H),
+    ) -> Tally {
+        self.message += 1;
+        let mut visit = Visit {
+            slots: &mut self.slots,
+            excluded: self.message * 2,
+            touched: self.message * 2 + 1,
+            repeat: audience.resent.map(|id| self.recent.recall(id)),
+            namespace: audience.namespace,
+            tally: Tally::default(),
+        };
+        let namespace = Namespace(audience.namespace);
+        for uid in audience.except.iter() {
+            for member in self.directory.members(namespace, Uid(uid)) {
+                visit.exclude(*member);
+            }
+        }
+        if let Some((uid, connection)) = audience.except_self {
+            let member = (connection.0 ^ self.salt) & INDEX_MASK;
+            visit.exclude_self(uid, member, (connection.0 ^ self.salt) >> INDEX_BITS);
+        }
+        if audience.everyone {
+            for member in self.directory.all(namespace) {
+                visit.serve(member, None, &mut serve);
+            }
+        } else {
+            for uid in audience.listed.iter() {
+                let members = self.directory.members(namespace, Uid(uid));
+                if members.is_empty() {
+                    visit.tally.missed += 1;
+                }
+                for member in members {
+                    visit.serve(*member, Some(uid), &mut serve);
+                }
+            }
+        }
+        let tally = visit.tally;
+        self.recent.remember(id, self.rank, audience.everyone, audience.listed);
+        tally
+    }
+
+    /// Whether a connection has exactly this registration. Its user's connections are few.
+    fn stands(&self, registration: Registration) -> bool {
+        let Registration { namespace, uid, .. } = registration;
+        let members = self.directory.members(Namespace(namespace), Uid(uid));
+        members.iter().any(|member| self.slots[*member as usize].registration == registration)
+    }
+
+    fn id(&self, index: usize) -> ConnectionId {
+        let number = self.slots[index].serial << INDEX_BITS | index as u64;
+        ConnectionId(number ^ self.salt)
+    }
+
+    fn index(&self, id: ConnectionId) -> Option<usize> {
+        let number = id.0 ^ self.salt;
+        let index = usize::try_from(number & INDEX_MASK).ok()?;
+        let slot = self.slots.get(index)?;
+        (slot.serial == number >> INDEX_BITS).then_some(index)
+    }
+}
+
+/// One message going over the slots.
+struct Visit<'a, H> {
+    slots: &'a mut Slab<Slot<H>>,
+    excluded: u64,
+    touched: u64,
+    repeat: Option<crate::recent::Served>,
+    namespace: u32,
+    tally: Tally,
+}
+
+impl<H> Visit<'_, H> {
+    fn exclude(&mut self, member: u32) {
+        self.slots[member as usize].mark = self.excluded;
+    }
+
+    fn exclude_self(&mut self, uid: u64, index: u64, serial: u64) {
+        let slot = usize::try_from(index).ok().and_then(|index| self.slots.get_mut(index));
+        let Some(slot) = slot else { return };
+        let Registration { namespace, uid: own, .. } = slot.registration;
+        if slot.serial == serial && (namespace, own) == (self.namespace, uid) {
+            slot.mark = self.excluded;
+        }
+    }
+
+    /// `uid` is the target the directory was asked for, `None` for everyone.
+    fn serve(&mut self, member: u32, uid: Option<u64>, serve: &mut impl FnMut(&H)) {
+        let slot = &mut self.slots[member as usize];
+        let Registration { namespace, uid: own, .. } = slot.registration;
+        // Promise 1, at the last place that could break it: what the slot says of itself decides.
+        if namespace != self.namespace || uid.is_some_and(|uid| uid != own) {
+            debug_assert!(false, "the directory and the slots disagree");
+            return;
+        }
+        if slot.mark == self.touched {
+            return;
+        }
+        let excluded = slot.mark == self.excluded;
+        slot.mark = self.touched;
+        let repeated = self.repeat.as_ref().is_some_and(|served| served.had(own, slot.rank));
+        match slot.rank {
+            _ if excluded => self.tally.filtered += 1,
+            0 => self.tally.unready += 1,
+            _ if repeated => self.tally.repeated += 1,
+            _ => {
+                self.tally.served += 1;
+                serve(&slot.handle);
+            }
+        }
+    }
+}
+
+fn member(index: usize) -> u32 {
+    u32::try_from(index).expect("connections are bounded by the index bits")
+}
+
+/// A connection's number is its index below and the serial of its login above, salted.
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const SERIAL_MASK: u64 = u64::MAX >> INDEX_BITS;
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

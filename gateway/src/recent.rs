@@ -1,0 +1,194 @@
+//! Which messages were here lately and whom they were for, so that one sent again reaches each
+//! connection at most once (promise 3).
+//!
+//! Remembered is not each connection but the UIDs listed and how many confirmations there had been:
+//! a connection was reached if its UID was listed and it had been confirmed by then. That is a few
+//! words per message however many connections it reached. Ids and UIDs lie in two rings, oldest out
+//! first; both are bounded.
+//!
+//! Invariant: `listed` is the concatenation of the entries' lists, in order.
+
+use std::collections::{HashMap, VecDeque};
+
+use waybill_wire::targets::UidRun;
+
+use crate::hub::MessageId;
+
+/// UIDs kept per message on average; when the lists are longer, fewer messages are remembered.
+const UIDS_PER_MESSAGE: usize = 16;
+
+/// Earlier sendings of one message that are looked at: bounds what a producer can cost that sends
+/// the same id for ever.
+const SENDINGS_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Recent {
+    max: usize,
+    entries: VecDeque<Entry>,
+    listed: VecDeque<u64>,
+    /// How many entries were dropped: the number of the one in front.
+    first: u64,
+    /// How many UIDs were dropped with them.
+    first_uid: u64,
+    /// Number of each id's newest entry.
+    newest: HashMap<MessageId, u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: MessageId,
+    rank: u64,
+    everyone: bool,
+    /// How many UIDs came before its own, and how many are its own.
+    start: u64,
+    listed: usize,
+    /// Number of the same id's entry before this one, when it was sent again.
+    previous: Option<u64>,
+}
+
+/// Whom a message reached before.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    /// Rank at which everyone was.
+    everyone: Option<u64>,
+    /// UIDs and ranks.
+    listed: HashMap<u64, u64>,
+}
+
+impl Served {
+    /// Whether a connection of this user, confirmed at `rank`, was there.
+    pub(crate) fn had(&self, uid: u64, rank: u64) -> bool {
+        let listed = self.listed.get(&uid).copied();
+        self.everyone.max(listed).is_some_and(|seen| rank <= seen)
+    }
+}
+
+impl Recent {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            entries: VecDeque::new(),
+            listed: VecDeque::new(),
+            first: 0,
+            first_uid: 0,
+            newest: HashMap::new(),
+        }
+    }
+
+    /// Notes that a message was here when the confirmation `rank` was the last.
+    pub(crate) fn remember(
+        &mut self,
+        id: MessageId,
+        rank: u64,
+        everyone: bool,
+        listed: UidRun<'_>,
+    ) {
+        if self.max == 0 {
+            return;
+        }
+        let number = self.first + self.entries.len() as u64;
+        let previous = self.newest.insert(id, number);
+        let start = self.first_uid + self.listed.len() as u64;
+        self.listed.extend(listed.iter());
+        self.entries.push_back(Entry { id, rank, everyone, start, listed: listed.len(), previous });
+        let uids_max = self.max * UIDS_PER_MESSAGE;
+        // The newest stays even if its list alone is longer; a list is at most `targets_max`.
+        while self.entries.len() > 1
+            && (self.entries.len() > self.max || self.listed.len() > uids_max)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    /// Whom a message reached, as far as it is remembered.
+    pub(crate) fn recall(&self, id: MessageId) -> Served {
+        let mut served = Served::default();
+        let mut next = self.newest.get(&id).copied();
+        for _ in 0..SENDINGS_MAX {
+            let Some(entry) = next.and_then(|number| self.entry(number)) else { break };
+            // Newest first, so the first rank seen is the highest.
+            if entry.everyone {
+                served.everyone = served.everyone.max(Some(entry.rank));
+            }
+            for uid in self.listed_by(entry) {
+                served.listed.entry(uid).or_insert(entry.rank);
+            }
+            next = entry.previous;
+        }
+        served
+    }
+
+    fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn listed_by(&self, entry: &Entry) -> impl Iterator<Item = u64> {
+        let start = usize::try_from(entry.start - self.first_uid).expect("it is in the ring");
+        self.listed.range(start..start + entry.listed).copied()
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(entry) = self.entries.pop_front() else { return };
+        self.listed.drain(..entry.listed);
+        if self.newest.get(&entry.id) == Some(&self.first) {
+            self.newest.remove(&entry.id);
+        }
+        self.first += 1;
+        self.first_uid += entry.listed as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(uids: &[u64]) -> Vec<u8> {
+        uids.iter().flat_map(|uid| uid.to_le_bytes()).collect()
+    }
+
+    fn remember(recent: &mut Recent, id: u64, rank: u64, uids: &[u64]) {
+        let bytes = run(uids);
+        recent.remember((1, id), rank, false, UidRun::new(&bytes).unwrap());
+    }
+
+    #[test]
+    fn whoever_was_listed_and_confirmed_was_reached() {
+        let mut recent = Recent::new(8);
+        remember(&mut recent, 1, 5, &[10, 11]);
+        let served = recent.recall((1, 1));
+        assert!(served.had(10, 5) && served.had(11, 1));
+        assert!(!served.had(10, 6), "confirmed later");
+        assert!(!served.had(12, 1), "not listed");
+        assert!(!recent.recall((2, 1)).had(10, 1), "another producer");
+        recent.remember((1, 2), 5, true, UidRun::default());
+        assert!(recent.recall((1, 2)).had(99, 5) && !recent.recall((1, 2)).had(99, 6));
+    }
+
+    #[test]
+    fn a_message_sent_again_adds_to_what_is_known() {
+        let mut recent = Recent::new(8);
+        remember(&mut recent, 1, 5, &[10]);
+        remember(&mut recent, 1, 7, &[11]);
+        remember(&mut recent, 1, 9, &[10]);
+        let served = recent.recall((1, 1));
+        assert!(served.had(10, 9) && served.had(11, 7) && !served.had(11, 8));
+    }
+
+    #[test]
+    fn both_rings_are_bounded() {
+        let mut recent = Recent::new(4);
+        for id in 0..100 {
+            remember(&mut recent, id, 1, &[id]);
+        }
+        assert_eq!((recent.entries.len(), recent.listed.len(), recent.newest.len()), (4, 4, 4));
+        assert!(recent.recall((1, 99)).had(99, 1) && !recent.recall((1, 95)).had(95, 1));
+        let many: Vec<u64> = (0..60).collect();
+        remember(&mut recent, 200, 1, &many);
+        remember(&mut recent, 201, 1, &many);
+        assert_eq!((recent.entries.len(), recent.listed.len()), (1, 60));
+        assert!(recent.recall((1, 201)).had(59, 1));
+        let mut none = Recent::new(0);
+        remember(&mut none, 1, 1, &[1]);
+        assert!(!none.recall((1, 1)).had(1, 1));
+    }
+}

@@ -1,0 +1,195 @@
+//! What happened, as counters that only rise, and their snapshot.
+//!
+//! The ledger (promise 5) counts messages per connection: every connection a message was addressed
+//! to ends up in exactly one of delivered, filtered, repeated, dropped by a cause, or still waiting.
+//! Counters are relaxed: each is exact, a snapshot taken under load may see one before another.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use waybill_wire::code::CloseCode;
+
+use crate::hub::Tally;
+
+/// One counter.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of a gateway, shared by its tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Telemetry {
+    pub(crate) messages_in: Counter,
+    pub(crate) messages_unsupported: Counter,
+    pub(crate) encodings: Counter,
+    pub(crate) targets_missed: Counter,
+    pub(crate) filtered: Counter,
+    pub(crate) repeated: Counter,
+    pub(crate) unready: Counter,
+    pub(crate) served: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) dropped_slow: Counter,
+    pub(crate) dropped_closed: Counter,
+    pub(crate) upgrades: Counter,
+    pub(crate) upgrades_refused: Counter,
+    pub(crate) logins: Counter,
+    pub(crate) readies: Counter,
+    pub(crate) uplinks: Counter,
+    pub(crate) uplinks_accepted: Counter,
+    pub(crate) uplinks_refused: Counter,
+    pub(crate) link_losses: Counter,
+    /// Gauges, set by the task that owns the hub.
+    pub(crate) logged_in: Counter,
+    pub(crate) users: Counter,
+    pub(crate) links_up: Counter,
+    closes: [Counter; CloseCode::ALL.len()],
+    closes_other: Counter,
+}
+
+impl Telemetry {
+    pub(crate) fn count(&self, tally: Tally) {
+        self.targets_missed.add(tally.missed);
+        self.filtered.add(tally.filtered);
+        self.repeated.add(tally.repeated);
+        self.unready.add(tally.unready);
+        self.served.add(tally.served);
+    }
+
+    pub(crate) fn closed(&self, code: CloseCode) {
+        let place = CloseCode::ALL.iter().position(|(_, listed)| *listed == code);
+        place.map_or(&self.closes_other, |place| &self.closes[place]).add(1);
+    }
+
+    pub(crate) fn snapshot(&self, connections: usize) -> GatewayStats {
+        let (delivered, served) = (self.delivered.value(), self.served.value());
+        let dropped = Dropped {
+            slow: self.dropped_slow.value(),
+            closed: self.dropped_closed.value(),
+            unready: self.unready.value(),
+        };
+        let (filtered, repeated) = (self.filtered.value(), self.repeated.value());
+        let closes = CloseCode::ALL.iter().zip(&self.closes);
+        let mut closes: BTreeMap<&'static str, u64> =
+            closes.map(|((name, _), counter)| (*name, counter.value())).collect();
+        closes.insert("other", self.closes_other.value());
+        GatewayStats {
+            messages_in: self.messages_in.value(),
+            messages_unsupported: self.messages_unsupported.value(),
+            encodings: self.encodings.value(),
+            targets_missed: self.targets_missed.value(),
+            addressed: served + filtered + repeated + dropped.unready,
+            delivered,
+            filtered,
+            repeated,
+            waiting: served.saturating_sub(delivered + dropped.slow + dropped.closed),
+            dropped,
+            upgrades: self.upgrades.value(),
+            upgrades_refused: self.upgrades_refused.value(),
+            logins: self.logins.value(),
+            readies: self.readies.value(),
+            uplinks: self.uplinks.value(),
+            uplinks_accepted: self.uplinks_accepted.value(),
+            uplinks_refused: self.uplinks_refused.value(),
+            closes,
+            link_losses: self.link_losses.value(),
+            connections: connections as u64,
+            logged_in: self.logged_in.value(),
+            users: self.users.value(),
+            links_up: self.links_up.value(),
+        }
+    }
+}
+
+/// A snapshot of the counters. Unless said otherwise a number only rises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct GatewayStats {
+    /// DELIVER frames from brokers.
+    pub messages_in: u64,
+    /// Of these, not looked into further: they need a feature this gateway does not run (selector,
+    /// fragments).
+    pub messages_unsupported: u64,
+    /// Encodings made: at most one per message and subprotocol.
+    pub encodings: u64,
+    /// Listed UIDs that nobody here has (TGT-8). In mode `broadcast` that is the rule, in mode
+    /// `direct` a user who has just left.
+    pub targets_missed: u64,
+    /// Left side of the ledger: messages times the connections each was addressed to.
+    pub addressed: u64,
+    /// Written to the connection's socket.
+    pub delivered: u64,
+    /// Left out by EXCEPT or EXCEPT_SELF.
+    pub filtered: u64,
+    /// Left out because the connection had this message id already (RESEND).
+    pub repeated: u64,
+    /// In a connection's queue now; falls again.
+    pub waiting: u64,
+    /// Not delivered, by cause.
+    pub dropped: Dropped,
+    /// Connections upgraded to WebSocket.
+    pub upgrades: u64,
+    /// Upgrades refused with an HTTP status.
+    pub upgrades_refused: u64,
+    /// Logins with a valid token.
+    pub logins: u64,
+    /// Logins answered with *ready*.
+    pub readies: u64,
+    /// Messages from users.
+    pub uplinks: u64,
+    /// Of these, taken by a consumer.
+    pub uplinks_accepted: u64,
+    /// Of these, refused or of unknown fate.
+    pub uplinks_refused: u64,
+    /// Closes by this side, by their name in the registry; logins refused are among them as
+    /// `bad_token`, `token_expired`, `login_timeout`, `not_registered`, `too_many`.
+    pub closes: BTreeMap<&'static str, u64>,
+    /// Times a link to a broker was lost.
+    pub link_losses: u64,
+    /// WebSocket connections now.
+    pub connections: u64,
+    /// Connections that are logged in now.
+    pub logged_in: u64,
+    /// Users that are logged in now.
+    pub users: u64,
+    /// Links to brokers that are up now.
+    pub links_up: u64,
+}
+
+/// Messages that were addressed to a connection and did not reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// The connection's queue was full; what was in it then counts too.
+    pub slow: u64,
+    /// The connection ended before it was written.
+    pub closed: u64,
+    /// The connection had not been told *ready* yet.
+    pub unready: u64,
+}
+
+impl GatewayStats {
+    /// Whether the ledger balances (promise 5). `waiting` is what remains on the right side, so the
+    /// statement has content when it is 0, or when the counters overtake what was served.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let Dropped { slow, closed, unready } = self.dropped;
+        let settled = self.delivered + self.filtered + self.repeated + slow + closed + unready;
+        self.addressed == settled + self.waiting
+    }
+}

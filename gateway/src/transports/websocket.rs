@@ -1,0 +1,517 @@
+//! One WebSocket: the socket, the library that speaks RFC 6455 on it, the session and the queue,
+//! driven by one task.
+//!
+//! Inbound frames and all control frames are tungstenite's; it sees memory only, never the socket.
+//! Outbound messages are the shared frames of `fanout.rs` and go to the socket as they are. Bytes are
+//! read into a buffer of the thread, so an idle connection holds none but the [`READ_BUFFER_BYTES`]
+//! the library insists on; its timer is one entry of tokio's wheel (some 130 bytes, boxed), moved
+//! only when it fires.
+//!
+//! Each poll takes from the hub, reads, looks at the time, hands over to the hub and writes, until
+//! none of them gets any further. While the hub's mailbox is full the socket is not read.
+
+mod writer;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice, Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite as _;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::mpsc::error::{SendError, TrySendError};
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame, Message as WsMessage, Role, WebSocketConfig, WebSocketContext,
+};
+use tracing::debug;
+use waybill_wire::code::CloseCode;
+use waybill_wire::limits::CLIENT_MESSAGE_BYTES_MAX;
+
+use self::writer::{Left, SLICES_MAX, Writer};
+use super::{Outbox, Word};
+use crate::fanout;
+use crate::hub::LoginRefused;
+use crate::server::Shared;
+use crate::session::{Output, Session};
+use crate::subprotocol::Subprotocol;
+use crate::switchboard::FromConnection;
+
+/// Buffer tungstenite allocates for each connection at once. Bytes reach it from the thread's
+/// buffer, so a small one costs copies of long messages, not system calls.
+const READ_BUFFER_BYTES: usize = 512;
+
+/// The thread's buffer: what one read of a socket can bring.
+const SCRATCH_BYTES: usize = 16 << 10;
+
+/// Rounds of one poll before other tasks get their turn.
+const ROUNDS_MAX: usize = 8;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// The connection as a future that ends when it does.
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    ws: WebSocketContext,
+    session: Session,
+    outbox: Arc<Outbox>,
+    writer: Writer,
+    /// Bytes that came with the upgrade request.
+    early: Bytes,
+    to_hub: VecDeque<FromConnection>,
+    reserving: Option<Reserving>,
+    timer: Pin<Box<Sleep>>,
+    timer_ms: u64,
+    reading: Reading,
+    ending: Ending,
+}
+
+type Reserving = Pin<
+    Box<dyn Future<Output = Result<OwnedPermit<FromConnection>, SendError<()>>> + Send + 'static>,
+>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Messages,
+    /// After a mistake that can't be read past: what comes is thrown away, so that the close frame
+    /// is not lost to a reset.
+    Discard,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    Not,
+    /// Nothing will be written after what is in the writer.
+    Flush,
+    /// Our half is shut; the other may still be read.
+    Shut,
+    /// Nothing more to do on the socket.
+    Done,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tcp: TcpStream,
+        early: Bytes,
+        subprotocol: Subprotocol,
+        too_many: bool,
+    ) -> Self {
+        let now = shared.clock.now();
+        let session = Session::new(Arc::clone(&shared.session_limits), subprotocol, now);
+        let outbox =
+            Outbox::new(subprotocol, shared.queue_bytes_max, Arc::clone(&shared.telemetry));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(CLIENT_MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(CLIENT_MESSAGE_BYTES_MAX));
+        let timer_ms = session.deadline_ms();
+        let timer = Box::pin(tokio::time::sleep_until(shared.clock.instant(timer_ms)));
+        let mut connection = Self {
+            shared,
+            tcp,
+            ws: WebSocketContext::new(Role::Server, Some(config)),
+            session,
+            outbox: Arc::new(outbox),
+            writer: Writer::default(),
+            early,
+            to_hub: VecDeque::new(),
+            reserving: None,
+            timer,
+            timer_ms,
+            reading: Reading::Messages,
+            ending: Ending::Not,
+        };
+        if too_many {
+            let reason = LoginRefused::Connections.reason();
+            connection.close(CloseCode::TOO_MANY, reason.into());
+        }
+        connection
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Calls the session and does what it says.
+    fn session(&mut self, call: impl FnOnce(&mut Session, &Shared, &mut Vec<Output>)) {
+        let mut out = Vec::new();
+        call(&mut self.session, &self.shared, &mut out);
+        for output in out {
+            self.act(output);
+        }
+    }
+
+    fn close(&mut self, code: CloseCode, reason: std::borrow::Cow<'static, str>) {
+        self.session(|session, shared, out| session.close(code, reason, shared.clock.now(), out));
+    }
+
+    fn act(&mut self, output: Output) {
+        let outbox = Arc::clone(&self.outbox);
+        match output {
+            Output::Reply(reply) => {
+                let frame = fanout::frame(self.session.subprotocol(), &reply);
+                let fits = outbox.charge(frame.len());
+                self.writer.push_own(frame);
+                self.overrun(!fits);
+            }
+            Output::Ping => self.control(Writer::push_control, |ws, pipe| {
+                ws.write(pipe, WsMessage::Ping(Bytes::new()))?;
+                ws.flush(pipe)
+            }),
+            Output::Login(identity) => {
+                self.to_hub
+                    .push_back(FromConnection::Login { registration: identity.into(), outbox });
+            }
+            Output::Logout => self.to_hub.push_back(FromConnection::Logout { outbox }),
+            Output::Uplink { id, labels, payload } => {
+                self.to_hub.push_back(FromConnection::Uplink { outbox, id, labels, payload });
+            }
+            Output::Close { code, reason } => self.send_close(code, &reason),
+            Output::Abort => self.ending = Ending::Done,
+        }
+    }
+
+    /// The last frame: after what waits, unless that is what the connection does not read.
+    fn send_close(&mut self, code: CloseCode, reason: &str) {
+        debug!(connection = self.outbox.connection().0, %code, "closing");
+        self.shared.telemetry.closed(code);
+        for frame in self.outbox.close() {
+            self.writer.push_message(frame);
+        }
+        if code == CloseCode::SLOW_CONNECTION {
+            let left = self.writer.give_up_unbegun();
+            self.shared.telemetry.dropped_slow.add(left.messages);
+            self.outbox.release(left.bytes);
+        }
+        let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
+        let frame = CloseFrame { code: code.0.into(), reason: reason.into() };
+        self.control(Writer::push_own, |ws, pipe| ws.close(pipe, Some(frame)));
+    }
+
+    /// Lets the library write a control frame, and takes what it wrote.
+    fn control(
+        &mut self,
+        push: fn(&mut Writer, Bytes),
+        write: impl FnOnce(&mut WebSocketContext, &mut Pipe<'_>) -> Result<(), WsError>,
+    ) {
+        let mut pipe = Pipe::default();
+        // The pipe takes every write; what can fail is that the other side has closed already.
+        let _ = write(&mut self.ws, &mut pipe);
+        self.push_control(push, pipe.written);
+    }
+
+    fn push_control(&mut self, push: fn(&mut Writer, Bytes), bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let fits = self.outbox.charge(bytes.len());
+            push(&mut self.writer, Bytes::from(bytes));
+            self.overrun(!fits);
+        }
+    }
+
+    fn overrun(&mut self, overrun: bool) {
+        if overrun && self.session.is_open() {
+            self.close(CloseCode::SLOW_CONNECTION, "the connection does not read".into());
+        }
+    }
+
+    fn take_from_hub(&mut self) -> bool {
+        let taken = self.outbox.take();
+        let progress = !taken.words.is_empty() || !taken.frames.is_empty();
+        for word in taken.words {
+            self.session(|session, shared, out| match word {
+                Word::Confirmed(connection) => session.confirmed(connection, out),
+                Word::LoginRefused(refused) => {
+                    session.login_refused(refused, shared.clock.now(), out);
+                }
+                Word::Answered { id, code } => session.answered(id, code, out),
+                Word::Drain { reconnect_after_ms, close_in_ms } => {
+                    session.drain(reconnect_after_ms, close_in_ms, shared.clock.now(), out);
+                }
+            });
+        }
+        for frame in taken.frames {
+            if self.session.is_open() {
+                self.writer.push_message(frame);
+            } else {
+                self.outbox.release(frame.len());
+                self.shared.telemetry.dropped_closed.add(1);
+            }
+        }
+        self.overrun(taken.overrun);
+        progress
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> bool {
+        if !self.early.is_empty() {
+            let early = std::mem::take(&mut self.early);
+            self.received(&early);
+            return true;
+        }
+        if self.reading == Reading::Ended || !self.to_hub.is_empty() {
+            return false;
+        }
+        let Poll::Ready(ready) = self.tcp.poll_read_ready(context) else { return false };
+        if ready.is_err() {
+            return self.lost();
+        }
+        SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
+            Ok(0) => self.lost(),
+            Ok(len) => {
+                self.received(&scratch[..len]);
+                true
+            }
+            // Readiness was cleared; the next round asks again and leaves the waker.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            Err(_) => self.lost(),
+        })
+    }
+
+    /// The socket is gone, or the other side will say nothing more.
+    fn lost(&mut self) -> bool {
+        self.reading = Reading::Ended;
+        self.ending = Ending::Done;
+        self.session(|session, shared, out| session.ended(shared.clock.now(), out));
+        true
+    }
+
+    fn received(&mut self, bytes: &[u8]) {
+        self.session.heard(self.shared.clock.now());
+        let mut pipe = Pipe { unread: bytes, written: Vec::new() };
+        while self.reading == Reading::Messages {
+            let read = self.ws.read(&mut pipe);
+            // Pongs and the answer to a close, before anything this message leads to.
+            let written = std::mem::take(&mut pipe.written);
+            self.push_control(Writer::push_control, written);
+            match read {
+                Ok(WsMessage::Text(text)) => self.message(true, &Bytes::from(text)),
+                Ok(WsMessage::Binary(bytes)) => self.message(false, &bytes),
+                Ok(WsMessage::Close(_)) => self.closed_by_client(),
+                Ok(_) => {}
+                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => self.read_failed(&error),
+            }
+        }
+    }
+
+    fn message(&mut self, is_text: bool, message: &Bytes) {
+        self.session(|session, shared, out| {
+            session.message(is_text, message, &shared.verifier, shared.clock.now(), out);
+        });
+    }
+
+    /// A client that closes first reads nothing more: its answer goes out next. If it answers our
+    /// close, what waits is on its way already, the close frame last.
+    fn closed_by_client(&mut self) {
+        if !self.session.is_open() {
+            return;
+        }
+        let frames = self.outbox.close();
+        let bytes = frames.iter().map(Bytes::len).sum::<usize>();
+        let left = self.writer.give_up_unbegun();
+        self.shared.telemetry.dropped_closed.add(left.messages + frames.len() as u64);
+        self.outbox.release(left.bytes + bytes);
+        self.session(|session, shared, out| session.ended(shared.clock.now(), out));
+    }
+
+    fn read_failed(&mut self, error: &WsError) {
+        let (code, reason) = match error {
+            WsError::ConnectionClosed | WsError::AlreadyClosed => {
+                // Both have said close: the socket ends once our half is written.
+                self.reading = Reading::Ended;
+                self.ending = self.ending.max(Ending::Flush);
+                return;
+            }
+            WsError::Capacity(_) => {
+                let reason = "the message is longer than client_message_bytes_max";
+                (CloseCode::MESSAGE_SIZE, reason.to_owned())
+            }
+            WsError::Utf8(_) => (CloseCode(1007), "a text message is not UTF-8".to_owned()),
+            WsError::Protocol(error) => (CloseCode(1002), error.to_string()),
+            _ => {
+                self.lost();
+                return;
+            }
+        };
+        self.reading = Reading::Discard;
+        self.close(code, reason.into());
+        self.ending = self.ending.max(Ending::Flush);
+    }
+
+    fn poll_time(&mut self, context: &mut Context<'_>) -> bool {
+        let due_ms = self.session.deadline_ms();
+        if due_ms < self.timer_ms {
+            self.arm(due_ms);
+        }
+        if self.timer.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        if !self.to_hub.is_empty() {
+            // We do not read, so that silence is ours.
+            self.session.heard(self.shared.clock.now());
+        }
+        self.session(|session, shared, out| session.tick(shared.clock.now(), out));
+        self.arm(self.session.deadline_ms());
+        true
+    }
+
+    fn arm(&mut self, due_ms: u64) {
+        self.timer_ms = due_ms;
+        self.timer.as_mut().reset(self.shared.clock.instant(due_ms));
+    }
+
+    fn poll_hub(&mut self, context: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while let Some(event) = self.to_hub.pop_front() {
+            if let Some(reserving) = &mut self.reserving {
+                match reserving.as_mut().poll(context) {
+                    Poll::Ready(Ok(permit)) => {
+                        permit.send(event);
+                        self.reserving = None;
+                    }
+                    Poll::Ready(Err(_)) => self.hub_gone(),
+                    Poll::Pending => {
+                        self.to_hub.push_front(event);
+                        return progress;
+                    }
+                }
+            } else {
+                match self.shared.mailbox.try_send(event) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(event)) => {
+                        self.to_hub.push_front(event);
+                        let mailbox = self.shared.mailbox.clone();
+                        self.reserving = Some(Box::pin(mailbox.reserve_owned()));
+                    }
+                    Err(TrySendError::Closed(_)) => self.hub_gone(),
+                }
+            }
+            progress = true;
+        }
+        if self.to_hub.capacity() > TO_HUB_KEPT {
+            self.to_hub = VecDeque::new();
+        }
+        progress
+    }
+
+    /// The gateway has ended under us.
+    fn hub_gone(&mut self) {
+        self.reserving = None;
+        self.to_hub.clear();
+        self.ending = Ending::Done;
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while !self.writer.is_empty() && self.ending < Ending::Shut {
+            let Poll::Ready(ready) = self.tcp.poll_write_ready(context) else { return progress };
+            if ready.is_err() {
+                return self.lost();
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = self.writer.slices(&mut slices);
+            match self.tcp.try_write_vectored(&slices[..filled]) {
+                Ok(len) => {
+                    let Left { messages, bytes } = self.writer.advance(len);
+                    self.shared.telemetry.delivered.add(messages);
+                    self.outbox.release(bytes);
+                    progress = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.lost(),
+            }
+        }
+        if self.ending == Ending::Flush {
+            return self.poll_shut(context) || progress;
+        }
+        progress
+    }
+
+    fn poll_shut(&mut self, context: &mut Context<'_>) -> bool {
+        if Pin::new(&mut self.tcp).poll_shutdown(context).is_pending() {
+            return false;
+        }
+        let both = self.reading == Reading::Ended;
+        self.ending = if both { Ending::Done } else { Ending::Shut };
+        true
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let connection = &mut *self;
+        connection.outbox.register(context.waker());
+        for _ in 0..ROUNDS_MAX {
+            let mut progress = false;
+            if connection.ending < Ending::Done {
+                progress |= connection.take_from_hub();
+                progress |= connection.poll_read(context);
+                progress |= connection.poll_time(context);
+                progress |= connection.poll_write(context);
+            }
+            progress |= connection.poll_hub(context);
+            if connection.ending == Ending::Done && connection.to_hub.is_empty() {
+                return Poll::Ready(());
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Connection {
+    /// The last line of this connection's ledger.
+    fn drop(&mut self) {
+        let queued = self.outbox.close().len() as u64;
+        self.shared.telemetry.dropped_closed.add(queued + self.writer.messages());
+    }
+}
+
+/// The library's view of the socket: bytes that were read, and a place for those it writes.
+#[derive(Default)]
+struct Pipe<'a> {
+    unread: &'a [u8],
+    written: Vec<u8>,
+}
+
+impl Read for Pipe<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.unread.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.unread.read(buffer)
+    }
+}
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A control frame holds 125 bytes, two of them the code (RFC 6455, 5.5.1).
+const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+/// Capacity kept for words to the hub.
+const TO_HUB_KEPT: usize = 4;

@@ -1,0 +1,181 @@
+//! What a connection has still to write: whole frames in order, the first perhaps in part.
+//!
+//! Control frames come from the WebSocket library and go ahead of what waits, but never into the
+//! middle of a frame. Everything that waits goes out in as few vectored writes as it takes.
+//!
+//! Invariant: `offset` is less than the first chunk's length, and 0 if there is none.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// Frames handed to one write. Loopback writes of 128-byte frames stop gaining beyond some 30; the
+/// array lies on the stack.
+pub(super) const SLICES_MAX: usize = 32;
+
+/// Capacity kept when everything is written; a burst's larger one is given back.
+const CHUNKS_KEPT: usize = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    chunks: VecDeque<Chunk>,
+    offset: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    is_message: bool,
+}
+
+/// What left the writer: whole messages, and bytes that no longer wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) messages: u64,
+    pub(super) bytes: usize,
+}
+
+impl Writer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// A message for the user, after what waits.
+    pub(super) fn push_message(&mut self, bytes: Bytes) {
+        self.chunks.push_back(Chunk { bytes, is_message: true });
+    }
+
+    /// A word of our own, after what waits.
+    pub(super) fn push_own(&mut self, bytes: Bytes) {
+        self.chunks.push_back(Chunk { bytes, is_message: false });
+    }
+
+    /// Control frames, before what waits.
+    pub(super) fn push_control(&mut self, bytes: Bytes) {
+        let first_boundary = usize::from(self.offset > 0);
+        self.chunks.insert(first_boundary, Chunk { bytes, is_message: false });
+    }
+
+    /// The bytes to write next; the number of slices filled in.
+    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+        let mut filled = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            let start = if filled == 0 { self.offset } else { 0 };
+            *slice = IoSlice::new(&chunk.bytes[start..]);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// `len` bytes of the slices were written.
+    pub(super) fn advance(&mut self, len: usize) -> Left {
+        let mut left = Left { messages: 0, bytes: len };
+        self.offset += len;
+        while let Some(chunk) = self.chunks.front()
+            && self.offset >= chunk.bytes.len()
+        {
+            self.offset -= chunk.bytes.len();
+            left.messages += u64::from(chunk.is_message);
+            self.chunks.pop_front();
+        }
+        debug_assert!(!self.chunks.is_empty() || self.offset == 0);
+        if self.chunks.is_empty() && self.chunks.capacity() > CHUNKS_KEPT {
+            self.chunks = VecDeque::new();
+        }
+        left
+    }
+
+    /// Gives up whatever has not begun to be written: half a frame must be completed, or the close
+    /// frame after it could not be read.
+    pub(super) fn give_up_unbegun(&mut self) -> Left {
+        let begun = usize::from(self.offset > 0);
+        let mut left = Left::default();
+        for chunk in self.chunks.drain(begun..) {
+            left.messages += u64::from(chunk.is_message);
+            left.bytes += chunk.bytes.len();
+        }
+        left
+    }
+
+    /// Messages that are not wholly written.
+    pub(super) fn messages(&self) -> u64 {
+        self.chunks.iter().filter(|chunk| chunk.is_message).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(writer: &mut Writer, len: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = writer.slices(&mut slices);
+        let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        bytes.truncate(len);
+        let len = bytes.len();
+        writer.advance(len);
+        bytes
+    }
+
+    #[test]
+    fn control_frames_go_ahead_but_not_into_a_frame() {
+        let mut writer = Writer::default();
+        writer.push_message(Bytes::from_static(b"aaaa"));
+        writer.push_message(Bytes::from_static(b"bbbb"));
+        assert_eq!(written(&mut writer, 2), b"aa");
+        writer.push_control(Bytes::from_static(b"CC"));
+        assert_eq!(written(&mut writer, 99), b"aaCCbbbb");
+        assert!(writer.is_empty());
+        writer.push_message(Bytes::from_static(b"aaaa"));
+        writer.push_control(Bytes::from_static(b"CC"));
+        assert_eq!(written(&mut writer, 99), b"CCaaaa");
+    }
+
+    #[test]
+    fn what_has_begun_is_completed() {
+        let mut writer = Writer::default();
+        for message in [&b"aaaa"[..], b"bbbb", b"cccc"] {
+            writer.push_message(Bytes::from_static(message));
+        }
+        written(&mut writer, 5);
+        assert_eq!(writer.give_up_unbegun(), Left { messages: 1, bytes: 4 });
+        writer.push_own(Bytes::from_static(b"X"));
+        assert_eq!(written(&mut writer, 99), b"bbbX");
+        assert_eq!(writer.give_up_unbegun(), Left::default());
+    }
+
+    proptest! {
+        #[test]
+        fn frames_never_interleave(
+            steps in proptest::collection::vec((0u8..3, 1usize..20, 0usize..40), 1..60),
+        ) {
+            let mut writer = Writer::default();
+            let mut bytes = Vec::new();
+            let mut pushed = 0;
+            for (what, len, write) in steps {
+                // Each frame says its own length, so that a reader notices any mixture.
+                let frame = Bytes::from(vec![u8::try_from(len).unwrap(); len]);
+                match what {
+                    0 => writer.push_message(frame),
+                    1 => writer.push_own(frame),
+                    _ => writer.push_control(frame),
+                }
+                pushed += len;
+                bytes.extend(written(&mut writer, write));
+            }
+            while !writer.is_empty() {
+                bytes.extend(written(&mut writer, 7));
+            }
+            prop_assert_eq!(bytes.len(), pushed);
+            let mut rest = &bytes[..];
+            while let Some(len) = rest.first() {
+                let (frame, after) = rest.split_at(usize::from(*len));
+                prop_assert!(frame.iter().all(|byte| byte == len));
+                rest = after;
+            }
+        }
+    }
+}
