@@ -1,0 +1,7 @@
+//! Links over real sockets, against a broker that a test plays.
+
+mod consumer;
+mod gateway;
+mod lifecycle;
+mod producer;
+mod support;
