@@ -290,7 +290,8 @@ impl Core {
         if (101..300).contains(&fault.code().0) {
             count(&self.counters.links_faulted, 1);
         }
-        tracing::debug!(shard = self.id, link = part.id.0, %fault, "link ends");
+        let (shard, link, code) = (self.id, part.id.0, fault.code());
+        tracing::info!(shard, link, %code, %fault, "link ends");
         self.leave(links, part);
         count(&self.counters.lost, part.outbox.abandon());
         part.session.fail(&fault);

@@ -65,6 +65,8 @@ impl Core {
         grant: Grant,
     ) -> Result<RoleState, Fault> {
         let place = self.place(part);
+        let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
+        tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
         Ok(match hello.role {
             Role::PRODUCER => RoleState::Producer(Box::new(ProducerState {
                 instance: hello.instance,
