@@ -50,14 +50,16 @@ impl Record {
 }
 
 fn read_records<'a>(reader: &mut Reader<'a>, count: u16) -> Result<Records<'a>, Malformed> {
-    let bytes = reader.take("records", u64::from(count) * RECORD_BYTES as u64)?;
-    for record in bytes.as_chunks::<RECORD_BYTES>().0 {
+    let start = reader.position();
+    for _ in 0..count {
+        let record = reader.take_array::<RECORD_BYTES>("a record")?;
         reader.reserved(u16_at(record, 22))?;
         let op = Op(record[20]);
         reader.registered(op.is_registered(), "op", op.0)?;
         let holds = reader.kind != Kind::SNAPSHOT || op == Op::ADD;
         reader.must(holds, "REG-4", ("op", u64::from(op.0)), "be add in SNAPSHOT")?;
     }
+    let bytes = &reader.header()[start..reader.position()];
     Ok(List::wire(bytes, usize::from(count)))
 }
 

@@ -191,35 +191,31 @@ fn labels<'a>(reader: &mut Reader<'a>) -> Result<Labels<'a>, Malformed> {
     reader.at_most("MSG-5", value, ("labels_max", LABELS_MAX))?;
     let mut rest = items;
     for _ in 0..count {
-        rest = label(reader, rest)?.1;
+        rest = label(reader, rest)?;
     }
     if !rest.is_empty() {
         let problem = Problem::Must("be those of its items");
         let error = (ErrorCode::LENGTH, "MSG-5");
         return Err(reader.malformed(error, "bytes of LABELS", bytes as u64, problem));
     }
-    let mut rest = items;
-    for _ in 0..count {
-        let (text, next) = label(reader, rest)?;
-        reader.text("label", text)?;
-        rest = next;
-    }
     reader.padding(padding)?;
     Ok(List::wire(items, count))
 }
 
-/// The first label of `items` and what follows it.
-fn label<'a>(reader: &Reader<'a>, items: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+/// Checks the first label of `items`; what follows it.
+fn label<'a>(reader: &Reader<'a>, items: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let short = |needs: usize| {
         let problem = Problem::Must("fit in the bytes of LABELS");
         reader.malformed((ErrorCode::LENGTH, "MSG-5"), "label of bytes", needs as u64, problem)
     };
     let (length, rest) = items.split_first().ok_or_else(|| short(1))?;
     let length = usize::from(*length);
+    let (text, rest) = rest.split_at_checked(length).ok_or_else(|| short(length))?;
     reader.not_zero("MSG-5", "length of a label", length as u64)?;
     let value = ("length of a label", length as u64);
     reader.at_most("MSG-5", value, ("label_bytes_max", LABEL_BYTES_MAX))?;
-    rest.split_at_checked(length).ok_or_else(|| short(length))
+    reader.text("label", text)?;
+    Ok(rest)
 }
 
 fn selector<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
