@@ -1,0 +1,174 @@
+//! `waybill pub`: messages to users, and what became of each.
+//!
+//! Messages are sent without waiting for the receipt of the one before; receipts are told in the
+//! order of the messages. What a message is comes from [`messages`], how its receipt looks is in
+//! [`told`]. Lists of any length are cut by the client, which sums their receipts.
+
+mod messages;
+mod told;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use waybill_client::{PendingReceipt, Producer, Publish, PublishError};
+use waybill_wire::code::{ContentType, Mode, Priority};
+
+use crate::Common;
+use crate::failure::{Failure, Outcome};
+use crate::input::{Input, input};
+use crate::links::{self, LinkArgs};
+use crate::output;
+use crate::parse::{self, Uids};
+use crate::settings::Part;
+
+use messages::Messages;
+use told::Told;
+
+pub(crate) use told::receipt_json;
+
+/// Arguments of `waybill pub`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waybill pub --uid 1001 hello
+  waybill pub --uid 1001,1002 --ttl 5s --label order.paid --payload-file order.json
+  tail -f app.log | waybill pub --all --each-line -
+  waybill pub --lines batch.jsonl     # {\"uids\":[\"1001\"],\"data\":\"hello\",\"ttl\":\"5s\"}
+
+A line of --lines is a JSON object: `uids` (strings or numbers) or `all`: true; `data` (text) or \
+`data64` (base64); and, over what the flags say, `except`, `namespace`, `mode`, `priority`, `ttl`, \
+`labels`, `content_type`.
+
+Exit 0: every message was routed, even if nobody it was for is online: the receipt says so. \
+Exit 1: a message was refused, dropped for a target, or its fate is unknown.")]
+pub(crate) struct Args {
+    /// The payload.
+    payload: Option<String>,
+    /// Users to send to: one, or several with commas; may be repeated.
+    #[arg(long, value_name = "UIDS", value_parser = parse::uids)]
+    uid: Vec<Uids>,
+    /// File with users to send to, one UID a line (- for stdin).
+    #[arg(long, value_name = "FILE", value_parser = input)]
+    uids_file: Option<Input>,
+    /// Send to everyone in the namespace.
+    #[arg(long, conflicts_with_all = ["uid", "uids_file"])]
+    all: bool,
+    /// Users to leave out: one, or several with commas; may be repeated.
+    #[arg(long, value_name = "UIDS", value_parser = parse::uids)]
+    except: Vec<Uids>,
+    /// The tenant.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    namespace: u32,
+    /// How it gets there; never changes who gets it: direct, broadcast, auto.
+    #[arg(long, value_name = "MODE", default_value = "direct", value_parser = parse::mode)]
+    mode: Mode,
+    /// normal, bulk or high.
+    #[arg(long, value_name = "PRIORITY", default_value = "normal", value_parser = parse::priority)]
+    priority: Priority,
+    /// Dropped when it has waited so long: 500ms, 5s, 2m, 1h, 7d.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    ttl: Option<Duration>,
+    /// What it is about, such as order.paid; may be repeated.
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+    /// What the payload is: text, json, cbor, msgpack, protobuf, opaque, or a private number.
+    #[arg(long, value_name = "TYPE", value_parser = parse::content_type)]
+    content_type: Option<ContentType>,
+    /// File with the payload (- for stdin).
+    #[arg(long, value_name = "FILE", value_parser = input,
+          conflicts_with_all = ["payload", "lines", "each_line"])]
+    payload_file: Option<Input>,
+    /// File with a message per line, as JSON (- for stdin).
+    #[arg(long, value_name = "FILE", value_parser = input,
+          conflicts_with_all = ["payload", "each_line", "uid", "uids_file", "all"])]
+    lines: Option<Input>,
+    /// File of which each line is the payload of a message of its own (- for stdin).
+    #[arg(long, value_name = "FILE", value_parser = input, conflicts_with = "payload")]
+    each_line: Option<Input>,
+    #[command(flatten)]
+    link: LinkArgs,
+}
+
+/// Messages under way at once: enough to fill a link, few enough to stop soon.
+const WINDOW: usize = 1024;
+
+pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
+    let mut messages = Messages::new(&args)?;
+    let loaded = common.settings(args.link.flags(), &[Part::Client], "warn")?;
+    let target = links::target(&loaded)?;
+    let producer = Producer::connect(target.options.clone()).await;
+    let producer = producer.map_err(|error| target.connect_failure(&error))?;
+    tokio::spawn(links::tell_changes(producer.watch()));
+    let mut told = Told::new(common.form(), messages.are_lines());
+    let outcome = pump(&producer, &mut messages, &mut told).await;
+    producer.close().await;
+    outcome?;
+    if told.all_well() { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// Sends messages as they come and tells receipts in their order.
+async fn pump(producer: &Producer, messages: &mut Messages, told: &mut Told) -> Outcome {
+    let mut flights = VecDeque::new();
+    let mut ended = Ok(());
+    let mut more = true;
+    while more || !flights.is_empty() {
+        tokio::select! {
+            biased;
+            outcome = oldest(&mut flights), if !flights.is_empty() => {
+                flights.pop_front();
+                told.tell(&outcome)?;
+            }
+            message = messages.next(), if more && flights.len() < WINDOW => match message {
+                Ok(Some(publish)) => send(producer, publish, &mut flights, told).await?,
+                Ok(None) => more = false,
+                Err(failure) => (more, ended) = (false, Err(failure)),
+            }
+        }
+    }
+    ended
+}
+
+/// A message under way, or one that did not get that far.
+type Flight = Result<PendingReceipt, PublishError>;
+
+/// The outcome of the oldest flight, which stays in its place until its turn is over.
+async fn oldest(flights: &mut VecDeque<Flight>) -> told::Outcome {
+    match flights.front_mut() {
+        Some(Ok(pending)) => pending.await,
+        Some(Err(error)) => Err(error.clone()),
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends one, after as many receipts as it takes to make room for it.
+async fn send(
+    producer: &Producer,
+    publish: Publish,
+    flights: &mut VecDeque<Flight>,
+    told: &mut Told,
+) -> Outcome {
+    loop {
+        match producer.send(publish.clone()) {
+            Err(PublishError::Overloaded { .. }) if !flights.is_empty() => {
+                let outcome = oldest(flights).await;
+                flights.pop_front();
+                told.tell(&outcome)?;
+            }
+            sent => {
+                flights.push_back(sent);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A line on stderr for each message that cannot be sent.
+fn complain(error: &PublishError) {
+    let remedy = match error {
+        PublishError::Invalid(_) => "change the message; nothing of it was sent",
+        PublishError::Refused { .. } => "its code in protocol-spec/09-errors.md says when to retry",
+        PublishError::Overloaded { .. } => "try again later",
+        _ => "see the link's error",
+    };
+    output::talk_failure(&Failure::failed(error, remedy));
+}

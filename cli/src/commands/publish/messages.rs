@@ -1,0 +1,312 @@
+//! The messages to publish: one from the arguments, or one per line of an input.
+//!
+//! Who they are for is settled here, and an audience that is empty is refused here: nothing ever
+//! becomes "everyone" by being left out.
+
+use base64::Engine;
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use waybill_client::{Audience, Content, Publish};
+use waybill_wire::code::Encoding;
+use waybill_wire::limits::PAYLOAD_BYTES_MAX;
+
+use super::Args;
+use crate::failure::{Failure, Outcome};
+use crate::input::{Input, Line, one_stdin};
+use crate::parse;
+
+/// Where messages come from.
+pub(super) struct Messages {
+    /// What the arguments say about every message.
+    template: Publish,
+    source: Source,
+}
+
+enum Source {
+    /// The template is the message.
+    One { done: bool },
+    /// Each line is a payload.
+    Payloads(Lines),
+    /// Each line is a message in JSON.
+    Objects(Lines),
+}
+
+struct Lines {
+    input: Input,
+    lines: mpsc::Receiver<Line>,
+    /// Lines read.
+    count: u64,
+}
+
+impl Messages {
+    pub(super) fn new(args: &Args) -> Outcome<Self> {
+        one_stdin(&[
+            ("--uids-file", args.uids_file.as_ref()),
+            ("--payload-file", args.payload_file.as_ref()),
+            ("--lines", args.lines.as_ref()),
+            ("--each-line", args.each_line.as_ref()),
+        ])?;
+        let template = template(args)?;
+        let source = if let Some(input) = &args.lines {
+            Source::Objects(Lines::open(input)?)
+        } else if let Some(input) = &args.each_line {
+            Source::Payloads(Lines::open(input)?)
+        } else {
+            Source::One { done: false }
+        };
+        Ok(Self { template, source })
+    }
+
+    /// Whether each message is a line of an input.
+    pub(super) fn are_lines(&self) -> bool {
+        !matches!(self.source, Source::One { .. })
+    }
+
+    /// The next message; nothing is lost if this is not awaited to its end.
+    pub(super) async fn next(&mut self) -> Outcome<Option<Publish>> {
+        match &mut self.source {
+            Source::One { done: true } => Ok(None),
+            Source::One { done } => {
+                *done = true;
+                Ok(Some(self.template.clone()))
+            }
+            Source::Payloads(lines) => {
+                let line = lines.next().await?;
+                Ok(line.map(|payload| self.template.clone().payload(payload)))
+            }
+            Source::Objects(lines) => {
+                let Some(line) = lines.next().await? else { return Ok(None) };
+                let message = object(&line, &self.template);
+                message.map(Some).map_err(|problem| lines.failure(&problem))
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn open(input: &Input) -> Outcome<Self> {
+        Ok(Self { input: input.clone(), lines: input.lines()?, count: 0 })
+    }
+
+    async fn next(&mut self) -> Outcome<Option<Vec<u8>>> {
+        let Some(line) = self.lines.recv().await else { return Ok(None) };
+        self.count += 1;
+        line.map(Some).map_err(|error| self.input.failure(&error))
+    }
+
+    fn failure(&self, problem: &str) -> Failure {
+        let (name, count) = (self.input.name(), self.count);
+        Failure::failed(
+            format_args!("line {count} of {name}: {problem}"),
+            format_args!("mend that line; the {} before it were sent, none after it", count - 1),
+        )
+    }
+}
+
+/// What the arguments say about every message.
+fn template(args: &Args) -> Outcome<Publish> {
+    let audience = if args.lines.is_some() {
+        // Each line brings its own.
+        Audience::Uids(Vec::new())
+    } else {
+        audience(args)?
+    };
+    let mut publish = match audience {
+        Audience::Uids(uids) => Publish::to(uids),
+        Audience::Everyone => Publish::everyone(),
+    };
+    publish = publish
+        .namespace(args.namespace)
+        .except(parse::joined(&args.except))
+        .mode(args.mode)
+        .priority(args.priority);
+    publish.ttl = args.ttl;
+    publish.labels.clone_from(&args.labels);
+    publish.content = args
+        .content_type
+        .map(|content_type| Content { content_type, encoding: Encoding::IDENTITY });
+    publish.payload = payload(args)?;
+    // What can be judged now is a mistake in the arguments, not a failure of one of many messages.
+    if args.lines.is_none() {
+        publish.check().map_err(|error| Failure::usage(error, "see `waybill pub --help`"))?;
+    }
+    Ok(publish)
+}
+
+fn audience(args: &Args) -> Outcome<Audience> {
+    if args.all {
+        return Ok(Audience::Everyone);
+    }
+    let mut uids = parse::joined(&args.uid);
+    if let Some(file) = &args.uids_file {
+        uids.extend(uids_of(file)?);
+    } else if uids.is_empty() {
+        return Err(Failure::usage(
+            "no audience: nobody is named",
+            "give --uid, --uids-file, --lines, or --all if everyone is meant",
+        ));
+    }
+    Ok(Audience::Uids(uids))
+}
+
+/// One UID a line; empty lines are passed over, but not an empty list.
+fn uids_of(file: &Input) -> Outcome<Vec<u64>> {
+    let (name, mut uids) = (file.name(), Vec::new());
+    let bytes = file.read_all(UIDS_BYTES_MAX)?;
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim();
+        if !text.is_empty() {
+            let uid = parse::uid(text).map_err(|problem| {
+                let number = index + 1;
+                Failure::usage(
+                    format_args!("--uids-file: line {number} of {name}: {problem}"),
+                    "write one UID a line",
+                )
+            })?;
+            uids.push(uid);
+        }
+    }
+    if uids.is_empty() {
+        return Err(Failure::usage(
+            format_args!("--uids-file: {name} holds no UID; an empty list never means everyone"),
+            "put one UID a line into it, or give --all if everyone is meant",
+        ));
+    }
+    Ok(uids)
+}
+
+/// Longest file of UIDs: some 50 million of them.
+const UIDS_BYTES_MAX: usize = 1 << 30;
+
+fn payload(args: &Args) -> Outcome<Bytes> {
+    match (&args.payload, &args.payload_file) {
+        (Some(text), _) => Ok(Bytes::from(text.clone().into_bytes())),
+        (None, Some(file)) => file.read_all(PAYLOAD_BYTES_MAX).map(Bytes::from),
+        (None, None) if args.lines.is_some() || args.each_line.is_some() => Ok(Bytes::new()),
+        (None, None) => Err(Failure::usage(
+            "no payload: nothing to send",
+            "give it as an argument, or --payload-file, --lines or --each-line",
+        )),
+    }
+}
+
+/// One line of `--lines`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Object {
+    uids: Option<Vec<Uid>>,
+    #[serde(default)]
+    all: bool,
+    except: Option<Vec<Uid>>,
+    namespace: Option<u32>,
+    mode: Option<String>,
+    priority: Option<String>,
+    ttl: Option<String>,
+    labels: Option<Vec<String>>,
+    content_type: Option<String>,
+    data: Option<String>,
+    data64: Option<String>,
+}
+
+/// A UID in JSON: a string, or a number for those whose JSON has 64-bit ones.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Uid {
+    Number(u64),
+    Text(String),
+}
+
+fn numbers(uids: &[Uid]) -> Result<Vec<u64>, String> {
+    let number = |uid: &Uid| match uid {
+        Uid::Number(uid) => Ok(*uid),
+        Uid::Text(text) => parse::uid(text),
+    };
+    uids.iter().map(number).collect()
+}
+
+fn object(line: &[u8], template: &Publish) -> Result<Publish, String> {
+    let object: Object = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let mut publish = template.clone();
+    publish.audience = match (&object.uids, object.all) {
+        (Some(_), true) => return Err("`uids` and `all` exclude each other".into()),
+        (None, true) => Audience::Everyone,
+        (Some(uids), false) => Audience::Uids(numbers(uids)?),
+        (None, false) => return Err("no audience: give `uids`, or `all`: true".into()),
+    };
+    if let Some(except) = &object.except {
+        publish.except = numbers(except)?;
+    }
+    publish.namespace = object.namespace.unwrap_or(publish.namespace);
+    if let Some(mode) = &object.mode {
+        publish.mode = parse::mode(mode)?;
+    }
+    if let Some(priority) = &object.priority {
+        publish.priority = parse::priority(priority)?;
+    }
+    if let Some(ttl) = &object.ttl {
+        publish.ttl = Some(parse::duration(ttl)?);
+    }
+    publish.labels = object.labels.unwrap_or(publish.labels);
+    if let Some(content_type) = &object.content_type {
+        let content_type = parse::content_type(content_type)?;
+        publish.content = Some(Content { content_type, encoding: Encoding::IDENTITY });
+    }
+    publish.payload = match (object.data, object.data64) {
+        (Some(_), Some(_)) => return Err("`data` and `data64` exclude each other".into()),
+        (Some(text), None) => text.into(),
+        (None, Some(text)) => base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|error| format!("data64: {error}"))?
+            .into(),
+        (None, None) => return Err("no payload: give `data` or `data64`".into()),
+    };
+    publish.check().map_err(|error| error.to_string())?;
+    Ok(publish)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn check(line: &str, expected: Result<Publish, &str>) {
+        let template = Publish::to([]).label("from.flags").namespace(3);
+        let found = object(line.as_bytes(), &template);
+        match expected {
+            Ok(publish) => assert_eq!(found, Ok(publish), "{line}"),
+            Err(words) => {
+                let problem = found.expect_err(line);
+                assert!(problem.contains(words), "{line}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_stand_over_flags() {
+        let base = || Publish::to([1001, 1002]).namespace(3).label("from.flags").payload("x");
+        check(r#"{"uids":["1001",1002],"data":"x"}"#, Ok(base()));
+        check(
+            r#"{"uids":[1001,"1002"],"data64":"eA==","ttl":"5s"}"#,
+            Ok(base().ttl(Duration::from_secs(5))),
+        );
+        let other = Publish::everyone().label("a").except([7]).payload("");
+        check(r#"{"all":true,"namespace":0,"labels":["a"],"except":["7"],"data":""}"#, Ok(other));
+    }
+
+    #[test]
+    fn a_wrong_line_says_why() {
+        check("", Err("EOF"));
+        check(r#"{"data":"x"}"#, Err("no audience"));
+        check(r#"{"uids":[],"data":"x"}"#, Err("the audience is empty"));
+        check(r#"{"uids":[1],"all":true,"data":"x"}"#, Err("exclude each other"));
+        check(r#"{"uids":[1]}"#, Err("no payload"));
+        check(r#"{"uids":[1],"data":"x","data64":""}"#, Err("exclude each other"));
+        check(r#"{"uids":[-1],"data":"x"}"#, Err("Uid"));
+        check(r#"{"uids":["x"],"data":"x"}"#, Err("is not a UID"));
+        check(r#"{"uids":[1],"data":"x","lable":["a"]}"#, Err("unknown field `lable`"));
+        check(r#"{"uids":[1],"data":"x","mode":"fast"}"#, Err("is no mode"));
+    }
+}

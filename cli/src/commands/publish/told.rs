@@ -1,0 +1,158 @@
+//! What became of a message, told on stdout: a line for people, an object for programs.
+
+use serde_json::{Value, json};
+use waybill_client::{PublishError, Receipt};
+
+use super::complain;
+use crate::failure::{self, Failure};
+use crate::links::{message_id, uids_json};
+use crate::output::{self, Form};
+
+/// What became of a message.
+pub(super) type Outcome = Result<Receipt, PublishError>;
+
+/// Tells outcomes and remembers whether all went well.
+pub(super) struct Told {
+    form: Form,
+    /// Numbers of input lines are told with the outcomes.
+    lines: bool,
+    count: u64,
+    all_well: bool,
+    /// The reader of stdout has gone; messages are still sent.
+    silent: bool,
+}
+
+/// UIDs shown to people before the rest is only counted; --json has them all.
+const UIDS_SHOWN: usize = 20;
+
+impl Told {
+    pub(super) fn new(form: Form, lines: bool) -> Self {
+        Self { form, lines, count: 0, all_well: true, silent: false }
+    }
+
+    /// Whether every message was routed.
+    pub(super) fn all_well(&self) -> bool {
+        self.all_well
+    }
+
+    pub(super) fn tell(&mut self, outcome: &Outcome) -> failure::Outcome {
+        self.count += 1;
+        let well =
+            matches!(outcome, Ok(receipt) if !receipt.in_doubt && receipt.dropped.is_empty());
+        self.all_well &= well;
+        if let Err(error) = outcome {
+            complain(error);
+        }
+        if self.silent {
+            return Ok(());
+        }
+        let told = match (self.form, outcome) {
+            (Form::Json, outcome) => {
+                let line = self.lines.then_some(self.count);
+                output::json(&outcome_json(outcome, line))
+            }
+            (Form::Human, Ok(receipt)) => output::line(receipt_text(receipt)),
+            (Form::Human, Err(_)) => Ok(()),
+        };
+        match told {
+            Err(Failure::StdoutClosed) => self.silent = true,
+            other => other?,
+        }
+        Ok(())
+    }
+}
+
+/// `sent 2, gateways 1, offline: 1003 1004`
+pub(super) fn receipt_text(receipt: &Receipt) -> String {
+    let mut parts =
+        vec![format!("sent {}", receipt.sent), format!("gateways {}", receipt.gateways)];
+    let mut named = |name: &str, uids: &[u64]| {
+        if !uids.is_empty() {
+            parts.push(format!("{name}: {}", uids_text(uids)));
+        }
+    };
+    named("offline", &receipt.offline);
+    named("unknown", &receipt.unknown);
+    named("filtered", &receipt.filtered);
+    for dropped in &receipt.dropped {
+        named(&format!("dropped ({})", dropped.cause), &dropped.uids);
+    }
+    let counted = receipt.unknown_count as usize;
+    if counted > receipt.unknown.len() {
+        parts.push(format!("unknown {counted}"));
+    }
+    if receipt.in_doubt {
+        parts.push("in doubt: the link was lost before the answer came".into());
+    }
+    parts.join(", ")
+}
+
+fn uids_text(uids: &[u64]) -> String {
+    let shown: Vec<String> = uids.iter().take(UIDS_SHOWN).map(u64::to_string).collect();
+    let shown = shown.join(" ");
+    match uids.len().saturating_sub(UIDS_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn outcome_json(outcome: &Outcome, line: Option<u64>) -> Value {
+    let mut value = match outcome {
+        Ok(receipt) => receipt_json(receipt),
+        Err(error) => {
+            let code = match error {
+                PublishError::Refused { code } => Some(code.to_string()),
+                _ => None,
+            };
+            json!({ "error": error.to_string(), "code": code })
+        }
+    };
+    if let Some(line) = line {
+        value["line"] = line.into();
+    }
+    value
+}
+
+/// A receipt for programs; the demo page's server answers with the same.
+pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
+    let dropped = receipt.dropped.iter().map(
+        |dropped| json!({ "cause": dropped.cause.to_string(), "uids": uids_json(&dropped.uids) }),
+    );
+    json!({
+        "id": message_id(receipt.instance, receipt.sequence),
+        "sent": receipt.sent,
+        "gateways": receipt.gateways,
+        "offline": uids_json(&receipt.offline),
+        "unknown": uids_json(&receipt.unknown),
+        "unknown_count": receipt.unknown_count,
+        "filtered": uids_json(&receipt.filtered),
+        "dropped": dropped.collect::<Vec<_>>(),
+        "in_doubt": receipt.in_doubt,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_names_who_was_not_reached() {
+        let mut receipt = Receipt::new(1, 2);
+        (receipt.sent, receipt.gateways) = (2, 1);
+        assert_eq!(receipt_text(&receipt), "sent 2, gateways 1");
+        receipt.offline = vec![7, 8];
+        assert_eq!(receipt_text(&receipt), "sent 2, gateways 1, offline: 7 8");
+        receipt.offline = (0..23).collect();
+        assert!(receipt_text(&receipt).ends_with(" 18 19 and 3 more"));
+    }
+
+    #[test]
+    fn uids_are_strings_in_json() {
+        let mut receipt = Receipt::new(0x9f, 2);
+        receipt.offline = vec![u64::MAX];
+        let value = outcome_json(&Ok(receipt), Some(3));
+        assert_eq!(value["id"], "000000000000009f-2");
+        assert_eq!(value["offline"][0], "18446744073709551615");
+        assert_eq!(value["line"], 3);
+    }
+}

@@ -1,0 +1,147 @@
+//! What a command reads: files, or stdin as `-`.
+//!
+//! stdin is read on a thread of its own and handed over through a short channel, so that a slow
+//! reader of ours stops whoever writes, and a silent terminal does not keep the program from ending.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use tokio::sync::mpsc;
+
+use crate::failure::{Failure, Outcome};
+
+/// Lines read ahead of their use.
+const LINES_MAX: usize = 256;
+
+/// Longest line: a payload of the greatest size in base64, with room for a long UID list beside it.
+const LINE_BYTES_MAX: u64 = 16 << 20;
+
+/// A file, or stdin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Input(String);
+
+/// For clap.
+pub(crate) fn input(name: &str) -> Result<Input, String> {
+    if name.is_empty() { Err("no file is named".into()) } else { Ok(Input(name.into())) }
+}
+
+/// One line without its end, or why there is none.
+pub(crate) type Line = io::Result<Vec<u8>>;
+
+impl Input {
+    pub(crate) fn stdin() -> Self {
+        Self("-".into())
+    }
+
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.0 == "-"
+    }
+
+    /// As told to people.
+    pub(crate) fn name(&self) -> &str {
+        if self.is_stdin() { "stdin" } else { &self.0 }
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        if self.is_stdin() {
+            return Ok(Box::new(io::stdin()));
+        }
+        File::open(Path::new(&self.0)).map(|file| Box::new(file) as _)
+    }
+
+    /// All of it, at most `bytes_max`.
+    pub(crate) fn read_all(&self, bytes_max: usize) -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read =
+            self.open().and_then(|input| input.take(bytes_max as u64 + 1).read_to_end(&mut bytes));
+        read.map_err(|error| self.failure(&error))?;
+        if bytes.len() > bytes_max {
+            return Err(Failure::failed(
+                format_args!("{} has more than {bytes_max} bytes", self.name()),
+                "that is more than can be used here; give less",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Its lines as they come.
+    pub(crate) fn lines(&self) -> Outcome<mpsc::Receiver<Line>> {
+        let input = self.open().map_err(|error| self.failure(&error))?;
+        let (sender, receiver) = mpsc::channel(LINES_MAX);
+        std::thread::spawn(move || {
+            let mut input = BufReader::new(input);
+            while let Some(line) = next_line(&mut input) {
+                let failed = line.is_err();
+                if sender.blocking_send(line).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    pub(crate) fn failure(&self, error: &io::Error) -> Failure {
+        Failure::failed(
+            format_args!("cannot read {}: {error}", self.name()),
+            "check the path and its permissions",
+        )
+    }
+}
+
+fn next_line(input: &mut impl BufRead) -> Option<Line> {
+    let mut line = Vec::new();
+    match input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+        Ok(0) => return None,
+        Ok(_) => {}
+        Err(error) => return Some(Err(error)),
+    }
+    if line.len() as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+        let words = format!("a line is longer than {LINE_BYTES_MAX} bytes");
+        return Some(Err(io::Error::new(io::ErrorKind::InvalidData, words)));
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Some(Ok(line))
+}
+
+/// At most one argument may read stdin.
+pub(crate) fn one_stdin(inputs: &[(&'static str, Option<&Input>)]) -> Outcome {
+    let readers: Vec<&str> = inputs
+        .iter()
+        .filter(|(_, input)| input.is_some_and(Input::is_stdin))
+        .map(|(flag, _)| *flag)
+        .collect();
+    match readers.as_slice() {
+        [] | [_] => Ok(()),
+        [first, second, ..] => Err(Failure::usage(
+            format_args!("{first} and {second} both read stdin"),
+            "put one of the two into a file",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_lose_their_ends_only() {
+        let mut text = &b"a\r\n\n b \nlast"[..];
+        let lines: Vec<_> =
+            std::iter::from_fn(|| next_line(&mut text)).map(Result::unwrap).collect();
+        assert_eq!(lines, [&b"a"[..], b"", b" b ", b"last"]);
+    }
+
+    #[test]
+    fn two_readers_of_stdin_are_named() {
+        let (stdin, file) = (Input("-".into()), Input("x".into()));
+        assert!(one_stdin(&[("--a", Some(&stdin)), ("--b", Some(&file)), ("--c", None)]).is_ok());
+        let failure = one_stdin(&[("--a", Some(&stdin)), ("--c", Some(&stdin))]).unwrap_err();
+        assert_eq!(failure.words().unwrap().cause, "--a and --c both read stdin");
+    }
+}
