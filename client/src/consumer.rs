@@ -17,7 +17,7 @@ use crate::connection::{Connection, Control, Identity};
 use crate::error::ConnectError;
 use crate::link::LinkState;
 use crate::options::{Options, OptionsError};
-use crate::outlet::Outlet;
+use crate::outlet::{NoSlot, Outlet, Queue, Queuing, Weight, queue};
 
 mod machine;
 #[cfg(test)]
@@ -51,7 +51,7 @@ pub struct Consumer {
 /// What users send, in order of arrival. Dropping it closes the link.
 #[derive(Debug)]
 pub struct Uplinks {
-    messages: mpsc::Receiver<UplinkMessage>,
+    messages: Queuing<UplinkMessage>,
     ack: Ack,
 }
 
@@ -123,7 +123,7 @@ impl Consumer {
         let instance = rand::random_range(1..=u64::MAX);
         let identity = Identity { role: Role::CONSUMER, instance };
         let (answers, inbox) = mpsc::channel(options.max_in_flight);
-        let (outlet, messages) = mpsc::channel(options.max_in_flight);
+        let (outlet, messages) = queue(options.max_in_flight, options.max_pending_bytes);
         let outlet = Messages { messages: outlet, answers };
         let machine = ConsumerMachine::default();
         let control = Connection::start(options, identity, machine, inbox, outlet)?;
@@ -153,7 +153,7 @@ impl Stream for Uplinks {
     type Item = UplinkMessage;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut message = std::task::ready!(self.messages.poll_recv(context));
+        let mut message = std::task::ready!(self.messages.poll(context));
         if let (Some(message), Ack::Auto) = (&mut message, self.ack) {
             message.answer(ErrorCode(0));
         }
@@ -205,17 +205,17 @@ impl Drop for UplinkMessage {
 /// Hands messages out, each with its place in the queue of answers.
 #[derive(Debug)]
 struct Messages {
-    messages: mpsc::Sender<UplinkMessage>,
+    messages: Queue<UplinkMessage>,
     answers: mpsc::Sender<Answer>,
 }
 
 impl Outlet<Received> for Messages {
     fn offer(&mut self, event: Received) -> Result<(), Received> {
         // The slot first: a message that nobody takes must not hold a place.
-        let slot = match self.messages.try_reserve() {
+        let slot = match self.messages.reserve(event.bytes()) {
             Ok(slot) => slot,
-            Err(mpsc::error::TrySendError::Full(())) => return Err(event),
-            Err(mpsc::error::TrySendError::Closed(())) => return Ok(()),
+            Err(NoSlot::Full) => return Err(event),
+            Err(NoSlot::Gone) => return Ok(()),
         };
         match self.answers.clone().try_reserve_owned() {
             Ok(permit) => slot.send(UplinkMessage::new(event, permit)),
@@ -227,12 +227,25 @@ impl Outlet<Received> for Messages {
     }
 
     async fn room(&mut self) {
-        // Both are given back at once; the task is the only one that takes them.
+        // Given back at once; the task is the only one that takes it.
         let _place = self.answers.reserve().await;
-        let _slot = self.messages.reserve().await;
+        self.messages.room().await;
     }
 
     fn is_gone(&self) -> bool {
-        self.messages.is_closed()
+        self.messages.is_gone()
+    }
+}
+
+impl Weight for Received {
+    fn bytes(&self) -> usize {
+        let labels: usize = self.labels.iter().map(String::len).sum();
+        labels + self.payload.len()
+    }
+}
+
+impl Weight for UplinkMessage {
+    fn bytes(&self) -> usize {
+        self.payload.len()
     }
 }

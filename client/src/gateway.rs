@@ -19,7 +19,7 @@ use waybill_wire::message::{Content, Message};
 use crate::connection::{Connection, Control, Identity};
 use crate::link::{LinkError, LinkGone, LinkState, Welcomed};
 use crate::options::{Options, OptionsError};
-use crate::outlet::Queue;
+use crate::outlet::{Queuing, Weight, queue};
 
 mod declared;
 mod encode;
@@ -31,9 +31,10 @@ pub use declared::{Change, Registration};
 pub use machine::GatewayMachine;
 
 /// Commands that wait for the connection's task; a caller that is faster than it waits.
-const COMMANDS_MAX: usize = 1024;
+const COMMANDS_MAX: usize = 256;
 
-/// Events that wait for the application. Beyond, the socket is not read (and keepalive pauses), so
+/// Events that wait for the application, and at most
+/// [`Options::max_pending_bytes`](crate::Options::max_pending_bytes) of them. Beyond, the socket is not read (and keepalive pauses), so
 /// that a slow gateway is felt by the broker's outbox, where there is a policy for it.
 const EVENTS_MAX: usize = 1024;
 
@@ -157,7 +158,7 @@ pub struct GatewayLink {
 /// The events of a [`GatewayLink`]; ends after [`GatewayLink::close`] or [`GatewayEvent::Failed`].
 #[derive(Debug)]
 pub struct GatewayEvents {
-    events: mpsc::Receiver<GatewayEvent>,
+    events: Queuing<GatewayEvent>,
 }
 
 impl GatewayLink {
@@ -178,8 +179,8 @@ impl GatewayLink {
         let identity = Identity { role: Role::GATEWAY, instance: incarnation };
         let machine = GatewayMachine::new(options.max_in_flight, options.max_pending_bytes);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (outlet, events) = mpsc::channel(EVENTS_MAX);
-        let control = Connection::start(options, identity, machine, inbox, Queue(outlet))?;
+        let (outlet, events) = queue(EVENTS_MAX, options.max_pending_bytes);
+        let control = Connection::start(options, identity, machine, inbox, outlet)?;
         Ok((Self { commands, control }, GatewayEvents { events }))
     }
 
@@ -237,11 +238,20 @@ impl GatewayLink {
     }
 }
 
+impl Weight for GatewayEvent {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Delivery(delivery) => delivery.frame.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Stream for GatewayEvents {
     type Item = GatewayEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.events.poll_recv(context)
+        self.events.poll(context)
     }
 }
 

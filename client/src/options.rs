@@ -37,8 +37,9 @@ pub struct Options {
     pub close_timeout: Duration,
     /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
     pub max_in_flight: usize,
-    /// Most bytes of targets and payload of unsettled publishes (producer), of uplinks waiting to be
-    /// written (gateway).
+    /// Most bytes of targets and payload of unsettled publishes (producer); of uplinks waiting to be
+    /// written, and again of events waiting to be taken (gateway); of messages waiting to be taken
+    /// (consumer).
     pub max_pending_bytes: usize,
 }
 

@@ -360,7 +360,7 @@ fn account(targets: usize, none: bool, outcome: &Outcome) {
     match outcome {
         Err(error) => assert!(matches!(error, PublishError::Refused { .. }), "{error}"),
         Ok(receipt) if none => {
-            assert!([0, targets].contains(&receipt.unknown.len()) || targets > 4096)
+            assert!([0, targets].contains(&receipt.unknown.len()) || targets > 4096);
         }
         Ok(receipt) => {
             let Receipt { sent, offline, unknown, filtered, .. } = receipt;
