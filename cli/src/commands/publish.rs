@@ -114,9 +114,9 @@ async fn pump(producer: &Producer, messages: &mut Messages, told: &mut Told) -> 
     while more || !flights.is_empty() {
         tokio::select! {
             biased;
-            outcome = oldest(&mut flights), if !flights.is_empty() => {
+            (everyone, outcome) = oldest(&mut flights), if !flights.is_empty() => {
                 flights.pop_front();
-                told.tell(&outcome)?;
+                told.tell(everyone, &outcome)?;
             }
             message = messages.next(), if more && flights.len() < WINDOW => match message {
                 Ok(Some(publish)) => send(producer, publish, &mut flights, told).await?,
@@ -128,14 +128,14 @@ async fn pump(producer: &Producer, messages: &mut Messages, told: &mut Told) -> 
     ended
 }
 
-/// A message under way, or one that did not get that far.
-type Flight = Result<PendingReceipt, PublishError>;
+/// A message under way, or one that did not get that far, and whether it is for everyone.
+type Flight = (bool, Result<PendingReceipt, PublishError>);
 
 /// The outcome of the oldest flight, which stays in its place until its turn is over.
-async fn oldest(flights: &mut VecDeque<Flight>) -> told::Outcome {
+async fn oldest(flights: &mut VecDeque<Flight>) -> (bool, told::Outcome) {
     match flights.front_mut() {
-        Some(Ok(pending)) => pending.await,
-        Some(Err(error)) => Err(error.clone()),
+        Some((everyone, Ok(pending))) => (*everyone, pending.await),
+        Some((everyone, Err(error))) => (*everyone, Err(error.clone())),
         None => std::future::pending().await,
     }
 }
@@ -147,15 +147,16 @@ async fn send(
     flights: &mut VecDeque<Flight>,
     told: &mut Told,
 ) -> Outcome {
+    let everyone = publish.targets().is_none();
     loop {
         match producer.send(publish.clone()) {
             Err(PublishError::Overloaded { .. }) if !flights.is_empty() => {
-                let outcome = oldest(flights).await;
+                let (everyone, outcome) = oldest(flights).await;
                 flights.pop_front();
-                told.tell(&outcome)?;
+                told.tell(everyone, &outcome)?;
             }
             sent => {
-                flights.push_back(sent);
+                flights.push_back((everyone, sent));
                 return Ok(());
             }
         }

@@ -35,7 +35,7 @@ impl Told {
         self.all_well
     }
 
-    pub(super) fn tell(&mut self, outcome: &Outcome) -> failure::Outcome {
+    pub(super) fn tell(&mut self, everyone: bool, outcome: &Outcome) -> failure::Outcome {
         self.count += 1;
         let well =
             matches!(outcome, Ok(receipt) if !receipt.in_doubt && receipt.dropped.is_empty());
@@ -51,7 +51,7 @@ impl Told {
                 let line = self.lines.then_some(self.count);
                 output::json(&outcome_json(outcome, line))
             }
-            (Form::Human, Ok(receipt)) => output::line(receipt_text(receipt)),
+            (Form::Human, Ok(receipt)) => output::line(receipt_text(receipt, everyone)),
             (Form::Human, Err(_)) => Ok(()),
         };
         match told {
@@ -62,10 +62,10 @@ impl Told {
     }
 }
 
-/// `sent 2, gateways 1, offline: 1003 1004`
-pub(super) fn receipt_text(receipt: &Receipt) -> String {
-    let mut parts =
-        vec![format!("sent {}", receipt.sent), format!("gateways {}", receipt.gateways)];
+/// `sent 2, gateways 1, offline: 1003 1004`. For everyone nobody is counted, only gateways are.
+fn receipt_text(receipt: &Receipt, everyone: bool) -> String {
+    let sent = if everyone { "to everyone".into() } else { format!("sent {}", receipt.sent) };
+    let mut parts = vec![sent, format!("gateways {}", receipt.gateways)];
     let mut named = |name: &str, uids: &[u64]| {
         if !uids.is_empty() {
             parts.push(format!("{name}: {}", uids_text(uids)));
@@ -139,11 +139,12 @@ mod tests {
     fn a_receipt_names_who_was_not_reached() {
         let mut receipt = Receipt::new(1, 2);
         (receipt.sent, receipt.gateways) = (2, 1);
-        assert_eq!(receipt_text(&receipt), "sent 2, gateways 1");
+        assert_eq!(receipt_text(&receipt, false), "sent 2, gateways 1");
+        assert_eq!(receipt_text(&receipt, true), "to everyone, gateways 1");
         receipt.offline = vec![7, 8];
-        assert_eq!(receipt_text(&receipt), "sent 2, gateways 1, offline: 7 8");
+        assert_eq!(receipt_text(&receipt, false), "sent 2, gateways 1, offline: 7 8");
         receipt.offline = (0..23).collect();
-        assert!(receipt_text(&receipt).ends_with(" 18 19 and 3 more"));
+        assert!(receipt_text(&receipt, false).ends_with(" 18 19 and 3 more"));
     }
 
     #[test]

@@ -1,0 +1,185 @@
+//! One broker and three gateways, each a process of its own, and 980 users on WebSockets.
+//!
+//! What the broker sends to the gateways is recorded by a proxy in between and taken apart by
+//! `waybill inspect`: nothing here is read off a counter.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+
+const SECRET: &str = "thirty-two bytes of secret, or more";
+const USERS: u64 = 1000;
+const GATEWAYS: usize = 3;
+/// So that a broken build fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type User = WebSocketStream<tokio::net::TcpStream>;
+
+/// A server process, ended with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn waybill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waybill"));
+    command.env("WAYBILL_GATEWAY__JWT__SECRET", SECRET).stdin(Stdio::null());
+    command
+}
+
+/// Starts a server on a free port and waits for the line in which it tells the port.
+fn serve(arguments: &[&str], role: &str) -> (Server, SocketAddr) {
+    let mut command = waybill();
+    command.args(arguments).args(["--listen", "127.0.0.1:0", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).expect("a line of JSON when it is ready");
+    (Server(child), ready[role].as_str().unwrap().parse().unwrap())
+}
+
+/// Passes bytes on in both directions and remembers those from the broker.
+fn recorder(broker: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&record);
+    std::thread::spawn(move || {
+        let gateway = listener.accept().unwrap().0;
+        let broker = TcpStream::connect(broker).unwrap();
+        let (up_from, up_to) = (gateway.try_clone().unwrap(), broker.try_clone().unwrap());
+        std::thread::spawn(move || copy(up_from, up_to, &Mutex::default()));
+        copy(broker, gateway, &kept);
+    });
+    (address, record)
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, record: &Mutex<Vec<u8>>) {
+    let mut piece = [0; 65_536];
+    while let Ok(count @ 1..) = from.read(&mut piece) {
+        record.lock().unwrap().extend_from_slice(&piece[..count]);
+        if to.write_all(&piece[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+async fn login(gateway: SocketAddr, uid: u64) -> User {
+    let mut request = format!("ws://{gateway}/ws").into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("waybill.json.v1");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+    let stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
+    let (mut user, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let token = mint(uid);
+    user.send(Message::text(format!(r#"{{"type":"login","token":"{token}"}}"#))).await.unwrap();
+    let ready = next(&mut user).await;
+    assert_eq!(
+        (ready["type"].as_str(), ready["uid"].as_str()),
+        (Some("ready"), Some(&*uid.to_string()))
+    );
+    user
+}
+
+fn mint(uid: u64) -> String {
+    let grant = waybill_gateway::auth::Grant {
+        uid,
+        namespace: 0,
+        expires_at: 4_000_000_000,
+        device_class: 0,
+        login: 0,
+    };
+    waybill_gateway::auth::mint(SECRET.as_bytes(), grant)
+}
+
+async fn next(user: &mut User) -> Value {
+    loop {
+        let message = tokio::time::timeout(PATIENCE, user.next()).await.expect("a message in time");
+        if let Message::Text(text) = message.unwrap().unwrap() {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+/// Runs `waybill pub` and returns its receipt.
+fn publish(broker: SocketAddr, arguments: &[&str]) -> Value {
+    let mut command = waybill();
+    command.args(["pub", "--json", "--broker", &broker.to_string()]).args(arguments);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The DELIVER frames in a record, as `waybill inspect` shows them.
+fn deliveries(record: &Mutex<Vec<u8>>) -> Vec<Value> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &*record.lock().unwrap()).unwrap();
+    let output = waybill().args(["inspect", "--json", "--file"]).arg(file.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = output.stdout.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()));
+    lines.map(Result::unwrap).filter(|frame| frame["kind"] == "DELIVER").collect()
+}
+
+fn numbers(list: &Value) -> Vec<u64> {
+    list.as_array().unwrap().iter().map(|uid| uid.as_str().unwrap().parse().unwrap()).collect()
+}
+
+/// The gateway a user is on; every fiftieth user is nowhere.
+fn home(uid: u64) -> Option<usize> {
+    (uid % 50 != 0).then(|| usize::try_from(uid).unwrap() % GATEWAYS)
+}
+
+#[tokio::test]
+async fn a_message_to_a_thousand_users_costs_one_narrowed_frame_per_gateway() {
+    let (_broker, broker) = serve(&["broker"], "broker");
+    let mut gateways = Vec::new();
+    for _ in 0..GATEWAYS {
+        let (proxy, record) = recorder(broker);
+        let (server, address) = serve(&["gateway", "--broker", &proxy.to_string()], "gateway");
+        gateways.push((server, address, record));
+    }
+    let mut users = Vec::new();
+    for (uid, at) in (1..=USERS).filter_map(|uid| home(uid).map(|at| (uid, at))) {
+        users.push((uid, login(gateways[at].1, uid).await));
+    }
+    // Somebody it is not for, on the same gateway as others.
+    let mut bystander = login(gateways[0].1, 5_000).await;
+
+    let list: String = (1..=USERS).map(|uid| format!("{uid}\n")).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), list).unwrap();
+    let receipt = publish(broker, &["--uids-file", file.path().to_str().unwrap(), "to many"]);
+    let nowhere: Vec<u64> = (1..=USERS).filter(|&uid| home(uid).is_none()).collect();
+    assert_eq!(numbers(&receipt["offline"]), nowhere, "the receipt names who is offline");
+    assert_eq!((receipt["sent"].as_u64(), receipt["gateways"].as_u64()), (Some(980), Some(3)));
+
+    publish(broker, &["--all", "to all"]);
+    for (uid, user) in &mut users {
+        let got = [next(user).await, next(user).await];
+        let data = got.each_ref().map(|message| message["data"].as_str().unwrap());
+        assert_eq!(data, ["to many", "to all"], "user {uid} got it once, and nothing else");
+    }
+    assert_eq!(next(&mut bystander).await["data"], "to all");
+
+    for (at, (_, _, record)) in gateways.iter().enumerate() {
+        let frames = deliveries(record);
+        assert_eq!(frames.len(), 2, "one frame for the message, one for the message to all");
+        let targets: BTreeSet<u64> = numbers(&frames[0]["targets"]).into_iter().collect();
+        let own: BTreeSet<u64> = (1..=USERS).filter(|&uid| home(uid) == Some(at)).collect();
+        assert_eq!(targets, own, "gateway {at} is told of its own users and no others");
+    }
+}
