@@ -186,6 +186,8 @@ impl Core {
                 Ok(frame) => self.frame(links, part, &frame),
                 Err(malformed) => Err(malformed.into()),
             };
+            // Many PINGs may be in one read; their answers wait in the outbox, not in the session.
+            part.session.transmit(part.outbox.control());
             if let Err(fault) = handled {
                 self.fault(links, part, fault);
             }

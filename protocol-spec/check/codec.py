@@ -261,11 +261,11 @@ def read_section(c, flag, kind, payload_len):
         items, out = Cursor(c.take(v["#bytes"])), []
         for _ in range(v["#labels"]):
             n = items.take(1)[0]
+            item = items.take(n)
             need(n, "bad_value", "empty label")
             need(n <= LIMITS["label_bytes_max"], "limit", "label")
-            out.append(items.take(n))
+            out.append(text(item))
         need(items.pos == v["#bytes"], "length", "labels end early")
-        out = [text(item) for item in out]
         c.padding()
         return out
     elif flag == "EXTENSIONS":
