@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
-        let wrong: [(&str, fn(&mut GatewayConfig)); 14] = [
+        type Spoil = fn(&mut GatewayConfig);
+        let wrong: [(&str, Spoil); 14] = [
             ("broker.addresses", |c| c.broker.addresses.clear()),
             ("broker.addresses", |c| c.broker.addresses.push("localhost".into())),
             ("broker.token", |c| c.broker.token = "x".repeat(4097)),

@@ -1,0 +1,247 @@
+//! A broker that does what a test says: it keeps what gateways register, confirms it unless held,
+//! and sends the frames it is told to. It knows the wire, and no routing.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use waybill_wire::code::{BrokerState, ErrorCode, Kind, Op};
+use waybill_wire::digest::{Digest, Registered};
+use waybill_wire::frame::{InEffect, Records, UplinkAck, Welcome};
+use waybill_wire::limits::PAYLOAD_BYTES_MAX;
+use waybill_wire::{Frame, MessageHead};
+
+/// A user's message as it came.
+#[derive(Debug)]
+pub struct Uplink {
+    pub sequence: u64,
+    pub uid: u64,
+    pub namespace: u32,
+    pub connection: u64,
+    pub labels: Vec<String>,
+    pub payload: Vec<u8>,
+}
+
+enum Order {
+    Send(Vec<u8>),
+    Hold(bool),
+    /// Ends the link; the next one is accepted once this is followed by `Accept`.
+    Hang,
+    Accept,
+}
+
+pub struct FakeBroker {
+    pub address: SocketAddr,
+    orders: mpsc::Sender<Order>,
+    pub uplinks: mpsc::Receiver<Uplink>,
+    registered: watch::Receiver<BTreeSet<Registered>>,
+}
+
+impl FakeBroker {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (orders, inbox) = mpsc::channel(16);
+        let (outlet, uplinks) = mpsc::channel(64);
+        let (set, registered) = watch::channel(BTreeSet::new());
+        let life = Life {
+            inbox,
+            outlet,
+            set,
+            incarnation: 0,
+            held: false,
+            unconfirmed: None,
+            last: (0, 0),
+        };
+        tokio::spawn(life.run(listener));
+        Self { address, orders, uplinks, registered }
+    }
+
+    /// Sends a DELIVER; `head` wants a sequence, its origin is 0x77 unless given.
+    pub async fn deliver(&self, head: MessageHead<'_>, targets: &[u64], payload: &[u8]) {
+        let head = MessageHead { origin: head.origin.or(Some(0x77)), ..head };
+        let mut frame = Vec::new();
+        head.encode(Kind::DELIVER, targets, payload, &mut frame).unwrap();
+        self.order(Order::Send(frame)).await;
+    }
+
+    pub async fn acknowledge(&self, sequence: u64, code: ErrorCode) {
+        let mut frame = Vec::new();
+        UplinkAck { code, sequence, origin: 0 }.encode(&mut frame);
+        self.order(Order::Send(frame)).await;
+    }
+
+    /// While held, nothing is confirmed.
+    pub async fn hold(&self, held: bool) {
+        self.order(Order::Hold(held)).await;
+    }
+
+    pub async fn hang_up(&self) {
+        self.order(Order::Hang).await;
+    }
+
+    pub async fn accept_again(&self) {
+        self.order(Order::Accept).await;
+    }
+
+    /// Waits until the registered users are such.
+    pub async fn until(&mut self, is_so: impl Fn(&BTreeSet<(u32, u64)>) -> bool) {
+        let users = |set: &BTreeSet<Registered>| set.iter().map(|r| (r.namespace, r.uid)).collect();
+        self.registered.wait_for(|set| is_so(&users(set))).await.unwrap();
+    }
+
+    async fn order(&self, order: Order) {
+        assert!(self.orders.send(order).await.is_ok(), "the fake broker has ended");
+    }
+}
+
+struct Life {
+    inbox: mpsc::Receiver<Order>,
+    outlet: mpsc::Sender<Uplink>,
+    set: watch::Sender<BTreeSet<Registered>>,
+    incarnation: u64,
+    held: bool,
+    /// A version whose confirmation is held back.
+    unconfirmed: Option<u64>,
+    /// Version and records seen last, for nothing but a test's log.
+    last: (u64, usize),
+}
+
+impl Life {
+    async fn run(mut self, listener: TcpListener) {
+        while let Ok((socket, _)) = listener.accept().await {
+            if self.serve(socket).await.is_none() {
+                // Hung up by order: wait for the order to accept again.
+                self.set.send_replace(BTreeSet::new());
+                while let Some(order) = self.inbox.recv().await {
+                    match order {
+                        Order::Accept => break,
+                        Order::Hold(held) => self.held = held,
+                        Order::Send(_) | Order::Hang => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// One link; `None` if it was hung up by order.
+    async fn serve(&mut self, socket: TcpStream) -> Option<()> {
+        let (mut reader, mut writer) = socket.into_split();
+        let (frames, mut inbound) = mpsc::channel::<Vec<u8>>(64);
+        tokio::spawn(async move {
+            while let Some(frame) = read_frame(&mut reader).await {
+                if frames.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        loop {
+            let mut out = Vec::new();
+            tokio::select! {
+                frame = inbound.recv() => match frame {
+                    Some(frame) => self.handle(&frame, &mut out).await,
+                    None => return Some(()),
+                },
+                order = self.inbox.recv() => match order? {
+                    Order::Send(frame) => out = frame,
+                    Order::Hold(held) => {
+                        self.held = held;
+                        if let (false, Some(version)) = (held, self.unconfirmed.take()) {
+                            self.confirm(version, &mut out);
+                        }
+                    }
+                    Order::Hang => return None,
+                    Order::Accept => {}
+                },
+            }
+            writer.write_all(&out).await.ok()?;
+        }
+    }
+
+    async fn handle(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        match Frame::decode(bytes).unwrap() {
+            Frame::Hello(hello) => {
+                self.incarnation = hello.instance;
+                self.set.send_replace(BTreeSet::new());
+                self.unconfirmed = None;
+                let welcome = Welcome {
+                    state: BrokerState::READY,
+                    version: 1,
+                    session: 1,
+                    broker: 1,
+                    shards: 1,
+                    payload_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap(),
+                    ..Welcome::default()
+                };
+                welcome.encode(out);
+            }
+            Frame::Snapshot(snapshot) => {
+                self.apply(snapshot.version, snapshot.records);
+                if snapshot.last {
+                    self.confirm(snapshot.version, out);
+                }
+            }
+            Frame::Delta(delta) => self.apply(delta.version, delta.records),
+            Frame::Barrier(barrier) => {
+                assert_eq!(barrier.digest, self.digest());
+                self.confirm(barrier.version, out);
+            }
+            Frame::Uplink(message) => {
+                let sender = message.sender.unwrap();
+                let uplink = Uplink {
+                    sequence: message.sequence,
+                    uid: sender.uid,
+                    namespace: message.namespace,
+                    connection: sender.connection,
+                    labels: message.labels.iter().map(str::to_owned).collect(),
+                    payload: message.payload.to_vec(),
+                };
+                self.outlet.send(uplink).await.unwrap();
+            }
+            Frame::Drain(_) | Frame::Ping(_) | Frame::Pong(_) => {}
+            other => panic!("a gateway sent {other:?}"),
+        }
+    }
+
+    fn apply(&mut self, version: u64, records: Records<'_>) {
+        self.last = (version, records.len());
+        self.set.send_modify(|set| {
+            for record in records.iter() {
+                let registered = Registered {
+                    namespace: record.namespace,
+                    uid: record.uid,
+                    device_class: record.device_class,
+                    login: record.login,
+                };
+                match record.op {
+                    Op::ADD => assert!(set.insert(registered), "added twice: {registered:?}"),
+                    _ => assert!(set.remove(&registered), "not there: {registered:?}"),
+                }
+            }
+        });
+    }
+
+    fn confirm(&mut self, version: u64, out: &mut Vec<u8>) {
+        if self.held {
+            self.unconfirmed = Some(version);
+        } else {
+            InEffect { version, digest: self.digest() }.encode(out);
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        self.set.borrow().iter().copied().collect::<Digest>().value()
+    }
+}
+
+async fn read_frame(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let mut frame = vec![0; 8];
+    reader.read_exact(&mut frame).await.ok()?;
+    let header_bytes = usize::from(u16::from_le_bytes([frame[2], frame[3]])) * 8;
+    let payload_len = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
+    frame.resize(header_bytes + usize::try_from(payload_len).unwrap(), 0);
+    reader.read_exact(&mut frame[8..]).await.ok()?;
+    Some(frame)
+}

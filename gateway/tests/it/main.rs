@@ -1,0 +1,12 @@
+//! The gateway from outside: the contract's vectors, and real sockets between a scripted broker and
+//! clients of another WebSocket implementation.
+//!
+//! One binary for all of it. Nothing waits for time to pass: each wait is for an event, under one
+//! deadline that only a broken test meets.
+
+mod broker;
+mod closing;
+mod messages;
+mod support;
+mod uplinks;
+mod vectors;

@@ -1,0 +1,190 @@
+//! A gateway on a free port with a scripted broker behind it, and users.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use waybill_gateway::auth::{Grant, mint};
+use waybill_gateway::{Gateway, GatewayConfig, GatewayHandle};
+
+use crate::broker::FakeBroker;
+
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub const JSON: &str = "waybill.json.v1";
+pub const BINARY: &str = "waybill.bin.v1";
+
+/// Runs a test on a runtime like the product's, under a deadline.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
+    });
+}
+
+/// A gateway and its broker.
+pub struct Site {
+    pub broker: FakeBroker,
+    pub gateway: GatewayHandle,
+}
+
+impl Site {
+    pub async fn start(adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let broker = FakeBroker::start().await;
+        let mut config =
+            GatewayConfig { listen: "127.0.0.1:0".parse().unwrap(), ..Default::default() };
+        config.broker.addresses = vec![broker.address.to_string()];
+        config.jwt.secret = SECRET.into();
+        adjust(&mut config);
+        let gateway = Gateway::start(config, None).await.unwrap();
+        Self { broker, gateway }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.gateway.local_addr()
+    }
+
+    /// A user that has been told *ready*, in JSON.
+    pub async fn user(&self, uid: u64) -> User {
+        self.user_of(0, uid).await
+    }
+
+    pub async fn user_of(&self, namespace: u32, uid: u64) -> User {
+        let mut user = User::connect(self.address(), JSON).await;
+        user.say(&login(&token(namespace, uid, 3600))).await;
+        let ready = user.hear().await;
+        assert_eq!((&ready["type"], &ready["uid"]), (&"ready".into(), &uid.to_string().into()));
+        user.connection = ready["connection"].as_str().unwrap().parse().unwrap();
+        user
+    }
+
+    /// A user that has been told *ready*, in binary.
+    pub async fn binary_user(&self, uid: u64) -> User {
+        let mut user = User::connect(self.address(), BINARY).await;
+        let token = token(0, uid, 3600);
+        let mut login = vec![1, 0];
+        login.extend(u16::try_from(token.len()).unwrap().to_le_bytes());
+        login.extend(token.as_bytes());
+        user.send(Message::binary(login)).await;
+        let ready = user.hear_binary().await;
+        assert_eq!((ready[0], ready.len()), (0x81, 28));
+        assert_eq!(ready[8..16], uid.to_le_bytes());
+        user.connection = u64::from_le_bytes(ready[16..24].try_into().unwrap());
+        user
+    }
+}
+
+/// A token for a user, good for so many seconds.
+pub fn token(namespace: u32, uid: u64, seconds: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let expires_at = now.checked_add_signed(seconds).unwrap();
+    let grant = Grant { namespace, uid, device_class: 0, login: 0, expires_at };
+    mint(SECRET.as_bytes(), grant)
+}
+
+pub fn login(token: &str) -> String {
+    format!(r#"{{"type":"login","token":"{token}"}}"#)
+}
+
+/// A client of another WebSocket implementation's making.
+pub struct User {
+    pub socket: WebSocketStream<TcpStream>,
+    pub connection: u64,
+}
+
+impl User {
+    pub async fn connect(address: SocketAddr, subprotocol: &str) -> Self {
+        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", subprotocol.parse().unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        assert_eq!(response.headers()["sec-websocket-protocol"], subprotocol);
+        Self { socket, connection: 0 }
+    }
+
+    pub async fn send(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        self.send(Message::text(text)).await;
+    }
+
+    /// The next message but pings.
+    pub async fn next(&mut self) -> Message {
+        loop {
+            match self.socket.next().await.expect("the socket has ended").unwrap() {
+                Message::Ping(_) | Message::Pong(_) => {}
+                message => return message,
+            }
+        }
+    }
+
+    pub async fn hear(&mut self) -> Value {
+        match self.next().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("not text: {other:?}"),
+        }
+    }
+
+    pub async fn hear_binary(&mut self) -> Vec<u8> {
+        match self.next().await {
+            Message::Binary(bytes) => bytes.to_vec(),
+            other => panic!("not binary: {other:?}"),
+        }
+    }
+
+    /// The payload of the next *message*.
+    pub async fn data(&mut self) -> String {
+        let message = self.hear().await;
+        assert_eq!(message["type"], "message", "{message}");
+        message["data"].as_str().unwrap().to_owned()
+    }
+
+    /// The code and reason the gateway closes with; nothing else may come before.
+    pub async fn closed(&mut self) -> (u16, String) {
+        match self.next().await {
+            Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
+            other => panic!("not a close: {other:?}"),
+        }
+    }
+
+    /// The socket, after the upgrade, for what no client should do.
+    pub fn into_raw(self) -> TcpStream {
+        self.socket.into_inner()
+    }
+}
+
+/// Status and body of a plain HTTP request with these header lines.
+pub async fn http(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
+    let request = if headers.contains("Upgrade") {
+        request.replace("Connection: close\r\n", "")
+    } else {
+        request
+    };
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let mut chunk = [0; 1024];
+    loop {
+        let len = socket.read(&mut chunk).await.unwrap();
+        answer.extend(&chunk[..len]);
+        // A refused upgrade keeps its connection; the head is all that is looked at then.
+        let ended = answer.windows(4).any(|window| window == b"\r\n\r\n");
+        if len == 0 || (headers.contains("Upgrade") && ended) {
+            break;
+        }
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
