@@ -1,0 +1,175 @@
+//! A broker process among peers that send it every kind of rubbish: each gets its error, the
+//! neighbour notices nothing, and memory stays flat.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use waybill_wire::code::{ErrorCode, Level, Role};
+use waybill_wire::frame::{Frame, Hello};
+use waybill_wire::{Deframer, MessageHead};
+
+/// Rounds before the first look at memory: allocator and caches have warmed up by then.
+const WARM_ROUNDS: usize = 3;
+const ROUNDS: usize = 20;
+/// What twenty rounds, some 16,000 hostile links, may leave behind.
+const GROWTH_MAX: u64 = 1 << 20;
+/// So that a broken build fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn broker() -> (Server, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_waybill"))
+        .args(["broker", "--listen", "127.0.0.1:0", "--json", "--log-level", "error"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    (Server(child), ready["broker"].as_str().unwrap().parse().unwrap())
+}
+
+fn resident_bytes(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+fn vectors(folder: &str) -> Vec<(Vec<u8>, Option<String>)> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol-spec/vectors").join(folder);
+    let mut all = Vec::new();
+    for entry in folder.read_dir().unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let file: toml::Table = text.parse().unwrap();
+        for vector in file["vector"].as_array().unwrap() {
+            let hex: String = vector["hex"]
+                .as_str()
+                .unwrap()
+                .lines()
+                .map(|it| it.split('#').next().unwrap())
+                .collect();
+            let digits: Vec<char> = hex.chars().filter(|it| !it.is_whitespace()).collect();
+            let byte =
+                |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+            let error = vector.get("error").map(|it| it.as_str().unwrap().to_string());
+            all.push((digits.chunks(2).map(byte).collect(), error));
+        }
+    }
+    all
+}
+
+fn hello(role: Role, credential: &[u8]) -> Vec<u8> {
+    let hello = Hello {
+        data: false,
+        role,
+        version_min: 1,
+        version_max: 1,
+        instance: 9,
+        session: 0,
+        capabilities: 0,
+        route_group: 0,
+        wanted_shard: 0xffff,
+        credential,
+    };
+    let mut out = Vec::new();
+    hello.encode(&mut out).unwrap();
+    out
+}
+
+fn connect(broker: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(broker).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends all of it, says that there will be no more, and returns the code of the ERROR that came.
+fn provoke(broker: SocketAddr, bytes: &[u8]) -> Option<ErrorCode> {
+    let mut stream = connect(broker);
+    // The broker may have answered and closed before all is sent.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut came = Vec::new();
+    let _ = stream.read_to_end(&mut came);
+    let (mut deframer, mut rest, mut code) = (Deframer::new(), &came[..], None);
+    while let Ok(step) = deframer.next(rest) {
+        rest = &rest[step.consumed..];
+        let Some(raw) = step.frame else { break };
+        if let Ok(Frame::Error(error)) = raw.decode() {
+            code = Some(error.code);
+        }
+    }
+    code
+}
+
+/// A producer that publishes to nobody and expects to be told so.
+struct Neighbour(TcpStream, u64);
+
+impl Neighbour {
+    fn ask(&mut self) {
+        self.1 += 1;
+        let head = MessageHead { sequence: self.1, level: Level::ROUTED, ..MessageHead::default() };
+        let mut out = if self.1 == 1 { hello(Role::PRODUCER, b"") } else { Vec::new() };
+        head.encode_publish(&[1001], b"x", &mut out).unwrap();
+        self.0.write_all(&out).unwrap();
+        let welcome_bytes = if self.1 == 1 { 56 } else { 0 };
+        let mut came = vec![0; welcome_bytes + 48 + 16];
+        self.0.read_exact(&mut came).expect("the neighbour is answered");
+        match Frame::decode(&came[welcome_bytes..]) {
+            Ok(Frame::Receipt(receipt)) => {
+                assert_eq!((receipt.sequence, receipt.offline), (self.1, 1));
+            }
+            other => panic!("no receipt: {other:?}"),
+        }
+    }
+}
+
+fn round(broker: SocketAddr, neighbour: &mut Neighbour, roles: &[Role]) {
+    let named = |name: &str| Some(ErrorCode::from_name(name).unwrap());
+    for &role in roles {
+        for (bytes, error) in vectors("invalid") {
+            let all = [hello(role, b""), bytes].concat();
+            assert_eq!(provoke(broker, &all), named(&error.unwrap()));
+        }
+        // Frames that end in the middle, before and after HELLO: no error, just the end.
+        for (bytes, _) in vectors("frames") {
+            let half = &bytes[..bytes.len() / 2];
+            provoke(broker, &[hello(role, b""), half.to_vec()].concat());
+            provoke(broker, half);
+        }
+        neighbour.ask();
+    }
+    assert_eq!(provoke(broker, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), named("unsupported_version"));
+    // A frame that announces all it may and sends next to nothing.
+    let announced = [1, 0x10, 0, 0x40, 0, 0, 0x10, 0];
+    assert_eq!(provoke(broker, &[hello(Role::PRODUCER, b""), announced.to_vec()].concat()), None);
+    neighbour.ask();
+}
+
+#[test]
+fn promises_7_and_10_rubbish_costs_its_sender_alone_and_no_memory() {
+    let (server, broker) = broker();
+    let mut neighbour = Neighbour(connect(broker), 0);
+    let roles = [Role::PRODUCER, Role::GATEWAY, Role::CONSUMER];
+    let mut warm = 0;
+    for number in 0..ROUNDS {
+        if number == WARM_ROUNDS {
+            warm = resident_bytes(&server);
+        }
+        round(broker, &mut neighbour, if number == 0 { &roles } else { &roles[..1] });
+    }
+    let grown = resident_bytes(&server).saturating_sub(warm);
+    eprintln!("resident {warm} bytes after {WARM_ROUNDS} rounds, {grown} more after {ROUNDS}");
+    assert!(grown <= GROWTH_MAX, "{grown} bytes grew in {} rounds", ROUNDS - WARM_ROUNDS);
+}
