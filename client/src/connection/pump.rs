@@ -142,6 +142,11 @@ where
     /// Whatever is due without anything having come in.
     async fn advance(&mut self, link: &mut Link<'_>) -> Result<(), LinkError> {
         let now = Instant::now();
+        if link.transport.deadline().is_some_and(|at| at <= now.into_std()) && self.held.is_none() {
+            // A process that was stopped for a while has not been reading: what lies in the kernel
+            // counts before the silence does.
+            self.receive(link)?;
+        }
         let clock = link.transport.clock(now.into_std());
         if let Err(fault) = link.transport.session.expired(clock) {
             let mut error = link.violated(&fault);

@@ -173,6 +173,29 @@ async fn silence_is_asked_about_and_then_ends_the_link() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_stopped_reads_before_it_judges() {
+    let broker = Broker::bind().await;
+    let producer = Producer::start(broker.options()).expect("options work");
+    let mut link = broker.accept_with(Welcome { keepalive_ms: 20, ..welcome() }).await;
+    state(&producer, is_open).await;
+    for token in 0..20 {
+        link.send(&Frame::Ping(Ping { token })).await;
+        // Nothing of this process runs for longer than missed_pings_max periods.
+        let stopped = std::time::Instant::now();
+        while stopped.elapsed() < Duration::from_millis(70) {
+            std::hint::spin_loop();
+        }
+        loop {
+            match link.next().await.frame() {
+                Frame::Pong(pong) if pong.token == token => break,
+                Frame::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_draining_broker_is_left_for_another_without_losing_a_publish() {
     let old = Broker::bind().await;
     let new = Broker::bind().await;
