@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
+use crate::hub::LoginRefused;
 use crate::server::{Shared, Stage};
 use crate::subprotocol::Subprotocol;
 use crate::transports::upgrade;
@@ -149,11 +150,12 @@ async fn connect(upgraded: OnUpgrade, shared: Arc<Shared>, subprotocol: Subproto
         Err(error) => return debug!(%error, "the client left during the upgrade"),
     };
     shared.telemetry.upgrades.add(1);
-    let too_many = shared.connections() >= shared.connections_max;
     let socket = parts.io.into_inner();
-    let connection =
-        Connection::new(Arc::clone(&shared), socket, parts.read_buf, subprotocol, too_many);
-    let key = shared.enter(connection.outbox());
+    let mut connection = Connection::new(Arc::clone(&shared), socket, parts.read_buf, subprotocol);
+    let (key, fits) = shared.enter(connection.outbox());
+    if !fits {
+        connection.refuse(LoginRefused::Connections);
+    }
     connection.await;
     shared.leave(key);
     drop(place);

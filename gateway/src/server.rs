@@ -241,14 +241,16 @@ impl Shared {
         self.live().outboxes.len()
     }
 
-    /// Notes a connection, and tells it to go if it came too late. The key takes it off again.
-    pub(crate) fn enter(&self, outbox: &Arc<Outbox>) -> usize {
+    /// Notes a connection, and tells it to go if it came too late. Gives the key that takes it off
+    /// again, and whether it is within `connections_max`.
+    pub(crate) fn enter(&self, outbox: &Arc<Outbox>) -> (usize, bool) {
         let mut live = self.live();
+        let fits = live.outboxes.len() < self.connections_max;
         let key = live.outboxes.insert(Arc::clone(outbox));
         if self.is_draining() {
             outbox.say(self.drain_word(key));
         }
-        key
+        (key, fits)
     }
 
     pub(crate) fn leave(&self, key: usize) {

@@ -105,7 +105,6 @@ impl Connection {
         tcp: TcpStream,
         early: Bytes,
         subprotocol: Subprotocol,
-        too_many: bool,
     ) -> Self {
         let now = shared.clock.now();
         let session = Session::new(Arc::clone(&shared.session_limits), subprotocol, now);
@@ -118,7 +117,7 @@ impl Connection {
             .max_frame_size(Some(CLIENT_MESSAGE_BYTES_MAX));
         let timer_ms = session.deadline_ms();
         let timer = Box::pin(tokio::time::sleep_until(shared.clock.instant(timer_ms)));
-        let mut connection = Self {
+        Self {
             shared,
             tcp,
             ws: WebSocketContext::new(Role::Server, Some(config)),
@@ -132,12 +131,12 @@ impl Connection {
             timer_ms,
             reading: Reading::Messages,
             ending: Ending::Not,
-        };
-        if too_many {
-            let reason = LoginRefused::Connections.reason();
-            connection.close(CloseCode::TOO_MANY, reason.into());
         }
-        connection
+    }
+
+    /// Closes it before it has said anything.
+    pub(crate) fn refuse(&mut self, refused: LoginRefused) {
+        self.close(CloseCode::TOO_MANY, refused.reason().into());
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {

@@ -15,13 +15,13 @@ use waybill_wire::{Frame, MessageHead};
 
 /// A user's message as it came.
 #[derive(Debug)]
-pub struct Uplink {
-    pub sequence: u64,
-    pub uid: u64,
-    pub namespace: u32,
-    pub connection: u64,
-    pub labels: Vec<String>,
-    pub payload: Vec<u8>,
+pub(crate) struct Uplink {
+    pub(crate) sequence: u64,
+    pub(crate) uid: u64,
+    pub(crate) namespace: u32,
+    pub(crate) connection: u64,
+    pub(crate) labels: Vec<String>,
+    pub(crate) payload: Vec<u8>,
 }
 
 enum Order {
@@ -32,62 +32,55 @@ enum Order {
     Accept,
 }
 
-pub struct FakeBroker {
-    pub address: SocketAddr,
+pub(crate) struct FakeBroker {
+    pub(crate) address: SocketAddr,
     orders: mpsc::Sender<Order>,
-    pub uplinks: mpsc::Receiver<Uplink>,
+    pub(crate) uplinks: mpsc::Receiver<Uplink>,
     registered: watch::Receiver<BTreeSet<Registered>>,
 }
 
 impl FakeBroker {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (orders, inbox) = mpsc::channel(16);
         let (outlet, uplinks) = mpsc::channel(64);
         let (set, registered) = watch::channel(BTreeSet::new());
-        let life = Life {
-            inbox,
-            outlet,
-            set,
-            incarnation: 0,
-            held: false,
-            unconfirmed: None,
-            last: (0, 0),
-        };
+        let life =
+            Life { inbox, outlet, set, incarnation: 0, held: false, unconfirmed: Vec::new() };
         tokio::spawn(life.run(listener));
         Self { address, orders, uplinks, registered }
     }
 
     /// Sends a DELIVER; `head` wants a sequence, its origin is 0x77 unless given.
-    pub async fn deliver(&self, head: MessageHead<'_>, targets: &[u64], payload: &[u8]) {
+    pub(crate) async fn deliver(&self, head: MessageHead<'_>, targets: &[u64], payload: &[u8]) {
         let head = MessageHead { origin: head.origin.or(Some(0x77)), ..head };
         let mut frame = Vec::new();
         head.encode(Kind::DELIVER, targets, payload, &mut frame).unwrap();
         self.order(Order::Send(frame)).await;
     }
 
-    pub async fn acknowledge(&self, sequence: u64, code: ErrorCode) {
+    pub(crate) async fn acknowledge(&self, sequence: u64, code: ErrorCode) {
         let mut frame = Vec::new();
         UplinkAck { code, sequence, origin: 0 }.encode(&mut frame);
         self.order(Order::Send(frame)).await;
     }
 
     /// While held, nothing is confirmed.
-    pub async fn hold(&self, held: bool) {
+    pub(crate) async fn hold(&self, held: bool) {
         self.order(Order::Hold(held)).await;
     }
 
-    pub async fn hang_up(&self) {
+    pub(crate) async fn hang_up(&self) {
         self.order(Order::Hang).await;
     }
 
-    pub async fn accept_again(&self) {
+    pub(crate) async fn accept_again(&self) {
         self.order(Order::Accept).await;
     }
 
     /// Waits until the registered users are such.
-    pub async fn until(&mut self, is_so: impl Fn(&BTreeSet<(u32, u64)>) -> bool) {
+    pub(crate) async fn until(&mut self, is_so: impl Fn(&BTreeSet<(u32, u64)>) -> bool) {
         let users = |set: &BTreeSet<Registered>| set.iter().map(|r| (r.namespace, r.uid)).collect();
         self.registered.wait_for(|set| is_so(&users(set))).await.unwrap();
     }
@@ -103,10 +96,8 @@ struct Life {
     set: watch::Sender<BTreeSet<Registered>>,
     incarnation: u64,
     held: bool,
-    /// A version whose confirmation is held back.
-    unconfirmed: Option<u64>,
-    /// Version and records seen last, for nothing but a test's log.
-    last: (u64, usize),
+    /// Confirmations held back, in order.
+    unconfirmed: Vec<InEffect>,
 }
 
 impl Life {
@@ -148,8 +139,8 @@ impl Life {
                     Order::Send(frame) => out = frame,
                     Order::Hold(held) => {
                         self.held = held;
-                        if let (false, Some(version)) = (held, self.unconfirmed.take()) {
-                            self.confirm(version, &mut out);
+                        if !held {
+                            self.unconfirmed.drain(..).for_each(|due| due.encode(&mut out));
                         }
                     }
                     Order::Hang => return None,
@@ -165,7 +156,7 @@ impl Life {
             Frame::Hello(hello) => {
                 self.incarnation = hello.instance;
                 self.set.send_replace(BTreeSet::new());
-                self.unconfirmed = None;
+                self.unconfirmed.clear();
                 let welcome = Welcome {
                     state: BrokerState::READY,
                     version: 1,
@@ -178,12 +169,12 @@ impl Life {
                 welcome.encode(out);
             }
             Frame::Snapshot(snapshot) => {
-                self.apply(snapshot.version, snapshot.records);
+                self.apply(snapshot.records);
                 if snapshot.last {
                     self.confirm(snapshot.version, out);
                 }
             }
-            Frame::Delta(delta) => self.apply(delta.version, delta.records),
+            Frame::Delta(delta) => self.apply(delta.records),
             Frame::Barrier(barrier) => {
                 assert_eq!(barrier.digest, self.digest());
                 self.confirm(barrier.version, out);
@@ -205,8 +196,7 @@ impl Life {
         }
     }
 
-    fn apply(&mut self, version: u64, records: Records<'_>) {
-        self.last = (version, records.len());
+    fn apply(&mut self, records: Records<'_>) {
         self.set.send_modify(|set| {
             for record in records.iter() {
                 let registered = Registered {
@@ -224,10 +214,11 @@ impl Life {
     }
 
     fn confirm(&mut self, version: u64, out: &mut Vec<u8>) {
+        let due = InEffect { version, digest: self.digest() };
         if self.held {
-            self.unconfirmed = Some(version);
+            self.unconfirmed.push(due);
         } else {
-            InEffect { version, digest: self.digest() }.encode(out);
+            due.encode(out);
         }
     }
 

@@ -16,12 +16,12 @@ use waybill_gateway::{Gateway, GatewayConfig, GatewayHandle};
 
 use crate::broker::FakeBroker;
 
-pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
-pub const JSON: &str = "waybill.json.v1";
-pub const BINARY: &str = "waybill.bin.v1";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const JSON: &str = "waybill.json.v1";
+pub(crate) const BINARY: &str = "waybill.bin.v1";
 
 /// Runs a test on a runtime like the product's, under a deadline.
-pub fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -30,13 +30,13 @@ pub fn run(test: impl Future<Output = ()>) {
 }
 
 /// A gateway and its broker.
-pub struct Site {
-    pub broker: FakeBroker,
-    pub gateway: GatewayHandle,
+pub(crate) struct Site {
+    pub(crate) broker: FakeBroker,
+    pub(crate) gateway: GatewayHandle,
 }
 
 impl Site {
-    pub async fn start(adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
+    pub(crate) async fn start(adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
         let broker = FakeBroker::start().await;
         let mut config =
             GatewayConfig { listen: "127.0.0.1:0".parse().unwrap(), ..Default::default() };
@@ -47,16 +47,16 @@ impl Site {
         Self { broker, gateway }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.gateway.local_addr()
     }
 
     /// A user that has been told *ready*, in JSON.
-    pub async fn user(&self, uid: u64) -> User {
+    pub(crate) async fn user(&self, uid: u64) -> User {
         self.user_of(0, uid).await
     }
 
-    pub async fn user_of(&self, namespace: u32, uid: u64) -> User {
+    pub(crate) async fn user_of(&self, namespace: u32, uid: u64) -> User {
         let mut user = User::connect(self.address(), JSON).await;
         user.say(&login(&token(namespace, uid, 3600))).await;
         let ready = user.hear().await;
@@ -66,7 +66,7 @@ impl Site {
     }
 
     /// A user that has been told *ready*, in binary.
-    pub async fn binary_user(&self, uid: u64) -> User {
+    pub(crate) async fn binary_user(&self, uid: u64) -> User {
         let mut user = User::connect(self.address(), BINARY).await;
         let token = token(0, uid, 3600);
         let mut login = vec![1, 0];
@@ -82,25 +82,25 @@ impl Site {
 }
 
 /// A token for a user, good for so many seconds.
-pub fn token(namespace: u32, uid: u64, seconds: i64) -> String {
+pub(crate) fn token(namespace: u32, uid: u64, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let expires_at = now.checked_add_signed(seconds).unwrap();
     let grant = Grant { namespace, uid, device_class: 0, login: 0, expires_at };
     mint(SECRET.as_bytes(), grant)
 }
 
-pub fn login(token: &str) -> String {
+pub(crate) fn login(token: &str) -> String {
     format!(r#"{{"type":"login","token":"{token}"}}"#)
 }
 
 /// A client of another WebSocket implementation's making.
-pub struct User {
-    pub socket: WebSocketStream<TcpStream>,
-    pub connection: u64,
+pub(crate) struct User {
+    pub(crate) socket: WebSocketStream<TcpStream>,
+    pub(crate) connection: u64,
 }
 
 impl User {
-    pub async fn connect(address: SocketAddr, subprotocol: &str) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, subprotocol: &str) -> Self {
         let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", subprotocol.parse().unwrap());
         let stream = TcpStream::connect(address).await.unwrap();
@@ -109,16 +109,16 @@ impl User {
         Self { socket, connection: 0 }
     }
 
-    pub async fn send(&mut self, message: Message) {
+    pub(crate) async fn send(&mut self, message: Message) {
         self.socket.send(message).await.unwrap();
     }
 
-    pub async fn say(&mut self, text: &str) {
+    pub(crate) async fn say(&mut self, text: &str) {
         self.send(Message::text(text)).await;
     }
 
     /// The next message but pings.
-    pub async fn next(&mut self) -> Message {
+    pub(crate) async fn next(&mut self) -> Message {
         loop {
             match self.socket.next().await.expect("the socket has ended").unwrap() {
                 Message::Ping(_) | Message::Pong(_) => {}
@@ -127,14 +127,14 @@ impl User {
         }
     }
 
-    pub async fn hear(&mut self) -> Value {
+    pub(crate) async fn hear(&mut self) -> Value {
         match self.next().await {
             Message::Text(text) => serde_json::from_str(&text).unwrap(),
             other => panic!("not text: {other:?}"),
         }
     }
 
-    pub async fn hear_binary(&mut self) -> Vec<u8> {
+    pub(crate) async fn hear_binary(&mut self) -> Vec<u8> {
         match self.next().await {
             Message::Binary(bytes) => bytes.to_vec(),
             other => panic!("not binary: {other:?}"),
@@ -142,14 +142,14 @@ impl User {
     }
 
     /// The payload of the next *message*.
-    pub async fn data(&mut self) -> String {
+    pub(crate) async fn data(&mut self) -> String {
         let message = self.hear().await;
         assert_eq!(message["type"], "message", "{message}");
         message["data"].as_str().unwrap().to_owned()
     }
 
     /// The code and reason the gateway closes with; nothing else may come before.
-    pub async fn closed(&mut self) -> (u16, String) {
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
         match self.next().await {
             Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
             other => panic!("not a close: {other:?}"),
@@ -157,13 +157,13 @@ impl User {
     }
 
     /// The socket, after the upgrade, for what no client should do.
-    pub fn into_raw(self) -> TcpStream {
+    pub(crate) fn into_raw(self) -> TcpStream {
         self.socket.into_inner()
     }
 }
 
 /// Status and body of a plain HTTP request with these header lines.
-pub async fn http(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+pub(crate) async fn http(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
