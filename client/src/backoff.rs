@@ -1,7 +1,7 @@
 //! How long to wait before the next attempt at a link: exponential bound, full jitter ([ERR-4]).
 //!
-//! Pure: time and randomness are arguments. The delay is drawn from the whole range between zero and
-//! the bound, so that ten thousand clients of a broker that fell do not come back in step.
+//! Pure: time and randomness are arguments. The delay is drawn from the whole range between zero
+//! and the bound, so that ten thousand clients of a broker that fell do not come back in step.
 
 use std::time::{Duration, Instant};
 

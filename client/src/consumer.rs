@@ -174,8 +174,8 @@ impl UplinkMessage {
         self.answer(ErrorCode(0));
     }
 
-    /// Tells the gateway that the message is not taken, and why: a code of 301-399; any other is sent
-    /// as `not_permitted`. Nothing happens if it was answered.
+    /// Tells the gateway that the message is not taken, and why: a code of 301-399; any other is
+    /// sent as `not_permitted`. Nothing happens if it was answered.
     pub fn refuse(&mut self, code: ErrorCode) {
         let allowed = code.class() == ErrorClass::Refused;
         self.answer(if allowed { code } else { ErrorCode::NOT_PERMITTED });

@@ -34,8 +34,9 @@ pub use machine::GatewayMachine;
 const COMMANDS_MAX: usize = 256;
 
 /// Events that wait for the application, and at most
-/// [`Options::max_pending_bytes`](crate::Options::max_pending_bytes) of them. Beyond, the socket is not read (and keepalive pauses), so
-/// that a slow gateway is felt by the broker's outbox, where there is a policy for it.
+/// [`Options::max_pending_bytes`](crate::Options::max_pending_bytes) of them. Beyond, the socket is
+/// not read (and keepalive pauses), so that a slow gateway is felt by the broker's outbox, where
+/// there is a policy for it.
 const EVENTS_MAX: usize = 1024;
 
 /// What a gateway asks of its link.
@@ -75,8 +76,8 @@ pub enum GatewayEvent {
     /// A message for users of this gateway.
     Delivery(Delivery),
     /// The answer to an uplink; code 0 = a consumer has it. Every uplink gets exactly one:
-    /// `consumer_lost` if its link died (the fate is unknown), `no_consumer` while there is no link,
-    /// `overloaded` if too many wait.
+    /// `consumer_lost` if its link died (the fate is unknown), `no_consumer` while there is no
+    /// link, `overloaded` if too many wait.
     UplinkAck {
         /// That of the uplink.
         sequence: u64,

@@ -2,9 +2,10 @@
 //!
 //! Three handles, each to a task that owns one socket and keeps it: [`Producer`] publishes and gets
 //! receipts, [`GatewayLink`](gateway::GatewayLink) declares users and gets their messages,
-//! [`Consumer`] receives what users send. All reconnect by themselves, with back-off and through the
-//! list of brokers, until the broker says something that trying again does not mend. The protocol's
-//! part of each is a pure machine; `connection.rs` is the one place with a socket and a clock.
+//! [`Consumer`] receives what users send. All reconnect by themselves, with back-off and through
+//! the list of brokers, until the broker says something that trying again does not mend. The
+//! protocol's part of each is a pure machine; `connection.rs` is the one place with a socket and a
+//! clock.
 //!
 //! Nothing here is unbounded, prints, parses flags or has global state.
 //!

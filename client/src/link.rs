@@ -142,7 +142,8 @@ impl LinkError {
     }
 
     /// Whether the link is not tried again ([ERR-4]). Malformed codes count when the broker sent
-    /// them: then our bytes are wrong everywhere. When its bytes are, another broker's may be right.
+    /// them: then our bytes are wrong everywhere. When its bytes are, another broker's may be
+    /// right.
     pub(crate) fn is_final(&self) -> bool {
         match self.kind {
             LinkErrorKind::Refused(code) => !code.reconnects(),

@@ -73,8 +73,9 @@ pub(crate) enum Ending {
     Final(LinkError),
 }
 
-/// Bytes gathered for one write. From about this size on the kernel's copy dominates the system call
-/// (64 KiB costs some 8 us to copy, a call some 0.5 us), and more would only delay what arrives next.
+/// Bytes gathered for one write. From about this size on the kernel's copy dominates the system
+/// call (64 KiB costs some 8 us to copy, a call some 0.5 us), and more would only delay what
+/// arrives next.
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
 
 /// A frame that does not belong on this link, or not now.

@@ -13,12 +13,12 @@ use crate::backoff::Backoff;
 /// Port a broker listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7711;
 
-/// Least value of [`Options::max_pending_bytes`]: the largest frame there can be, so that no message
-/// is impossible to send for lack of room.
+/// Least value of [`Options::max_pending_bytes`]: the largest frame there can be, so that no
+/// message is impossible to send for lack of room.
 pub const PENDING_BYTES_MIN: usize = HEADER_BYTES_MAX + PAYLOAD_BYTES_MAX;
 
-/// Largest value of [`Options::max_in_flight`] and [`Options::max_pending_bytes`]: what the counters
-/// that guard them can hold on every platform.
+/// Largest value of [`Options::max_in_flight`] and [`Options::max_pending_bytes`]: what the
+/// counters that guard them can hold on every platform.
 pub const COUNT_MAX: usize = (u32::MAX >> 3) as usize;
 
 /// How a link is made and what it may hold.
@@ -37,9 +37,9 @@ pub struct Options {
     pub close_timeout: Duration,
     /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
     pub max_in_flight: usize,
-    /// Most bytes of targets and payload of unsettled publishes (producer); of uplinks waiting to be
-    /// written, and again of events waiting to be taken (gateway); of messages waiting to be taken
-    /// (consumer).
+    /// Most bytes of targets and payload of unsettled publishes (producer); of uplinks waiting to
+    /// be written, and again of events waiting to be taken (gateway); of messages waiting to be
+    /// taken (consumer).
     pub max_pending_bytes: usize,
 }
 

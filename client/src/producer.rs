@@ -1,8 +1,9 @@
 //! The producer: publishes go out, receipts come back.
 //!
 //! [`Producer`] is a cheap handle to the task that owns the socket; clone it freely. What is not
-//! settled is bounded twice, in publishes and in bytes, before it is queued: a permit of each travels
-//! with a publish and comes back with its outcome. So no queue behind the handle can overflow.
+//! settled is bounded twice, in publishes and in bytes, before it is queued: a permit of each
+//! travels with a publish and comes back with its outcome. So no queue behind the handle can
+//! overflow.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -139,7 +140,8 @@ impl Producer {
     }
 
     /// Publishes many at once: they go out together, in order, in as few writes as their bytes
-    /// allow. One outcome for each, in the same order. Waits for room as [`publish`](Self::publish).
+    /// allow. One outcome for each, in the same order. Waits for room as
+    /// [`publish`](Self::publish).
     pub async fn publish_batch(&self, batch: Vec<Publish>) -> Vec<Result<Receipt, PublishError>> {
         let mut pending = Vec::with_capacity(batch.len());
         let mut orders = Vec::with_capacity(batch.len());
@@ -195,7 +197,8 @@ impl Producer {
         self.inner.control.watch()
     }
 
-    /// Takes no more publishes, waits until all are settled, says DRAIN, closes; at the latest after
+    /// Takes no more publishes, waits until all are settled, says DRAIN, closes; at the latest
+    /// after
     /// [`Options::close_timeout`](crate::Options::close_timeout). Dropping the last handle does the
     /// same in the background.
     pub async fn close(&self) {

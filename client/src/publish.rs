@@ -69,7 +69,8 @@ pub struct Publish {
     pub trace: Option<[u8; 16]>,
     /// A waiting message with the same key is replaced by this one.
     pub conflate: Option<u64>,
-    /// The message itself, at most `payload_bytes_max` bytes; shared, not copied, until it is written.
+    /// The message itself, at most `payload_bytes_max` bytes; shared, not copied, until it is
+    /// written.
     pub payload: Bytes,
 }
 

@@ -1,7 +1,7 @@
 //! What a producer is told about a publish, and how the receipts of parts become one.
 //!
-//! Each target counts once: *sent*, offline, unknown, filtered or dropped. Targets that were not sent
-//! are named, but for those of mode `broadcast`, which are only counted as unknown.
+//! Each target counts once: *sent*, offline, unknown, filtered or dropped. Targets that were not
+//! sent are named, but for those of mode `broadcast`, which are only counted as unknown.
 
 use waybill_wire::code::{ErrorCode, Fate};
 use waybill_wire::frame::Receipt as WireReceipt;

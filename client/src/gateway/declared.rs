@@ -1,7 +1,7 @@
 //! What a gateway has declared, and which part of it the broker of the present link has been told.
 //!
-//! A snapshot is not a copy: a cursor walks the ordered set while it keeps changing. A change ahead of
-//! the cursor will be met by it; a change behind it is kept as a delta. So one set and the few
+//! A snapshot is not a copy: a cursor walks the ordered set while it keeps changing. A change ahead
+//! of the cursor will be met by it; a change behind it is kept as a delta. So one set and the few
 //! changes of the moment are all the memory there is, however large the gateway.
 //!
 //! Invariant: told = declared behind the cursor - `adds` + `removes`; the digest is that of told.

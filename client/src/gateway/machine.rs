@@ -1,13 +1,13 @@
 //! The gateway's half of a link, without socket and clock.
 //!
 //! ```text
-//!  link open --> SNAPSHOT ... SNAPSHOT(LAST) --> IN_EFFECT --> InEffect { ticket }
-//!                      \--> DELTA ... BARRIER  --> IN_EFFECT --> InEffect { ticket }   over and over
+//!  open --> SNAPSHOT ... LAST  --> IN_EFFECT --> InEffect { ticket }
+//!           \--> DELTA ... BARRIER --> IN_EFFECT --> InEffect { ticket }   over and over
 //! ```
 //!
-//! Changes that come while a frame waits to be written go into the next one together. A ticket is in
-//! effect when the broker has confirmed a version that was made after the ticket's changes; since
-//! every link starts with a snapshot of the whole set, that holds across links too.
+//! Changes that come while a frame waits to be written go into the next one together. A ticket is
+//! in effect when the broker has confirmed a version that was made after the ticket's changes;
+//! since every link starts with a snapshot of the whole set, that holds across links too.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -37,8 +37,8 @@ struct Mark {
     ticket: u64,
 }
 
-/// The pure half of a [`GatewayLink`](super::GatewayLink): commands and frames in, frames and events
-/// out. The caller keeps the polling order: after each `handle_*`, drain [`transmit`] and
+/// The pure half of a [`GatewayLink`](super::GatewayLink): commands and frames in, frames and
+/// events out. The caller keeps the polling order: after each `handle_*`, drain [`transmit`] and
 /// [`poll_event`].
 ///
 /// [`transmit`]: Self::transmit
@@ -296,8 +296,8 @@ impl Machine for GatewayMachine {
         Self::handle_command(self, command);
     }
 
-    /// Changes are folded into the set at once and uplinks beyond the bound are answered at once, so
-    /// a command never has to wait; the events it makes have a bound of their own.
+    /// Changes are folded into the set at once and uplinks beyond the bound are answered at once,
+    /// so a command never has to wait; the events it makes have a bound of their own.
     fn wants_commands(&self) -> bool {
         self.events.len() < self.in_flight_max
     }
@@ -338,7 +338,8 @@ impl Machine for GatewayMachine {
         Self::poll_event(self)
     }
 
-    /// A gateway leaves with its users at once or not at all; only uplinks have an answer to wait for.
+    /// A gateway leaves with its users at once or not at all; only uplinks have an answer to wait
+    /// for.
     fn is_settled(&self) -> bool {
         self.uplinks.is_empty() && self.unanswered.is_empty()
     }

@@ -9,8 +9,8 @@ use waybill_wire::message;
 
 use crate::publish::{Audience, Publish, ReceiptLevel};
 
-/// Brokers behind the first one that may forward a message: two levels of leaves below one upstream,
-/// and one to spare. A loop between misconfigured brokers ends after as many turns.
+/// Brokers behind the first one that may forward a message: two levels of leaves below one
+/// upstream, and one to spare. A loop between misconfigured brokers ends after as many turns.
 const HOPS: u8 = 4;
 
 /// What sets one part of a publish apart.

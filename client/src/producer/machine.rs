@@ -7,9 +7,9 @@
 //!                                         both      --down----->  in doubt    (PUB-5)
 //! ```
 //!
-//! The queue outlives a link; what was transmitted does not. A list above `targets_max` stays one job
-//! whose parts are cut as they are transmitted. Invariant: a job exists as long as it is in the queue
-//! or has a part in `flight` or `unwritten`; sequences in `flight` rise.
+//! The queue outlives a link; what was transmitted does not. A list above `targets_max` stays one
+//! job whose parts are cut as they are transmitted. Invariant: a job exists as long as it is in the
+//! queue or has a part in `flight` or `unwritten`; sequences in `flight` rise.
 
 use std::collections::VecDeque;
 use std::ops::Range;
