@@ -54,6 +54,9 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
         (None, hex) => bytes::of_hex(&hex.join(" "))
             .map_err(|problem| Failure::usage(problem, "see `waybill inspect --help`"))?,
     };
+    if bytes.is_empty() {
+        return Err(Failure::usage("no bytes to inspect", "see `waybill inspect --help`"));
+    }
     let shown = Shown { form: common.form(), offsets: args.offsets };
     shown.stream(&bytes)
 }

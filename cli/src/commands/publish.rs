@@ -94,7 +94,7 @@ const WINDOW: usize = 1024;
 
 pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let mut messages = Messages::new(&args)?;
-    let loaded = common.settings(args.link.flags(), &[Part::Client], "warn")?;
+    let loaded = common.settings(args.link.flags(), &[Part::Client], "error")?;
     let target = links::target(&loaded)?;
     let producer = Producer::connect(target.options.clone()).await;
     let producer = producer.map_err(|error| target.connect_failure(&error))?;

@@ -40,7 +40,8 @@ pub(crate) struct Args {
     #[arg(long)]
     consumer: bool,
     /// Refuse with this code of the registry (301-399) instead, such as not_permitted.
-    #[arg(long, value_name = "CODE", value_parser = refusal, requires = "consumer")]
+    #[arg(long, value_name = "CODE", value_parser = refusal, requires = "consumer",
+          conflicts_with = "uid")]
     refuse: Option<ErrorCode>,
     /// The tenant of the users.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "consumer")]
@@ -64,7 +65,7 @@ fn refusal(name: &str) -> Result<ErrorCode, String> {
 }
 
 pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
-    let loaded = common.settings(args.link.flags(), &[Part::Client], "warn")?;
+    let loaded = common.settings(args.link.flags(), &[Part::Client], "error")?;
     let target = links::target(&loaded)?;
     let mut stops = Stops::listen()?;
     let mut shown = Shown::new(&args, common.form());

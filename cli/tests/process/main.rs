@@ -1,0 +1,12 @@
+//! The program as a process: arguments, exit codes, what it prints, signals, and several of it
+//! together. Nothing waits for time to pass: a test waits for a line of output or for an end.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
+mod closed;
+mod inspect;
+mod servers;
+mod support;
+mod together;
+mod token;
+mod usage;

@@ -1,0 +1,211 @@
+//! Running the program: once to its end, or in the background while lines of it are awaited.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How long anything may take before a test fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A place for one test: its own runtime file and settings, nothing of the caller's environment.
+pub(crate) struct Place {
+    directory: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new() }
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Writes a file; its path.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+
+    pub(crate) fn runtime_file(&self) -> PathBuf {
+        self.directory.path().join("up.json")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waybill"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("WAYBILL_") || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command.env("WAYBILL_RUNTIME", self.runtime_file());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with(arguments, b"")
+    }
+
+    /// Runs it to its end with this on stdin.
+    pub(crate) fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> Ended {
+        let mut running = self.start(arguments);
+        let mut input = running.child.stdin.take().unwrap();
+        let stdin = stdin.to_vec();
+        // It may end without reading all of it.
+        let writer = std::thread::spawn(move || input.write_all(&stdin));
+        let ended = running.end();
+        let _broken_pipe = writer.join().unwrap();
+        ended
+    }
+
+    /// Starts it in the background.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self.command(arguments).spawn().unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Running { child, stdout, stderr, name: arguments.join(" ") }
+    }
+
+    /// Starts it with nobody to read its stdout; its exit code and stderr.
+    pub(crate) fn run_unread(&self, arguments: &[&str]) -> Ended {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = self.command(arguments);
+        let mut child = command.stdout(writer).stdin(Stdio::null()).spawn().unwrap();
+        drop(command);
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Ended { code: child.wait().unwrap().code(), stdout: String::new(), stderr }
+    }
+
+    /// A running `waybill up` on free ports, ready.
+    pub(crate) fn up(&self) -> Running {
+        self.up_with(&[])
+    }
+
+    pub(crate) fn up_with(&self, more: &[&str]) -> Running {
+        let ports = ["up", "--json", "--listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0"];
+        self.start(&[&ports, more].concat())
+    }
+}
+
+/// A run in the background; killed when it is dropped.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    name: String,
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            if line.is_err() || sender.send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+impl Running {
+    /// The next line of stdout.
+    pub(crate) fn line(&self) -> String {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(error) => panic!("{}: {error}; stderr: {:?}", self.name, self.said()),
+        }
+    }
+
+    /// The next line of stdout as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    /// Waits for a line of stderr that has these words; the line.
+    pub(crate) fn says(&self, words: &str) -> String {
+        loop {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("{}: no {words:?}: {error}", self.name));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.stderr.try_iter().collect()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end; what it printed since.
+    pub(crate) fn end(&mut self) -> Ended {
+        // Its outputs close when it ends: the lines are all there once these are through.
+        let deadline = Instant::now() + PATIENCE;
+        let rest = |lines: &Receiver<String>| {
+            let mut text = String::new();
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                match lines.recv_timeout(left) {
+                    Ok(line) => text.extend([line.as_str(), "\n"]),
+                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return text,
+                    Err(error) => panic!("{} does not end: {error}; {text}", self.name),
+                }
+            }
+        };
+        let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
+        let status: ExitStatus = self.child.wait().unwrap();
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// Fails unless it ended with this code and said all of this on stderr.
+    #[track_caller]
+    pub(crate) fn check(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in {self:#?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+    }
+
+    /// Its stdout, one JSON value a line.
+    pub(crate) fn json(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        self.stdout.lines().map(parse).collect()
+    }
+}

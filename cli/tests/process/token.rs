@@ -1,0 +1,44 @@
+//! Tokens that a gateway accepts.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use waybill_gateway::auth::{TokenError, Verifier};
+
+use crate::support::Place;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn a_token_says_what_was_asked_for() {
+    let place = Place::new();
+    let file = place.file("secret", format!("{SECRET}\n"));
+    let uid = u64::MAX.to_string();
+    let asked = ["token", "--uid", &uid, "--namespace", "7", "--device-class", "3", "--login", "9"];
+    let ended = place.run(&[&asked[..], &["--ttl", "2m", "--secret-file", &file]].concat());
+    ended.check(0, &[]);
+    let token = ended.stdout.strip_suffix('\n').unwrap();
+    let verifier = Verifier::new(SECRET.as_bytes());
+    let identity = verifier.verify(token, now_s()).unwrap();
+    assert_eq!((identity.uid, identity.namespace), (u64::MAX, 7));
+    assert_eq!((identity.device_class, identity.login), (3, 9));
+    assert_eq!(verifier.verify(token, now_s() + 120 + 61), Err(TokenError::Expired));
+    assert_eq!(Verifier::new(b"another").verify(token, now_s()), Err(TokenError::Bad));
+}
+
+#[test]
+fn the_secret_may_come_from_the_settings_or_stdin() {
+    let place = Place::new().variable("WAYBILL_GATEWAY__JWT__SECRET", SECRET);
+    let from_settings = place.run(&["token", "--uid", "1", "--json"]).json().remove(0);
+    let place = Place::new();
+    let arguments = ["token", "--uid", "1", "--json", "--secret-file", "-"];
+    let from_stdin = place.run_with(&arguments, SECRET.as_bytes()).json().remove(0);
+    for told in [from_settings, from_stdin] {
+        let token = told["token"].as_str().unwrap();
+        assert!(Verifier::new(SECRET.as_bytes()).verify(token, now_s()).is_ok());
+        assert_eq!(told["uid"], "1");
+    }
+}
