@@ -53,8 +53,9 @@ pub enum PublishError {
         /// The field of [`Options`](crate::Options) that is the bound.
         limit: &'static str,
     },
-    /// The broker refused it as a whole and served nobody.
-    #[error("the broker refused the publish: {code}")]
+    /// Refused as a whole, nobody was served: by the broker, or here as `expired` if its time to
+    /// live ran out in the queue.
+    #[error("the publish was refused as a whole: {code}")]
     Refused {
         /// Why; its `retry` in the registry says whether the same publish may succeed.
         code: ErrorCode,
