@@ -1,38 +1,10 @@
 //! Routing allocates nothing once its plan has seen the largest batch.
-#![expect(unsafe_code, reason = "an allocator that counts cannot be written without")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use waybill_routing::fuzzing::uid_bytes;
 use waybill_routing::{
     Audience, Change, Incarnation, Mode, Namespace, Op, Plan, Query, Routes, Uid,
 };
 use waybill_wire::targets::UidRun;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of this
-// thread that allocates nothing itself.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's duty, handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's duty, handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn promise_7_a_warm_plan_allocates_nothing() {
@@ -59,11 +31,13 @@ fn promise_7_a_warm_plan_allocates_nothing() {
     let mut plan = Plan::new();
     routes.resolve(&queries, &mut plan);
     assert_eq!(plan.routed(0).reached(), 900);
-    let before = ALLOCATIONS.get();
-    assert!(before > 0, "the counter counts");
-    for _ in 0..10 {
-        routes.resolve(&queries, &mut plan);
-        routes.resolve(&queries[..1], &mut plan);
-    }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..10 {
+            routes.resolve(&queries, &mut plan);
+            routes.resolve(&queries[..1], &mut plan);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    let cold = allocation_counter::measure(|| routes.resolve(&queries, &mut Plan::new()));
+    assert!(cold.count_total > 0, "the counter counts");
 }

@@ -129,7 +129,7 @@ const BANS: &[Ban] = &[
     Ban {
         names: &["unsafe"],
         rooms: &[],
-        but: COUNTING_ALLOCATORS,
+        but: &[],
         scope: Scope::All,
         instead: "safe code, as long as no measurement speaks for the other",
     },
@@ -141,9 +141,6 @@ const BANS: &[Ban] = &[
         instead: "finish it, or refuse it as not supported",
     },
 ];
-
-/// An allocator that counts cannot be written without `unsafe`.
-const COUNTING_ALLOCATORS: &[&str] = &["routing/tests/steady_state.rs"];
 
 #[test]
 fn banned_names() {
