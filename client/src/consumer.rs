@@ -174,10 +174,10 @@ impl UplinkMessage {
         self.answer(ErrorCode(0));
     }
 
-    /// Tells the gateway that the message is not taken, and why: a code of 301-399; any other is
+    /// Tells the gateway that the message is not taken, and why: a code of 301-499; any other is
     /// sent as `not_permitted`. Nothing happens if it was answered.
     pub fn refuse(&mut self, code: ErrorCode) {
-        let allowed = code.class() == ErrorClass::Refused;
+        let allowed = matches!(code.class(), ErrorClass::Refused | ErrorClass::Overload);
         self.answer(if allowed { code } else { ErrorCode::NOT_PERMITTED });
     }
 
@@ -198,7 +198,7 @@ impl UplinkMessage {
 impl Drop for UplinkMessage {
     /// The gateway waits for an answer: silence would leave it waiting as long as the link lives.
     fn drop(&mut self) {
-        self.answer(ErrorCode::NO_CONSUMER);
+        self.answer(ErrorCode::CONSUMER_LOST);
     }
 }
 

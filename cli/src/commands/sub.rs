@@ -1,8 +1,8 @@
 //! `waybill sub`: what users receive, or with --consumer what backends receive.
 //!
 //! For users it links as a gateway does and registers them; nothing is taken from anybody, since a
-//! user may be at several gateways. For backends it is one of the consumers, so it shares the users'
-//! messages with the others. Reconnecting is the client crate's.
+//! user may be at several gateways. For backends it is one of the consumers, so it shares the
+//! users' messages with the others. Reconnecting is the client crate's.
 
 mod consumer;
 mod users;
@@ -28,9 +28,9 @@ Examples:
   waybill sub --uid 1001 --count 1 --timeout 5s --json
   waybill sub --consumer
 
-Says on stderr when it listens. With several --broker one is linked to, the first that answers. Exit \
-0: stopped, or --count was reached, or --timeout passed with no --count. Exit 1: the link failed, or \
---timeout passed before --count was reached.")]
+Says on stderr when it listens. With several --broker one is linked to, the first that answers. \
+Exit 0: stopped, or --count was reached, or --timeout passed with no --count. Exit 1: the link \
+failed, or --timeout passed before --count was reached.")]
 pub(crate) struct Args {
     /// Users to receive for: one, or several with commas; may be repeated.
     #[arg(long, value_name = "UIDS", value_parser = parse::uids,
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Receive what users send to backends, and accept it.
     #[arg(long)]
     consumer: bool,
-    /// Refuse with this code of the registry (301-399) instead, such as not_permitted.
+    /// Refuse with this code of the registry (301-499) instead, such as not_permitted.
     #[arg(long, value_name = "CODE", value_parser = refusal, requires = "consumer",
           conflicts_with = "uid")]
     refuse: Option<ErrorCode>,
@@ -59,8 +59,8 @@ pub(crate) struct Args {
 fn refusal(name: &str) -> Result<ErrorCode, String> {
     let code = parse::error_code(name)?;
     match code.class() {
-        ErrorClass::Refused => Ok(code),
-        _ => Err(format!("{name} is not of the class refused, codes 301 to 399")),
+        ErrorClass::Refused | ErrorClass::Overload => Ok(code),
+        _ => Err(format!("{name} is no refusal: codes 301 to 499 are")),
     }
 }
 

@@ -65,11 +65,11 @@ async fn the_application_answers_in_its_own_order() {
     assert_eq!(answer(&mut link).await, (3, ErrorCode(0)));
     messages[0].refuse(ErrorCode::EXPIRED);
     assert_eq!(answer(&mut link).await, (1, ErrorCode::EXPIRED));
-    messages[1].refuse(ErrorCode::OVERLOADED);
-    assert_eq!(answer(&mut link).await, (2, ErrorCode::NOT_PERMITTED), "only 301-399 may be sent");
+    messages[1].refuse(ErrorCode::SHUTTING_DOWN);
+    assert_eq!(answer(&mut link).await, (2, ErrorCode::NOT_PERMITTED), "only 301-499 may be sent");
     messages[1].accept();
     drop(messages);
-    assert_eq!(answer(&mut link).await, (4, ErrorCode::NO_CONSUMER), "dropped without an answer");
+    assert_eq!(answer(&mut link).await, (4, ErrorCode::CONSUMER_LOST), "dropped without an answer");
 }
 
 #[tokio::test]
