@@ -1,9 +1,10 @@
 //! The demo page of `waybill up`: the page, tokens for it, and publishing on its behalf.
 //!
-//! Tokens are handed to whoever asks, so these routes exist only in `up`, only on a loopback address,
-//! and answer only requests that name a loopback host and come from the page itself: a foreign page
-//! whose name resolves to this machine (DNS rebinding) is refused by its Host, one that posts across
-//! origins by its Origin and by the content type, for which a browser would have to ask first.
+//! Tokens are handed to whoever asks, so these routes exist only in `up`, only on a loopback
+//! address, and answer only requests that name a loopback host and come from the page itself: a
+//! foreign page whose name resolves to this machine (DNS rebinding) is refused by its Host, one
+//! that posts across origins by its Origin and by the content type, for which a browser would have
+//! to ask first.
 
 mod guard;
 

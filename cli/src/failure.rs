@@ -1,7 +1,7 @@
 //! How a command ends when it does not succeed: an exit code, a cause and a remedy.
 //!
-//! One line says what happened and one what to do about it; both go to stderr in `main`. Exit code 1
-//! is a command that failed, 2 one that could not be understood (arguments, settings).
+//! One line says what happened and one what to do about it; both go to stderr in `main`. Exit code
+//! 1 is a command that failed, 2 one that could not be understood (arguments, settings).
 
 use std::fmt::Display;
 

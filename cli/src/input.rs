@@ -1,7 +1,8 @@
 //! What a command reads: files, or stdin as `-`.
 //!
 //! stdin is read on a thread of its own and handed over through a short channel, so that a slow
-//! reader of ours stops whoever writes, and a silent terminal does not keep the program from ending.
+//! reader of ours stops whoever writes, and a silent terminal does not keep the program from
+//! ending.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -1,8 +1,9 @@
 //! The `waybill` program: arguments and settings in, one command run, an exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 not understood (arguments, settings). stdout carries data, stderr
-//! talk. What a command does is in its file under `commands/`; what more than one needs is beside
-//! this file. Brokers, gateways and links come from their crates, nothing of them is decided here.
+//! Exit codes: 0 done, 1 failed, 2 not understood (arguments, settings). stdout carries data,
+//! stderr talk. What a command does is in its file under `commands/`; what more than one needs is
+//! beside this file. Brokers, gateways and links come from their crates, nothing of them is decided
+//! here.
 
 mod commands;
 mod demo;
@@ -44,17 +45,21 @@ Settings: a TOML file (--config), then WAYBILL_<SECTION>__<KEY> in the environme
 the later wins.
 Exit codes: 0 done, 1 failed, 2 arguments or settings not understood.";
 
+/// Where help lists what every command takes.
+const EVERYWHERE: &str = "With every command";
+
 /// What every command takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Common {
     /// Settings file (TOML); `waybill config defaults` prints one to start from.
-    #[arg(long, global = true, value_name = "FILE", env = "WAYBILL_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "WAYBILL_CONFIG", global = true,
+          help_heading = EVERYWHERE)]
     config: Option<PathBuf>,
     /// Data as JSON, one value per line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// What to log to stderr: error, warn, info, debug, trace, or a filter as in RUST_LOG.
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = EVERYWHERE)]
     log_level: Option<String>,
 }
 

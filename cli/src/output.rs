@@ -1,8 +1,8 @@
 //! The only place that prints: data to stdout, talk to stderr.
 //!
 //! stdout is written here and not by `println!`, which panics when the reader has gone: a closed
-//! stdout is an ordinary end (`waybill sub | head -1`). Every line is flushed, since whoever reads a
-//! pipe waits for it. Talk never fails: a program without a stderr still does its work.
+//! stdout is an ordinary end (`waybill sub | head -1`). Every line is flushed, since whoever reads
+//! a pipe waits for it. Talk never fails: a program without a stderr still does its work.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

@@ -1,9 +1,9 @@
 //! What a running `waybill up` leaves for other terminals: where it listens, and its secrets.
 //!
-//! The file is private: mode 0600, owned by the user, in a directory only the user can write to. Whoever reads it
-//! checks that before believing a word, since a file put there by somebody else could send messages
-//! to a stranger. It is written to the side and renamed, so that nobody reads half of it, and removed
-//! by the `up` that wrote it.
+//! The file is private: mode 0600, owned by the user, in a directory only the user can write to.
+//! Whoever reads it checks that before believing a word, since a file put there by somebody else
+//! could send messages to a stranger. It is written to the side and renamed, so that nobody reads
+//! half of it, and removed by the `up` that wrote it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};

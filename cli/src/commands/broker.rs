@@ -12,8 +12,8 @@ use crate::signals::Stops;
 /// Arguments of `waybill broker`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Settings: [broker]. SIGTERM or Ctrl-C drains, a second one ends it now. With --json one line on stdout \
-says when it listens: {\"event\":\"ready\",\"broker\":\"ADDRESS\"}.")]
+Settings: [broker]. SIGTERM or Ctrl-C drains, a second one ends it now. With --json one line on \
+stdout says when it listens: {\"event\":\"ready\",\"broker\":\"ADDRESS\"}.")]
 pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one. Default 127.0.0.1:7711.
     #[arg(long, value_name = "IP:PORT")]

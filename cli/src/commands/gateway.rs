@@ -12,8 +12,9 @@ use crate::signals::Stops;
 /// Arguments of `waybill gateway`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Settings: [gateway]; gateway.jwt.secret has no default. SIGTERM or Ctrl-C drains, a second one ends it \
-now. With --json one line on stdout says when it listens: {\"event\":\"ready\",\"gateway\":\"ADDRESS\"}.")]
+Settings: [gateway]; gateway.jwt.secret has no default. SIGTERM or Ctrl-C drains, a second one \
+ends it now. With --json one line on stdout says when it listens: \
+{\"event\":\"ready\",\"gateway\":\"ADDRESS\"}.")]
 pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one. Default 127.0.0.1:7712.
     #[arg(long, value_name = "IP:PORT")]

@@ -1,7 +1,8 @@
 //! `waybill inspect`: bytes to fields, through the deframer and decoder that brokers use.
 //!
-//! Every frame of a stream is shown until one is malformed, since nothing after that can be trusted.
-//! Who may send what, and when, is not judged: a capture is one direction of one link at best.
+//! Every frame of a stream is shown until one is malformed, since nothing after that can be
+//! trusted. Who may send what, and when, is not judged: a capture is one direction of one link at
+//! best.
 
 mod bytes;
 mod fields;
@@ -30,8 +31,8 @@ Examples:
   waybill inspect --file capture.bin --json
   xxd -p capture.bin | waybill inspect -
 
-Hex may hold white space, and comments from # to the end of the line. A field's name is that of the \
-specification. Exit 1: a frame is malformed, or the last one is not whole.")]
+Hex may hold white space, and comments from # to the end of the line. A field's name is that of \
+the specification. Exit 1: a frame is malformed, or the last one is not whole.")]
 pub(crate) struct Args {
     /// Bytes in hexadecimal, or - for stdin.
     #[arg(value_name = "HEX", required_unless_present = "file", conflicts_with = "file")]

@@ -20,8 +20,8 @@ use crate::settings::{Flags, Loaded};
 /// Arguments of `waybill token`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The secret: --secret-file, else gateway.jwt.secret of the settings (WAYBILL_GATEWAY__JWT__SECRET in \
-the environment), else that of the running `waybill up`.")]
+The secret: --secret-file, else gateway.jwt.secret of the settings (WAYBILL_GATEWAY__JWT__SECRET \
+in the environment), else that of the running `waybill up`.")]
 pub(crate) struct Args {
     /// The user.
     #[arg(long, value_name = "UID", value_parser = parse::uid)]

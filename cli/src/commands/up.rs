@@ -1,5 +1,5 @@
-//! `waybill up`: broker, gateway and demo page in one process, put together so that nothing needs to
-//! be configured.
+//! `waybill up`: broker, gateway and demo page in one process, put together so that nothing needs
+//! to be configured.
 //!
 //! What holds them together is made here and told to nobody but this user: the secret of the login
 //! tokens, and the broker's credential if the broker wants any. The runtime file has both.
@@ -20,11 +20,13 @@ use crate::signals::Stops;
 /// Arguments of `waybill up`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needs no settings; those of [broker] and [gateway] count. Other terminals find it by a private runtime \
-file: `waybill pub --uid 1001 hello` and `waybill token --uid 1001` just work. The demo page is there \
-only on a loopback address. Ctrl-C or SIGTERM drains, a second one ends it now. With --json one line \
-on stdout says when it is ready: {\"event\":\"ready\",\"broker\":\"ADDRESS\",\"gateway\":\"ADDRESS\",\
-\"page\":\"URL\",\"runtime\":\"PATH\"}; page is null if there is none.")]
+Needs no settings; those of [broker] and [gateway] count. Other terminals find it by a private \
+runtime file: `waybill pub --uid 1001 hello` and `waybill token --uid 1001` just work. The demo \
+page is there only on a loopback address. Ctrl-C or SIGTERM drains, a second one ends it now. With \
+--json one line on stdout says when it is ready: \
+{\"event\":\"ready\",\"broker\":\"ADDRESS\",\"gateway\":\"ADDRESS\",\
+\"page\":\"URL\",\"runtime\":\"PATH\"}; \
+page is null if there is none.")]
 pub(crate) struct Args {
     /// Address and port of gateway and demo page; port 0 takes a free one. Default 127.0.0.1:7712.
     #[arg(long, value_name = "IP:PORT")]

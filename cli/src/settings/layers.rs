@@ -1,8 +1,8 @@
 //! File, environment and flags become one set of values, each with its source.
 //!
-//! The keys that exist are those of the defaults, written as TOML: nothing lists them a second time.
-//! A value is judged alone, set into the defaults, so that one mistake does not hide another. Ranges
-//! are for [`check`](super::check).
+//! The keys that exist are those of the defaults, written as TOML: nothing lists them a second
+//! time. A value is judged alone, set into the defaults, so that one mistake does not hide another.
+//! Ranges are for [`check`](super::check).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

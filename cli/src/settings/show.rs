@@ -17,7 +17,8 @@ pub(crate) fn as_toml(loaded: &Loaded) -> String {
     out
 }
 
-/// The effective settings as one JSON object: the values, and the source of each that is no default.
+/// The effective settings as one JSON object: the values, and the source of each that is no
+/// default.
 pub(crate) fn as_json(loaded: &Loaded) -> serde_json::Value {
     let sources: serde_json::Map<String, serde_json::Value> =
         loaded.sources.iter().map(|(key, source)| (key.clone(), kind(source))).collect();

@@ -120,7 +120,8 @@ fn wrong_types_name_key_source_and_what_is_expected() {
 fn every_mistake_is_told_and_ranges_are_among_them() {
     let file = "[broker]\nshards = 0\nlinks_max = 0\ncolour = 1\n\
         [gateway.deadlines]\nlogin_ms = 1\nheartbeat_ms = 1\n\
-        [gateway.jwt]\nsecret = \"short\"\n[client]\naddresses = [\"nowhere\"]\n[log]\nlevel = \"=\"";
+        [gateway.jwt]\nsecret = \"short\"\n[client]\naddresses = [\"nowhere\"]\n\
+        [log]\nlevel = \"=\"";
     check(
         file,
         &[],

@@ -1,9 +1,10 @@
 //! Running the program: once to its end, or in the background while lines of it are awaited.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -112,29 +113,75 @@ impl Place {
 /// A run in the background; killed when it is dropped.
 pub(crate) struct Running {
     child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
+    stdout: Lines,
+    stderr: Lines,
     name: String,
 }
 
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
+/// Lines of a pipe as they come. All are kept: a test that does not look must not block the
+/// program.
+#[derive(Clone, Default)]
+struct Lines {
+    shared: Arc<(Mutex<Waiting>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<String>,
+    ended: bool,
+}
+
+/// What waiting for a line came to.
+enum Next {
+    Line(String),
+    Ended,
+    TimeIsUp,
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Lines {
+    let lines = Lines::default();
+    let writer = lines.clone();
     std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines() {
-            if line.is_err() || sender.send(line.unwrap()).is_err() {
-                break;
-            }
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            writer.change(|waiting| waiting.lines.push_back(line));
         }
+        writer.change(|waiting| waiting.ended = true);
     });
-    receiver
+    lines
+}
+
+impl Lines {
+    fn change(&self, change: impl FnOnce(&mut Waiting)) {
+        let (waiting, changed) = &*self.shared;
+        change(&mut waiting.lock().unwrap());
+        changed.notify_all();
+    }
+
+    fn next(&self, deadline: Instant) -> Next {
+        let (waiting, changed) = &*self.shared;
+        let mut waiting = waiting.lock().unwrap();
+        loop {
+            if let Some(line) = waiting.lines.pop_front() {
+                return Next::Line(line);
+            }
+            if waiting.ended {
+                return Next::Ended;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Next::TimeIsUp;
+            }
+            (waiting, _) = changed.wait_timeout(waiting, left).unwrap();
+        }
+    }
 }
 
 impl Running {
     /// The next line of stdout.
     pub(crate) fn line(&self) -> String {
-        match self.stdout.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(error) => panic!("{}: {error}; stderr: {:?}", self.name, self.said()),
+        match self.stdout.next(Instant::now() + PATIENCE) {
+            Next::Line(line) => line,
+            _ => panic!("{}: no line; stderr: {}", self.name, self.rest(&self.stderr).1),
         }
     }
 
@@ -146,17 +193,26 @@ impl Running {
 
     /// Waits for a line of stderr that has these words; the line.
     pub(crate) fn says(&self, words: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let line = self.stderr.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|error| panic!("{}: no {words:?}: {error}", self.name));
-            if line.contains(words) {
-                return line;
+            match self.stderr.next(deadline) {
+                Next::Line(line) if line.contains(words) => return line,
+                Next::Line(_) => {}
+                Next::Ended | Next::TimeIsUp => panic!("{} never says {words:?}", self.name),
             }
         }
     }
 
-    fn said(&self) -> Vec<String> {
-        self.stderr.try_iter().collect()
+    /// All lines up to the end, and whether that came in time.
+    fn rest(&self, lines: &Lines) -> (bool, String) {
+        let (deadline, mut text) = (Instant::now() + PATIENCE, String::new());
+        loop {
+            match lines.next(deadline) {
+                Next::Line(line) => text.extend([line.as_str(), "\n"]),
+                Next::Ended => return (true, text),
+                Next::TimeIsUp => return (false, text),
+            }
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -166,20 +222,10 @@ impl Running {
 
     /// Waits for its end; what it printed since.
     pub(crate) fn end(&mut self) -> Ended {
-        // Its outputs close when it ends: the lines are all there once these are through.
-        let deadline = Instant::now() + PATIENCE;
-        let rest = |lines: &Receiver<String>| {
-            let mut text = String::new();
-            loop {
-                let left = deadline.saturating_duration_since(Instant::now());
-                match lines.recv_timeout(left) {
-                    Ok(line) => text.extend([line.as_str(), "\n"]),
-                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return text,
-                    Err(error) => panic!("{} does not end: {error}; {text}", self.name),
-                }
-            }
-        };
-        let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
+        // Its outputs close when it ends.
+        let (stdout_ended, stdout) = self.rest(&self.stdout);
+        let (stderr_ended, stderr) = self.rest(&self.stderr);
+        assert!(stdout_ended && stderr_ended, "{} does not end: {stdout}{stderr}", self.name);
         let status: ExitStatus = self.child.wait().unwrap();
         Ended { code: status.code(), stdout, stderr }
     }

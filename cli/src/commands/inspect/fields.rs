@@ -1,8 +1,9 @@
 //! A decoded frame as a list of fields: the specification's names, values ready to be shown.
 //!
-//! Fields of the fixed part are always listed, sections and variable parts if they are there. Numbers
-//! of 64 bits are strings, since not every reader of JSON has them. The names, and the writing of
-//! values, are those of `protocol-spec/vectors/README.md`; the prologue's version is `draft`.
+//! Fields of the fixed part are always listed, sections and variable parts if they are there.
+//! Numbers of 64 bits are strings, since not every reader of JSON has them. The names, and the
+//! writing of values, are those of `protocol-spec/vectors/README.md`; the prologue's version is
+//! `draft`.
 
 use serde_json::{Value, json};
 use waybill_wire::Message;

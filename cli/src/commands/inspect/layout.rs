@@ -1,6 +1,7 @@
 //! Where fixed fields lie: the tables of chapters 4 and 7, by the specification's names.
 //!
-//! `wire` keeps its offsets to itself; these are for showing. A test holds them against the vectors.
+//! `wire` keeps its offsets to itself; these are for showing. A test holds them against the
+//! vectors.
 
 use waybill_wire::code::Kind;
 
