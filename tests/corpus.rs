@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use waybill_gateway::subprotocol::Subprotocol;
 use waybill_routing::fuzzing as routing;
 use waybill_wire::fuzzing as wire;
 
@@ -13,7 +14,11 @@ use waybill_wire::fuzzing as wire;
 type Harness = fn(&[u8]) -> bool;
 
 /// Each target of `fuzz/fuzz_targets/` with the harness it calls.
-const TARGETS: [(&str, Harness); 5] = [
+const TARGETS: [(&str, Harness); 6] = [
+    ("client", |data| {
+        let message = data.to_vec().into();
+        Subprotocol::Json.decode(&message).is_ok() | Subprotocol::Binary.decode(&message).is_ok()
+    }),
     ("decode", wire::decode),
     ("deframe", wire::deframe),
     ("session", wire::session),
