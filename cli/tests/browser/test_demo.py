@@ -82,7 +82,10 @@ class Up:
     def __init__(self, waybill, runtime):
         self.waybill = waybill
         self.environment = {**os.environ, "WAYBILL_RUNTIME": runtime}
-        self.process = self.spawn("up", "--json", "--listen", "127.0.0.1:0",
+        self.start("127.0.0.1:0")
+
+    def start(self, listen):
+        self.process = self.spawn("up", "--json", "--listen", listen,
                                   "--broker-listen", "127.0.0.1:0")
         line = self.process.stdout.readline()
         check(line, "waybill up has ended without a word")
@@ -196,9 +199,15 @@ def foreign_pages(ready):
     check(status(host, kind="text/plain") == 415, "a simple request")
 
 
-def reconnects(up, one):
+def comes_back(up, one):
+    """The page outlives its server; the new one has another secret."""
     up.stop()
     one.wait("the loss is shown", STATE, "connecting")
+    up.start(up.ready["gateway"])
+    one.wait("the page connects again", STATE, "ready", seconds=20)
+    one.run(SEND, "one", "1001", "after the break")
+    one.wait("it gets its own message", HAS_MESSAGE, "after the break")
+    up.stop()
 
 
 def everything(arguments, screenshots, runtime):
@@ -222,7 +231,7 @@ def everything(arguments, screenshots, runtime):
         picker.screenshot(os.path.join(screenshots, "picker.png"))
         one.call("POST", "/window/rect", {"width": 400, "height": 860})
         one.screenshot(os.path.join(screenshots, "narrow.png"))
-        reconnects(up, one)
+        comes_back(up, one)
     finally:
         if browser is not None:
             browser.close()

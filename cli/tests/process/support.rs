@@ -22,6 +22,9 @@ pub(crate) struct Place {
 /// A run that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
+    /// Its arguments, for the message of a failed test.
+    #[expect(dead_code, reason = "shown by Debug")]
+    arguments: String,
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -96,7 +99,8 @@ impl Place {
         drop(command);
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        Ended { code: child.wait().unwrap().code(), stdout: String::new(), stderr }
+        let code = child.wait().unwrap().code();
+        Ended { arguments: arguments.join(" "), code, stdout: String::new(), stderr }
     }
 
     /// A running `waybill up` on free ports, ready.
@@ -227,7 +231,7 @@ impl Running {
         let (stderr_ended, stderr) = self.rest(&self.stderr);
         assert!(stdout_ended && stderr_ended, "{} does not end: {stdout}{stderr}", self.name);
         let status: ExitStatus = self.child.wait().unwrap();
-        Ended { code: status.code(), stdout, stderr }
+        Ended { arguments: self.name.clone(), code: status.code(), stdout, stderr }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Several of it together: what `pub` sends is what `sub` shows.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use waybill_client::gateway::{GatewayEvent, GatewayLink, Uplink};
 use waybill_client::{ErrorCode, Options};
@@ -142,6 +143,34 @@ fn a_broker_that_is_not_there_is_told_with_what_to_do() {
     place.run(&["pub", "--uid", "1", "--broker", "127.0.0.1:1", "x"]).check(1, &words);
     place.run(&["sub", "--uid", "1", "--broker", "127.0.0.1:1"]).check(1, &words);
     place.run(&["sub", "--consumer", "--broker", "127.0.0.1:1"]).check(1, &words);
+}
+
+#[test]
+fn links_come_back_after_the_broker() {
+    // Links of gateways and consumers stay with a draining broker for as long as it lets them.
+    let place = Place::new().variable("WAYBILL_BROKER__DRAIN_MS", "100");
+    let start = |listen: &str| place.start(&["broker", "--json", "--listen", listen]);
+    let mut broker = start("127.0.0.1:0");
+    let address = broker.json()["broker"].as_str().unwrap().to_string();
+    let user = place.start(&["sub", "--json", "--uid", "1", "--broker", &address]);
+    user.says("listening");
+    let backend = place.start(&["sub", "--json", "--consumer", "--broker", &address]);
+    backend.says("listening");
+    broker.signal(Signal::TERM);
+    broker.end().check(0, &[]);
+    user.says("trying again");
+    backend.says("trying again");
+    let again = start(&address);
+    assert_eq!(again.json()["broker"], address);
+    user.says("listening");
+    backend.says("linked again");
+    place.run(&["pub", "--uid", "1", "--broker", &address, "back"]).check(0, &[]);
+    assert_eq!(user.json()["data"], "back");
+    user.signal(Signal::INT);
+    backend.signal(Signal::TERM);
+    for mut sub in [user, backend] {
+        sub.end().check(0, &[]);
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("sub --uid 1 --consumer", &["--uid", "--consumer"]),
     ("sub --uid 1 --refuse expired", &["--uid", "--refuse"]),
     ("sub --refuse expired", &["--consumer"]),
-    ("sub --consumer --refuse overloaded", &["--refuse", "301 to 399"]),
+    ("sub --consumer --refuse superseded", &["--refuse", "301 to 499"]),
     ("sub --consumer --namespace 1", &["--namespace", "--consumer"]),
     ("sub --uid 1 --count 0", &["--count"]),
     ("sub --uid 1 --timeout soon", &["--timeout", "not a duration"]),
