@@ -1,6 +1,8 @@
 //! A broker process among peers that send it every kind of rubbish: each gets its error, the
 //! neighbour notices nothing, and memory stays flat.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
