@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::info;
 use waybill_client::gateway::{GatewayEvent, GatewayEvents, GatewayLink};
 use waybill_client::{Options, OptionsError};
@@ -131,7 +132,8 @@ impl Gateway {
 
         let (stop, stopped) = watch::channel(Stage::Running);
         let router = http::router(Arc::clone(&shared), extra_routes);
-        tokio::spawn(http::accept(listener, Arc::clone(&shared), router, stopped.clone()));
+        let accepting = http::accept(listener, Arc::clone(&shared), router, stopped.clone());
+        let accepting = tokio::spawn(accepting);
         let stop = Arc::new(stop);
         let running = Running {
             switchboard,
@@ -140,7 +142,7 @@ impl Gateway {
             shared: Arc::clone(&shared),
             stop: stopped.clone(),
         };
-        tokio::spawn(running.run(Arc::clone(&stop)));
+        tokio::spawn(running.run(accepting, Arc::clone(&stop)));
         info!(%local_addr, "gateway listens");
         Ok(GatewayHandle { local_addr, shared, stop, stopped })
     }
@@ -338,7 +340,7 @@ struct Running {
 }
 
 impl Running {
-    async fn run(mut self, stop: Arc<watch::Sender<Stage>>) {
+    async fn run(mut self, accepting: JoinHandle<()>, stop: Arc<watch::Sender<Stage>>) {
         while self.turn().await {}
         // Nobody is connected any more; what connections said last is still in the mailbox.
         while let Ok(event) = self.inbox.try_recv() {
@@ -351,6 +353,8 @@ impl Running {
         for link in &self.links.handles {
             link.close().await;
         }
+        // Closed means that the address is free again. An error is a panic, which ends it as well.
+        let _ = accepting.await;
         info!("gateway closed");
         stop.send_replace(Stage::Closed);
     }
