@@ -5,7 +5,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -56,9 +55,9 @@ pub struct BrokerHandle {
     shared: Arc<Shared>,
     counters: Vec<Arc<Counters>>,
     stop: watch::Sender<Option<u32>>,
-    threads: Vec<JoinHandle<()>>,
-    // Closed when every thread has ended.
-    alive: mpsc::Receiver<()>,
+    // One word from each thread at its end, and how many have yet to say it.
+    ends: mpsc::Receiver<End>,
+    running: usize,
 }
 
 /// The door.
@@ -86,19 +85,17 @@ impl Broker {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             brains.iter().map(|_| mpsc::channel(ORDERS_WAITING_MAX)).unzip();
         let (stop, stopping) = watch::channel(None);
-        let (still_alive, alive) = mpsc::channel(1);
-        let mut threads = Vec::new();
+        let running = brains.len() + 1;
+        let (end, ends) = mpsc::channel(running);
         for (id, (brain, orders)) in brains.into_iter().zip(receivers).enumerate() {
-            let (others, still_alive) = (senders.clone(), still_alive.clone());
-            threads.push(spawn(format!("waybill-shard-{id}"), still_alive, move || async move {
+            let others = senders.clone();
+            spawn(format!("waybill-shard-{id}"), end.clone(), move || async move {
                 tokio::task::LocalSet::new().run_until(run(brain, orders, others)).await;
-            })?);
+            })?;
         }
-        threads.push(spawn("waybill-accept".into(), still_alive, move || {
-            accept(listener, senders, stopping)
-        })?);
+        spawn("waybill-accept".into(), end, move || accept(listener, senders, stopping))?;
         info!(%local_addr, shards = shared.config.shards, "broker listens");
-        Ok(BrokerHandle { local_addr, shared, counters, stop, threads, alive })
+        Ok(BrokerHandle { local_addr, shared, counters, stop, ends, running })
     }
 }
 
@@ -120,15 +117,19 @@ impl BrokerHandle {
         self.stop.send_replace(Some(0));
     }
 
-    /// Waits until every thread has ended.
+    /// Waits until every thread has ended, or the first has failed.
     ///
     /// # Errors
     ///
-    /// If one of them ended by a panic.
+    /// As soon as one of them ends by a panic: what the others do from then on is not worth much.
     pub async fn stopped(&mut self) -> Result<(), ShardFailed> {
-        while self.alive.recv().await.is_some() {}
-        let ended = self.threads.drain(..).map(JoinHandle::join);
-        if ended.filter(Result::is_err).count() > 0 { Err(ShardFailed) } else { Ok(()) }
+        while self.running > 0 {
+            match self.ends.recv().await {
+                Some(End::Done) => self.running -= 1,
+                Some(End::Panicked) | None => return Err(ShardFailed),
+            }
+        }
+        Ok(())
     }
 
     /// What its shards counted.
@@ -165,18 +166,36 @@ fn random_instance() -> u64 {
     RandomState::new().hash_one(std::process::id()).max(1)
 }
 
+/// How a thread ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Done,
+    Panicked,
+}
+
+/// Says how its thread ended, whichever way it does.
+struct Goodbye(mpsc::Sender<End>);
+
+impl Drop for Goodbye {
+    fn drop(&mut self) {
+        let end = if std::thread::panicking() { End::Panicked } else { End::Done };
+        // There is a place for each thread; nobody may be left to hear it.
+        let _ = self.0.try_send(end);
+    }
+}
+
 fn spawn<F: Future<Output = ()>>(
     name: String,
-    still_alive: mpsc::Sender<()>,
+    end: mpsc::Sender<End>,
     work: impl FnOnce() -> F + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Thread)?;
     let body = move || {
-        let _still_alive = still_alive;
+        let _goodbye = Goodbye(end);
         runtime.block_on(work());
     };
-    std::thread::Builder::new().name(name).spawn(body).map_err(StartError::Thread)
+    std::thread::Builder::new().name(name).spawn(body).map(drop).map_err(StartError::Thread)
 }
 
 async fn accept(

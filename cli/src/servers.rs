@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 
+use tracing::info;
 use waybill_broker::{Broker, BrokerConfig, BrokerHandle, ShardFailed};
 use waybill_gateway::{Gateway, GatewayConfig, GatewayHandle};
 
@@ -89,6 +90,7 @@ impl Running {
         if let Some(broker) = &mut self.broker {
             broker.drain();
             broker.stopped().await.map_err(|error| shard_failure(&Err(error)))?;
+            info!(ledger = ?broker.ledger(), "broker stopped");
         }
         Ok(())
     }
