@@ -307,7 +307,8 @@ impl Core {
         match std::mem::take(&mut part.role) {
             RoleState::Gateway(gateway) => self.gateway_left(part.id, &gateway),
             RoleState::Consumer(consumer) => self.consumer_left(links, part.id, &consumer),
-            RoleState::None | RoleState::Producer(_) => {}
+            RoleState::Producer(_) => self.shared.producer_closed(),
+            RoleState::None => {}
         }
     }
 
@@ -334,8 +335,8 @@ impl Core {
             Life::Open => {
                 if let Err(fault) = part.session.expired(self.now) {
                     self.fault(links, part, fault);
-                } else if self.drain.is_some_and(|end| end <= self.now) {
-                    let words = "the time to leave is over";
+                } else if self.drain.is_some_and(|end| end <= self.now || self.is_idle(part)) {
+                    let words = "this broker is shutting down";
                     self.fault(links, part, refused(ErrorCode::SHUTTING_DOWN, Kind(0), words));
                 }
                 self.touch(part);
@@ -346,6 +347,11 @@ impl Core {
             }
             _ => {}
         }
+    }
+
+    /// Whether a link has nothing to wait for: nobody can publish any more, and nothing is unsent.
+    fn is_idle(&self, part: &Part) -> bool {
+        !self.shared.has_producers() && part.outbox.is_empty() && part.writing.is_none()
     }
 
     fn ask_to_leave(&mut self, part: &mut Part, deadline_ms: u32) {

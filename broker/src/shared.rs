@@ -54,6 +54,7 @@ pub struct Shared {
     gateways: RwLock<Gateways>,
     consumers: RwLock<Vec<ConsumerPlace>>,
     links: AtomicU32,
+    producers: AtomicU32,
     sessions: AtomicU64,
 }
 
@@ -71,6 +72,7 @@ impl Shared {
             gateways: RwLock::default(),
             consumers: RwLock::default(),
             links: AtomicU32::new(0),
+            producers: AtomicU32::new(0),
             sessions: AtomicU64::new(0),
             config,
         }
@@ -107,6 +109,19 @@ impl Shared {
     pub(crate) fn may_be(&self, incarnation: u64, grant: &Grant) -> bool {
         let gateways = self.gateways.read().expect(UNPOISONED);
         gateways.by_incarnation.get(&incarnation).is_none_or(|(_, held)| held.same_holder(grant))
+    }
+
+    pub(crate) fn producer_opened(&self) {
+        self.producers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn producer_closed(&self) {
+        self.producers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether anybody is left who could publish.
+    pub(crate) fn has_producers(&self) -> bool {
+        self.producers.load(Ordering::Relaxed) > 0
     }
 
     /// A gateway's link is there, though its slot does not answer yet.

@@ -89,7 +89,7 @@ fn promise_5_a_message_whose_time_ran_out_is_counted_and_not_sent() {
 
 #[test]
 fn a_broker_that_is_told_to_stop_asks_its_links_to_leave_and_then_ends_them() {
-    let config = BrokerConfig { drain_ms: 300, ..BrokerConfig::default() };
+    let config = BrokerConfig { drain_ms: 30_000, ..BrokerConfig::default() };
     everywhere(&config, |net| {
         let gateway = Gateway::link(net, 1, &[1]);
         let leaver = Producer::link(net, 7);
@@ -100,13 +100,31 @@ fn a_broker_that_is_told_to_stop_asks_its_links_to_leave_and_then_ends_them() {
             assert_eq!(state.state, BrokerState::DRAINING);
             let drain = net.frame(line).unwrap();
             let Ok(Frame::Drain(drain)) = Frame::decode(&drain) else { panic!("{drain:02x?}") };
-            assert_eq!(drain.deadline_ms, 300);
+            assert_eq!(drain.deadline_ms, 30_000);
         }
+        // With the last producer gone nothing is left to wait for.
         net.close(leaver.line);
         let end = net.frame(gateway.line).unwrap();
         let Ok(Frame::Error(end)) = Frame::decode(&end) else { panic!("{end:02x?}") };
         assert_eq!((end.code, end.fatal), (ErrorCode::SHUTTING_DOWN, true));
         assert_eq!(net.frame(gateway.line), None);
+        net.stopped();
+    });
+}
+
+#[test]
+fn a_producer_that_stays_is_ended_when_its_time_to_leave_is_over() {
+    let config = BrokerConfig { drain_ms: 300, ..BrokerConfig::default() };
+    everywhere(&config, |net| {
+        let mut stays = Producer::link(net, 7);
+        net.drain();
+        for _ in ["STATE", "DRAIN"] {
+            net.frame(stays.line).unwrap();
+        }
+        assert_eq!(stays.publish(net, &[1], b"still served").offline, [1]);
+        let end = net.frame(stays.line).unwrap();
+        let Ok(Frame::Error(end)) = Frame::decode(&end) else { panic!("{end:02x?}") };
+        assert_eq!((end.code, end.fatal), (ErrorCode::SHUTTING_DOWN, true));
         net.stopped();
     });
 }

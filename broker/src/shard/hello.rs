@@ -68,11 +68,14 @@ impl Core {
         let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
         tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
         Ok(match hello.role {
-            Role::PRODUCER => RoleState::Producer(Box::new(ProducerState {
-                instance: hello.instance,
-                grant,
-                sequence: Sequence::default(),
-            })),
+            Role::PRODUCER => {
+                self.shared.producer_opened();
+                RoleState::Producer(Box::new(ProducerState {
+                    instance: hello.instance,
+                    grant,
+                    sequence: Sequence::default(),
+                }))
+            }
             Role::GATEWAY => {
                 if !self.shared.may_be(hello.instance, &grant) {
                     let words = "a gateway of this incarnation is linked with another token";
