@@ -13,7 +13,7 @@ BINARY = {  # name:size after the first byte; "#labels" counts labels; what foll
     "LOGIN": "-:1 #token:2 token", "SEND": "#labels:1 -:2 id:4 labels payload", "PING": "", "PONG": "",
     "READY": "-:1 -:2 heartbeat_ms:4 uid:8 connection:8 namespace:4",
     "MESSAGE": "flags:1 #labels:1 -:1 content_type:2 encoding:2 origin:8 sequence:8 sender labels payload",
-    "SENT": "-:1 code:2 id:4", "DRAIN": "-:1 -:2 reconnect_after_ms:4", "ERROR": "-:1 code:2 id:4 detail",
+    "SENT": "-:1 code:2 id:4", "DRAIN": "-:1 -:2 reconnect_after_ms:4",
 }
 TABLES = {"content_type": "content_types", "encoding": "encodings", "code": "errors"}
 
@@ -121,7 +121,7 @@ def read_bin(data, sender):
             m["token"] = text(take(counts["token"]))
         else:
             rest = take(len(data) - pos)
-            m[name] = text(rest) if name == "detail" else rest.hex()
+            m[name] = rest.hex()
     need(pos == len(data), "length")
     return m
 

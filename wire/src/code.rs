@@ -233,7 +233,6 @@ code! {
         READY = 0x81 "READY",
         MESSAGE = 0x82 "MESSAGE",
         SENT = 0x83 "SENT",
-        ERROR = 0x84 "ERROR",
         PONG = 0x85 "PONG",
         DRAIN = 0x86 "DRAIN",
     }
