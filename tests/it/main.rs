@@ -1,6 +1,7 @@
 //! Whole-system tests: they see the crates as a user does, on every I/O backend.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::print_stderr, reason = "the backend and seed of a failure are in its output")]
 
 mod chaos;
 mod conformance;
