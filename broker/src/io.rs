@@ -11,7 +11,8 @@ use crate::mail::Mail;
 pub mod sim;
 pub mod tokio;
 
-/// A link of one shard. Given by the backend, never used again after its [`Input::Closed`].
+/// A link of one shard. Given by the backend, never used again after its [`Input::Failed`] or
+/// [`Output::Close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 

@@ -181,7 +181,14 @@ impl Core {
                 }
             };
             rest = &rest[step.consumed..];
-            let Some(raw) = step.frame else { break };
+            let Some(raw) = step.frame else {
+                if let Some(kind) = deframer.expects_payload()
+                    && let Err(fault) = part.session.announced(kind)
+                {
+                    self.fault(links, part, fault);
+                }
+                break;
+            };
             let handled = match raw.decode() {
                 Ok(frame) => self.frame(links, part, &frame),
                 Err(malformed) => Err(malformed.into()),
@@ -213,8 +220,11 @@ impl Core {
                 part.not_supported(frame);
                 Ok(())
             }
-            // The peer leaves by itself when it is done.
-            Step::Done | Step::Drain { .. } => Ok(()),
+            Step::Done => Ok(()),
+            Step::Drain { .. } => {
+                self.peer_drains(part);
+                Ok(())
+            }
             Step::Ended => {
                 self.leave(links, part);
                 self.close(part);
@@ -232,6 +242,12 @@ impl Core {
             Frame::Barrier(barrier) => self.barrier(part, barrier),
             Frame::Uplink(message) => self.uplink(links, part, message),
             Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
+            // An ERROR is never answered (SEC-18): two ends that did would never stop.
+            Frame::Error(error) => {
+                let (shard, link, code) = (self.id, part.id.0, error.code);
+                tracing::info!(shard, link, %code, "the peer reports an error");
+                Ok(())
+            }
             other => {
                 part.not_supported(other);
                 Ok(())
@@ -282,6 +298,13 @@ impl Core {
     fn failed(&mut self, links: &mut Links, link: &mut Link) {
         self.leave(links, &mut link.part);
         self.forget(&mut link.part);
+    }
+
+    /// The peer leaves by itself when it is done; until then a consumer gets nothing new.
+    fn peer_drains(&mut self, part: &mut Part) {
+        if matches!(part.role, RoleState::Consumer(_)) {
+            self.shared.consumer_closed(self.id, part.id);
+        }
     }
 
     /// Ends a link with a fatal ERROR, after which what it sends is discarded.
@@ -460,4 +483,6 @@ enum Offered {
     Taken,
     Full,
     NoLink,
+    /// Not offered: its credential has no right to the namespace.
+    NotAllowed,
 }

@@ -36,7 +36,7 @@ pub(crate) struct ConsumerPlace {
 
 #[derive(Debug, Default)]
 struct Gateways {
-    by_slot: Vec<Option<(Slot, Place)>>,
+    by_slot: Vec<Option<(Slot, Place, Grant)>>,
     // The youngest link of each incarnation, to which answers to its uplinks go.
     by_incarnation: HashMap<u64, (Place, Grant)>,
 }
@@ -130,14 +130,14 @@ impl Shared {
         if gateways.by_slot.len() <= slot.index() {
             gateways.by_slot.resize(slot.index() + 1, None);
         }
-        gateways.by_slot[slot.index()] = Some((slot, place.clone()));
+        gateways.by_slot[slot.index()] = Some((slot, place.clone(), grant.clone()));
         gateways.by_incarnation.insert(incarnation, (place, grant));
     }
 
     pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64, shard: u16, link: LinkId) {
         let mut gateways = self.gateways.write().expect(UNPOISONED);
         if let Some(entry) = gateways.by_slot.get_mut(slot.index())
-            && entry.as_ref().is_some_and(|(held, _)| *held == slot)
+            && entry.as_ref().is_some_and(|(held, ..)| *held == slot)
         {
             *entry = None;
         }
@@ -150,8 +150,18 @@ impl Shared {
     pub(crate) fn gateway(&self, slot: Slot) -> Option<Place> {
         let gateways = self.gateways.read().expect(UNPOISONED);
         match gateways.by_slot.get(slot.index()) {
-            Some(Some((held, place))) if *held == slot => Some(place.clone()),
+            Some(Some((held, place, _))) if *held == slot => Some(place.clone()),
             _ => None,
+        }
+    }
+
+    /// Whether a slot's credential may see a namespace. What is not linked any more may see
+    /// nothing.
+    pub(crate) fn may_see(&self, slot: Slot, namespace: u32) -> bool {
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        match gateways.by_slot.get(slot.index()) {
+            Some(Some((held, _, grant))) if *held == slot => grant.covers(namespace),
+            _ => false,
         }
     }
 

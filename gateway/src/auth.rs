@@ -67,9 +67,13 @@ impl Verifier {
     ///
     /// [`TokenError`]; [`TokenError::Expired`] only for a token whose signature is right.
     pub fn verify(&self, token: &str, now_s: u64) -> Result<Identity, TokenError> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
-            .map_err(|_| TokenError::Bad)?
-            .claims;
+        let token = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
+            .map_err(|_| TokenError::Bad)?;
+        // What a token calls critical must be understood (RFC 7515, 4.1.11), and nothing is.
+        if token.header.crit.is_some() {
+            return Err(TokenError::Bad);
+        }
+        let claims = token.claims;
         let uid = decimal(&claims.sub).ok_or(TokenError::Bad)?;
         if claims.nbf.is_some_and(|nbf| nbf.seconds() > now_s.saturating_add(LEEWAY_S)) {
             return Err(TokenError::Early);
@@ -246,6 +250,10 @@ mod tests {
                 assert_eq!(verifier.verify(&token, NOW), Err(TokenError::Bad), "{none}");
             }
         }
+        let mut critical = Header::new(Algorithm::HS256);
+        critical.crit = Some(vec!["x".into()]);
+        let critical = encode(&critical, &claims, &EncodingKey::from_secret(SECRET)).unwrap();
+        assert_eq!(verifier.verify(&critical, NOW), Err(TokenError::Bad), "crit");
         let foreign = mint(b"another secret, of another issuer", grant(7, NOW + 9));
         assert_eq!(verifier.verify(&foreign, NOW), Err(TokenError::Bad));
         // An expired token of a stranger is bad: only the signature makes `exp` worth reading.

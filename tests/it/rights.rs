@@ -2,8 +2,8 @@
 
 use waybill_broker::{BrokerConfig, TokenConfig};
 use waybill_wire::Frame;
-use waybill_wire::code::{ErrorCode, Op, Role};
-use waybill_wire::frame::{Record, Snapshot};
+use waybill_wire::code::{ErrorCode, Level, Mode, Op, Role};
+use waybill_wire::frame::{Drain, Ping, Record, Snapshot, UplinkAck};
 use waybill_wire::message::{MessageHead, Sender};
 
 use crate::support::{Line, Net, everywhere};
@@ -20,6 +20,7 @@ fn config() -> BrokerConfig {
         token("producer", &["producer"], Some(vec![1])),
         token("gateway", &["gateway"], Some(vec![1])),
         token("other", &["gateway", "consumer"], None),
+        token("tenants", &["producer"], Some(vec![1, 2])),
     ];
     BrokerConfig { tokens, ..BrokerConfig::default() }
 }
@@ -123,5 +124,73 @@ fn nobody_takes_over_a_gateway_that_another_token_linked() {
         net.send(gateway, &encode(&Frame::Snapshot(snapshot)));
         let frame = net.frame(gateway).unwrap();
         assert!(matches!(Frame::decode(&frame), Ok(Frame::InEffect(_))));
+    });
+}
+
+#[test]
+fn promise_1_a_gateway_gets_no_frame_of_a_namespace_it_has_no_right_to() {
+    everywhere(&config(), |net| {
+        let stranger = welcomed(net, Role::GATEWAY, "the gateway token");
+        let snapshot = Snapshot { first: true, last: true, version: 1, records: (&[]).into() };
+        net.send(stranger, &encode(&Frame::Snapshot(snapshot)));
+        net.frame(stranger).unwrap();
+        let line = welcomed(net, Role::PRODUCER, "the tenants token");
+        let mut producer = Producer { line, sequence: 0 };
+        let broadcast =
+            |namespace| MessageHead { namespace, mode: Mode::BROADCAST, ..MessageHead::default() };
+        assert_eq!(producer.publish_with(net, broadcast(2), &[1], b"secret").gateways, 0);
+        let everyone = MessageHead { everyone: true, ..broadcast(2) };
+        assert_eq!(producer.publish_with(net, everyone, &[], b"secret").gateways, 0);
+        assert_eq!(producer.publish_with(net, broadcast(1), &[1], b"its own").gateways, 1);
+        let first = net.frame(stranger).unwrap();
+        let Ok(Frame::Deliver(first)) = Frame::decode(&first) else { panic!("{first:02x?}") };
+        assert_eq!(first.payload, b"its own");
+    });
+}
+
+#[test]
+fn a_consumer_that_drains_gets_no_further_uplink() {
+    everywhere(&config(), |net| {
+        let gateway = welcomed(net, Role::GATEWAY, "the other token");
+        let consumer = welcomed(net, Role::CONSUMER, "the other token");
+        let mut up = |net: &mut Net, sequence| {
+            let sender = Some(Sender { uid: 1001, connection: 5 });
+            let head = MessageHead { sequence, sender, ..MessageHead::default() };
+            let mut out = Vec::new();
+            head.encode_uplink(b"up", &mut out).unwrap();
+            net.send(gateway, &out);
+        };
+        up(net, 1);
+        assert!(net.frame(consumer).is_some());
+        net.send(consumer, &encode(&Frame::Drain(Drain { deadline_ms: 0 })));
+        // PINGs are answered in order with what came before them.
+        net.send(consumer, &encode(&Frame::Ping(Ping { token: 1 })));
+        assert!(matches!(Frame::decode(&net.frame(consumer).unwrap()), Ok(Frame::Pong(_))));
+        up(net, 2);
+        let answer = net.frame(gateway).unwrap();
+        let Ok(Frame::UplinkAck(answer)) = Frame::decode(&answer) else { panic!("{answer:02x?}") };
+        assert_eq!((answer.sequence, answer.code), (2, ErrorCode::NO_CONSUMER));
+        // It still owes an answer for the first, and may give it.
+        let ack = UplinkAck { code: ErrorCode(0), sequence: 1, origin: 7 };
+        net.send(consumer, &encode(&Frame::UplinkAck(ack)));
+        let answer = net.frame(gateway).unwrap();
+        let Ok(Frame::UplinkAck(answer)) = Frame::decode(&answer) else { panic!("{answer:02x?}") };
+        assert_eq!((answer.sequence, answer.code), (1, ErrorCode(0)));
+    });
+}
+
+#[test]
+fn an_uplink_that_asks_for_what_does_not_run_is_refused() {
+    everywhere(&BrokerConfig::default(), |net| {
+        let gateway = welcomed(net, Role::GATEWAY, "");
+        let sender = Some(Sender { uid: 1001, connection: 5 });
+        let level = Level::DELIVERED;
+        let head = MessageHead { sequence: 1, sender, level, ..MessageHead::default() };
+        let mut out = Vec::new();
+        head.encode_uplink(b"up", &mut out).unwrap();
+        net.send(gateway, &out);
+        let answer = net.frame(gateway).unwrap();
+        let Ok(Frame::UplinkAck(answer)) = Frame::decode(&answer) else { panic!("{answer:02x?}") };
+        assert_eq!(answer.code, ErrorCode::NOT_SUPPORTED);
     });
 }

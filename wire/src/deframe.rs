@@ -223,6 +223,13 @@ impl Deframer {
         self.buffer.capacity()
     }
 
+    /// Kind of the frame whose header is complete and right and whose payload is still to come.
+    #[must_use]
+    pub fn expects_payload(&self) -> Option<crate::code::Kind> {
+        let waits = self.header_checked && !self.lent;
+        self.prologue.filter(|_| waits).map(|prologue| prologue.kind)
+    }
+
     /// Whether a link that ends now ends between two frames (FRAME-7).
     #[must_use]
     pub fn is_between_frames(&self) -> bool {

@@ -167,9 +167,21 @@ impl Session {
         }
     }
 
+    /// Judges a frame by its kind once its header is there, before its payload is waited for: what
+    /// is not welcome must not make this end hold a payload (SEC-15).
+    ///
+    /// # Errors
+    /// `unexpected_frame` for anything but HELLO before HELLO.
+    pub fn announced(&self, kind: Kind) -> Result<(), Fault> {
+        if self.phase == Phase::Idle && kind != Kind::HELLO {
+            return Err(first_must_be_hello(kind));
+        }
+        Ok(())
+    }
+
     fn handle_first(&mut self, frame: &Frame<'_>) -> Result<Step, Fault> {
         let Frame::Hello(hello) = frame else {
-            return Err(unexpected(frame, "the first frame must be HELLO"));
+            return Err(first_must_be_hello(frame.kind()));
         };
         self.role = hello.role;
         self.phase = Phase::Judging;
@@ -348,6 +360,11 @@ fn unexpected(frame: &Frame<'_>, words: &'static str) -> Fault {
     let (kind, reference) = (frame.kind(), frame.reference());
     let code = ErrorCode::UNEXPECTED_FRAME;
     Violation { code, kind, reference, what: Breach::Words(words) }.into()
+}
+
+fn first_must_be_hello(kind: Kind) -> Fault {
+    let what = Breach::Words("the first frame must be HELLO");
+    Violation { code: ErrorCode::UNEXPECTED_FRAME, kind, reference: 0, what }.into()
 }
 
 fn silent(code: ErrorCode, words: &'static str) -> Fault {

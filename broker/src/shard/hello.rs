@@ -48,11 +48,9 @@ impl Core {
         let no = |code, words| Err(refused(code, Kind::HELLO, words));
         match self.shared.credentials.judge(hello.credential, hello.role) {
             Ok(grant) => Ok(grant),
-            Err(ErrorCode::BAD_CREDENTIAL) if hello.credential.is_empty() => {
-                no(ErrorCode::BAD_CREDENTIAL, "this broker wants a token, and none was sent")
-            }
+            // The same for none and for a wrong one (SEC-2).
             Err(ErrorCode::BAD_CREDENTIAL) => {
-                no(ErrorCode::BAD_CREDENTIAL, "this broker does not know this token")
+                no(ErrorCode::BAD_CREDENTIAL, "HELLO needs a token that this broker knows")
             }
             Err(code) => no(code, "this token does not allow this role"),
         }

@@ -54,6 +54,10 @@ impl Core {
     ) -> Vec<Offered> {
         let ttl_ms = message.ttl_ms;
         let offer = |(slot, share)| {
+            // A share with UIDs is of a gateway that was allowed to register them.
+            if share == Share::Whole && !self.shared.may_see(slot, message.namespace) {
+                return Offered::NotAllowed;
+            }
             let Some(place) = self.shared.gateway(slot) else {
                 count(&self.counters.dropped_no_link, 1);
                 return Offered::NoLink;
@@ -103,7 +107,7 @@ struct Failed {
 
 fn failed(routed: Routed<'_>, offers: &[Offered]) -> Failed {
     let mut failed = Failed::default();
-    if offers.iter().all(|&offered| offered == Offered::Taken) {
+    if !offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink)) {
         return failed;
     }
     let of = |wanted: Offered| {

@@ -3,8 +3,9 @@
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::{Frame, UplinkAck};
 use waybill_wire::message::Message;
+use waybill_wire::session::{Refusal, support};
 
-use super::link::{ConsumerState, Fault, Life, Part, RoleState, refused};
+use super::link::{ConsumerState, Fault, Life, Part, RoleState};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::limits::UPLINKS_UNANSWERED_MAX;
@@ -28,10 +29,12 @@ impl Core {
         count(&self.counters.uplinks, 1);
         gateway.uplinks.advance(Kind::UPLINK, message.sequence, message.resend)?;
         let question = (gateway.incarnation, message.sequence);
-        let code = if gateway.grant.covers(message.namespace) {
-            self.hand_over(links, message, question)
-        } else {
+        let code = if !gateway.grant.covers(message.namespace) {
             ErrorCode::NOT_PERMITTED
+        } else if support::missing_for(message).is_some() {
+            ErrorCode::NOT_SUPPORTED
+        } else {
+            self.hand_over(links, message, question)
         };
         if code != ErrorCode(0) {
             self.put_answer(part, question, code);
@@ -125,8 +128,9 @@ impl Core {
             unreachable!("the session passes UPLINK_ACK from consumers only");
         };
         if ack.code != ErrorCode(0) && !(301..500).contains(&ack.code.0) {
-            let words = "a consumer answers with 0 or a code of 301 to 499 [UP-3]";
-            return Err(refused(ErrorCode::BAD_VALUE, Kind::UPLINK_ACK, words));
+            let detail = "a consumer answers with 0 or a code of 301 to 499 [UP-3]";
+            let (code, kind, reference) = (ErrorCode::BAD_VALUE, Kind::UPLINK_ACK, ack.sequence);
+            return Err(Refusal { code, kind, reference, detail, retry_after_ms: 0 }.into());
         }
         // One that was not asked, or not any more, changes nothing.
         if consumer.unanswered.remove(&(ack.origin, ack.sequence)) {
