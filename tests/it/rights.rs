@@ -153,7 +153,7 @@ fn a_consumer_that_drains_gets_no_further_uplink() {
     everywhere(&config(), |net| {
         let gateway = welcomed(net, Role::GATEWAY, "the other token");
         let consumer = welcomed(net, Role::CONSUMER, "the other token");
-        let mut up = |net: &mut Net, sequence| {
+        let up = |net: &mut Net, sequence| {
             let sender = Some(Sender { uid: 1001, connection: 5 });
             let head = MessageHead { sequence, sender, ..MessageHead::default() };
             let mut out = Vec::new();
