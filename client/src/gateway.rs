@@ -52,6 +52,12 @@ pub enum GatewayCommand {
     },
     /// A message from a user to the backends.
     Uplink(Uplink),
+    /// Its sender does not wait for the answer any more: the uplink gives up its place among those
+    /// that wait, and is not transmitted if it was not yet. An answer that comes is ignored.
+    Abandon {
+        /// That of the uplink.
+        sequence: u64,
+    },
 }
 
 /// What a gateway is told by its link, in order.
@@ -75,9 +81,9 @@ pub enum GatewayEvent {
     },
     /// A message for users of this gateway.
     Delivery(Delivery),
-    /// The answer to an uplink; code 0 = a consumer has it. Every uplink gets exactly one:
-    /// `consumer_lost` if its link died (the fate is unknown), `no_consumer` while there is no
-    /// link, `overloaded` if too many wait.
+    /// The answer to an uplink; code 0 = a consumer has it. Every uplink that is not abandoned gets
+    /// exactly one: `consumer_lost` if its link died (the fate is unknown), `no_consumer` while
+    /// there is no link, `overloaded` if too many wait.
     UplinkAck {
         /// That of the uplink.
         sequence: u64,
@@ -98,7 +104,8 @@ pub enum GatewayEvent {
 /// A message from a user to the backends.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Uplink {
-    /// The gateway's number for it: not 0, higher than that of any uplink before on this link.
+    /// The gateway's number for it: not 0, higher than that of any uplink before, across reconnects
+    /// too: an answer may come after the link its uplink went by was lost.
     pub sequence: u64,
     /// The tenant.
     pub namespace: u32,

@@ -138,11 +138,6 @@ impl Declared {
         self.told.value()
     }
 
-    /// Number of declared registrations.
-    pub(super) fn len(&self) -> usize {
-        self.registrations.len()
-    }
-
     /// Fills `records` with what goes into the next frame, or says that all is told.
     ///
     /// Additions go before removals: a user whose login number changes is never without a route.

@@ -9,7 +9,7 @@
 //! in effect when the broker has confirmed a version that was made after the ticket's changes;
 //! since every link starts with a snapshot of the whole set, that holds across links too.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -61,7 +61,7 @@ pub struct GatewayMachine {
     /// Bytes of `uplinks`.
     uplink_bytes: usize,
     /// Sequences of uplinks that were transmitted and have no answer.
-    unanswered: VecDeque<u64>,
+    unanswered: BTreeSet<u64>,
     events: VecDeque<GatewayEvent>,
     in_flight_max: usize,
     uplink_bytes_max: usize,
@@ -83,17 +83,11 @@ impl GatewayMachine {
             records: Vec::new(),
             uplinks: VecDeque::new(),
             uplink_bytes: 0,
-            unanswered: VecDeque::new(),
+            unanswered: BTreeSet::new(),
             events: VecDeque::new(),
             in_flight_max,
             uplink_bytes_max,
         }
-    }
-
-    /// Number of registrations declared.
-    #[must_use]
-    pub fn registrations(&self) -> usize {
-        self.declared.len()
     }
 
     /// Takes a command over, whatever the state of the link.
@@ -105,6 +99,7 @@ impl GatewayMachine {
                 self.confirm_unchanged();
             }
             GatewayCommand::Uplink(uplink) => self.handle_uplink(uplink),
+            GatewayCommand::Abandon { sequence } => self.abandon(sequence),
         }
     }
 
@@ -121,6 +116,17 @@ impl GatewayMachine {
             }
         };
         self.events.push_back(GatewayEvent::UplinkAck { sequence: uplink.sequence, code });
+    }
+
+    fn abandon(&mut self, sequence: u64) {
+        if self.unanswered.remove(&sequence) {
+            return;
+        }
+        if let Some(at) = self.uplinks.iter().position(|uplink| uplink.sequence == sequence)
+            && let Some(uplink) = self.uplinks.remove(at)
+        {
+            self.uplink_bytes -= uplink.pending_bytes();
+        }
     }
 
     /// A ticket whose changes changed nothing needs no frame of its own.
@@ -163,21 +169,23 @@ impl GatewayMachine {
                 self.events.push_back(GatewayEvent::Delivery(delivery));
                 Ok(())
             }
-            Frame::UplinkAck(ack) => self.handle_uplink_ack(ack.sequence, ack.code),
+            Frame::UplinkAck(ack) => {
+                self.handle_uplink_ack(ack.sequence, ack.code);
+                Ok(())
+            }
             Frame::InEffect(effect) => self.handle_in_effect(effect.version, effect.digest),
             other => Err(unexpected(other.kind(), 0, "not a frame for a gateway")),
         }
     }
 
-    fn handle_uplink_ack(&mut self, sequence: u64, code: ErrorCode) -> Result<(), Violation> {
-        // Consumers answer in their own time, so any of them may be the one.
-        let Some(at) = self.unanswered.iter().position(|waiting| *waiting == sequence) else {
-            let words = "answer to no uplink that waits for one";
-            return Err(unexpected(Kind::UPLINK_ACK, sequence, words));
-        };
-        self.unanswered.remove(at);
-        self.events.push_back(GatewayEvent::UplinkAck { sequence, code });
-        Ok(())
+    /// An answer nobody waits for is nobody's fault ([UP-3]): a consumer may give it after the link
+    /// its uplink came by was lost, or after the gateway stopped waiting.
+    fn handle_uplink_ack(&mut self, sequence: u64, code: ErrorCode) {
+        if self.unanswered.remove(&sequence) {
+            self.events.push_back(GatewayEvent::UplinkAck { sequence, code });
+        } else {
+            tracing::debug!(sequence, code = code.0, "answer to no uplink that waits for one");
+        }
     }
 
     fn handle_in_effect(&mut self, version: u64, digest: u64) -> Result<(), Violation> {
@@ -204,7 +212,8 @@ impl GatewayMachine {
         self.open = false;
         self.marks.clear();
         self.uplink_bytes = 0;
-        let lost = self.unanswered.drain(..).map(|sequence| (sequence, ErrorCode::CONSUMER_LOST));
+        let lost = std::mem::take(&mut self.unanswered).into_iter();
+        let lost = lost.map(|sequence| (sequence, ErrorCode::CONSUMER_LOST));
         let unsent = self.uplinks.drain(..).map(|up| (up.sequence, ErrorCode::NO_CONSUMER));
         let answers = lost.chain(unsent);
         self.events
@@ -271,7 +280,9 @@ impl GatewayMachine {
         };
         let sequence = uplink.sequence;
         match head.encode_uplink(&uplink.payload, out) {
-            Ok(()) => self.unanswered.push_back(sequence),
+            Ok(()) => {
+                self.unanswered.insert(sequence);
+            }
             Err(error) => {
                 // Its sender's fault, not the link's: labels or payload above a limit.
                 tracing::debug!(%error, "uplink refused");

@@ -221,7 +221,6 @@ fn a_wrong_confirmation_ends_the_link() {
     for (frame, code) in [
         (effect(2, 0), ErrorCode::VERSION_GAP),
         (effect(1, 1), ErrorCode::DIGEST_MISMATCH),
-        (Frame::UplinkAck(UplinkAck::default()), ErrorCode::UNEXPECTED_FRAME),
         (Frame::Ping(waybill_wire::frame::Ping { token: 1 }), ErrorCode::UNEXPECTED_FRAME),
     ] {
         let mut rig = Rig::open();
@@ -242,12 +241,17 @@ fn acks(events: &[GatewayEvent]) -> Vec<(u64, u16)> {
     events.iter().filter_map(ack).collect()
 }
 
+fn uplink(sequence: u64) -> GatewayCommand {
+    GatewayCommand::Uplink(Uplink { sequence, uid: 9, connection: 1, ..Uplink::default() })
+}
+
+fn ack(sequence: u64) -> Frame<'static> {
+    Frame::UplinkAck(UplinkAck { sequence, code: ErrorCode(0), origin: 1 })
+}
+
 #[test]
 fn every_uplink_has_one_answer() {
     let mut rig = Rig::new();
-    let uplink = |sequence| {
-        GatewayCommand::Uplink(Uplink { sequence, uid: 9, connection: 1, ..Uplink::default() })
-    };
     rig.machine.handle_command(uplink(1));
     assert_eq!(acks(&rig.events()), [(1, 305)], "no link, no consumer");
     rig.reopen();
@@ -255,8 +259,7 @@ fn every_uplink_has_one_answer() {
     rig.transmit();
     assert_eq!(acks(&rig.events()), [(6, 402)], "four may wait");
     assert_eq!(rig.model.uplinks, [2, 3, 4, 5]);
-    let ack = |sequence| UplinkAck { sequence, code: ErrorCode(0), origin: 1 };
-    rig.machine.handle_frame(&Frame::UplinkAck(ack(3)), &[]).expect("waits");
+    rig.machine.handle_frame(&ack(3), &[]).expect("waits");
     rig.machine.handle_command(uplink(7));
     rig.machine.handle_down();
     assert_eq!(acks(&rig.events()), [(3, 0), (2, 405), (4, 405), (5, 405), (7, 305)]);
@@ -266,6 +269,42 @@ fn every_uplink_has_one_answer() {
     rig.machine.handle_command(GatewayCommand::Uplink(bad));
     rig.transmit();
     assert_eq!(acks(&rig.events()), [(8, 108)], "its own fault, and nobody else's");
+}
+
+/// [UP-3], seen from the gateway.
+#[test]
+fn an_answer_nobody_waits_for_is_ignored() {
+    let mut rig = Rig::open();
+    rig.machine.handle_command(uplink(1));
+    rig.transmit();
+    rig.machine.handle_down();
+    assert_eq!(acks(&rig.events()), [(1, 405)]);
+    rig.reopen();
+    rig.machine.handle_command(uplink(2));
+    rig.transmit();
+    for sequence in [1, 2, 2, 9] {
+        rig.machine.handle_frame(&ack(sequence), &[]).expect("late, double and strange answers");
+    }
+    assert_eq!(acks(&rig.events()), [(2, 0)]);
+}
+
+#[test]
+fn an_abandoned_uplink_gives_its_place_up_and_has_no_answer() {
+    let mut rig = Rig::open();
+    (1..=2).for_each(|sequence| rig.machine.handle_command(uplink(sequence)));
+    rig.transmit();
+    (3..=4).for_each(|sequence| rig.machine.handle_command(uplink(sequence)));
+    for sequence in [1, 3, 9] {
+        rig.machine.handle_command(GatewayCommand::Abandon { sequence });
+    }
+    (5..=7).for_each(|sequence| rig.machine.handle_command(uplink(sequence)));
+    assert_eq!(acks(&rig.events()), [(7, 402)], "two places came free");
+    rig.transmit();
+    assert_eq!(rig.model.uplinks, [1, 2, 4, 5, 6], "3 was not transmitted yet");
+    rig.machine.handle_frame(&ack(1), &[]).expect("ignored");
+    assert!(acks(&rig.events()).is_empty());
+    rig.machine.handle_down();
+    assert_eq!(acks(&rig.events()), [(2, 405), (4, 405), (5, 405), (6, 405)]);
 }
 
 #[test]
