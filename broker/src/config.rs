@@ -31,7 +31,7 @@ pub struct BrokerConfig {
     pub drain_ms: u32,
     /// Gateways that may be known at once, those being forgotten included: 1 to 65,536.
     pub gateways_max: u32,
-    /// Routes that may be held at once: 1 to 1,000,000,000.
+    /// Routes, and registrations they follow from, that may be held at once: 1 to 1,000,000,000.
     pub routes_max: usize,
     /// Who may link. Empty: anybody on this machine, and nobody from elsewhere.
     pub tokens: Vec<TokenConfig>,

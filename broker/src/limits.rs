@@ -3,13 +3,17 @@
 //! Memory of a broker under any load is at most
 //!
 //! ```text
-//! links_max x ( READ_BYTES                          the buffer being read into
-//!             + header_bytes_max + payload_bytes_max one frame split between reads
-//!             + outbox_bytes_max                     frames waiting
-//!             + 2 x (WRITE_BYTES + one frame)        being written, and its spare
-//!             + CONTROL_BYTES_MAX )                  answers waiting
-//! + routes_max x bytes of a route
-//! + consumers x UPLINKS_UNANSWERED_MAX x 48
+//! (links_max + REFUSALS_MAX) x (
+//!       READ_BYTES                            the buffer being read into
+//!     + header_bytes_max + payload_bytes_max  one frame split between reads
+//!     + 5 x outbox_bytes_max                  frames waiting: themselves; what was written of their
+//!                                             buffer and not moved, at most as much; the buffer's
+//!                                             growth, at most both again; a mark of each, at most
+//!                                             32 bytes for a frame of 40
+//!     + 2 x (WRITE_BYTES + one frame)         being written, and its spare
+//!     + CONTROL_BYTES_MAX                     answers waiting
+//!     + UPLINKS_UNANSWERED_MAX x 64 )         uplinks without an answer
+//! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
 //! ```
 //!
 //! Mail between shards is inside `outbox_bytes_max`: its place is reserved before it is sent.
@@ -32,7 +36,15 @@ pub const CONTROL_BYTES_MAX: usize = 4 << 20;
 /// A spare buffer that grew beyond this is given back to the allocator.
 pub const SPARE_BYTES: usize = 2 * WRITE_BYTES;
 
-/// Uplinks a consumer link may owe an answer for; one more is refused as `outbox_full`.
+/// Links that may be told at one time why they are refused; beyond, they are closed without a word.
+pub const REFUSALS_MAX: u32 = 64;
+
+/// Registrations of one user at one gateway, each another device class or login number. They are
+/// searched one by one.
+pub const LOGINS_PER_USER_MAX: usize = 256;
+
+/// Uplinks a consumer's link may owe an answer for, and a gateway's may wait for one for; one more
+/// is refused, as `outbox_full` and `overloaded`. It also bounds the answers between shards.
 pub const UPLINKS_UNANSWERED_MAX: usize = 65_536;
 
 /// Milliseconds for which a link that was sent a fatal error is still read, and what it sends

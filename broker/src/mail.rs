@@ -5,6 +5,20 @@ use waybill_wire::code::ErrorCode;
 
 use crate::io::LinkId;
 
+/// An uplink that waits for a consumer's answer. The answer goes to the link that asked and to no
+/// other: a newer link of the same gateway did not ask (UP-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Shard of the gateway's link.
+    pub shard: u16,
+    /// The gateway's link.
+    pub link: LinkId,
+    /// Incarnation of that gateway.
+    pub origin: u64,
+    /// The gateway's number for it.
+    pub sequence: u64,
+}
+
 /// One piece of mail.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mail {
@@ -21,21 +35,15 @@ pub enum Mail {
     Uplink {
         /// The consumer's link.
         link: LinkId,
-        /// Incarnation of the gateway that asks.
-        origin: u64,
-        /// The gateway's number for it.
-        sequence: u64,
+        /// What it owes an answer for, and to whom.
+        question: Question,
         /// The whole frame.
         frame: Vec<u8>,
     },
     /// Tell a gateway what became of its uplink.
     UplinkAnswer {
-        /// The gateway's link.
-        link: LinkId,
-        /// Incarnation of that gateway.
-        origin: u64,
-        /// The gateway's number for it.
-        sequence: u64,
+        /// What it asked.
+        question: Question,
         /// 0 = accepted.
         code: ErrorCode,
     },

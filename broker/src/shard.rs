@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_routing::{Plan, Slot};
-use waybill_wire::code::{BrokerState, ErrorCode, Kind};
+use waybill_wire::code::{BrokerState, ErrorClass, ErrorCode, Kind};
 use waybill_wire::frame::{Frame, State};
 use waybill_wire::session::{Phase, Step};
 
 use crate::io::{Input, LinkId, Output};
 use crate::limits::{CONTROL_BYTES_MAX, FLUSH_MS, LINGER_MS, SWEEP_STEPS};
 use crate::mail::Mail;
-use crate::shard::link::{Fault, Life, Link, Part, RoleState, refused};
+use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
 use crate::shared::{Place, Shared};
 use crate::telemetry::{Counters, count};
 
@@ -111,6 +111,13 @@ impl Shard {
         self.core.outputs.pop_front()
     }
 
+    /// Counts mail for a shard that has ended.
+    pub fn undeliverable(&mut self, mail: &Mail) {
+        if matches!(mail, Mail::Deliver { .. } | Mail::Uplink { .. }) {
+            count(&self.core.counters.dropped_no_link, 1);
+        }
+    }
+
     /// Acts on a link outside of the map, so that the others can be reached meanwhile.
     fn with(&mut self, id: LinkId, act: impl FnOnce(&mut Core, &mut Links, &mut Link)) {
         let Some(mut link) = self.links.remove(&id) else { return };
@@ -123,13 +130,20 @@ impl Shard {
     fn accepted(&mut self, id: LinkId) {
         let core = &mut self.core;
         count(&core.counters.links_accepted, 1);
-        let counted = core.shared.link_opened();
-        let mut link = Box::new(Link::new(id, core.now, core.shared.config.outbox_bytes_max));
-        link.part.counted = counted;
+        let admission = if core.shared.link_opened() {
+            Admission::Link
+        } else {
+            count(&core.counters.links_refused, 1);
+            if !core.shared.refusal_opened() {
+                return core.outputs.push_back(Output::Close { link: id });
+            }
+            Admission::Refusal
+        };
+        let outbox_bytes_max = core.shared.config.outbox_bytes_max;
+        let mut link = Box::new(Link::new(id, core.now, outbox_bytes_max, admission));
         core.read(&mut link.part);
         self.links.insert(id, link);
-        let refusal = if !counted {
-            count(&self.core.counters.links_refused, 1);
+        let refusal = if admission == Admission::Refusal {
             Some((ErrorCode::TOO_MANY_LINKS, "this broker has as many links as links_max allows"))
         } else if self.core.drain.is_some() {
             Some((ErrorCode::SHUTTING_DOWN, "this broker is shutting down"))
@@ -258,19 +272,17 @@ impl Core {
     fn mail(&mut self, links: &mut Links, mail: Mail) {
         match mail {
             Mail::Deliver { link, frame, ttl_ms } => match links.get_mut(&link) {
-                Some(receiver) if receiver.part.life == Life::Open => {
+                Some(receiver) if receiver.part.takes_messages() => {
                     receiver.part.outbox.accept(self.now, ttl_ms, &frame);
                     count(&self.counters.queued, 1);
                     self.touch(&mut receiver.part);
                 }
                 _ => count(&self.counters.dropped_no_link, 1),
             },
-            Mail::Uplink { link, origin, sequence, frame } => {
-                self.uplink_mailed(links, link, (origin, sequence), &frame);
+            Mail::Uplink { link, question, frame } => {
+                self.uplink_mailed(links, link, question, &frame);
             }
-            Mail::UplinkAnswer { link, origin, sequence, code } => {
-                self.answer_here(links, link, (origin, sequence), code);
-            }
+            Mail::UplinkAnswer { question, code } => self.answer_here(links, question, code),
             Mail::Supersede { link } => self.supersede(links, link),
         }
     }
@@ -312,23 +324,35 @@ impl Core {
         if part.life != Life::Open {
             return;
         }
-        if (101..300).contains(&fault.code().0) {
+        if matches!(fault.code().class(), ErrorClass::Malformed | ErrorClass::Violation) {
             count(&self.counters.links_faulted, 1);
         }
-        let (shard, link, code) = (self.id, part.id.0, fault.code());
-        tracing::info!(shard, link, %code, %fault, "link ends");
         self.leave(links, part);
         count(&self.counters.lost, part.outbox.abandon());
-        part.session.fail(&fault);
+        self.close_after(part, fault, LINGER_MS);
+    }
+
+    /// Ends a link that did nothing wrong: what waits for it is written before the fatal ERROR.
+    fn dismiss(&mut self, links: &mut Links, part: &mut Part, fault: Fault) {
+        if part.life == Life::Open {
+            self.leave(links, part);
+            self.close_after(part, fault, FLUSH_MS);
+        }
+    }
+
+    fn close_after(&mut self, part: &mut Part, fault: Fault, linger_ms: u64) {
+        let (shard, link, code) = (self.id, part.id.0, fault.code());
+        tracing::info!(shard, link, %code, %fault, "link ends");
+        part.farewell = Some(fault);
         part.life = Life::Closing;
-        part.linger = self.now + Duration::from_millis(LINGER_MS);
+        part.linger = self.now + Duration::from_millis(linger_ms);
         self.touch(part);
     }
 
     /// Takes back what the link's role gave it; once.
     fn leave(&mut self, links: &mut Links, part: &mut Part) {
         match std::mem::take(&mut part.role) {
-            RoleState::Gateway(gateway) => self.gateway_left(part.id, &gateway),
+            RoleState::Gateway(gateway) => self.gateway_left(&gateway),
             RoleState::Consumer(consumer) => self.consumer_left(links, part.id, &consumer),
             RoleState::Producer(_) => self.shared.producer_closed(),
             RoleState::None => {}
@@ -346,9 +370,11 @@ impl Core {
     fn forget(&mut self, part: &mut Part) {
         count(&self.counters.in_doubt, part.writing.take().unwrap_or_default());
         count(&self.counters.lost, part.outbox.abandon());
-        if part.counted {
-            self.shared.link_closed();
+        match part.admission {
+            Admission::Link => self.shared.link_closed(),
+            Admission::Refusal => self.shared.refusal_closed(),
         }
+        part.farewell = None;
         part.life = Life::Gone;
     }
 
@@ -358,9 +384,9 @@ impl Core {
             Life::Open => {
                 if let Err(fault) = part.session.expired(self.now) {
                     self.fault(links, part, fault);
-                } else if self.drain.is_some_and(|end| end <= self.now || self.is_idle(part)) {
+                } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {
                     let words = "this broker is shutting down";
-                    self.fault(links, part, refused(ErrorCode::SHUTTING_DOWN, Kind(0), words));
+                    self.dismiss(links, part, refused(ErrorCode::SHUTTING_DOWN, Kind(0), words));
                 }
                 self.touch(part);
             }
@@ -372,9 +398,10 @@ impl Core {
         }
     }
 
-    /// Whether a link has nothing to wait for: nobody can publish any more, and nothing is unsent.
-    fn is_idle(&self, part: &Part) -> bool {
-        !self.shared.has_producers() && part.outbox.is_empty() && part.writing.is_none()
+    /// Whether a link has nothing to wait for: nobody can publish any more, and nothing is unsent
+    /// or unanswered.
+    fn may_go(&self, part: &Part) -> bool {
+        !self.shared.has_producers() && part.is_idle()
     }
 
     fn ask_to_leave(&mut self, part: &mut Part, deadline_ms: u32) {
@@ -400,6 +427,12 @@ impl Core {
         if part.outbox.control_bytes() > CONTROL_BYTES_MAX {
             let words = "answers pile up: this link asks and does not read";
             self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
+        }
+        // The farewell is the last frame: nothing may be left that would be written after it.
+        if part.outbox.frames() == 0
+            && let Some(fault) = part.farewell.take()
+        {
+            part.session.fail(&fault);
             part.session.transmit(part.outbox.control());
         }
         if part.life == Life::Gone || part.writing.is_some() {
@@ -414,7 +447,7 @@ impl Core {
                 return;
             }
         }
-        if part.life == Life::Closing {
+        if part.life == Life::Closing && part.farewell.is_none() {
             self.written_out(part);
         }
     }
@@ -432,6 +465,9 @@ impl Core {
     /// Orders the next read, unless the link must wait: whoever does not read its answers is not
     /// read. Gateways are always read (promise 6).
     fn read(&mut self, part: &mut Part) {
+        if part.life == Life::Gone {
+            return;
+        }
         part.waits = part.must_wait();
         if part.waits {
             part.session.pause(self.now);
@@ -462,7 +498,7 @@ impl Core {
             self.outputs.push_back(Output::Mail { to: place.shard, mail });
             return Offered::Taken;
         }
-        let Some(receiver) = links.get_mut(&place.link).filter(|it| it.part.life == Life::Open)
+        let Some(receiver) = links.get_mut(&place.link).filter(|it| it.part.takes_messages())
         else {
             count(&self.counters.dropped_no_link, 1);
             return Offered::NoLink;

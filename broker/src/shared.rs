@@ -4,7 +4,7 @@
 //! Never: frames, outboxes' bytes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use waybill_routing::{Limits, Routes, Slot};
@@ -12,6 +12,7 @@ use waybill_routing::{Limits, Routes, Slot};
 use crate::auth::{Credentials, Grant};
 use crate::config::BrokerConfig;
 use crate::io::LinkId;
+use crate::limits::REFUSALS_MAX;
 use crate::outbox::Room;
 
 /// Where a link is, and the space of its outbox.
@@ -37,8 +38,17 @@ pub(crate) struct ConsumerPlace {
 #[derive(Debug, Default)]
 struct Gateways {
     by_slot: Vec<Option<(Slot, Place, Grant)>>,
-    // The youngest link of each incarnation, to which answers to its uplinks go.
-    by_incarnation: HashMap<u64, (Place, Grant)>,
+    // The credential of each incarnation that is linked, and by how many links.
+    by_incarnation: HashMap<u64, (Grant, usize)>,
+}
+
+/// What became of the search for a slot's link.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    At(Place),
+    /// Its credential has no right to the namespace.
+    NotAllowed,
+    Gone,
 }
 
 /// See the module.
@@ -54,7 +64,9 @@ pub struct Shared {
     gateways: RwLock<Gateways>,
     consumers: RwLock<Vec<ConsumerPlace>>,
     links: AtomicU32,
+    refused: AtomicU32,
     producers: AtomicU32,
+    registrations: AtomicUsize,
     sessions: AtomicU64,
 }
 
@@ -72,7 +84,9 @@ impl Shared {
             gateways: RwLock::default(),
             consumers: RwLock::default(),
             links: AtomicU32::new(0),
+            refused: AtomicU32::new(0),
             producers: AtomicU32::new(0),
+            registrations: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
             config,
         }
@@ -98,6 +112,20 @@ impl Shared {
         self.links.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Counts a link in that is told why it is refused, or says that too many are being told.
+    pub(crate) fn refusal_opened(&self) -> bool {
+        let before = self.refused.fetch_add(1, Ordering::Relaxed);
+        if before >= REFUSALS_MAX {
+            self.refused.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn refusal_closed(&self) {
+        self.refused.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Links that are open.
     #[must_use]
     pub fn links(&self) -> u32 {
@@ -108,7 +136,7 @@ impl Shared {
     /// the same credential.
     pub(crate) fn may_be(&self, incarnation: u64, grant: &Grant) -> bool {
         let gateways = self.gateways.read().expect(UNPOISONED);
-        gateways.by_incarnation.get(&incarnation).is_none_or(|(_, held)| held.same_holder(grant))
+        gateways.by_incarnation.get(&incarnation).is_none_or(|(held, _)| held.same_holder(grant))
     }
 
     pub(crate) fn producer_opened(&self) {
@@ -130,24 +158,43 @@ impl Shared {
         if gateways.by_slot.len() <= slot.index() {
             gateways.by_slot.resize(slot.index() + 1, None);
         }
-        gateways.by_slot[slot.index()] = Some((slot, place.clone(), grant.clone()));
-        gateways.by_incarnation.insert(incarnation, (place, grant));
+        gateways.by_slot[slot.index()] = Some((slot, place, grant.clone()));
+        gateways.by_incarnation.entry(incarnation).or_insert((grant, 0)).1 += 1;
     }
 
-    pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64, shard: u16, link: LinkId) {
+    pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64) {
         let mut gateways = self.gateways.write().expect(UNPOISONED);
         if let Some(entry) = gateways.by_slot.get_mut(slot.index())
             && entry.as_ref().is_some_and(|(held, ..)| *held == slot)
         {
             *entry = None;
         }
-        if gateways.by_incarnation.get(&incarnation).is_some_and(|(it, _)| it.is(shard, link)) {
-            gateways.by_incarnation.remove(&incarnation);
+        if let Some((_, links)) = gateways.by_incarnation.get_mut(&incarnation) {
+            *links -= 1;
+            if *links == 0 {
+                gateways.by_incarnation.remove(&incarnation);
+            }
         }
     }
 
-    /// The link that serves a slot, if that very slot still has one.
-    pub(crate) fn gateway(&self, slot: Slot) -> Option<Place> {
+    /// The link that serves a slot, if that very slot still has one and its credential may see
+    /// the namespace.
+    pub(crate) fn gateway(&self, slot: Slot, namespace: u32) -> Found {
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        match gateways.by_slot.get(slot.index()) {
+            Some(Some((held, place, grant))) if *held == slot => {
+                if grant.covers(namespace) {
+                    Found::At(place.clone())
+                } else {
+                    Found::NotAllowed
+                }
+            }
+            _ => Found::Gone,
+        }
+    }
+
+    /// The link of a slot that is being replaced.
+    pub(crate) fn link_of(&self, slot: Slot) -> Option<Place> {
         let gateways = self.gateways.read().expect(UNPOISONED);
         match gateways.by_slot.get(slot.index()) {
             Some(Some((held, place, _))) if *held == slot => Some(place.clone()),
@@ -155,19 +202,18 @@ impl Shared {
         }
     }
 
-    /// Whether a slot's credential may see a namespace. What is not linked any more may see
-    /// nothing.
-    pub(crate) fn may_see(&self, slot: Slot, namespace: u32) -> bool {
-        let gateways = self.gateways.read().expect(UNPOISONED);
-        match gateways.by_slot.get(slot.index()) {
-            Some(Some((held, _, grant))) if *held == slot => grant.covers(namespace),
-            _ => false,
+    /// Takes place for registrations, or says that there is none.
+    pub(crate) fn reserve_registrations(&self, count: usize) -> bool {
+        let before = self.registrations.fetch_add(count, Ordering::Relaxed);
+        let fits = before.saturating_add(count) <= self.config.routes_max;
+        if !fits {
+            self.registrations.fetch_sub(count, Ordering::Relaxed);
         }
+        fits
     }
 
-    pub(crate) fn gateway_of(&self, incarnation: u64) -> Option<Place> {
-        let gateways = self.gateways.read().expect(UNPOISONED);
-        gateways.by_incarnation.get(&incarnation).map(|(place, _)| place.clone())
+    pub(crate) fn release_registrations(&self, count: usize) {
+        self.registrations.fetch_sub(count, Ordering::Relaxed);
     }
 
     pub(crate) fn consumer_opened(&self, consumer: ConsumerPlace) {

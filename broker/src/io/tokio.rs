@@ -112,14 +112,25 @@ impl Loop {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let queue = Rc::clone(&self.queue);
         while !self.drained {
+            let mut ticked = false;
             tokio::select! {
                 () = queue.ready.notified() => {}
                 Some(order) = orders.recv() => self.order(order),
-                _ = tick.tick() => self.input(Input::Tick),
+                () = some_room(&self.others, &self.backlog) => {}
+                _ = tick.tick() => ticked = true,
             }
-            for _ in 0..INPUTS_PER_TURN {
+            if ticked {
+                // A process that was stopped must read what came before it calls a link silent:
+                // the first yield lets the system's events in, the second the links' tasks run.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..INPUTS_PER_TURN.max(if ticked { 2 * self.links.len() } else { 0 }) {
                 let Some(input) = queue.pop() else { break };
                 self.completion(input);
+            }
+            if ticked {
+                self.input(Input::Tick);
             }
             for _ in 0..INPUTS_PER_TURN {
                 let Ok(order) = orders.try_recv() else { break };
@@ -223,10 +234,22 @@ impl Loop {
                         break;
                     }
                     // That shard has drained: its links are gone, and so is what was for them.
-                    Err(_) => {}
+                    Err(mpsc::error::TrySendError::Closed(Order::Mail(mail))) => {
+                        self.brain.undeliverable(&mail);
+                    }
+                    Err(_) => unreachable!("shards send each other mail and nothing else"),
                 }
             }
         }
+    }
+}
+
+/// Waits until a shard for which mail is waiting has room for it.
+async fn some_room(others: &[mpsc::Sender<Order>], backlog: &[VecDeque<Mail>]) {
+    match others.iter().zip(backlog).find(|(_, waiting)| !waiting.is_empty()) {
+        // An error means that it has drained, which the next attempt finds out as well.
+        Some((to, _)) => drop(to.reserve().await),
+        None => std::future::pending().await,
     }
 }
 

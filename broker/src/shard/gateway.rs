@@ -19,8 +19,9 @@ use super::link::{Fault, Life, Part, RoleState, refused};
 use super::{Core, Links};
 use crate::auth::Grant;
 use crate::io::{LinkId, Output};
+use crate::limits::LOGINS_PER_USER_MAX;
 use crate::mail::Mail;
-use crate::shared::Place;
+use crate::shared::{Place, Shared};
 use crate::telemetry::count;
 
 pub(super) struct GatewayState {
@@ -28,10 +29,14 @@ pub(super) struct GatewayState {
     pub(super) incarnation: u64,
     pub(super) grant: Grant,
     pub(super) uplinks: Sequence,
+    // Uplinks that wait for a consumer's answer.
+    pub(super) unanswered: usize,
     registration: Registration,
     digest: Digest,
     // (namespace, UID) to (device class, login number). Mostly one login, so a list it is.
     registered: HashMap<(u32, u64), Vec<(u8, u64)>>,
+    // Registrations in `registered`.
+    count: usize,
     changes: Vec<Change>,
 }
 
@@ -42,22 +47,34 @@ impl GatewayState {
             incarnation,
             grant,
             uplinks: Sequence::default(),
+            unanswered: 0,
             registration: Registration::default(),
             digest: Digest::default(),
             registered: HashMap::new(),
+            count: 0,
             changes: Vec::new(),
         }
     }
 
     /// Takes records in, in order, and leaves in `changes` what they mean for routes.
-    fn declare(&mut self, kind: Kind, records: impl Iterator<Item = Record>) -> Result<(), Fault> {
+    fn declare(
+        &mut self,
+        shared: &Shared,
+        kind: Kind,
+        records: impl Iterator<Item = Record>,
+    ) -> Result<(), Fault> {
         self.changes.clear();
         for record in records {
             if !self.grant.covers(record.namespace) {
                 let words = "this token does not allow a namespace that is registered here";
                 return Err(refused(ErrorCode::NOT_PERMITTED, kind, words));
             }
-            let op = if record.op == Op::ADD { self.add(&record) } else { self.remove(&record) };
+            let op = if record.op == Op::ADD {
+                self.add(shared, &record)
+                    .map_err(|words| refused(ErrorCode::OVERLOADED, kind, words))?
+            } else {
+                self.remove(shared, &record)
+            };
             self.changes.extend(op.map(|op| Change {
                 op,
                 namespace: Namespace(record.namespace),
@@ -67,23 +84,32 @@ impl GatewayState {
         Ok(())
     }
 
-    fn add(&mut self, record: &Record) -> Option<RouteOp> {
+    fn add(&mut self, shared: &Shared, record: &Record) -> Result<Option<RouteOp>, &'static str> {
         let logins = self.registered.entry((record.namespace, record.uid)).or_default();
         let login = (record.device_class, record.login);
         if logins.contains(&login) {
-            return None;
+            return Ok(None);
+        }
+        if logins.len() >= LOGINS_PER_USER_MAX {
+            return Err("a user has more logins at one gateway than this broker keeps: 256");
+        }
+        if !shared.reserve_registrations(1) {
+            return Err("this broker holds as many registrations as routes_max allows");
         }
         logins.push(login);
+        self.count += 1;
         self.digest.add(registered(record));
-        (logins.len() == 1).then_some(RouteOp::Add)
+        Ok((logins.len() == 1).then_some(RouteOp::Add))
     }
 
-    fn remove(&mut self, record: &Record) -> Option<RouteOp> {
+    fn remove(&mut self, shared: &Shared, record: &Record) -> Option<RouteOp> {
         let key = (record.namespace, record.uid);
         let logins = self.registered.get_mut(&key)?;
         let login = (record.device_class, record.login);
         let at = logins.iter().position(|held| *held == login)?;
         logins.swap_remove(at);
+        self.count -= 1;
+        shared.release_registrations(1);
         self.digest.remove(registered(record));
         if !logins.is_empty() {
             return None;
@@ -117,7 +143,7 @@ impl Core {
         let gateway = part.gateway();
         let Snapshot { first, last, version, records } = *snapshot;
         let filled = gateway.registration.snapshot(first, last, version)?;
-        gateway.declare(Kind::SNAPSHOT, records.iter())?;
+        gateway.declare(&self.shared, Kind::SNAPSHOT, records.iter())?;
         self.apply(gateway, Kind::SNAPSHOT)?;
         if filled == Filled::Complete {
             let (slot, incarnation) = (gateway.slot, gateway.incarnation);
@@ -131,7 +157,7 @@ impl Core {
     pub(super) fn delta(&mut self, part: &mut Part, delta: &Delta<'_>) -> Result<(), Fault> {
         let gateway = part.gateway();
         gateway.registration.delta(delta.version)?;
-        gateway.declare(Kind::DELTA, delta.records.iter())?;
+        gateway.declare(&self.shared, Kind::DELTA, delta.records.iter())?;
         self.apply(gateway, Kind::DELTA)
     }
 
@@ -162,7 +188,7 @@ impl Core {
     fn go_live(&mut self, links: &mut Links, slot: Slot, incarnation: u64) -> Result<(), Fault> {
         let mut standing = self.shared.routes.standing(Incarnation(incarnation));
         loop {
-            let older = standing.and_then(|older| self.shared.gateway(older));
+            let older = standing.and_then(|older| self.shared.link_of(older));
             match self.shared.routes.go_live(slot, standing) {
                 Ok(()) => {
                     if let Some(older) = older {
@@ -189,15 +215,16 @@ impl Core {
     pub(super) fn supersede(&mut self, links: &mut Links, older: LinkId) {
         let Some(mut link) = links.remove(&older) else { return };
         if link.part.life == Life::Open {
-            self.fault(links, &mut link.part, superseded(Kind(0)));
+            self.dismiss(links, &mut link.part, superseded(Kind(0)));
         }
         links.insert(older, link);
     }
 
     /// A gateway's link ended: its users are offline at once (promise 8).
-    pub(super) fn gateway_left(&mut self, link: LinkId, gateway: &GatewayState) {
-        let GatewayState { slot, incarnation, .. } = *gateway;
-        self.shared.gateway_closed(slot, incarnation, self.id, link);
+    pub(super) fn gateway_left(&mut self, gateway: &GatewayState) {
+        let GatewayState { slot, incarnation, count, .. } = *gateway;
+        self.shared.gateway_closed(slot, incarnation);
+        self.shared.release_registrations(count);
         match self.shared.routes.state(slot) {
             SlotState::Live if self.shared.routes.suspend(slot).is_ok() => {
                 let window = Duration::from_millis(self.shared.config.resume_window_ms.into());

@@ -18,8 +18,11 @@ use crate::telemetry::count;
 impl Core {
     pub(super) fn hello(&mut self, part: &mut Part, hello: &Hello<'_>) -> Result<(), Fault> {
         let version = support::judge(hello).inspect_err(|_| self.count_refused())?;
-        let role = self.judge(hello).and_then(|grant| self.admit(part, hello, grant));
-        part.role = role.inspect_err(|_| self.count_refused())?;
+        let grant = self.judge(hello).inspect_err(|_| self.count_refused())?;
+        let admitted = self.admit(part, hello, grant.clone());
+        part.role = admitted.inspect_err(|_| self.count_refused())?;
+        let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
+        tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
         let welcome = Welcome {
             resumed: false,
             state: BrokerState::READY,
@@ -46,6 +49,9 @@ impl Core {
 
     fn judge(&self, hello: &Hello<'_>) -> Result<Grant, Fault> {
         let no = |code, words| Err(refused(code, Kind::HELLO, words));
+        if self.drain.is_some() {
+            return no(ErrorCode::SHUTTING_DOWN, "this broker is shutting down");
+        }
         match self.shared.credentials.judge(hello.credential, hello.role) {
             Ok(grant) => Ok(grant),
             // The same for none and for a wrong one (SEC-2).
@@ -63,8 +69,6 @@ impl Core {
         grant: Grant,
     ) -> Result<RoleState, Fault> {
         let place = self.place(part);
-        let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
-        tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
         Ok(match hello.role {
             Role::PRODUCER => {
                 self.shared.producer_opened();

@@ -6,7 +6,7 @@
 //!   +-----------transport failed, peer's fatal ERROR+----------------------------------> Gone
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use waybill_wire::code::{ErrorCode, Kind};
@@ -17,6 +17,7 @@ use waybill_wire::session::{Refusal, Sequence, Session};
 use crate::auth::Grant;
 use crate::io::LinkId;
 use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
+use crate::mail::Question;
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
 
@@ -44,7 +45,17 @@ pub(super) struct Part {
     // Not read until it has read its answers.
     pub(super) waits: bool,
     pub(super) touched: bool,
-    pub(super) counted: bool,
+    pub(super) admission: Admission,
+    // Written after everything that waits, as the link's last frame.
+    pub(super) farewell: Option<Fault>,
+}
+
+/// What a link is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Link,
+    /// One too many: it is only told so.
+    Refusal,
 }
 
 /// See the module.
@@ -74,8 +85,8 @@ pub(super) struct ProducerState {
 
 #[derive(Default)]
 pub(super) struct ConsumerState {
-    // (gateway incarnation, sequence) of uplinks it owes an answer for.
-    pub(super) unanswered: BTreeSet<(u64, u64)>,
+    // Uplinks it owes an answer for, by gateway incarnation and sequence, as it will name them.
+    pub(super) unanswered: BTreeMap<(u64, u64), Question>,
 }
 
 /// Where the link's read buffer is.
@@ -115,7 +126,12 @@ impl Reading {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, now: Duration, outbox_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        id: LinkId,
+        now: Duration,
+        outbox_bytes_max: usize,
+        admission: Admission,
+    ) -> Self {
         let part = Part {
             id,
             life: Life::Open,
@@ -127,7 +143,8 @@ impl Link {
             linger: Duration::ZERO,
             waits: false,
             touched: false,
-            counted: false,
+            admission,
+            farewell: None,
         };
         Self { deframer: Deframer::new(), part }
     }
@@ -138,6 +155,23 @@ impl Part {
     pub(super) fn put(&mut self, frame: &Frame<'_>) {
         let encoded = frame.encode(self.outbox.control());
         encoded.expect("what the broker says is within the limits");
+    }
+
+    /// Whether messages may still be queued: it is open, or will be written out before it ends.
+    pub(super) fn takes_messages(&self) -> bool {
+        self.life == Life::Open || self.farewell.is_some()
+    }
+
+    /// Whether nobody waits for anything: nothing unsent, or reserved by another shard, and no
+    /// uplink without its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        let answered = match &self.role {
+            RoleState::Gateway(gateway) => gateway.unanswered == 0,
+            RoleState::Consumer(consumer) => consumer.unanswered.is_empty(),
+            RoleState::None | RoleState::Producer(_) => true,
+        };
+        let sent = self.outbox.is_empty() && self.writing.is_none();
+        answered && sent && self.outbox.room().waiting() == 0
     }
 
     /// Answers a frame that has no effect here (SES-7).

@@ -12,6 +12,7 @@ use waybill_wire::session::support;
 
 use super::link::{Fault, Part, RoleState};
 use super::{Core, Links, Offered};
+use crate::shared::Found;
 use crate::telemetry::count;
 
 impl Core {
@@ -54,13 +55,13 @@ impl Core {
     ) -> Vec<Offered> {
         let ttl_ms = message.ttl_ms;
         let offer = |(slot, share)| {
-            // A share with UIDs is of a gateway that was allowed to register them.
-            if share == Share::Whole && !self.shared.may_see(slot, message.namespace) {
-                return Offered::NotAllowed;
-            }
-            let Some(place) = self.shared.gateway(slot) else {
-                count(&self.counters.dropped_no_link, 1);
-                return Offered::NoLink;
+            let place = match self.shared.gateway(slot, message.namespace) {
+                Found::At(place) => place,
+                Found::NotAllowed => return Offered::NotAllowed,
+                Found::Gone => {
+                    count(&self.counters.dropped_no_link, 1);
+                    return Offered::NoLink;
+                }
             };
             self.offer(links, &place, ttl_ms, |out| match share {
                 Share::Uids(uids) => message.deliver_narrowed(instance, uids, ttl_ms, out),
@@ -101,8 +102,8 @@ fn query<'a>(message: &Message<'a>) -> Query<'a> {
 /// gateways had all just gone.
 #[derive(Default)]
 struct Failed {
-    dropped: Vec<u64>,
-    gone: Vec<u64>,
+    dropped: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
 }
 
 fn failed(routed: Routed<'_>, offers: &[Offered]) -> Failed {
@@ -118,24 +119,32 @@ fn failed(routed: Routed<'_>, offers: &[Offered]) -> Failed {
             Share::Whole => &[],
         })
     };
-    let mut settled: BTreeSet<u64> = of(Offered::Taken).copied().collect();
-    failed.dropped = of(Offered::Full).copied().filter(|uid| settled.insert(*uid)).collect();
-    failed.gone = of(Offered::NoLink).copied().filter(|uid| settled.insert(*uid)).collect();
+    let taken: BTreeSet<u64> = of(Offered::Taken).copied().collect();
+    failed.dropped = of(Offered::Full).copied().filter(|uid| !taken.contains(uid)).collect();
+    let settled = |uid: &u64| taken.contains(uid) || failed.dropped.contains(uid);
+    failed.gone = of(Offered::NoLink).copied().filter(|uid| !settled(uid)).collect();
     failed
 }
 
+/// The UIDs of a set, each once, in the order of the PUBLISH (PUB-4).
+fn in_order(message: &Message<'_>, mut set: BTreeSet<u64>) -> Vec<u64> {
+    message.targets.iter().filter(|uid| set.remove(uid)).collect()
+}
+
 fn answer(part: &mut Part, message: &Message<'_>, routed: Routed<'_>, offers: &[Offered]) {
-    let failed = failed(routed, offers);
+    let Failed { dropped, gone } = failed(routed, offers);
+    let sent = routed.reached() - dropped.len() - gone.len();
     let mut offline = routed.offline();
     let merged: Vec<u64>;
-    if !failed.gone.is_empty() {
-        merged = offline.iter().chain(&failed.gone).copied().collect();
+    if !gone.is_empty() {
+        merged = in_order(message, offline.iter().copied().chain(gone).collect());
         offline = &merged;
     }
+    let dropped = if dropped.is_empty() { Vec::new() } else { in_order(message, dropped) };
     let sets = [
         (Fate::OFFLINE, ErrorCode(0), offline),
         (Fate::FILTERED, ErrorCode(0), routed.filtered()),
-        (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &failed.dropped[..]),
+        (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &dropped[..]),
     ];
     let mut named = [FateSet::default(); 3];
     let mut count = 0;
@@ -145,14 +154,13 @@ fn answer(part: &mut Part, message: &Message<'_>, routed: Routed<'_>, offers: &[
             count += 1;
         }
     }
-    let sent = routed.reached() - failed.dropped.len() - failed.gone.len();
     let gateways = offers.iter().filter(|&&offered| offered == Offered::Taken).count();
     let receipt = Receipt {
         sent: length(sent),
         offline: length(offline.len()),
         unknown: length(routed.unresolved()),
         filtered: length(routed.filtered().len()),
-        dropped: length(failed.dropped.len()),
+        dropped: length(dropped.len()),
         gateways: length(gateways),
         fate_sets: (&named[..count]).into(),
         ..empty_receipt(message)

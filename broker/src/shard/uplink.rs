@@ -1,4 +1,4 @@
-//! UPLINK and its answer: from a gateway to one consumer and back.
+//! UPLINK and its answer: from a gateway to one consumer and back to the link that asked.
 
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::{Frame, UplinkAck};
@@ -9,12 +9,8 @@ use super::link::{ConsumerState, Fault, Life, Part, RoleState};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::limits::UPLINKS_UNANSWERED_MAX;
-use crate::mail::Mail;
-use crate::shared::Place;
+use crate::mail::{Mail, Question};
 use crate::telemetry::count;
-
-/// (incarnation of the gateway that asks, its number for the uplink).
-type Question = (u64, u64);
 
 impl Core {
     pub(super) fn uplink(
@@ -28,15 +24,24 @@ impl Core {
         };
         count(&self.counters.uplinks, 1);
         gateway.uplinks.advance(Kind::UPLINK, message.sequence, message.resend)?;
-        let question = (gateway.incarnation, message.sequence);
+        let question = Question {
+            shard: self.id,
+            link: part.id,
+            origin: gateway.incarnation,
+            sequence: message.sequence,
+        };
         let code = if !gateway.grant.covers(message.namespace) {
             ErrorCode::NOT_PERMITTED
         } else if support::missing_for(message).is_some() {
             ErrorCode::NOT_SUPPORTED
+        } else if gateway.unanswered >= UPLINKS_UNANSWERED_MAX {
+            ErrorCode::OVERLOADED
         } else {
             self.hand_over(links, message, question)
         };
-        if code != ErrorCode(0) {
+        if code == ErrorCode(0) {
+            gateway.unanswered += 1;
+        } else {
             self.put_answer(part, question, code);
         }
         Ok(())
@@ -54,28 +59,28 @@ impl Core {
             return ErrorCode::NO_CONSUMER;
         };
         let mut frame = Vec::new();
-        message.uplink_forward(question.0, &mut frame);
+        message.uplink_forward(question.origin, &mut frame);
         if !place.room.reserve(frame.len()) {
             count(&self.counters.dropped_outbox_full, 1);
             return ErrorCode::OUTBOX_FULL;
         }
         if place.shard == self.id {
-            return self.take_in(links, &place, question, &frame);
+            return self.take_in(links, place.link, question, &frame);
         }
-        let (origin, sequence) = question;
-        let mail = Mail::Uplink { link: place.link, origin, sequence, frame };
+        let mail = Mail::Uplink { link: place.link, question, frame };
         self.outputs.push_back(Output::Mail { to: place.shard, mail });
         ErrorCode(0)
     }
 
+    /// Puts an uplink, whose place is reserved, into the outbox of a consumer of this shard.
     fn take_in(
         &mut self,
         links: &mut Links,
-        place: &Place,
+        link: LinkId,
         question: Question,
         frame: &[u8],
     ) -> ErrorCode {
-        let part = links.get_mut(&place.link).map(|link| &mut link.part);
+        let part = links.get_mut(&link).map(|link| &mut link.part);
         let Some(part) = part.filter(|part| part.life == Life::Open) else {
             count(&self.counters.dropped_no_link, 1);
             return ErrorCode::CONSUMER_LOST;
@@ -88,7 +93,7 @@ impl Core {
             count(&self.counters.dropped_outbox_full, 1);
             return ErrorCode::OUTBOX_FULL;
         }
-        consumer.unanswered.insert(question);
+        consumer.unanswered.insert((question.origin, question.sequence), question);
         part.outbox.accept(self.now, 0, frame);
         count(&self.counters.queued, 1);
         self.touch(part);
@@ -103,16 +108,7 @@ impl Core {
         question: Question,
         frame: &[u8],
     ) {
-        let room = links.get(&link).map(|it| it.part.outbox.room().clone());
-        let code = match room {
-            Some(room) => {
-                self.take_in(links, &Place { shard: self.id, link, room }, question, frame)
-            }
-            None => {
-                count(&self.counters.dropped_no_link, 1);
-                ErrorCode::CONSUMER_LOST
-            }
-        };
+        let code = self.take_in(links, link, question, frame);
         if code != ErrorCode(0) {
             self.answer(links, question, code);
         }
@@ -133,8 +129,8 @@ impl Core {
             return Err(Refusal { code, kind, reference, detail, retry_after_ms: 0 }.into());
         }
         // One that was not asked, or not any more, changes nothing.
-        if consumer.unanswered.remove(&(ack.origin, ack.sequence)) {
-            self.answer(links, (ack.origin, ack.sequence), ack.code);
+        if let Some(question) = consumer.unanswered.remove(&(ack.origin, ack.sequence)) {
+            self.answer(links, question, ack.code);
         }
         Ok(())
     }
@@ -147,44 +143,34 @@ impl Core {
         consumer: &ConsumerState,
     ) {
         self.shared.consumer_closed(self.id, link);
-        for &question in &consumer.unanswered {
+        for &question in consumer.unanswered.values() {
             self.answer(links, question, ErrorCode::CONSUMER_LOST);
         }
     }
 
-    /// Sends an answer to the gateway that asked, wherever its link is now.
+    /// Sends an answer to the link that asked, if it is still there.
     fn answer(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
-        let (origin, sequence) = question;
-        match self.shared.gateway_of(origin) {
-            Some(place) if place.shard == self.id => {
-                self.answer_here(links, place.link, question, code);
-            }
-            Some(place) => {
-                let mail = Mail::UplinkAnswer { link: place.link, origin, sequence, code };
-                self.outputs.push_back(Output::Mail { to: place.shard, mail });
-            }
-            None => {}
+        if question.shard == self.id {
+            return self.answer_here(links, question, code);
         }
+        let mail = Mail::UplinkAnswer { question, code };
+        self.outputs.push_back(Output::Mail { to: question.shard, mail });
     }
 
-    pub(super) fn answer_here(
-        &mut self,
-        links: &mut Links,
-        link: LinkId,
-        question: Question,
-        code: ErrorCode,
-    ) {
-        let Some(mut link) = links.remove(&link) else { return };
-        if link.part.life == Life::Open {
+    pub(super) fn answer_here(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
+        let Some(mut link) = links.remove(&question.link) else { return };
+        if let RoleState::Gateway(gateway) = &mut link.part.role {
+            gateway.unanswered -= 1;
             self.put_answer(&mut link.part, question, code);
         }
         links.insert(link.part.id, link);
     }
 
-    fn put_answer(&mut self, part: &mut Part, (origin, sequence): Question, code: ErrorCode) {
+    fn put_answer(&mut self, part: &mut Part, question: Question, code: ErrorCode) {
         if code != ErrorCode(0) {
             count(&self.counters.uplinks_refused, 1);
         }
+        let Question { sequence, origin, .. } = question;
         part.put(&Frame::UplinkAck(UplinkAck { code, sequence, origin }));
         self.touch(part);
     }
