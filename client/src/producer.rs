@@ -123,7 +123,8 @@ impl Producer {
     /// [`PublishError::Invalid`], [`PublishError::Overloaded`] (only while the link is not open),
     /// [`PublishError::Refused`] by the broker, [`PublishError::Closed`].
     pub async fn publish(&self, publish: Publish) -> Result<Receipt, PublishError> {
-        let (order, receipt) = self.inner.order(publish).await?;
+        let room = self.inner.room(&publish).await?;
+        let (order, receipt) = order(publish, room);
         self.inner.queue(vec![order])?;
         receipt.await
     }
@@ -134,7 +135,8 @@ impl Producer {
     ///
     /// As [`publish`](Self::publish), but [`PublishError::Overloaded`] whenever a bound is reached.
     pub fn send(&self, publish: Publish) -> Result<PendingReceipt, PublishError> {
-        let (order, receipt) = self.inner.try_order(publish)?;
+        let room = self.inner.try_room(&publish)?;
+        let (order, receipt) = order(publish, room);
         self.inner.queue(vec![order])?;
         Ok(receipt)
     }
@@ -146,17 +148,18 @@ impl Producer {
         let mut pending = Vec::with_capacity(batch.len());
         let mut orders = Vec::with_capacity(batch.len());
         for publish in batch {
-            let taken = if self.inner.has_room(&publish) {
-                self.inner.try_order(publish)
-            } else {
-                // What waits here holds the room that is waited for: it has to go first.
-                let queued = self.inner.queue(std::mem::take(&mut orders));
-                match queued {
-                    Ok(()) => self.inner.order(publish).await,
-                    Err(error) => Err(error),
+            let room = match self.inner.try_room(&publish) {
+                Err(PublishError::Overloaded { .. }) => {
+                    // What waits here holds the room that is waited for: it has to go first.
+                    match self.inner.queue(std::mem::take(&mut orders)) {
+                        Ok(()) => self.inner.room(&publish).await,
+                        Err(error) => Err(error),
+                    }
                 }
+                taken => taken,
             };
-            pending.push(taken.map(|(order, receipt)| {
+            pending.push(room.map(|room| {
+                let (order, receipt) = order(publish, room);
                 orders.push(order);
                 receipt
             }));
@@ -218,30 +221,20 @@ impl Inner {
         }
     }
 
-    fn has_room(&self, publish: &Publish) -> bool {
-        let bytes = publish.pending_bytes();
-        // More than there can ever be is an error to be told, not room to wait for.
-        let fits = bytes <= self.bytes.available_permits() || bytes > self.bytes_max;
-        fits && self.slots.available_permits() > 0
-    }
-
-    fn try_order(&self, publish: Publish) -> Result<(Order<Reply>, PendingReceipt), PublishError> {
-        let bytes = self.check(&publish)?;
+    fn try_room(&self, publish: &Publish) -> Result<Room, PublishError> {
+        let bytes = self.check(publish)?;
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|error| self.no_room("max_in_flight", &error))?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
         let bytes = bytes.map_err(|error| self.no_room("max_pending_bytes", &error))?;
-        Ok(order(publish, Room { _slot: slot, _bytes: bytes }))
+        Ok(Room { _slot: slot, _bytes: bytes })
     }
 
-    async fn order(
-        &self,
-        publish: Publish,
-    ) -> Result<(Order<Reply>, PendingReceipt), PublishError> {
-        let bytes = self.check(&publish)?;
+    async fn room(&self, publish: &Publish) -> Result<Room, PublishError> {
+        let bytes = self.check(publish)?;
         let slot = self.acquire("max_in_flight", &self.slots, 1).await?;
         let bytes = self.acquire("max_pending_bytes", &self.bytes, bytes).await?;
-        Ok(order(publish, Room { _slot: slot, _bytes: bytes }))
+        Ok(Room { _slot: slot, _bytes: bytes })
     }
 
     /// Waits for room as long as the link is open: then receipts make some.
