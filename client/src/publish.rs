@@ -67,7 +67,8 @@ pub struct Publish {
     pub content: Option<Content>,
     /// Trace id, opaque.
     pub trace: Option<[u8; 16]>,
-    /// A waiting message with the same key is replaced by this one.
+    /// Key under which it may take the place of a message that waits. It is carried to every end;
+    /// no part of this draft's programs replaces anything by it yet.
     pub conflate: Option<u64>,
     /// The message itself, at most `payload_bytes_max` bytes; shared, not copied, until it is
     /// written.
@@ -159,7 +160,7 @@ impl Publish {
         Self { trace: Some(trace), ..self }
     }
 
-    /// Replacing a waiting message with this key.
+    /// With this conflation key, which is carried and not yet acted on.
     #[must_use]
     pub fn conflate(self, key: u64) -> Self {
         Self { conflate: Some(key), ..self }
