@@ -5,6 +5,7 @@
 
 mod chaos;
 mod conformance;
+mod endings;
 mod overload;
 mod promises;
 mod rights;

@@ -34,7 +34,7 @@ pub(crate) fn hello_with(role: Role, instance: u64, credential: &[u8]) -> Vec<u8
     }))
 }
 
-fn link(net: &mut Net, role: Role, instance: u64) -> Line {
+pub(crate) fn link(net: &mut Net, role: Role, instance: u64) -> Line {
     let line = net.connect();
     net.send(line, &hello(role, instance));
     let welcome = net.frame(line).expect("WELCOME");

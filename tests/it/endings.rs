@@ -1,0 +1,153 @@
+//! What a link leaves behind, and what a newer one of the same gateway takes over.
+
+use waybill_broker::BrokerConfig;
+use waybill_wire::Frame;
+use waybill_wire::code::{ErrorCode, Op, Role};
+use waybill_wire::frame::{Ping, Record, Snapshot, UplinkAck};
+use waybill_wire::message::{MessageHead, Sender};
+
+use crate::support::{Line, Net, everywhere};
+use crate::talk::{Gateway, Producer, encode, hello, link};
+
+fn check(test: impl Fn(&mut Net)) {
+    everywhere(&BrokerConfig::default(), test);
+}
+
+fn uplink(net: &mut Net, line: Line, sequence: u64) {
+    let sender = Some(Sender { uid: 1, connection: 5 });
+    let head = MessageHead { sequence, sender, ..MessageHead::default() };
+    let mut out = Vec::new();
+    head.encode_uplink(b"up", &mut out).unwrap();
+    net.send(line, &out);
+}
+
+fn accept(net: &mut Net, consumer: Line, origin: u64, sequence: u64) {
+    let ack = UplinkAck { code: ErrorCode(0), sequence, origin };
+    net.send(consumer, &encode(&Frame::UplinkAck(ack)));
+}
+
+/// Everything sent before on this link has been handled when this returns, and this came next.
+fn fence(net: &mut Net, line: Line) {
+    net.send(line, &encode(&Frame::Ping(Ping { token: 7 })));
+    let frame = net.frame(line).unwrap();
+    assert!(matches!(Frame::decode(&frame), Ok(Frame::Pong(_))), "{:?}", Frame::decode(&frame));
+}
+
+fn ends_with(net: &mut Net, line: Line, code: ErrorCode) {
+    let frame = net.frame(line).expect("an ERROR");
+    match Frame::decode(&frame) {
+        Ok(Frame::Error(error)) => assert_eq!((error.code, error.fatal), (code, true)),
+        other => panic!("{code:?} was expected and came {other:?}"),
+    }
+    assert_eq!(net.frame(line), None);
+}
+
+#[test]
+fn an_answer_goes_to_the_link_that_asked_and_to_no_newer_one() {
+    check(|net| {
+        let older = Gateway::link(net, 1, &[1]);
+        let consumer = link(net, Role::CONSUMER, 9);
+        uplink(net, older.line, 1);
+        assert!(net.frame(consumer).is_some());
+        net.close(older.line);
+        let newer = Gateway::link(net, 1, &[1]);
+        accept(net, consumer, 1, 1);
+        fence(net, consumer);
+        // Had the answer gone to the newer link, it would be here before the next one's.
+        uplink(net, newer.line, 2);
+        assert!(net.frame(consumer).is_some());
+        accept(net, consumer, 1, 2);
+        let answer = net.frame(newer.line).unwrap();
+        let Ok(Frame::UplinkAck(answer)) = Frame::decode(&answer) else { panic!("{answer:02x?}") };
+        assert_eq!((answer.sequence, answer.code), (2, ErrorCode(0)));
+    });
+}
+
+#[test]
+fn promise_5_a_superseded_link_is_written_out_before_it_ends() {
+    check(|net| {
+        let older = Gateway::link(net, 1, &[1]);
+        let mut producer = Producer::link(net, 7);
+        net.stall(older.line, true);
+        for number in 0..50_u8 {
+            assert_eq!(producer.publish(net, &[1], &[number]).sent, 1);
+        }
+        let newer = Gateway::link(net, 1, &[1]);
+        assert_eq!(producer.publish(net, &[1], b"newer").sent, 1);
+        net.stall(older.line, false);
+        for number in 0..50_u8 {
+            assert_eq!(older.delivery(net).payload, [number]);
+        }
+        ends_with(net, older.line, ErrorCode::SUPERSEDED);
+        assert_eq!(newer.delivery(net).payload, b"newer");
+        assert_eq!(net.ledger().lost, 0);
+    });
+}
+
+#[test]
+fn a_broker_that_stops_waits_for_the_answers_that_are_due() {
+    let config = BrokerConfig { drain_ms: 30_000, ..BrokerConfig::default() };
+    everywhere(&config, |net| {
+        let gateway = Gateway::link(net, 1, &[1]);
+        let consumer = link(net, Role::CONSUMER, 9);
+        let late = net.connect();
+        uplink(net, gateway.line, 1);
+        assert!(net.frame(consumer).is_some());
+        net.drain();
+        for line in [gateway.line, consumer] {
+            for _ in ["STATE", "DRAIN"] {
+                net.frame(line).unwrap();
+            }
+        }
+        net.send(late, &hello(Role::PRODUCER, 3));
+        ends_with(net, late, ErrorCode::SHUTTING_DOWN);
+        accept(net, consumer, 1, 1);
+        let answer = net.frame(gateway.line).unwrap();
+        let Ok(Frame::UplinkAck(answer)) = Frame::decode(&answer) else { panic!("{answer:02x?}") };
+        assert_eq!((answer.sequence, answer.code), (1, ErrorCode(0)));
+        ends_with(net, gateway.line, ErrorCode::SHUTTING_DOWN);
+        ends_with(net, consumer, ErrorCode::SHUTTING_DOWN);
+        net.stopped();
+    });
+}
+
+fn snapshot_of(net: &mut Net, records: &[Record]) -> Line {
+    let line = link(net, Role::GATEWAY, 1);
+    let snapshot = Snapshot { first: true, last: true, version: 1, records: records.into() };
+    net.send(line, &encode(&Frame::Snapshot(snapshot)));
+    line
+}
+
+#[test]
+fn promise_7_registrations_are_bounded_for_a_user_and_in_all() {
+    let record = |uid, login| Record { uid, login, namespace: 0, op: Op::ADD, device_class: 0 };
+    let config = BrokerConfig { routes_max: 1_000, ..BrokerConfig::default() };
+    everywhere(&config, |net| {
+        let many_logins: Vec<Record> = (0..257).map(|login| record(1, login)).collect();
+        let line = snapshot_of(net, &many_logins[..256]);
+        assert!(matches!(Frame::decode(&net.frame(line).unwrap()), Ok(Frame::InEffect(_))));
+        net.close(line);
+        let line = snapshot_of(net, &many_logins);
+        ends_with(net, line, ErrorCode::OVERLOADED);
+        // What the refused links held counts no longer.
+        let many_users: Vec<Record> = (0..1_001).map(|uid| record(uid, 0)).collect();
+        let line = snapshot_of(net, &many_users);
+        ends_with(net, line, ErrorCode::OVERLOADED);
+    });
+}
+
+#[test]
+fn promise_7_a_link_too_many_is_told_so_and_makes_room_for_nobody() {
+    let config = BrokerConfig { links_max: 2, ..BrokerConfig::default() };
+    everywhere(&config, |net| {
+        let mut first = Producer::link(net, 7);
+        let second = Producer::link(net, 8);
+        let third = net.connect();
+        ends_with(net, third, ErrorCode::TOO_MANY_LINKS);
+        net.close(second.line);
+        let again = Producer::link(net, 9);
+        assert_eq!(first.publish(net, &[1], b"x").offline, [1]);
+        net.close(again.line);
+        assert_eq!(net.ledger().links_refused, 1);
+    });
+}
