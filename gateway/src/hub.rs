@@ -45,8 +45,6 @@ pub struct Audience<'a> {
     pub except: UidRun<'a>,
     /// UID and connection that are not served (EXCEPT_SELF).
     pub except_self: Option<(u64, ConnectionId)>,
-    /// Message id, if the message may have been here before (RESEND).
-    pub resent: Option<MessageId>,
 }
 
 /// Producer instance and sequence.
@@ -221,11 +219,15 @@ impl<H> Hub<H> {
         mut serve: impl FnMut(&H),
     ) -> Tally {
         self.message += 1;
+        // RESEND is not asked: a copy sent again through one broker may overtake the first, which
+        // then comes by another and without the flag (DEL-7).
+        let key = (audience.namespace, id);
+        let before = self.recent.note(key, self.rank, audience.everyone, audience.listed);
         let mut visit = Visit {
             slots: &mut self.slots,
             excluded: self.message * 2,
             touched: self.message * 2 + 1,
-            repeat: audience.resent.map(|id| self.recent.recall(id)),
+            repeat: before,
             namespace: audience.namespace,
             tally: Tally::default(),
         };
@@ -254,9 +256,7 @@ impl<H> Hub<H> {
                 }
             }
         }
-        let tally = visit.tally;
-        self.recent.remember(id, self.rank, audience.everyone, audience.listed);
-        tally
+        visit.tally
     }
 
     /// Whether a connection has exactly this registration. Its user's connections are few.

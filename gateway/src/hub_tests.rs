@@ -81,14 +81,16 @@ fn except_self_is_one_connection_of_that_user_only() {
     let mut hub = Hub::new(BOUNDS, 7);
     let a = login(&mut hub, registration(0, 1001, 0), 1);
     login(&mut hub, registration(0, 1001, 0), 2);
+    let mut sequence = 0;
     let mut check = |uid, connection, expected: &[u32]| {
+        sequence += 1;
         let audience = Audience {
             everyone: true,
             except_self: Some((uid, connection)),
             ..Audience::default()
         };
         let mut served = Vec::new();
-        hub.deliver((1, 1), &audience, |handle| served.push(*handle));
+        hub.deliver((1, sequence), &audience, |handle| served.push(*handle));
         assert_eq!(served, expected);
     };
     check(1001, a, &[2]);
@@ -122,22 +124,21 @@ fn promise_3_a_message_sent_again_reaches_a_connection_once() {
     let mut hub = Hub::new(BOUNDS, 7);
     login(&mut hub, registration(0, 1001, 0), 1);
     let (late, _) = hub.login(registration(0, 1001, 0), 2).unwrap();
-    let send = |hub: &mut Hub<u32>, id, uids: &[u64], again: bool| {
+    let send = |hub: &mut Hub<u32>, id, uids: &[u64]| {
         let listed = run(uids);
         let listed = UidRun::new(&listed).unwrap();
-        let audience = Audience { listed, resent: again.then_some(id), ..Audience::default() };
+        let audience = Audience { listed, ..Audience::default() };
         let mut served = Vec::new();
         let tally = hub.deliver(id, &audience, |handle| served.push(*handle));
         (served, tally.repeated)
     };
-    assert_eq!(send(&mut hub, (1, 1), &[1001], false), (vec![1], 0));
+    assert_eq!(send(&mut hub, (1, 1), &[1001]), (vec![1], 0));
     // It was not confirmed then, so that first sending was not for it.
     hub.confirm(late);
     login(&mut hub, registration(0, 1002, 0), 3);
-    assert_eq!(send(&mut hub, (1, 1), &[1001, 1002], true), (vec![2, 3], 1));
-    assert_eq!(send(&mut hub, (1, 1), &[1001, 1002], true), (vec![], 3));
-    assert_eq!(send(&mut hub, (2, 1), &[1001], true), (vec![1, 2], 0));
-    assert_eq!(send(&mut hub, (1, 1), &[1001], false).0, [1, 2], "only resend asks");
+    assert_eq!(send(&mut hub, (1, 1), &[1001, 1002]), (vec![2, 3], 1));
+    assert_eq!(send(&mut hub, (1, 1), &[1001, 1002]), (vec![], 3));
+    assert_eq!(send(&mut hub, (2, 1), &[1001]), (vec![1, 2], 0), "another producer's");
 }
 
 #[derive(Clone, Debug)]
@@ -262,12 +263,12 @@ proptest! {
                         listed: UidRun::new(&listed_run).unwrap(),
                         except: UidRun::new(&except_run).unwrap(),
                         except_self,
-                        resent: None,
                     };
                     let mut found: HashMap<u32, u32> = HashMap::new();
                     let tally = hub.deliver((1, sequence), &audience, |handle| {
                         *found.entry(*handle).or_default() += 1;
                     });
+                    prop_assert_eq!(hub.deliver((1, sequence), &audience, |_| ()).served, 0);
                     let mut expected = Tally::default();
                     for (handle, connection) in &there {
                         let Registration { namespace: own, uid, .. } = connection.registration;

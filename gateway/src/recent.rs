@@ -1,4 +1,4 @@
-//! Which messages were here lately and whom they were for, so that one sent again reaches each
+//! Which messages were here lately and whom they were for, so that one that comes twice reaches each
 //! connection at most once (promise 3).
 //!
 //! Remembered is not each connection but the UIDs listed and how many confirmations there had been:
@@ -13,6 +13,10 @@ use std::collections::{HashMap, VecDeque};
 use waybill_wire::targets::UidRun;
 
 use crate::hub::MessageId;
+
+/// Namespace and message id: a producer of one tenant can hold nothing back from another's users,
+/// whatever instance it claims.
+pub(crate) type Key = (u32, MessageId);
 
 /// UIDs kept per message on average; when the lists are longer, fewer messages are remembered.
 const UIDS_PER_MESSAGE: usize = 16;
@@ -31,12 +35,12 @@ pub(crate) struct Recent {
     /// How many UIDs were dropped with them.
     first_uid: u64,
     /// Number of each id's newest entry.
-    newest: HashMap<MessageId, u64>,
+    newest: HashMap<Key, u64>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    id: MessageId,
+    key: Key,
     rank: u64,
     everyone: bool,
     /// How many UIDs came before its own, and how many are its own.
@@ -75,22 +79,33 @@ impl Recent {
         }
     }
 
-    /// Notes that a message was here when the confirmation `rank` was the last.
-    pub(crate) fn remember(
+    /// Notes that a message is here while the confirmation `rank` is the last, and says whom it
+    /// reached before, as far as that is remembered. For a new message, nearly every one, that is
+    /// one access to the map and no allocation beyond the rings.
+    pub(crate) fn note(
         &mut self,
-        id: MessageId,
+        key: Key,
         rank: u64,
         everyone: bool,
         listed: UidRun<'_>,
-    ) {
+    ) -> Option<Served> {
         if self.max == 0 {
-            return;
+            return None;
         }
         let number = self.first + self.entries.len() as u64;
-        let previous = self.newest.insert(id, number);
+        let previous = self.newest.insert(key, number);
+        // Before the entry goes in: it may push its predecessor out.
+        let before = previous.map(|number| self.recall(number));
         let start = self.first_uid + self.listed.len() as u64;
         self.listed.extend(listed.iter());
-        self.entries.push_back(Entry { id, rank, everyone, start, listed: listed.len(), previous });
+        self.entries.push_back(Entry {
+            key,
+            rank,
+            everyone,
+            start,
+            listed: listed.len(),
+            previous,
+        });
         let uids_max = self.max * UIDS_PER_MESSAGE;
         // The newest stays even if its list alone is longer; a list is at most `targets_max`.
         while self.entries.len() > 1
@@ -98,12 +113,13 @@ impl Recent {
         {
             self.forget_oldest();
         }
+        before
     }
 
-    /// Whom a message reached, as far as it is remembered.
-    pub(crate) fn recall(&self, id: MessageId) -> Served {
+    /// Whom the sending of this number and those before it reached.
+    fn recall(&self, number: u64) -> Served {
         let mut served = Served::default();
-        let mut next = self.newest.get(&id).copied();
+        let mut next = Some(number);
         for _ in 0..SENDINGS_MAX {
             let Some(entry) = next.and_then(|number| self.entry(number)) else { break };
             // Newest first, so the first rank seen is the highest.
@@ -130,8 +146,8 @@ impl Recent {
     fn forget_oldest(&mut self) {
         let Some(entry) = self.entries.pop_front() else { return };
         self.listed.drain(..entry.listed);
-        if self.newest.get(&entry.id) == Some(&self.first) {
-            self.newest.remove(&entry.id);
+        if self.newest.get(&entry.key) == Some(&self.first) {
+            self.newest.remove(&entry.key);
         }
         self.first += 1;
         self.first_uid += entry.listed as u64;
@@ -146,31 +162,39 @@ mod tests {
         uids.iter().flat_map(|uid| uid.to_le_bytes()).collect()
     }
 
-    fn remember(recent: &mut Recent, id: u64, rank: u64, uids: &[u64]) {
+    const RANK: u64 = 5;
+
+    /// A message of namespace 0 to these users; whom it had reached before.
+    fn note(recent: &mut Recent, id: u64, rank: u64, uids: &[u64]) -> Option<Served> {
         let bytes = run(uids);
-        recent.remember((1, id), rank, false, UidRun::new(&bytes).unwrap());
+        recent.note((0, (1, id)), rank, false, UidRun::new(&bytes).unwrap())
     }
 
     #[test]
     fn whoever_was_listed_and_confirmed_was_reached() {
         let mut recent = Recent::new(8);
-        remember(&mut recent, 1, 5, &[10, 11]);
-        let served = recent.recall((1, 1));
-        assert!(served.had(10, 5) && served.had(11, 1));
-        assert!(!served.had(10, 6), "confirmed later");
+        assert!(note(&mut recent, 1, RANK, &[10, 11]).is_none());
+        let served = note(&mut recent, 1, RANK, &[]).unwrap();
+        assert!(served.had(10, RANK) && served.had(11, 1));
+        assert!(!served.had(10, RANK + 1), "confirmed later");
         assert!(!served.had(12, 1), "not listed");
-        assert!(!recent.recall((2, 1)).had(10, 1), "another producer");
-        recent.remember((1, 2), 5, true, UidRun::default());
-        assert!(recent.recall((1, 2)).had(99, 5) && !recent.recall((1, 2)).had(99, 6));
+        for stranger in [(0, (2, 1)), (7, (1, 1))] {
+            let listed = UidRun::default();
+            assert!(recent.note(stranger, RANK, false, listed).is_none(), "{stranger:?}");
+        }
+        let mut everyone = || recent.note((0, (1, 2)), RANK, true, UidRun::default());
+        assert!(everyone().is_none());
+        let served = everyone().unwrap();
+        assert!(served.had(99, RANK) && !served.had(99, RANK + 1));
     }
 
     #[test]
     fn a_message_sent_again_adds_to_what_is_known() {
         let mut recent = Recent::new(8);
-        remember(&mut recent, 1, 5, &[10]);
-        remember(&mut recent, 1, 7, &[11]);
-        remember(&mut recent, 1, 9, &[10]);
-        let served = recent.recall((1, 1));
+        note(&mut recent, 1, 5, &[10]);
+        note(&mut recent, 1, 7, &[11]);
+        note(&mut recent, 1, 9, &[10]);
+        let served = note(&mut recent, 1, 9, &[]).unwrap();
         assert!(served.had(10, 9) && served.had(11, 7) && !served.had(11, 8));
     }
 
@@ -178,17 +202,18 @@ mod tests {
     fn both_rings_are_bounded() {
         let mut recent = Recent::new(4);
         for id in 0..100 {
-            remember(&mut recent, id, 1, &[id]);
+            note(&mut recent, id, 1, &[id]);
         }
         assert_eq!((recent.entries.len(), recent.listed.len(), recent.newest.len()), (4, 4, 4));
-        assert!(recent.recall((1, 99)).had(99, 1) && !recent.recall((1, 95)).had(95, 1));
+        // The oldest that is left is asked as it is pushed out.
+        assert!(note(&mut recent, 96, 1, &[]).unwrap().had(96, 1));
+        assert!(note(&mut recent, 95, 1, &[]).is_none());
         let many: Vec<u64> = (0..60).collect();
-        remember(&mut recent, 200, 1, &many);
-        remember(&mut recent, 201, 1, &many);
+        note(&mut recent, 200, 1, &many);
+        note(&mut recent, 201, 1, &many);
         assert_eq!((recent.entries.len(), recent.listed.len()), (1, 60));
-        assert!(recent.recall((1, 201)).had(59, 1));
+        assert!(note(&mut recent, 201, 1, &[]).unwrap().had(59, 1));
         let mut none = Recent::new(0);
-        remember(&mut none, 1, 1, &[1]);
-        assert!(!none.recall((1, 1)).had(1, 1));
+        assert!(note(&mut none, 1, 1, &[1]).is_none() && note(&mut none, 1, 1, &[1]).is_none());
     }
 }

@@ -131,7 +131,6 @@ impl Switchboard {
             listed: message.targets,
             except: message.except,
             except_self: except_self.map(|sender| (sender.uid, ConnectionId(sender.connection))),
-            resent: message.resend.then_some(id),
         };
         let mut fanout = Fanout::new(Message {
             origin: id.0,

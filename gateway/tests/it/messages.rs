@@ -107,6 +107,19 @@ fn a_message_sent_again_is_not_repeated() {
 }
 
 #[test]
+fn promise_3_the_first_copy_that_comes_after_the_one_sent_again_is_not_repeated() {
+    run(async {
+        let site = Site::start(|_| {}).await;
+        let mut user = site.user(1001).await;
+        site.broker.deliver(MessageHead { resend: true, ..head(1) }, &[1001], b"one").await;
+        site.broker.deliver(head(1), &[1001], b"one").await;
+        site.broker.deliver(head(2), &[1001], b"two").await;
+        assert_eq!((user.data().await, user.data().await), ("one".into(), "two".into()));
+        assert_eq!(site.gateway.stats().repeated, 1);
+    });
+}
+
+#[test]
 fn a_selector_is_refused_and_counted() {
     run(async {
         let site = Site::start(|_| {}).await;
