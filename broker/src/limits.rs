@@ -52,7 +52,7 @@ pub const UPLINKS_UNANSWERED_MAX: usize = 65_536;
 /// never see the error.
 pub const LINGER_MS: u64 = 1_000;
 
-/// Milliseconds for which a peer that ended its own direction is still written to.
+/// Milliseconds for which a link that ends is still written to.
 pub const FLUSH_MS: u64 = 10_000;
 
 /// Milliseconds between ticks. Deadlines of sessions are some seconds; a tick walks the links.

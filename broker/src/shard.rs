@@ -329,23 +329,23 @@ impl Core {
         }
         self.leave(links, part);
         count(&self.counters.lost, part.outbox.abandon());
-        self.close_after(part, fault, LINGER_MS);
+        self.close_after(part, fault);
     }
 
     /// Ends a link that did nothing wrong: what waits for it is written before the fatal ERROR.
     fn dismiss(&mut self, links: &mut Links, part: &mut Part, fault: Fault) {
         if part.life == Life::Open {
             self.leave(links, part);
-            self.close_after(part, fault, FLUSH_MS);
+            self.close_after(part, fault);
         }
     }
 
-    fn close_after(&mut self, part: &mut Part, fault: Fault, linger_ms: u64) {
+    fn close_after(&mut self, part: &mut Part, fault: Fault) {
         let (shard, link, code) = (self.id, part.id.0, fault.code());
         tracing::info!(shard, link, %code, %fault, "link ends");
         part.farewell = Some(fault);
         part.life = Life::Closing;
-        part.linger = self.now + Duration::from_millis(linger_ms);
+        part.linger = self.now + Duration::from_millis(FLUSH_MS);
         self.touch(part);
     }
 
@@ -459,6 +459,7 @@ impl Core {
         }
         self.outputs.push_back(Output::Shutdown { link: part.id });
         part.life = Life::Lingering;
+        part.linger = self.now + Duration::from_millis(LINGER_MS);
         self.read(part);
     }
 
