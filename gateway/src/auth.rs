@@ -40,16 +40,21 @@ pub enum TokenError {
     /// Well signed, but its time is over.
     #[error("the token has expired")]
     Expired,
+    /// Well signed and in time, but for a namespace this gateway does not serve.
+    #[error("the token is for a namespace that this gateway does not serve")]
+    Foreign,
 }
 
 /// Checks tokens. Holds the key, ready for use; cheap to share, not to make.
 pub struct Verifier {
     key: DecodingKey,
     validation: Validation,
+    /// Sorted; empty = all.
+    namespaces: Vec<u32>,
 }
 
 impl Verifier {
-    /// A verifier for tokens signed with this secret.
+    /// A verifier for tokens signed with this secret, of any namespace.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
@@ -58,7 +63,15 @@ impl Verifier {
         validation.required_spec_claims.clear();
         // The contract has no `aud`: a token that carries one for other services is still ours.
         validation.validate_aud = false;
-        Self { key: DecodingKey::from_secret(secret), validation }
+        Self { key: DecodingKey::from_secret(secret), validation, namespaces: Vec::new() }
+    }
+
+    /// Refuses tokens of other namespaces than these, unless there are none: then all are served.
+    #[must_use]
+    pub fn only(mut self, namespaces: &[u32]) -> Self {
+        self.namespaces = namespaces.to_vec();
+        self.namespaces.sort_unstable();
+        self
     }
 
     /// The identity a token stands for at `now_s` (seconds since 1970).
@@ -81,6 +94,10 @@ impl Verifier {
         let expires_at = claims.exp.seconds().saturating_add(LEEWAY_S);
         if now_s >= expires_at {
             return Err(TokenError::Expired);
+        }
+        let served = &self.namespaces;
+        if !served.is_empty() && served.binary_search(&claims.ns).is_err() {
+            return Err(TokenError::Foreign);
         }
         Ok(Identity {
             namespace: claims.ns,
@@ -262,6 +279,19 @@ mod tests {
         for garbage in ["", ".", "..", "a.b.c", "a.b.c.d", "\u{0}"] {
             assert_eq!(verifier.verify(garbage, NOW), Err(TokenError::Bad));
         }
+    }
+
+    #[test]
+    fn a_token_of_a_namespace_that_is_not_served_is_refused() {
+        let token = mint(SECRET, grant(7, NOW + 9));
+        let verify = |served: &[u32]| Verifier::new(SECRET).only(served).verify(&token, NOW);
+        assert_eq!(verify(&[]).unwrap().namespace, 3);
+        assert_eq!(verify(&[9, 3, 5]).unwrap().namespace, 3);
+        assert_eq!(verify(&[9, 5]), Err(TokenError::Foreign));
+        // Whoever has no valid token is not told what is served here.
+        let foreign = mint(b"another secret, of another issuer", grant(7, NOW + 9));
+        let verifier = Verifier::new(SECRET).only(&[5]);
+        assert_eq!(verifier.verify(&foreign, NOW), Err(TokenError::Bad));
     }
 
     #[test]

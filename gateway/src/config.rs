@@ -8,7 +8,6 @@
 //! Never here: reading files or the environment; that is for whoever starts the gateway.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -33,6 +32,10 @@ pub struct GatewayConfig {
     /// Origins of browsers that may connect besides the gateway's own, as browsers write them:
     /// `https://app.example.com`, with the port if it is not the scheme's. Default: none.
     pub allowed_origins: Vec<String>,
+    /// Namespaces whose users may log in; a login token of another is refused (`bad_token`). Set it
+    /// to those of `broker.token`: a broker ends the link of a gateway that registers a user it has
+    /// no right to, and that link is not tried again. Default: none, which means all.
+    pub namespaces: Vec<u32>,
 }
 
 /// The way to the brokers.
@@ -181,12 +184,6 @@ impl JwtConfig {
 }
 
 impl DeadlineConfig {
-    /// [`close_ms`](Self::close_ms) as a duration.
-    #[must_use]
-    pub fn close(&self) -> Duration {
-        Duration::from_millis(self.close_ms)
-    }
-
     fn validate(&self) -> Result<(), ConfigError> {
         in_range("deadlines.login_ms", self.login_ms, 100, 600_000)?;
         in_range("deadlines.register_ms", self.register_ms, 100, 600_000)?;
@@ -200,13 +197,6 @@ impl DeadlineConfig {
 impl LimitConfig {
     /// Most connections there can be: an index and a login's number share 64 bits.
     pub const CONNECTIONS_MAX: usize = (1 << 24) - 1;
-
-    /// Bytes all the queues of connections can hold together, if each is full of small messages: an
-    /// upper bound, since a message for many is shared by their queues.
-    #[must_use]
-    pub fn bytes_max(&self) -> usize {
-        self.connections_max.saturating_mul(self.queue_bytes_max)
-    }
 
     fn validate(&self) -> Result<(), ConfigError> {
         let range = |key, value: usize, min: u64, max: u64| in_range(key, value as u64, min, max);
@@ -248,6 +238,7 @@ impl Default for GatewayConfig {
             deadlines: DeadlineConfig::default(),
             limits: LimitConfig::default(),
             allowed_origins: Vec::new(),
+            namespaces: Vec::new(),
         }
     }
 }

@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 use crate::hub::LoginRefused;
 use crate::server::{Shared, Stage};
 use crate::subprotocol::Subprotocol;
+use crate::telemetry::GatewayStats;
 use crate::transports::upgrade;
 use crate::transports::websocket::Connection;
 
@@ -168,14 +169,16 @@ async fn connect(upgraded: OnUpgrade, shared: Arc<Shared>, subprotocol: Subproto
 struct Health {
     status: &'static str,
     links_up: u64,
+    counters: GatewayStats,
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    let links_up = shared.telemetry.links_up.value();
+    let counters = shared.stats();
+    let links_up = counters.links_up;
     let (code, status) = match (shared.is_draining(), links_up) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, 0) => (StatusCode::SERVICE_UNAVAILABLE, "no broker"),
         (false, _) => (StatusCode::OK, "up"),
     };
-    (code, Json(Health { status, links_up })).into_response()
+    (code, Json(Health { status, links_up, counters })).into_response()
 }

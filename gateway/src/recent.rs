@@ -1,5 +1,5 @@
-//! Which messages were here lately and whom they were for, so that one that comes twice reaches each
-//! connection at most once (promise 3).
+//! Which messages were here lately and whom they were for, so that one that comes twice reaches
+//! each connection at most once (promise 3).
 //!
 //! Remembered is not each connection but the UIDs listed and how many confirmations there had been:
 //! a connection was reached if its UID was listed and it had been confirmed by then. That is a few

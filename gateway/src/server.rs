@@ -176,7 +176,7 @@ impl GatewayHandle {
     /// The counters now.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
-        self.shared.telemetry.snapshot(self.shared.connections())
+        self.shared.stats()
     }
 
     /// Sends every user away over the drain window, then stops. Returns at once; see
@@ -220,7 +220,7 @@ impl Shared {
         };
         let origins = config.allowed_origins.iter().filter_map(|origin| Origin::parse(origin));
         Self {
-            verifier: Verifier::new(config.jwt.secret.as_bytes()),
+            verifier: Verifier::new(config.jwt.secret.as_bytes()).only(&config.namespaces),
             clock: Clock::new(),
             session_limits: Arc::new(session_limits),
             queue_bytes_max: limits.queue_bytes_max,
@@ -239,7 +239,11 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    pub(crate) fn stats(&self) -> GatewayStats {
+        self.telemetry.snapshot(self.connections())
+    }
+
+    fn connections(&self) -> usize {
         self.live().outboxes.len()
     }
 
@@ -355,7 +359,7 @@ impl Running {
         }
         // Closed means that the address is free again. An error is a panic, which ends it as well.
         let _ = accepting.await;
-        info!("gateway closed");
+        info!(ledger = ?self.shared.stats(), "gateway stopped");
         stop.send_replace(Stage::Closed);
     }
 

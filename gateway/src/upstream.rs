@@ -164,12 +164,6 @@ impl Upstream {
         out.extend(done.into_values().flatten().map(Notice::Confirmed));
     }
 
-    /// Whether some link is linked to a broker.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.links.iter().any(|link| link.up)
-    }
-
     /// Links that are linked to a broker.
     #[must_use]
     pub fn links_up(&self) -> usize {
