@@ -112,11 +112,6 @@ impl BrokerHandle {
         self.stop.send_replace(Some(self.shared.config.drain_ms));
     }
 
-    /// Ends all links now.
-    pub fn stop_now(&self) {
-        self.stop.send_replace(Some(0));
-    }
-
     /// Waits until every thread has ended, or the first has failed.
     ///
     /// # Errors
@@ -209,29 +204,13 @@ async fn accept(
     };
     let deadline_ms = tokio::select! {
         () = deal(&listener, &shards) => 0,
+        // Without a handle nobody can ask for an end any more, so this is it.
         stop = stopping.wait_for(Option::is_some) => stop.ok().and_then(|stop| *stop).unwrap_or(0),
     };
-    // A second, shorter deadline may follow while the shards drain.
     drop(listener);
-    let mut deadline_ms = Some(deadline_ms);
-    while let Some(ms) = deadline_ms {
-        for shard in &shards {
-            // A shard that has drained already takes no orders.
-            let _ = shard.send(Order::Drain(ms)).await;
-        }
-        deadline_ms = tokio::select! {
-            () = all_closed(&shards) => None,
-            changed = stopping.changed() => match changed {
-                Ok(()) => *stopping.borrow_and_update(),
-                Err(_) => (ms != 0).then_some(0),
-            },
-        };
-    }
-}
-
-async fn all_closed(shards: &[mpsc::Sender<Order>]) {
-    for shard in shards {
-        shard.closed().await;
+    for shard in &shards {
+        // A shard that has ended takes no orders.
+        let _ = shard.send(Order::Drain(deadline_ms)).await;
     }
 }
 

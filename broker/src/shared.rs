@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use waybill_routing::{Limits, Routes, Slot};
+use waybill_wire::digest::mix;
 
 use crate::auth::{Credentials, Grant};
 use crate::config::BrokerConfig;
@@ -224,7 +225,8 @@ impl Shared {
         self.consumers.write().expect(UNPOISONED).retain(|it| !it.place.is(shard, link));
     }
 
-    /// The consumer for one user's uplinks: the same as long as the set of consumers is.
+    /// The consumer for one user's uplinks: the same as long as the set of consumers is, and
+    /// neighbouring users spread over them.
     pub(crate) fn consumer(&self, namespace: u32, uid: u64) -> Option<Place> {
         let consumers = self.consumers.read().expect(UNPOISONED);
         let eligible = || consumers.iter().filter(|it| it.grant.covers(namespace));
@@ -232,13 +234,6 @@ impl Shared {
         let pick = mix(uid.wrapping_add(u64::from(namespace) << 32)).checked_rem(count)?;
         eligible().nth(usize::try_from(pick).ok()?).map(|it| it.place.clone())
     }
-}
-
-/// Finaliser of `SplitMix64`, so that neighbouring UIDs spread over the consumers.
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 impl std::fmt::Debug for Shared {

@@ -176,8 +176,11 @@ code! {
     }
 }
 
+/// First of the private-use values of content types and encodings ([MSG-10]).
+pub const PRIVATE_USE: u16 = 0x8000;
+
 code! {
-    /// What a payload is; values from 0x8000 are private use.
+    /// What a payload is; values from [`PRIVATE_USE`] on are private use.
     ContentType(u16) {
         OPAQUE = 0 "opaque",
         TEXT = 1 "text",
@@ -189,7 +192,7 @@ code! {
 }
 
 code! {
-    /// How a payload is compressed; values from 0x8000 are private use.
+    /// How a payload is compressed; values from [`PRIVATE_USE`] on are private use.
     Encoding(u16) {
         IDENTITY = 0 "identity",
         GZIP = 1 "gzip",

@@ -58,8 +58,9 @@ fn term(Registered { namespace, uid, device_class, login }: Registered) -> u64 {
     mix(uid.wrapping_add(mix(login.wrapping_add(inner))))
 }
 
-/// Finaliser of SplitMix64.
-const fn mix(mut x: u64) -> u64 {
+/// Finaliser of `SplitMix64` (5.3): spreads neighbouring numbers over all 64 bits, one to one.
+#[must_use]
+pub const fn mix(mut x: u64) -> u64 {
     x ^= x >> 30;
     x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x ^= x >> 27;

@@ -4,7 +4,7 @@
 //! padding. Items of LABELS and EXTENSIONS are checked one after another.
 
 use super::Message;
-use crate::code::{ContentType, Encoding, ErrorCode, Kind, flags};
+use crate::code::{ContentType, Encoding, ErrorCode, Kind, PRIVATE_USE, flags};
 use crate::error::{Malformed, Problem};
 use crate::limits::{
     EXCEPT_MAX, EXTENSION_BYTES_MAX, EXTENSIONS_MAX, LABEL_BYTES_MAX, LABELS_MAX,
@@ -14,8 +14,8 @@ use crate::list::{Item, List};
 use crate::read::{Reader, padding_bytes, u16_at, u32_at, u64_at};
 use crate::targets::UidRun;
 
-/// First of the private-use values of content types, encodings and extension types.
-const PRIVATE: u16 = 0x8000;
+/// First of the extension types that are refused where they are not known ([MSG-8]).
+const REFUSED_EXTENSIONS: u16 = 0x8000;
 
 /// SENDER: the user and connection a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -155,9 +155,9 @@ fn content(reader: &mut Reader<'_>) -> Result<Content, Malformed> {
     reader.reserved(u32_at(bytes, 4))?;
     let content_type = ContentType(u16_at(bytes, 0));
     let encoding = Encoding(u16_at(bytes, 2));
-    let known = content_type.0 >= PRIVATE || content_type.is_registered();
+    let known = content_type.0 >= PRIVATE_USE || content_type.is_registered();
     reader.registered(known, "content_type", content_type.0)?;
-    let known = encoding.0 >= PRIVATE || encoding.is_registered();
+    let known = encoding.0 >= PRIVATE_USE || encoding.is_registered();
     reader.registered(known, "encoding", encoding.0)?;
     Ok(Content { content_type, encoding })
 }
@@ -280,7 +280,7 @@ fn extension<'a>(reader: &Reader<'a>, items: &'a [u8]) -> Result<&'a [u8], Malfo
     let padded = length + padding_bytes(length);
     let (data, rest) = rest.split_at_checked(padded).ok_or_else(|| short(padded))?;
     reader.reserved(u32_at(head, 4))?;
-    if kind >= PRIVATE {
+    if kind >= REFUSED_EXTENSIONS {
         let error = (ErrorCode::UNKNOWN_EXTENSION, "MSG-8");
         let value = u64::from(kind);
         return Err(reader.malformed(error, "extension type", value, Problem::Unregistered));
