@@ -51,6 +51,35 @@ async fn a_final_refusal_is_not_tried_again() {
     }
 }
 
+/// [ERR-4]: what may be tried again, code by code, whether the link was open or not.
+#[tokio::test]
+async fn every_code_is_either_final_or_tried_again() {
+    const FINAL: [&str; 5] =
+        ["bad_credential", "not_permitted", "not_supported", "no_common_version", "superseded"];
+    let (mut finals, mut retried) = (0, 0);
+    for &(name, code) in ErrorCode::ALL {
+        let is_final = (101..=199).contains(&code.0) || FINAL.contains(&name);
+        for was_open in [false, true] {
+            let broker = Broker::bind().await;
+            let producer = Producer::start(broker.options()).expect("options work");
+            let link = if was_open { broker.accept().await } else { broker.greet().await };
+            link.refuse(code).await;
+            if is_final {
+                let failed = state(&producer, |state| matches!(state, LinkState::Failed(_))).await;
+                let LinkState::Failed(error) = failed else { unreachable!() };
+                assert_eq!(error.kind, LinkErrorKind::Refused(code), "{name}");
+                finals += 1;
+            } else {
+                let _link = broker.accept().await;
+                let now = state(&producer, |s| is_open(s) || matches!(s, LinkState::Failed(_)));
+                assert!(is_open(&now.await), "{name}");
+                retried += 1;
+            }
+        }
+    }
+    assert!(finals > 20 && retried > 20, "{finals} final, {retried} tried again");
+}
+
 #[tokio::test]
 async fn a_failed_link_fails_what_waits_and_what_comes() {
     let broker = Broker::bind().await;
