@@ -126,27 +126,25 @@ async fn a_batch_larger_than_its_bounds_waits_for_receipts() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+#[tokio::test]
 async fn batches_of_two_handles_wait_for_each_other() {
-    const BATCH: u64 = 2000;
     let broker = Broker::bind().await;
     let options = Options { max_in_flight: 3, ..broker.options() };
     let (producer, link) = tokio::join!(Producer::connect(options), broker.accept());
     let (producer, mut link) = (producer.expect("was welcome"), link);
-    let batches: Vec<_> = std::iter::repeat_n(producer, 2)
-        .map(|producer| {
-            let batch = (0..BATCH).map(|uid| Publish::to([uid])).collect();
-            tokio::spawn(async move { producer.publish_batch(batch).await })
-        })
-        .collect();
-    for _ in 0..2 * BATCH {
-        let got = link.next().await;
-        link.all_sent(&got.publish()).await;
-    }
-    for batch in batches {
-        for outcome in soon(batch).await.expect("runs to its end") {
-            assert_eq!(outcome.expect("waits while the link is open").sent, 1);
+    let batch = || (0..20u64).map(|uid| Publish::to([uid])).collect();
+    let other = producer.clone();
+    let play = async {
+        for _ in 0..40 {
+            let got = link.next().await;
+            link.all_sent(&got.publish()).await;
         }
+    };
+    let batches =
+        async { tokio::join!(producer.publish_batch(batch()), other.publish_batch(batch()), play) };
+    let (one, two, ()) = soon(batches).await;
+    for outcome in one.into_iter().chain(two) {
+        assert_eq!(outcome.expect("waits while the link is open").sent, 1);
     }
 }
 
