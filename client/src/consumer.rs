@@ -55,8 +55,8 @@ pub struct Uplinks {
     ack: Ack,
 }
 
-/// A message from a user. Dropped without an answer it is answered with `consumer_lost`: what became
-/// of it is unknown.
+/// A message from a user. Dropped without an answer it is answered with `consumer_lost`: what
+/// became of it is unknown.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct UplinkMessage {
