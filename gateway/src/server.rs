@@ -36,6 +36,7 @@ use crate::session::SessionLimits;
 use crate::switchboard::{FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::origin::Origin;
+use crate::transports::pressure::Pressure;
 use crate::transports::{Outbox, Word};
 use crate::upstream::Upstream;
 
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) connections_max: usize,
     pub(crate) allowed_origins: Vec<Origin>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) pressure: Arc<Pressure>,
     pub(crate) mailbox: mpsc::Sender<FromConnection>,
     drain_ms: u64,
     live: Mutex<Live>,
@@ -227,6 +229,7 @@ impl Shared {
             connections_max: limits.connections_max,
             allowed_origins: origins.collect(),
             telemetry: Arc::default(),
+            pressure: Arc::default(),
             mailbox,
             drain_ms: deadlines.drain_ms,
             live: Mutex::default(),
@@ -369,27 +372,19 @@ impl Running {
         let mut words = Vec::new();
         let until = self.switchboard.deadline_ms().map(|ms| self.shared.clock.instant(ms));
         let behind = self.switchboard.has_changes();
+        let pressed = self.shared.pressure.is_on();
         tokio::select! {
-            stage = self.stop.wait_for(|stage| *stage >= Stage::Empty) => {
-                drop(stage);
-                return false;
-            }
+            () = emptied(&mut self.stop) => return false,
             _ = self.inbox.recv_many(&mut words, TURN_MAX), if !self.switchboard.is_behind() => {
                 let now_ms = self.shared.clock.ms();
                 for word in words {
                     self.switchboard.handle_connection(word, now_ms);
                 }
             }
-            Some((link, event)) = self.links.events.next() => {
-                self.switchboard.handle_link(link, event);
-                // What has arrived with it is written together.
-                for _ in 1..TURN_MAX {
-                    let Some(Some((link, event))) = self.links.events.next().now_or_never() else {
-                        break;
-                    };
-                    self.switchboard.handle_link(link, event);
-                }
+            Some((link, event)) = self.links.events.next(), if !pressed => {
+                self.handle_events(link, event);
             }
+            () = self.shared.pressure.eased(), if pressed => {}
             () = sleep_until(until), if until.is_some() => {
                 self.switchboard.tick(self.shared.clock.ms());
             }
@@ -397,6 +392,19 @@ impl Running {
         }
         self.tell_links();
         true
+    }
+
+    /// Handles an event, and what has arrived with it, so that it is written together; no more once
+    /// a connection has to look at its queue first.
+    fn handle_events(&mut self, link: usize, event: GatewayEvent) {
+        self.switchboard.handle_link(link, event, self.shared.clock.ms());
+        for _ in 1..TURN_MAX {
+            if self.shared.pressure.is_on() {
+                return;
+            }
+            let Some(Some((link, event))) = self.links.events.next().now_or_never() else { return };
+            self.switchboard.handle_link(link, event, self.shared.clock.ms());
+        }
     }
 
     fn tell_links(&mut self) {
@@ -408,6 +416,11 @@ impl Running {
             }
         }
     }
+}
+
+async fn emptied(stop: &mut watch::Receiver<Stage>) {
+    // An error means that nobody is left to say so.
+    let _ = stop.wait_for(|stage| *stage >= Stage::Empty).await;
 }
 
 async fn sleep_until(until: Option<tokio::time::Instant>) {

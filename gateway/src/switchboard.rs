@@ -17,7 +17,7 @@ use crate::fanout::Fanout;
 use crate::hub::{Audience, ConnectionId, Hub};
 use crate::subprotocol::Message;
 use crate::telemetry::Telemetry;
-use crate::transports::{Outbox, Word};
+use crate::transports::{NEVER, Outbox, Timed, Word};
 use crate::upstream::{Notice, Outgoing, Upstream};
 
 /// What a connection asks. Those of one connection arrive in order; its outbox names it.
@@ -86,9 +86,9 @@ impl Switchboard {
         }
     }
 
-    pub(crate) fn handle_link(&mut self, link: usize, event: GatewayEvent) {
+    pub(crate) fn handle_link(&mut self, link: usize, event: GatewayEvent, now_ms: u64) {
         match event {
-            GatewayEvent::Delivery(delivery) => self.deliver(&delivery),
+            GatewayEvent::Delivery(delivery) => self.deliver(&delivery, now_ms),
             GatewayEvent::InEffect { ticket } => {
                 self.upstream.in_effect(link, ticket, &mut self.notices);
             }
@@ -114,7 +114,7 @@ impl Switchboard {
         self.tell();
     }
 
-    fn deliver(&mut self, delivery: &Delivery) {
+    fn deliver(&mut self, delivery: &Delivery, now_ms: u64) {
         let message = delivery.message();
         self.telemetry.messages_in.add(1);
         // Narrower than its list, or only part of a payload: to guess would be to serve wrongly.
@@ -122,6 +122,11 @@ impl Switchboard {
             self.telemetry.messages_unsupported.add(1);
             return;
         }
+        // Counted from here, where the link's events are taken: 0 is no limit (DEL-18).
+        let expires_ms = match message.ttl_ms {
+            0 => NEVER,
+            ttl_ms => now_ms.saturating_add(ttl_ms.into()),
+        };
         let id = (message.origin.unwrap_or(0), message.sequence);
         let sender = message.sender;
         let except_self = sender.filter(|_| message.except_self);
@@ -141,7 +146,8 @@ impl Switchboard {
             payload: message.payload,
         });
         let tally = self.hub.deliver(id, &audience, |entry| {
-            entry.outbox.write_one(fanout.frame(entry.outbox.subprotocol()));
+            let bytes = fanout.frame(entry.outbox.subprotocol());
+            entry.outbox.write(Timed { bytes, expires_ms });
         });
         self.telemetry.count(tally);
         self.telemetry.encodings.add(fanout.encodings());

@@ -46,6 +46,7 @@ pub(crate) struct Telemetry {
     pub(crate) delivered: Counter,
     pub(crate) dropped_slow: Counter,
     pub(crate) dropped_closed: Counter,
+    pub(crate) dropped_expired: Counter,
     pub(crate) upgrades: Counter,
     pub(crate) upgrades_refused: Counter,
     pub(crate) logins: Counter,
@@ -82,7 +83,9 @@ impl Telemetry {
             slow: self.dropped_slow.value(),
             closed: self.dropped_closed.value(),
             unready: self.unready.value(),
+            expired: self.dropped_expired.value(),
         };
+        let gone = dropped.slow + dropped.closed + dropped.expired;
         let (filtered, repeated) = (self.filtered.value(), self.repeated.value());
         let closes = CloseCode::ALL.iter().zip(&self.closes);
         let mut closes: BTreeMap<&'static str, u64> =
@@ -97,7 +100,7 @@ impl Telemetry {
             delivered,
             filtered,
             repeated,
-            waiting: served.saturating_sub(delivered + dropped.slow + dropped.closed),
+            waiting: served.saturating_sub(delivered + gone),
             dropped,
             upgrades: self.upgrades.value(),
             upgrades_refused: self.upgrades_refused.value(),
@@ -136,7 +139,7 @@ pub struct GatewayStats {
     pub delivered: u64,
     /// Left out by EXCEPT or EXCEPT_SELF.
     pub filtered: u64,
-    /// Left out because the connection had this message id already (RESEND).
+    /// Left out because the connection had this message id already.
     pub repeated: u64,
     /// In a connection's queue now; falls again.
     pub waiting: u64,
@@ -181,6 +184,8 @@ pub struct Dropped {
     pub closed: u64,
     /// The connection had not been told *ready* yet.
     pub unready: u64,
+    /// Time to live ran out while it waited.
+    pub expired: u64,
 }
 
 impl GatewayStats {
@@ -188,8 +193,9 @@ impl GatewayStats {
     /// statement has content when it is 0, or when the counters overtake what was served.
     #[must_use]
     pub fn balances(&self) -> bool {
-        let Dropped { slow, closed, unready } = self.dropped;
-        let settled = self.delivered + self.filtered + self.repeated + slow + closed + unready;
+        let Dropped { slow, closed, unready, expired } = self.dropped;
+        let dropped = slow + closed + unready + expired;
+        let settled = self.delivered + self.filtered + self.repeated + dropped;
         self.addressed == settled + self.waiting
     }
 }

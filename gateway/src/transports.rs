@@ -1,13 +1,19 @@
-//! The seam between the hub and whatever carries messages to a client: write one, write many, close,
-//! and a few words to the connection's session. No read: what a client says goes to the session.
+//! The seam between the hub and whatever carries messages to a client: write, close, and a few words
+//! to the connection's session. No read: what a client says goes to the session.
 //!
 //! An [`Outbox`] is the hub's end of one connection. Its calls never wait and never block on a
 //! socket, so no connection can hold up the hub or another connection (promise 6). It is bounded in
 //! bytes; what does not fit ends the connection, and is counted.
 //!
+//! Full is a queue only whose socket has taken no more: a burst that its connection's task has not
+//! seen yet says nothing about the reader. Such a queue takes the frame that crosses its bound and
+//! reports [`Pressure`]; until the task has looked, no more messages are handed out. So what waits is
+//! at most the bound and one encoded message, and answers of the connection's own to one read.
+//!
 //! Invariant: `waiting_bytes` is the sum of what was queued and neither written nor given up.
 
 pub(crate) mod origin;
+pub(crate) mod pressure;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
 
@@ -20,6 +26,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use waybill_wire::code::ErrorCode;
 
+use self::pressure::Pressure;
 use crate::hub::{ConnectionId, LoginRefused};
 use crate::subprotocol::Subprotocol;
 use crate::telemetry::Telemetry;
@@ -43,14 +50,30 @@ pub(crate) struct Outbox {
     connection: AtomicU64,
     queue: Mutex<Queue>,
     reader: AtomicWaker,
+    pressure: Arc<Pressure>,
     telemetry: Arc<Telemetry>,
 }
 
+/// A message's frame on its way to one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    pub(crate) bytes: Bytes,
+    /// When it is no longer to be written (DEL-19), `NEVER` if there is no such time.
+    pub(crate) expires_ms: u64,
+}
+
+/// A time that does not come.
+pub(crate) const NEVER: u64 = u64::MAX;
+
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Timed>,
     words: VecDeque<Word>,
     waiting_bytes: usize,
+    /// The socket took no more, and since then there has always been something waiting.
+    blocked: bool,
+    /// It counts in the gateway's `Pressure`.
+    presses: bool,
     state: State,
 }
 
@@ -67,7 +90,7 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) words: VecDeque<Word>,
-    pub(crate) frames: VecDeque<Bytes>,
+    pub(crate) frames: VecDeque<Timed>,
     /// The queue was full; nothing is queued any more.
     pub(crate) overrun: bool,
 }
@@ -76,6 +99,7 @@ impl Outbox {
     pub(crate) fn new(
         subprotocol: Subprotocol,
         bytes_max: usize,
+        pressure: Arc<Pressure>,
         telemetry: Arc<Telemetry>,
     ) -> Self {
         Self {
@@ -84,6 +108,7 @@ impl Outbox {
             connection: AtomicU64::new(0),
             queue: Mutex::default(),
             reader: AtomicWaker::new(),
+            pressure,
             telemetry,
         }
     }
@@ -100,24 +125,22 @@ impl Outbox {
         ConnectionId(self.connection.load(Ordering::Relaxed))
     }
 
-    /// Queues a frame that was counted as served.
-    pub(crate) fn write_one(&self, frame: Bytes) {
-        self.write_many([frame]);
-    }
-
-    /// Queues frames that were counted as served; they are written in this order.
-    pub(crate) fn write_many(&self, frames: impl IntoIterator<Item = Bytes>) {
+    /// Queues a frame that was counted as served; what it takes is written in this order.
+    pub(crate) fn write(&self, frame: Timed) {
         let mut queue = self.lock();
-        for frame in frames {
-            if queue.state == State::Open && queue.fits(frame.len(), self.bytes_max) {
-                queue.waiting_bytes += frame.len();
-                queue.frames.push_back(frame);
-                continue;
+        let len = frame.bytes.len();
+        if queue.state == State::Open && queue.fits(len, self.bytes_max) {
+            queue.waiting_bytes += len;
+            queue.frames.push_back(frame);
+            if queue.waiting_bytes > self.bytes_max && !queue.blocked && !queue.presses {
+                queue.presses = true;
+                self.pressure.add();
             }
+        } else {
             if queue.state == State::Open {
                 queue.state = State::Overrun;
                 let dropped = std::mem::take(&mut queue.frames);
-                queue.waiting_bytes -= dropped.iter().map(Bytes::len).sum::<usize>();
+                queue.waiting_bytes -= bytes(&dropped);
                 self.telemetry.dropped_slow.add(dropped.len() as u64);
             }
             match queue.state {
@@ -164,19 +187,37 @@ impl Outbox {
         fits
     }
 
+    /// The socket takes no more of what waits.
+    pub(crate) fn block(&self) {
+        let mut queue = self.lock();
+        queue.blocked = queue.waiting_bytes > 0;
+        self.ease(&mut queue);
+    }
+
     /// Bytes were written, or given up.
     pub(crate) fn release(&self, len: usize) {
         let mut queue = self.lock();
         debug_assert!(queue.waiting_bytes >= len, "only what was queued is released");
         queue.waiting_bytes -= len;
+        if queue.waiting_bytes == 0 {
+            queue.blocked = false;
+            self.ease(&mut queue);
+        }
     }
 
     /// Takes nothing more. What is still queued comes back, to be written or counted as dropped.
-    pub(crate) fn close(&self) -> VecDeque<Bytes> {
+    pub(crate) fn close(&self) -> VecDeque<Timed> {
         let mut queue = self.lock();
         queue.state = State::Closed;
         queue.words.clear();
+        self.ease(&mut queue);
         std::mem::take(&mut queue.frames)
+    }
+
+    fn ease(&self, queue: &mut Queue) {
+        if std::mem::take(&mut queue.presses) {
+            self.pressure.ease();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -185,68 +226,19 @@ impl Outbox {
     }
 }
 
+/// Bytes of these frames.
+pub(crate) fn bytes(frames: &VecDeque<Timed>) -> usize {
+    frames.iter().map(|frame| frame.bytes.len()).sum()
+}
+
 impl Queue {
     /// A frame that finds nothing waiting is taken whatever its size, else one larger than the bound
-    /// could never be delivered.
+    /// could never be delivered; and so is one whose socket may still take all that waits.
     fn fits(&self, len: usize, bytes_max: usize) -> bool {
-        self.waiting_bytes == 0 || self.waiting_bytes.saturating_add(len) <= bytes_max
+        !self.blocked || self.waiting_bytes.saturating_add(len) <= bytes_max
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outbox() -> (Outbox, Arc<Telemetry>) {
-        let telemetry = Arc::new(Telemetry::default());
-        (Outbox::new(Subprotocol::Json, 100, Arc::clone(&telemetry)), telemetry)
-    }
-
-    fn frame(len: usize) -> Bytes {
-        Bytes::from(vec![b'x'; len])
-    }
-
-    #[test]
-    fn promise_7_bytes_are_bounded_until_written() {
-        let (outbox, telemetry) = outbox();
-        outbox.write_many([frame(60), frame(40)]);
-        let taken = outbox.take();
-        assert_eq!((taken.frames.len(), taken.overrun), (2, false));
-        // Taken but not written: the bound still counts them.
-        outbox.write_one(frame(1));
-        assert!(outbox.take().overrun);
-        assert_eq!(telemetry.dropped_slow.value(), 1);
-    }
-
-    #[test]
-    fn what_waited_in_a_full_queue_is_dropped_and_counted() {
-        let (outbox, telemetry) = outbox();
-        outbox.write_many([frame(60), frame(40), frame(1), frame(1)]);
-        let taken = outbox.take();
-        assert!(taken.overrun && taken.frames.is_empty());
-        assert_eq!(telemetry.dropped_slow.value(), 4);
-        assert!(outbox.close().is_empty());
-        outbox.write_one(frame(1));
-        assert_eq!(telemetry.dropped_closed.value(), 1);
-    }
-
-    #[test]
-    fn a_large_message_is_taken_by_an_empty_queue_only() {
-        let (outbox, telemetry) = outbox();
-        outbox.write_one(frame(5000));
-        outbox.release(outbox.take().frames[0].len());
-        outbox.write_one(frame(1));
-        outbox.write_one(frame(5000));
-        assert!(outbox.take().overrun);
-        assert_eq!(telemetry.dropped_slow.value(), 2);
-    }
-
-    #[test]
-    fn own_bytes_share_the_bound() {
-        let (outbox, _) = outbox();
-        assert!(outbox.charge(90));
-        assert!(!outbox.charge(11));
-        outbox.release(101);
-        assert!(outbox.charge(500));
-    }
-}
+#[path = "transports_tests.rs"]
+mod tests;

@@ -36,7 +36,7 @@ use waybill_wire::code::CloseCode;
 use waybill_wire::limits::CLIENT_MESSAGE_BYTES_MAX;
 
 use self::writer::{Left, SLICES_MAX, Writer};
-use super::{Outbox, Word};
+use super::{Outbox, Word, bytes};
 use crate::fanout;
 use crate::hub::LoginRefused;
 use crate::server::Shared;
@@ -109,8 +109,8 @@ impl Connection {
     ) -> Self {
         let now = shared.clock.now();
         let session = Session::new(Arc::clone(&shared.session_limits), subprotocol, now);
-        let outbox =
-            Outbox::new(subprotocol, shared.queue_bytes_max, Arc::clone(&shared.telemetry));
+        let (pressure, telemetry) = (Arc::clone(&shared.pressure), Arc::clone(&shared.telemetry));
+        let outbox = Outbox::new(subprotocol, shared.queue_bytes_max, pressure, telemetry);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -246,7 +246,7 @@ impl Connection {
             if self.session.is_open() {
                 self.writer.push_message(frame);
             } else {
-                self.outbox.release(frame.len());
+                self.outbox.release(frame.bytes.len());
                 self.shared.telemetry.dropped_closed.add(1);
             }
         }
@@ -283,6 +283,7 @@ impl Connection {
     fn lost(&mut self) -> bool {
         self.reading = Reading::Ended;
         self.ending = Ending::Done;
+        self.give_up();
         self.session(|session, shared, out| session.ended(shared.clock.now(), out));
         true
     }
@@ -318,12 +319,16 @@ impl Connection {
         if !self.session.is_open() {
             return;
         }
+        self.give_up();
+        self.session(|session, shared, out| session.ended(shared.clock.now(), out));
+    }
+
+    /// Takes nothing more for this connection and drops what has not begun to be written.
+    fn give_up(&mut self) {
         let frames = self.outbox.close();
-        let bytes = frames.iter().map(Bytes::len).sum::<usize>();
         let left = self.writer.give_up_unbegun();
         self.shared.telemetry.dropped_closed.add(left.messages + frames.len() as u64);
-        self.outbox.release(left.bytes + bytes);
-        self.session(|session, shared, out| session.ended(shared.clock.now(), out));
+        self.outbox.release(left.bytes + bytes(&frames));
     }
 
     fn read_failed(&mut self, error: &WsError) {
@@ -416,8 +421,15 @@ impl Connection {
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> bool {
         let mut progress = false;
-        while !self.writer.is_empty() && self.ending < Ending::Shut {
-            let Poll::Ready(ready) = self.tcp.poll_write_ready(context) else { return progress };
+        while self.ending < Ending::Shut {
+            self.expire();
+            if self.writer.is_empty() {
+                break;
+            }
+            let Poll::Ready(ready) = self.tcp.poll_write_ready(context) else {
+                self.outbox.block();
+                return progress;
+            };
             if ready.is_err() {
                 return self.lost();
             }
@@ -438,6 +450,14 @@ impl Connection {
             return self.poll_shut(context) || progress;
         }
         progress
+    }
+
+    fn expire(&mut self) {
+        let Left { messages, bytes } = self.writer.expire(self.shared.clock.ms());
+        if messages > 0 {
+            self.shared.telemetry.dropped_expired.add(messages);
+            self.outbox.release(bytes);
+        }
     }
 
     fn poll_shut(&mut self, context: &mut Context<'_>) -> bool {

@@ -60,6 +60,16 @@ impl FakeBroker {
         self.order(Order::Send(frame)).await;
     }
 
+    /// Sends DELIVERs in one write, for `target`, with sequences from 1.
+    pub(crate) async fn burst(&self, target: u64, payloads: &[&[u8]]) {
+        let mut frames = Vec::new();
+        for (sequence, payload) in (1..).zip(payloads) {
+            let head = MessageHead { sequence, origin: Some(0x77), ..MessageHead::default() };
+            head.encode(Kind::DELIVER, &[target], payload, &mut frames).unwrap();
+        }
+        self.order(Order::Send(frames)).await;
+    }
+
     pub(crate) async fn acknowledge(&self, sequence: u64, code: ErrorCode) {
         let mut frame = Vec::new();
         UplinkAck { code, sequence, origin: 0 }.encode(&mut frame);

@@ -186,6 +186,8 @@ fn ws_12_promise_6_a_slow_connection_is_closed_and_slows_nobody() {
             let head = MessageHead { sequence, ..MessageHead::default() };
             site.broker.deliver(head, &[1, 2], &payload).await;
             assert_eq!(quick.data().await.len(), payload.len());
+            // The queue's four, one across the bound, one half written, one the other is reading.
+            assert!(site.gateway.stats().waiting <= 7, "promise 7");
         }
         site.broker.until(|users| !users.contains(&(0, 1))).await;
         // What it then reads is whole messages in order, and at last the code.

@@ -10,6 +10,7 @@
 mod broker;
 mod closing;
 mod messages;
+mod queues;
 mod support;
 mod uplinks;
 mod vectors;

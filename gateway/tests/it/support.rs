@@ -8,6 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::runtime::Builder;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -22,9 +23,16 @@ pub(crate) const BINARY: &str = "waybill.bin.v1";
 
 /// Runs a test on a runtime like the product's, under a deadline.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    run_on(Builder::new_multi_thread().worker_threads(2), test);
+}
+
+/// The same where no two tasks ever run at once.
+pub(crate) fn run_on_one_thread(test: impl Future<Output = ()>) {
+    run_on(&mut Builder::new_current_thread(), test);
+}
+
+fn run_on(builder: &mut Builder, test: impl Future<Output = ()>) {
+    builder.enable_all().build().unwrap().block_on(async {
         tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
     });
 }

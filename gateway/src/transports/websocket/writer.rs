@@ -3,27 +3,39 @@
 //! Control frames come from the WebSocket library and go ahead of what waits, but never into the
 //! middle of a frame. Everything that waits goes out in as few vectored writes as it takes.
 //!
-//! Invariant: `offset` is less than the first chunk's length, and 0 if there is none.
+//! Invariants: `offset` is less than the first chunk's length, and 0 if there is none; no chunk
+//! expires before `expires_ms`.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::transports::{NEVER, Timed};
+
 /// Frames handed to one write. Loopback writes of 128-byte frames stop gaining beyond some 30; the
 /// array lies on the stack.
 pub(super) const SLICES_MAX: usize = 32;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Writer {
     chunks: VecDeque<Chunk>,
     offset: usize,
+    /// Before this there is nothing to look for.
+    expires_ms: u64,
 }
 
 #[derive(Debug)]
 struct Chunk {
     bytes: Bytes,
     is_message: bool,
+    expires_ms: u64,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { chunks: VecDeque::new(), offset: 0, expires_ms: NEVER }
+    }
 }
 
 /// What left the writer: whole messages, and bytes that no longer wait.
@@ -39,19 +51,42 @@ impl Writer {
     }
 
     /// A message for the user, after what waits.
-    pub(super) fn push_message(&mut self, bytes: Bytes) {
-        self.chunks.push_back(Chunk { bytes, is_message: true });
+    pub(super) fn push_message(&mut self, frame: Timed) {
+        let Timed { bytes, expires_ms } = frame;
+        self.expires_ms = self.expires_ms.min(expires_ms);
+        self.chunks.push_back(Chunk { bytes, is_message: true, expires_ms });
     }
 
     /// A word of our own, after what waits.
     pub(super) fn push_own(&mut self, bytes: Bytes) {
-        self.chunks.push_back(Chunk { bytes, is_message: false });
+        self.chunks.push_back(Chunk::own(bytes));
     }
 
     /// Control frames, before what waits.
     pub(super) fn push_control(&mut self, bytes: Bytes) {
         let first_boundary = usize::from(self.offset > 0);
-        self.chunks.insert(first_boundary, Chunk { bytes, is_message: false });
+        self.chunks.insert(first_boundary, Chunk::own(bytes));
+    }
+
+    /// Takes out what has expired and has not begun to be written (DEL-20).
+    pub(super) fn expire(&mut self, now_ms: u64) -> Left {
+        let mut left = Left::default();
+        if now_ms < self.expires_ms {
+            return left;
+        }
+        self.expires_ms = NEVER;
+        let mut begun = self.offset > 0;
+        self.chunks.retain(|chunk| {
+            let stays = std::mem::take(&mut begun) || now_ms < chunk.expires_ms;
+            if stays {
+                self.expires_ms = self.expires_ms.min(chunk.expires_ms);
+            } else {
+                left.messages += u64::from(chunk.is_message);
+                left.bytes += chunk.bytes.len();
+            }
+            stays
+        });
+        left
     }
 
     /// The bytes to write next; the number of slices filled in.
@@ -102,6 +137,12 @@ impl Writer {
     }
 }
 
+impl Chunk {
+    fn own(bytes: Bytes) -> Self {
+        Self { bytes, is_message: false, expires_ms: NEVER }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,16 +159,37 @@ mod tests {
         bytes
     }
 
+    fn message(bytes: &'static [u8], expires_ms: u64) -> Timed {
+        Timed { bytes: Bytes::from_static(bytes), expires_ms }
+    }
+
+    #[test]
+    fn what_has_expired_is_not_begun() {
+        let mut writer = Writer::default();
+        for (bytes, expires_ms) in [(&b"aaaa"[..], 5), (b"bbbb", 7), (b"cccc", NEVER), (b"d", 5)] {
+            writer.push_message(message(bytes, expires_ms));
+        }
+        writer.push_own(Bytes::from_static(b"X"));
+        assert_eq!(writer.expire(4), Left::default());
+        assert_eq!(written(&mut writer, 1), b"a");
+        // The first is not called back: half of it is out.
+        assert_eq!(writer.expire(5), Left { messages: 1, bytes: 1 });
+        assert_eq!(writer.expire(6), Left::default());
+        assert_eq!(writer.expire(7), Left { messages: 1, bytes: 4 });
+        assert_eq!(writer.expire(u64::MAX - 1), Left::default());
+        assert_eq!(written(&mut writer, 99), b"aaaccccX");
+    }
+
     #[test]
     fn control_frames_go_ahead_but_not_into_a_frame() {
         let mut writer = Writer::default();
-        writer.push_message(Bytes::from_static(b"aaaa"));
-        writer.push_message(Bytes::from_static(b"bbbb"));
+        writer.push_message(message(b"aaaa", NEVER));
+        writer.push_message(message(b"bbbb", NEVER));
         assert_eq!(written(&mut writer, 2), b"aa");
         writer.push_control(Bytes::from_static(b"CC"));
         assert_eq!(written(&mut writer, 99), b"aaCCbbbb");
         assert!(writer.is_empty());
-        writer.push_message(Bytes::from_static(b"aaaa"));
+        writer.push_message(message(b"aaaa", NEVER));
         writer.push_control(Bytes::from_static(b"CC"));
         assert_eq!(written(&mut writer, 99), b"CCaaaa");
     }
@@ -135,8 +197,8 @@ mod tests {
     #[test]
     fn what_has_begun_is_completed() {
         let mut writer = Writer::default();
-        for message in [&b"aaaa"[..], b"bbbb", b"cccc"] {
-            writer.push_message(Bytes::from_static(message));
+        for bytes in [&b"aaaa"[..], b"bbbb", b"cccc"] {
+            writer.push_message(message(bytes, NEVER));
         }
         written(&mut writer, 5);
         assert_eq!(writer.give_up_unbegun(), Left { messages: 1, bytes: 4 });
@@ -157,7 +219,7 @@ mod tests {
                 // Each frame says its own length, so that a reader notices any mixture.
                 let frame = Bytes::from(vec![u8::try_from(len).unwrap(); len]);
                 match what {
-                    0 => writer.push_message(frame),
+                    0 => writer.push_message(Timed { bytes: frame, expires_ms: NEVER }),
                     1 => writer.push_own(frame),
                     _ => writer.push_control(frame),
                 }
