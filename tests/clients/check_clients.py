@@ -1,8 +1,9 @@
 """Clients that know nothing but protocol-spec/ get what `waybill pub` sends to them, and nobody else does.
 
-Starts `waybill up` on free ports; logs in UID 1001 with Python's `websockets` and with npm's `ws`, and 1002 with each as
-well; publishes to 1001, then a fence to both. Messages of one gateway come in order, so whoever has the fence has
-everything before it: what 1002 was not sent is known to be missing, without waiting for it. Once with each subprotocol.
+Starts `waybill up` on free ports; logs in UID 1001 with Python's `websockets`, with npm's `ws` and with the demo page in
+headless Chromium, and 1002 with each as well; publishes to 1001, then a fence to both. Messages of one gateway come in
+order, so whoever has the fence has everything before it: what 1002 was not sent is known to be missing, without waiting
+for it. Once with each subprotocol; the page speaks JSON whatever the others do.
 """
 import argparse
 import asyncio
@@ -11,13 +12,17 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import struct
+import sys
 import tempfile
 from pathlib import Path
 
 import websockets
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "cli/tests/browser"))
+from webdriver import Browser  # noqa: E402
 PATIENCE_S = 60  # for a step that should take milliseconds; a hang must end
 
 
@@ -117,6 +122,34 @@ class NodeClient:
         await self.process.wait()
 
 
+class PageClient:
+    """An end user on the demo page, in a tab of a real browser."""
+
+    STATE = "return document.querySelector('[data-testid=state]').dataset.state === 'ready';"
+    # Newest first, as the page shows them.
+    TEXTS = """
+      const all = [...document.querySelectorAll('[data-testid=message-text]')].map((e) => e.textContent);
+      return all.length > arguments[0] && all.reverse();"""
+
+    def __init__(self, browser, page, uid):
+        self.browser, self.page, self.uid, self.seen = browser, page, uid, -1
+
+    async def start(self, _url, _token):
+        self.tab = await asyncio.to_thread(self.browser.tab, f"{self.page}?uid={self.uid}")
+
+    async def next(self):
+        if self.seen < 0:
+            await asyncio.to_thread(self.tab.wait, "the page connects", self.STATE)
+            self.seen = 0
+            return "ready", self.uid
+        texts = await asyncio.to_thread(self.tab.wait, "a message is shown", self.TEXTS, self.seen)
+        self.seen += 1
+        return "message", texts[self.seen - 1].encode()
+
+    async def stop(self):
+        """The tab goes with the browser."""
+
+
 async def output_of(command, *more):
     process = await asyncio.create_subprocess_exec(*shlex.split(command), *more, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
@@ -125,17 +158,18 @@ async def output_of(command, *more):
 
 
 async def start_up(command):
-    """The running `waybill up` and the URL of its gateway."""
+    """The running `waybill up`, the URL of its gateway, and the page."""
     ports = ["--json", "--broker-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]
     process = await asyncio.create_subprocess_exec(*shlex.split(command), *ports, stdout=asyncio.subprocess.PIPE)
     line = await process.stdout.readline()
     assert line, f"{command}: ended before it said where it listens"
     ready = json.loads(line)
-    return process, f"ws://{ready['gateway']}/ws"
+    return process, f"ws://{ready['gateway']}/ws", ready["page"]
 
 
-async def check(form, url, arguments):
-    users = [(1001, PythonClient(form)), (1001, NodeClient(form)), (1002, PythonClient(form)), (1002, NodeClient(form))]
+async def check(form, url, page, browser, arguments):
+    users = [(uid, client) for uid in (1001, 1002)
+             for client in (PythonClient(form), NodeClient(form), PageClient(browser, page, uid))]
     for uid, client in users:
         await client.start(url, (await output_of(arguments.waybill, "token", "--uid", str(uid))).strip())
         ready = await client.next()
@@ -155,17 +189,21 @@ async def check(form, url, arguments):
             assert answer == ("refused", uid, 305), answer
     for _, client in users:
         await client.stop()
-    print(f"{form.name}: 1001 got it on websockets and ws, 1002 did not")
+    print(f"{form.name}: 1001 got it on websockets, ws and the page, 1002 did not")
 
 
 async def main(arguments):
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WAYBILL_RUNTIME"] = f"{folder}/up.json"
-        up, url = await start_up(arguments.up)
+        up, url, page = await start_up(arguments.up)
         try:
             for form in (Json(), Binary()):
-                async with asyncio.timeout(PATIENCE_S):
-                    await check(form, url, arguments)
+                browser = await asyncio.to_thread(Browser, shutil.which("chromedriver"), shutil.which("chromium"))
+                try:
+                    async with asyncio.timeout(PATIENCE_S):
+                        await check(form, url, page, browser, arguments)
+                finally:
+                    await asyncio.to_thread(browser.close)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 up.terminate()
