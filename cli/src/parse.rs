@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use waybill_wire::code::{ContentType, ErrorCode, Mode, Priority};
+use waybill_wire::code::{ContentType, ErrorCode, Mode, PRIVATE_USE, Priority};
 
 /// One UID in decimal.
 pub(crate) fn uid(text: &str) -> Result<u64, String> {
@@ -65,15 +65,12 @@ pub(crate) fn priority(name: &str) -> Result<Priority, String> {
 
 /// A content type by its registry name, or a number for private use.
 pub(crate) fn content_type(name: &str) -> Result<ContentType, String> {
-    let private = || name.parse().ok().filter(|number| *number >= PRIVATE).map(ContentType);
+    let private = || name.parse().ok().filter(|number| *number >= PRIVATE_USE).map(ContentType);
     ContentType::from_name(name).or_else(private).ok_or_else(|| {
         let names = ContentType::ALL.iter().map(|(known, _)| *known);
-        format!("{}, or a number from {PRIVATE} to 65535", no_such("content type", name, names))
+        format!("{}, or a number from {PRIVATE_USE} to 65535", no_such("content type", name, names))
     })
 }
-
-/// First number for private use (MSG-10).
-const PRIVATE: u16 = 0x8000;
 
 /// An error code by its registry name or its number.
 pub(crate) fn error_code(name: &str) -> Result<ErrorCode, String> {

@@ -66,7 +66,9 @@ pub use backoff::Backoff;
 pub use consumer::{Ack, Consumer, ConsumerOptions, UplinkMessage, Uplinks};
 pub use error::{ConnectError, InvalidPublish, PublishError};
 pub use link::{LinkError, LinkErrorKind, LinkGone, LinkState, Welcomed};
-pub use options::{COUNT_MAX, DEFAULT_PORT, Options, OptionsError, PENDING_BYTES_MIN};
+pub use options::{
+    COUNT_MAX, DEFAULT_PORT, Options, OptionsError, PENDING_BYTES_MIN, is_host_port,
+};
 pub use producer::{PendingReceipt, Producer};
 pub use publish::{Audience, Publish, ReceiptLevel};
 pub use receipt::{Dropped, Receipt};

@@ -80,8 +80,7 @@ impl Options {
             return wrong("brokers", "empty: name at least one host:port".into());
         }
         for broker in &self.brokers {
-            let port = broker.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-            if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            if !is_host_port(broker) {
                 return wrong("brokers", format!("{broker:?} is not host:port"));
             }
         }
@@ -112,6 +111,19 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// Whether this can be an address of [`Options::brokers`]: a host and a port. Nothing is resolved.
+///
+/// ```
+/// use waybill_client::is_host_port;
+/// assert!(is_host_port("broker.internal:7711") && is_host_port("[::1]:7711"));
+/// assert!(!is_host_port("broker.internal") && !is_host_port(":7711"));
+/// ```
+#[must_use]
+pub fn is_host_port(address: &str) -> bool {
+    let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 /// A field of [`Options`] that cannot work.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use waybill_wire::code::{ContentType, Encoding, Mode, Priority};
+use waybill_wire::code::{ContentType, Encoding, Mode, PRIVATE_USE, Priority};
 use waybill_wire::limits::{EXCEPT_MAX, LABEL_BYTES_MAX, LABELS_MAX, PAYLOAD_BYTES_MAX};
 use waybill_wire::message::Content;
 
@@ -256,9 +256,6 @@ impl Publish {
         size_of::<Self>() + 8 * targets + labels + self.payload.len()
     }
 }
-
-/// Content types and encodings from here on are for private use ([MSG-10]).
-const PRIVATE_USE: u16 = 0x8000;
 
 #[cfg(test)]
 mod tests {

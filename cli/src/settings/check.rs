@@ -125,8 +125,7 @@ fn gateway_mistake(config: &GatewayConfig) -> Option<Found> {
 fn client_mistakes(client: &ClientSettings) -> Vec<Found> {
     let mut found = Vec::new();
     for address in &client.addresses {
-        let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        if parts.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        if !waybill_client::is_host_port(address) {
             found.push(Found {
                 key: "client.addresses".into(),
                 problem: format!("client.addresses has {address:?}, which is not host:port"),
