@@ -143,8 +143,7 @@ impl BrokerConfig {
             return Err(wrong("[]".into()));
         }
         for address in &self.addresses {
-            let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-            if parts.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            if !waybill_client::is_host_port(address) {
                 return Err(wrong(format!("{address:?}")));
             }
         }
