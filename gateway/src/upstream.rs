@@ -10,8 +10,15 @@
 //! not take over is kept and offered again with what has come since. How long a login waits is its
 //! session's affair; one that has gone is confirmed to nobody.
 //!
+//! A user's uplinks stay on one link for as long as one of them is unanswered there (promise 2): a
+//! link that comes back takes its users over one by one. An uplink whose deadline has passed is
+//! abandoned at its link too, whose room it would else hold for ever.
+//!
+//! Invariant: `paths` counts exactly those of `uplinks` that have a link.
+//!
 //! Never here: the links themselves, a clock, a random source.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
@@ -69,6 +76,19 @@ pub struct Upstream {
     sequence: u64,
     /// Sequence -> who waits. Deadlines rise with sequences.
     uplinks: BTreeMap<u64, Waiting>,
+    /// Where the unanswered uplinks of each user are.
+    paths: HashMap<User, Path>,
+    /// Links and sequences nobody waits for any more, to be told.
+    abandoned: Vec<(usize, u64)>,
+}
+
+/// Namespace and UID.
+type User = (u32, u64);
+
+#[derive(Debug)]
+struct Path {
+    link: usize,
+    unanswered: usize,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +105,9 @@ struct Waiting {
     connection: ConnectionId,
     id: u32,
     until_ms: u64,
+    user: User,
+    /// `None` once the link has ended: the answer comes from this side of it, or never.
+    link: Option<usize>,
 }
 
 impl Upstream {
@@ -102,6 +125,8 @@ impl Upstream {
             waiting: BTreeMap::new(),
             sequence: 0,
             uplinks: BTreeMap::new(),
+            paths: HashMap::new(),
+            abandoned: Vec::new(),
         }
     }
 
@@ -154,6 +179,11 @@ impl Upstream {
     pub fn link_down(&mut self, link: usize) {
         self.links[link].up = false;
         self.links[link].in_effect = None;
+        for waiting in self.uplinks.values_mut().filter(|waiting| waiting.link == Some(link)) {
+            waiting.link = None;
+        }
+        self.paths.retain(|_, path| path.link != link);
+        self.abandoned.retain(|(at, _)| *at != link);
     }
 
     /// Everything up to this ticket is in effect at this link's broker.
@@ -176,14 +206,14 @@ impl Upstream {
         self.links.iter().any(|link| link.changes.len() >= BEHIND_MAX)
     }
 
-    /// Whether a link has changes it has not taken over.
+    /// Whether a link has not taken over all it should.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        self.links.iter().any(|link| !link.changes.is_empty())
+        !self.abandoned.is_empty() || self.links.iter().any(|link| !link.changes.is_empty())
     }
 
     /// Ends a turn: what was gathered gets its ticket, and each link that has changes gives a
-    /// command to be sent on it. A command that could not be sent is given to
+    /// command to be sent on it, and one for each uplink it may forget. A command that could not be sent is given to
     /// [`keep`](Self::keep), before anything else happens.
     pub fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
         if std::mem::take(&mut self.gathered) {
@@ -192,22 +222,27 @@ impl Upstream {
         // With nothing gathered, what a link was behind with belongs to the ticket before.
         let ticket = self.ticket - 1;
         let behind = self.links.iter_mut().enumerate().filter(|(_, link)| !link.changes.is_empty());
-        behind
-            .map(|(number, link)| {
-                let changes = std::mem::take(&mut link.changes);
-                let changes =
-                    changes.into_iter().map(|(registration, op)| Change { op, registration });
-                (number, GatewayCommand::Change { ticket, changes: changes.collect() })
-            })
-            .collect()
+        let changes = behind.map(|(number, link)| {
+            let changes = std::mem::take(&mut link.changes);
+            let changes = changes.into_iter().map(|(registration, op)| Change { op, registration });
+            (number, GatewayCommand::Change { ticket, changes: changes.collect() })
+        });
+        let abandoned = self.abandoned.drain(..);
+        let abandoned =
+            abandoned.map(|(link, sequence)| (link, GatewayCommand::Abandon { sequence }));
+        changes.chain(abandoned).collect()
     }
 
     /// A command of [`commands`](Self::commands) was not taken over: it is offered again.
     pub fn keep(&mut self, link: usize, command: GatewayCommand) {
-        if let GatewayCommand::Change { changes, .. } = command {
-            let kept = &mut self.links[link].changes;
-            debug_assert!(kept.is_empty(), "nothing is gathered between commands and keep");
-            kept.extend(changes.into_iter().map(|change| (change.registration, change.op)));
+        match command {
+            GatewayCommand::Change { changes, .. } => {
+                let kept = &mut self.links[link].changes;
+                debug_assert!(kept.is_empty(), "nothing is gathered between commands and keep");
+                kept.extend(changes.into_iter().map(|change| (change.registration, change.op)));
+            }
+            GatewayCommand::Abandon { sequence } => self.abandoned.push((link, sequence)),
+            _ => {}
         }
     }
 
@@ -232,13 +267,16 @@ impl Upstream {
             out.push(refuse(ErrorCode::NO_CONSUMER));
             return None;
         };
-        if self.uplinks.len() >= self.uplinks_max {
+        if self.uplinks.len() + self.abandoned.len() >= self.uplinks_max {
             out.push(refuse(ErrorCode::OVERLOADED));
             return None;
         }
         self.sequence += 1;
         let until_ms = now_ms.saturating_add(self.uplink_ms);
-        self.uplinks.insert(self.sequence, Waiting { connection, id, until_ms });
+        let key = (user.namespace, user.uid);
+        self.paths.entry(key).or_insert(Path { link, unanswered: 0 }).unanswered += 1;
+        let waiting = Waiting { connection, id, until_ms, user: key, link: Some(link) };
+        self.uplinks.insert(self.sequence, waiting);
         let uplink = Uplink {
             sequence: self.sequence,
             namespace: user.namespace,
@@ -251,9 +289,13 @@ impl Upstream {
         Some((link, GatewayCommand::Uplink(uplink)))
     }
 
-    /// The link for a user's messages: the same one as long as the same links are up, so that they
-    /// stay in order (promise 2).
+    /// The link for a user's messages: the one that has unanswered ones of theirs, else one that is
+    /// the same as long as the same links are up, so that they stay in order (promise 2).
     fn link_of(&self, user: Registration) -> Option<usize> {
+        if let Some(path) = self.paths.get(&(user.namespace, user.uid)) {
+            debug_assert!(self.links[path.link].up, "the paths of a link end with it");
+            return Some(path.link);
+        }
         let up = self.links.iter().enumerate().filter(|(_, link)| link.up);
         let weight = |link: usize| {
             let mixed = (user.uid ^ u64::from(user.namespace).rotate_left(32))
@@ -267,9 +309,25 @@ impl Upstream {
     /// An uplink was answered, by a broker or because its link could not take it.
     pub fn answered(&mut self, sequence: u64, code: ErrorCode, out: &mut Vec<Notice>) {
         // Absent: its deadline had passed, and its user has been told.
-        if let Some(Waiting { connection, id, .. }) = self.uplinks.remove(&sequence) {
-            out.push(Notice::Answered { connection, id, code });
+        if let Some(waiting) = self.uplinks.remove(&sequence) {
+            self.settle(&waiting, code, out);
         }
+    }
+
+    /// An uplink that does not wait any more: its user is told, and may take another link once
+    /// nothing of theirs is left on this one.
+    fn settle(&mut self, waiting: &Waiting, code: ErrorCode, out: &mut Vec<Notice>) {
+        let Waiting { connection, id, user, link, .. } = *waiting;
+        if link.is_some()
+            && let Entry::Occupied(mut path) = self.paths.entry(user)
+        {
+            debug_assert_eq!(Some(path.get().link), link, "a user has one path at a time");
+            path.get_mut().unanswered -= 1;
+            if path.get().unanswered == 0 {
+                path.remove();
+            }
+        }
+        out.push(Notice::Answered { connection, id, code });
     }
 
     /// When [`tick`](Self::tick) has something to do.
@@ -284,8 +342,9 @@ impl Upstream {
             if first.get().until_ms > now_ms {
                 return;
             }
-            let Waiting { connection, id, .. } = first.remove();
-            out.push(Notice::Answered { connection, id, code: ErrorCode::CONSUMER_LOST });
+            let (sequence, waiting) = first.remove_entry();
+            self.abandoned.extend(waiting.link.map(|link| (link, sequence)));
+            self.settle(&waiting, ErrorCode::CONSUMER_LOST, out);
         }
     }
 }

@@ -169,6 +169,57 @@ fn uplinks_are_answered_once_bounded_and_in_time() {
 }
 
 #[test]
+fn an_uplink_that_was_never_answered_is_abandoned_at_its_link() {
+    let mut upstream = machine(1);
+    let mut out = Vec::new();
+    upstream.link_up(0);
+    assert_eq!(send(&mut upstream, 1, 0), Ok((0, 1)));
+    assert_eq!(send(&mut upstream, 2, 1), Ok((0, 2)));
+    upstream.tick(10_000, &mut out);
+    let abandon = |sequence| (0, GatewayCommand::Abandon { sequence });
+    assert_eq!(upstream.commands(), [abandon(1)]);
+    assert!(!upstream.has_changes());
+    // The link is behind: it is told again, and until then the uplink takes its room.
+    upstream.keep(0, GatewayCommand::Abandon { sequence: 1 });
+    assert!(upstream.has_changes());
+    assert_eq!(send(&mut upstream, 3, 2), Err(ErrorCode::OVERLOADED));
+    assert_eq!(upstream.commands(), [abandon(1)]);
+    assert_eq!(send(&mut upstream, 4, 2), Ok((0, 3)));
+    // A link that has ended remembers none.
+    upstream.link_down(0);
+    upstream.tick(20_000, &mut out);
+    assert_eq!(upstream.commands(), []);
+}
+
+#[test]
+fn promise_2_a_user_keeps_their_link_while_an_uplink_is_unanswered_there() {
+    let mut upstream = Upstream::new(2, 1000, 10_000);
+    let mut out = Vec::new();
+    (0..2).for_each(|link| upstream.link_up(link));
+    // Where this user's go when nothing of theirs is unanswered, and where they go without it.
+    let usual = upstream.link_of(user(1)).unwrap();
+    let other = 1 - usual;
+    upstream.link_down(usual);
+    assert_eq!(send(&mut upstream, 1, 0), Ok((other, 1)));
+    upstream.link_up(usual);
+    assert_eq!(send(&mut upstream, 2, 0), Ok((other, 2)), "the first is still on its way");
+    upstream.answered(1, ErrorCode(0), &mut out);
+    assert_eq!(send(&mut upstream, 3, 0), Ok((other, 3)), "the second is");
+    upstream.answered(3, ErrorCode(0), &mut out);
+    upstream.answered(2, ErrorCode(0), &mut out);
+    assert_eq!(send(&mut upstream, 4, 0), Ok((usual, 4)));
+    // Ended is as good as answered; what comes late of the ended one counts for nothing.
+    upstream.link_down(usual);
+    assert_eq!(send(&mut upstream, 5, 0), Ok((other, 5)));
+    upstream.link_up(usual);
+    upstream.answered(4, ErrorCode::CONSUMER_LOST, &mut out);
+    assert_eq!(send(&mut upstream, 6, 0), Ok((other, 6)));
+    upstream.tick(10_000, &mut out);
+    assert_eq!(send(&mut upstream, 7, 10_000), Ok((usual, 7)));
+    assert_eq!(out.len(), 6, "each is answered once");
+}
+
+#[test]
 fn promise_2_one_user_uses_one_link() {
     let mut upstream = Upstream::new(3, 1000, 10_000);
     (0..3).for_each(|link| upstream.link_up(link));

@@ -65,6 +65,24 @@ fn ws_9_an_answer_that_does_not_come_is_of_unknown_fate() {
 }
 
 #[test]
+fn ws_9_backends_that_never_answer_block_nobody() {
+    run(async {
+        let mut site = Site::start(|config| {
+            config.deadlines.uplink_ms = 100;
+            config.limits.uplinks_max = 1;
+        })
+        .await;
+        let mut user = site.user(1001).await;
+        for id in 1..=3 {
+            user.say(&format!(r#"{{"type":"send","id":{id},"data":"x"}}"#)).await;
+            let refused = user.hear().await;
+            assert_eq!((&refused["id"], &refused["reason"]), (&id.into(), &"consumer_lost".into()));
+            assert_eq!(site.broker.uplinks.recv().await.unwrap().sequence, id);
+        }
+    });
+}
+
+#[test]
 fn ws_9_without_a_broker_and_with_too_many_waiting() {
     run(async {
         let mut site = Site::start(|config| config.limits.uplinks_per_connection_max = 1).await;
