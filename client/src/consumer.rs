@@ -230,11 +230,11 @@ impl Outlet<Received> for Messages {
     async fn room(&mut self) {
         // Given back at once; the task is the only one that takes it.
         let _place = self.answers.reserve().await;
-        self.messages.room().await;
+        self.messages.freed().await;
     }
 
     fn is_gone(&self) -> bool {
-        self.messages.is_gone()
+        self.messages.is_abandoned()
     }
 }
 
@@ -242,11 +242,5 @@ impl Weight for Received {
     fn bytes(&self) -> usize {
         let labels: usize = self.labels.iter().map(String::len).sum();
         labels + self.payload.len()
-    }
-}
-
-impl Weight for UplinkMessage {
-    fn bytes(&self) -> usize {
-        self.payload.len()
     }
 }

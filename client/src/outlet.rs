@@ -89,6 +89,23 @@ impl<E> Queue<E> {
             Err(_) => Err(NoSlot::Full),
         }
     }
+
+    /// Waits until what was refused last may be reserved.
+    pub(crate) async fn freed(&mut self) {
+        // What is reserved is given back at once. The task is the only one that takes it, so it
+        // stays free; a receiver that is gone fails the first wait, and the next offer says so.
+        if self.events.reserve().await.is_ok() {
+            tokio::select! {
+                _room = self.room.acquire_many(self.wanted) => {}
+                () = self.events.closed() => {}
+            }
+        }
+    }
+
+    /// Whether the stream is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
 }
 
 impl<E> Slot<'_, E> {
@@ -114,17 +131,10 @@ impl<E: Weight + Send> Outlet<E> for Queue<E> {
     }
 
     async fn room(&mut self) {
-        // What is reserved is given back at once. The task is the only one that takes it, so it
-        // stays free; a receiver that is gone fails the first wait, and the next offer says so.
-        if self.events.reserve().await.is_ok() {
-            tokio::select! {
-                _room = self.room.acquire_many(self.wanted) => {}
-                () = self.events.closed() => {}
-            }
-        }
+        self.freed().await;
     }
 
     fn is_gone(&self) -> bool {
-        self.events.is_closed()
+        self.is_abandoned()
     }
 }
