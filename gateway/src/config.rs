@@ -83,8 +83,29 @@ pub struct DeadlineConfig {
     pub drain_ms: u64,
 }
 
-/// How much there may be of things. Each is a term of the memory bound; [`LimitConfig::bytes_max`]
-/// is their sum.
+/// How much there may be of things. With the constants beside them they bound a gateway's memory
+/// (promise 7). This is the whole sum; it is a bound, not what is used:
+///
+/// ```text
+/// connections_max x ( queue_bytes_max + one encoded message      what waits to be written
+///                   + 2 x 64 KiB     a message being put together, and one for the mailbox
+///                   + 64 KiB         answers to what one read of 16 KiB asks
+///                   + 3 KiB )        socket, session, library, registration
+/// + (connections_max + 1,024) x 16 KiB          heads of requests that are not upgraded yet
+/// + (4,096 + 256) x 64 KiB                      the mailbox, and what a turn takes from it
+/// + recent_messages_max x (16 x 8 + 128) bytes  message ids and the UIDs they were for,
+/// + 32 KiB                                      one list more: the newest stays
+/// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
+/// + for each broker:
+///   16 MiB + one frame of 1.1 MiB + 64 KiB      events not taken yet, and what is being read
+///   16 MiB + 256 x 64 KiB + 128 KiB             uplinks and commands on their way, and a write
+///   connections_max x 128 bytes                 registrations declared
+///   (65,536 + 256) x 64 bytes                   changes it is behind with
+/// ```
+///
+/// An encoded message is its payload, 1 MiB at most, in binary; in JSON 4/3 of it as base64, or up
+/// to 6 times text that is all control characters. One for many is shared by their queues, so the
+/// first term is reached only if all queues are full of messages that differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConfig {
@@ -93,9 +114,10 @@ pub struct LimitConfig {
     pub connections_max: usize,
     /// Connections of one user at this gateway. 1 to 4,096, default 64.
     pub connections_per_user_max: usize,
-    /// Bytes waiting to be written to one connection. A message that finds the queue empty is taken
-    /// whatever its size, else one larger than this could never be delivered; so the true bound is
-    /// this or one encoded message, whichever is larger. 1,024 to 67,108,864, default 65,536.
+    /// Bytes waiting to be written to one connection whose socket takes no more; beyond, it is
+    /// closed with `slow_connection`. The message that crosses the bound before that is known is
+    /// still taken, else one larger than this could never be delivered; so the true bound is this
+    /// and one encoded message. 1,024 to 67,108,864, default 65,536.
     pub queue_bytes_max: usize,
     /// Unanswered *send*s of one connection; more are refused as `overloaded`. 1 to 65,536, default
     /// 32.

@@ -213,8 +213,8 @@ impl Upstream {
     }
 
     /// Ends a turn: what was gathered gets its ticket, and each link that has changes gives a
-    /// command to be sent on it, and one for each uplink it may forget. A command that could not be sent is given to
-    /// [`keep`](Self::keep), before anything else happens.
+    /// command to be sent on it, and one for each uplink it may forget. A command that could not be
+    /// sent is given to [`keep`](Self::keep), before anything else happens.
     pub fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
         if std::mem::take(&mut self.gathered) {
             self.ticket += 1;
