@@ -183,3 +183,66 @@ impl TokenConfig {
         self.roles.iter().map(role).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut BrokerConfig)) -> Result<(), String> {
+        let mut config = BrokerConfig::default();
+        change(&mut config);
+        config.validate().map_err(|error| error.to_string())
+    }
+
+    fn token(token: &str, roles: &[&str]) -> TokenConfig {
+        let roles = roles.iter().map(ToString::to_string).collect();
+        TokenConfig { name: "it".into(), token: token.into(), roles, namespaces: None }
+    }
+
+    #[test]
+    fn tcp_12_without_a_token_only_this_machine_is_served() {
+        let open = "0.0.0.0:7711".parse().unwrap();
+        let refused = with(|config| config.listen = open).unwrap_err();
+        assert!(refused.contains("0.0.0.0:7711") && refused.contains("token"), "{refused}");
+        let guarded = with(|config| {
+            config.listen = open;
+            config.tokens = vec![token("a secret of some length", &["producer"])];
+        });
+        assert_eq!(guarded, Ok(()));
+        for local in ["127.0.0.1:0", "127.9.9.9:7711", "[::1]:7711"] {
+            assert_eq!(with(|config| config.listen = local.parse().unwrap()), Ok(()), "{local}");
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_range() {
+        let check = |key: &str, change: fn(&mut BrokerConfig)| {
+            let refused = with(change).unwrap_err();
+            assert!(refused.starts_with(key) && refused.contains(" to "), "{key}: {refused}");
+        };
+        check("shards = 0", |config| config.shards = 0);
+        check("shards = 65", |config| config.shards = 65);
+        check("links_max = 0", |config| config.links_max = 0);
+        check("keepalive_ms = 99", |config| config.keepalive_ms = 99);
+        check("outbox_bytes_max = 1", |config| config.outbox_bytes_max = 1);
+        check("resume_window_ms = 600001", |config| config.resume_window_ms = 600_001);
+        check("drain_ms = 3600001", |config| config.drain_ms = 3_600_001);
+        check("gateways_max = 0", |config| config.gateways_max = 0);
+        check("routes_max = 0", |config| config.routes_max = 0);
+        assert_eq!(with(|config| config.keepalive_ms = 0), Ok(()), "0 is never");
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_used_is_named_and_never_shown() {
+        for (secret, roles, names) in [
+            ("", &["producer"][..], "0 bytes"),
+            ("swordfish", &["prodcer"], "prodcer"),
+            ("swordfish", &["admin"], "admin"),
+        ] {
+            let refused = with(|config| config.tokens = vec![token(secret, roles)]).unwrap_err();
+            assert!(refused.contains(names) && refused.contains("tokens[0]"), "{refused}");
+            assert!(!refused.contains("swordfish"), "{refused}");
+        }
+        assert!(!format!("{:?}", token("swordfish", &[])).contains("swordfish"));
+    }
+}

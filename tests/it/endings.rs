@@ -89,8 +89,9 @@ fn a_broker_that_stops_waits_for_the_answers_that_are_due() {
     let config = BrokerConfig { drain_ms: 30_000, ..BrokerConfig::default() };
     everywhere(&config, |net| {
         let gateway = Gateway::link(net, 1, &[1]);
-        let consumer = link(net, Role::CONSUMER, 9);
+        // Accepted before the consumer, which is welcome already when the broker is told to stop.
         let late = net.connect();
+        let consumer = link(net, Role::CONSUMER, 9);
         uplink(net, gateway.line, 1);
         assert!(net.frame(consumer).is_some());
         net.drain();
@@ -138,6 +139,7 @@ fn promise_7_registrations_are_bounded_for_a_user_and_in_all() {
 
 #[test]
 fn promise_7_a_link_too_many_is_told_so_and_makes_room_for_nobody() {
+    // SEC-16.
     let config = BrokerConfig { links_max: 2, ..BrokerConfig::default() };
     everywhere(&config, |net| {
         let mut first = Producer::link(net, 7);

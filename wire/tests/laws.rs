@@ -6,7 +6,6 @@
 #[path = "vectors/files.rs"]
 mod files;
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use proptest::collection::vec;
@@ -248,25 +247,6 @@ proptest! {
 }
 
 /// A harness of `fuzzing.rs`.
-type Harness = fn(&[u8]) -> bool;
-
-/// Replays `fuzz/corpus/<target>`, as far as it is there.
-#[test]
-fn corpora_hold() {
-    let targets: [(&str, Harness); 4] = [
-        ("decode", fuzzing::decode),
-        ("deframe", fuzzing::deframe),
-        ("session", fuzzing::session),
-        ("narrow", fuzzing::narrow),
-    ];
-    for (name, harness) in targets {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
-        let Ok(entries) = std::fs::read_dir(corpus) else { continue };
-        for entry in entries {
-            harness(&std::fs::read(entry.unwrap().path()).unwrap());
-        }
-    }
-}
 
 /// The harnesses reach their laws: otherwise the tests above would prove nothing.
 #[test]
