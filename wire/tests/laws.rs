@@ -246,8 +246,6 @@ proptest! {
     }
 }
 
-/// A harness of `fuzzing.rs`.
-
 /// The harnesses reach their laws: otherwise the tests above would prove nothing.
 #[test]
 fn harnesses_reach_their_laws() {
