@@ -9,5 +9,6 @@ mod endings;
 mod overload;
 mod promises;
 mod rights;
+mod storm;
 mod support;
 mod talk;

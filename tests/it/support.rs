@@ -18,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How far simulated time moves on when nothing else can happen.
 const SIM_STEP: Duration = Duration::from_millis(100);
 
+/// Looks at a broker's counters after which one that has not moved is taken to be at rest: a few
+/// tenths of a second.
+const STILL_POLLS: u32 = 200_000;
+
 /// Where a broker runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Backend {
@@ -43,8 +47,14 @@ pub(crate) fn everywhere(config: &BrokerConfig, test: impl Fn(&mut Net)) {
 }
 
 /// A number of a link in one [`Net`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line(usize);
+
+impl Line {
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
 
 /// A broker and the links a test has to it.
 pub(crate) struct Net {
@@ -98,21 +108,31 @@ impl Net {
 
     /// Ends our direction and waits until the broker has ended its own.
     pub(crate) fn close(&mut self, line: Line) {
+        self.leave(line);
+        while self.more(line) {}
+    }
+
+    /// Ends our direction and waits for nothing.
+    pub(crate) fn leave(&mut self, line: Line) {
         match &mut self.inner {
             Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Write)),
             Inner::Sim { sim, links } => sim.close(links[line.0]),
         }
-        while self.more(line) {}
+    }
+
+    /// Breaks a link without a word and waits for nothing.
+    pub(crate) fn cut(&mut self, line: Line) {
+        match &mut self.inner {
+            Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Both)),
+            Inner::Sim { sim, links } => sim.reset(links[line.0]),
+        }
     }
 
     /// Breaks a simulated link without a word.
     pub(crate) fn reset(&mut self, line: Line) {
-        match &mut self.inner {
-            Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Both)),
-            Inner::Sim { sim, links } => {
-                sim.reset(links[line.0]);
-                sim.settle();
-            }
+        self.cut(line);
+        if let Inner::Sim { sim, .. } = &mut self.inner {
+            sim.settle();
         }
     }
 
@@ -128,6 +148,20 @@ impl Net {
                 return None;
             }
         }
+    }
+
+    /// The next whole frame among what a simulated link has brought by now.
+    pub(crate) fn arrived(&mut self, line: Line) -> Option<Vec<u8>> {
+        let Inner::Sim { sim, links } = &mut self.inner else { panic!("a socket only waits") };
+        let unread = &mut self.unread[line.0];
+        unread.extend_from_slice(&sim.receive(links[line.0]));
+        first_frame(unread)
+    }
+
+    /// Whether the broker has ended a simulated link, or its direction of it, by now.
+    pub(crate) fn ended(&mut self, line: Line) -> bool {
+        let Inner::Sim { sim, links } = &mut self.inner else { panic!("a socket only waits") };
+        sim.ended(links[line.0])
     }
 
     /// Exactly this many bytes.
@@ -186,6 +220,34 @@ impl Net {
     pub(crate) fn stall(&mut self, line: Line, stalled: bool) {
         if let Inner::Sim { sim, links } = &mut self.inner {
             sim.stall(links[line.0], stalled);
+        }
+    }
+
+    /// Does so many of the things that can happen in the simulator, in any order.
+    pub(crate) fn run(&mut self, steps: usize) {
+        let Inner::Sim { sim, .. } = &mut self.inner else { panic!("sockets run by themselves") };
+        for _ in 0..steps {
+            if !sim.step() {
+                break;
+            }
+        }
+    }
+
+    /// Waits until the broker has nothing to do any more. On sockets that is a guess, made when its
+    /// counters have stood still for [`STILL_POLLS`] looks: what a test asserts after it must hold
+    /// if the guess came too early, too.
+    pub(crate) fn settle(&mut self) {
+        match &mut self.inner {
+            Inner::Tokio { broker, .. } => {
+                let (mut last, mut still) = (broker.ledger(), 0);
+                while still < STILL_POLLS {
+                    std::thread::yield_now();
+                    let ledger = broker.ledger();
+                    still = if ledger == last { still + 1 } else { 0 };
+                    last = ledger;
+                }
+            }
+            Inner::Sim { sim, .. } => sim.settle(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Op, Role};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Record, Snapshot};
+use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Ping, Pong, Record, Snapshot};
 use waybill_wire::message::MessageHead;
 
 use crate::support::{Line, Net};
@@ -45,6 +45,7 @@ pub(crate) fn link(net: &mut Net, role: Role, instance: u64) -> Line {
 /// A receipt, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
+    pub(crate) sequence: u64,
     pub(crate) code: ErrorCode,
     pub(crate) sent: u32,
     pub(crate) gateways: u32,
@@ -93,16 +94,29 @@ impl Producer {
         net.send(self.line, &out);
     }
 
+    /// The next receipt; a broker that asks for a sign of life meanwhile gets it.
     pub(crate) fn receipt(&mut self, net: &mut Net) -> Receipt {
-        let frame = net.frame(self.line).expect("a receipt");
-        let Ok(Frame::Receipt(receipt)) = Frame::decode(&frame) else {
-            panic!("no receipt: {frame:02x?}")
-        };
+        loop {
+            let frame = net.frame(self.line).expect("a receipt");
+            match Frame::decode(&frame) {
+                Ok(Frame::Receipt(receipt)) => return Receipt::of(&receipt),
+                Ok(Frame::Ping(Ping { token })) => {
+                    net.send(self.line, &encode(&Frame::Pong(Pong { token })));
+                }
+                _ => panic!("no receipt: {frame:02x?}"),
+            }
+        }
+    }
+}
+
+impl Receipt {
+    pub(crate) fn of(receipt: &waybill_wire::frame::Receipt<'_>) -> Self {
         let of = |fate: Fate| -> Vec<u64> {
             let sets = receipt.fate_sets.iter().filter(|set| set.fate == fate);
             sets.flat_map(|set| set.uids.iter().collect::<Vec<_>>()).collect()
         };
-        Receipt {
+        Self {
+            sequence: receipt.sequence,
             code: receipt.code,
             sent: receipt.sent,
             gateways: receipt.gateways,
