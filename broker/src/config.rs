@@ -150,8 +150,24 @@ impl BrokerConfig {
                 problem,
             })?;
         }
+        self.validate_tokens_differ()?;
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::OpenToAll(self.listen));
+        }
+        Ok(())
+    }
+}
+
+impl BrokerConfig {
+    /// Two entries with one secret would make it a matter of order whose rights count.
+    fn validate_tokens_differ(&self) -> Result<(), ConfigError> {
+        for (index, token) in self.tokens.iter().enumerate() {
+            let mut others = self.tokens[..index].iter();
+            if let Some(other) = others.find(|other| other.token == token.token) {
+                let problem =
+                    format!("has the same token as \"{}\": each needs its own", other.name);
+                return Err(ConfigError::Token { index, name: token.name.clone(), problem });
+            }
         }
         Ok(())
     }
@@ -230,6 +246,16 @@ mod tests {
         check("gateways_max = 0", |config| config.gateways_max = 0);
         check("routes_max = 0", |config| config.routes_max = 0);
         assert_eq!(with(|config| config.keepalive_ms = 0), Ok(()), "0 is never");
+    }
+
+    #[test]
+    fn two_tokens_may_not_be_the_same() {
+        let refused = with(|config| {
+            config.tokens =
+                vec![token("swordfish", &["producer"]), token("swordfish", &["gateway"])];
+        });
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("tokens[1]") && !refused.contains("swordfish"), "{refused}");
     }
 
     #[test]

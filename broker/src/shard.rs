@@ -47,6 +47,9 @@ struct Core {
     touched: Vec<LinkId>,
     // Slots whose gateway is gone, in order of the end of their resume window.
     suspended: VecDeque<(Duration, Slot)>,
+    // Links without a HELLO, oldest first, and some that have said theirs or gone since.
+    strangers: VecDeque<LinkId>,
+    strangers_now: usize,
     drain: Option<Duration>,
     drained: bool,
 }
@@ -64,6 +67,8 @@ impl Shard {
             outputs: VecDeque::new(),
             touched: Vec::new(),
             suspended: VecDeque::new(),
+            strangers: VecDeque::new(),
+            strangers_now: 0,
             drain: None,
             drained: false,
         };
@@ -128,10 +133,16 @@ impl Shard {
     }
 
     fn accepted(&mut self, id: LinkId) {
+        count(&self.core.counters.links_accepted, 1);
+        let shared = &self.core.shared;
+        if self.core.strangers_now >= shared.strangers_max() || shared.is_full() {
+            self.send_a_stranger_away();
+        }
         let core = &mut self.core;
-        count(&core.counters.links_accepted, 1);
         let admission = if core.shared.link_opened() {
-            Admission::Link
+            core.strangers.push_back(id);
+            core.strangers_now += 1;
+            Admission::Stranger
         } else {
             count(&core.counters.links_refused, 1);
             if !core.shared.refusal_opened() {
@@ -157,6 +168,17 @@ impl Shard {
         }
     }
 
+    /// Whoever means it says HELLO at once, so the one that has waited longest makes room for the
+    /// newcomer: a crowd of silent links keeps nobody out (SEC-16).
+    fn send_a_stranger_away(&mut self) {
+        let is_stranger = |link: &Link| link.part.admission == Admission::Stranger;
+        while let Some(id) = self.core.strangers.pop_front() {
+            if self.links.get(&id).is_some_and(|link| is_stranger(link)) {
+                return self.with(id, |core, _, link| core.close(&mut link.part));
+            }
+        }
+    }
+
     fn tick(&mut self) {
         let ids: Vec<LinkId> = self.links.keys().copied().collect();
         for id in ids {
@@ -170,6 +192,11 @@ impl Shard {
             }
         }
         core.shared.routes.sweep(SWEEP_STEPS);
+        let links = &self.links;
+        let known = |id: &LinkId| {
+            links.get(id).is_none_or(|link| link.part.admission != Admission::Stranger)
+        };
+        while core.strangers.pop_front_if(|id| known(id)).is_some() {}
     }
 
     fn drain(&mut self, deadline_ms: u32) {
@@ -342,7 +369,12 @@ impl Core {
 
     fn close_after(&mut self, part: &mut Part, fault: Fault) {
         let (shard, link, code) = (self.id, part.id.0, fault.code());
-        tracing::info!(shard, link, %code, %fault, "link ends");
+        if part.admission == Admission::Link {
+            tracing::info!(shard, link, %code, %fault, "link ends");
+        } else {
+            // Strangers may be many, and their words are worth nothing.
+            tracing::debug!(shard, link, %code, %fault, "stranger refused");
+        }
         part.farewell = Some(fault);
         part.life = Life::Closing;
         part.linger = self.now + Duration::from_millis(FLUSH_MS);
@@ -372,6 +404,10 @@ impl Core {
         count(&self.counters.lost, part.outbox.abandon());
         match part.admission {
             Admission::Link => self.shared.link_closed(),
+            Admission::Stranger => {
+                self.strangers_now -= 1;
+                self.shared.link_closed();
+            }
             Admission::Refusal => self.shared.refusal_closed(),
         }
         part.farewell = None;
@@ -428,17 +464,20 @@ impl Core {
             let words = "answers pile up: this link asks and does not read";
             self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
         }
-        // The farewell is the last frame: nothing may be left that would be written after it.
-        if part.outbox.frames() == 0
-            && let Some(fault) = part.farewell.take()
-        {
-            part.session.fail(&fault);
-            part.session.transmit(part.outbox.control());
-        }
         if part.life == Life::Gone || part.writing.is_some() {
             return;
         }
-        if !part.outbox.is_empty() {
+        loop {
+            // The farewell is the last frame: nothing may be left that would be written after it.
+            if part.outbox.frames() == 0
+                && let Some(fault) = part.farewell.take()
+            {
+                part.session.fail(&fault);
+                part.session.transmit(part.outbox.control());
+            }
+            if part.outbox.is_empty() {
+                break;
+            }
             let (data, taken) = part.outbox.take(self.now);
             count(&self.counters.expired, taken.expired);
             if !data.is_empty() {

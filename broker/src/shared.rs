@@ -13,7 +13,7 @@ use waybill_wire::digest::mix;
 use crate::auth::{Credentials, Grant};
 use crate::config::BrokerConfig;
 use crate::io::LinkId;
-use crate::limits::REFUSALS_MAX;
+use crate::limits::{REFUSALS_MAX, STRANGERS_PART};
 use crate::outbox::Room;
 
 /// Where a link is, and the space of its outbox.
@@ -36,11 +36,26 @@ pub(crate) struct ConsumerPlace {
     pub(crate) grant: Grant,
 }
 
+/// A slot's link.
+#[derive(Clone, Debug)]
+struct GatewayPlace {
+    slot: Slot,
+    place: Place,
+    grant: Grant,
+    age: u64,
+}
+
 #[derive(Debug, Default)]
 struct Gateways {
-    by_slot: Vec<Option<(Slot, Place, Grant)>>,
+    by_slot: Vec<Option<GatewayPlace>>,
     // The credential of each incarnation that is linked, and by how many links.
     by_incarnation: HashMap<u64, (Grant, usize)>,
+}
+
+impl Gateways {
+    fn at(&self, slot: Slot) -> Option<&GatewayPlace> {
+        self.by_slot.get(slot.index())?.as_ref().filter(|held| held.slot == slot)
+    }
 }
 
 /// What became of the search for a slot's link.
@@ -64,6 +79,7 @@ pub struct Shared {
     pub routes: Routes,
     gateways: RwLock<Gateways>,
     consumers: RwLock<Vec<ConsumerPlace>>,
+    ages: AtomicU64,
     links: AtomicU32,
     refused: AtomicU32,
     producers: AtomicU32,
@@ -84,6 +100,7 @@ impl Shared {
             routes: Routes::new(limits),
             gateways: RwLock::default(),
             consumers: RwLock::default(),
+            ages: AtomicU64::new(0),
             links: AtomicU32::new(0),
             refused: AtomicU32::new(0),
             producers: AtomicU32::new(0),
@@ -101,12 +118,19 @@ impl Shared {
 
     /// Counts a link in, or says that there are too many.
     pub(crate) fn link_opened(&self) -> bool {
-        let before = self.links.fetch_add(1, Ordering::Relaxed);
-        if before >= self.config.links_max {
-            self.links.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        true
+        take_one(&self.links, self.config.links_max)
+    }
+
+    /// Whether there is no place for another link.
+    pub(crate) fn is_full(&self) -> bool {
+        self.links() >= self.config.links_max
+    }
+
+    /// Links without a HELLO that one shard may have.
+    pub(crate) fn strangers_max(&self) -> usize {
+        let of_each =
+            self.config.links_max.div_ceil(STRANGERS_PART * u32::from(self.config.shards));
+        of_each as usize
     }
 
     pub(crate) fn link_closed(&self) {
@@ -115,12 +139,7 @@ impl Shared {
 
     /// Counts a link in that is told why it is refused, or says that too many are being told.
     pub(crate) fn refusal_opened(&self) -> bool {
-        let before = self.refused.fetch_add(1, Ordering::Relaxed);
-        if before >= REFUSALS_MAX {
-            self.refused.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        true
+        take_one(&self.refused, REFUSALS_MAX)
     }
 
     pub(crate) fn refusal_closed(&self) {
@@ -155,18 +174,20 @@ impl Shared {
 
     /// A gateway's link is there, though its slot does not answer yet.
     pub(crate) fn gateway_opened(&self, slot: Slot, incarnation: u64, place: Place, grant: Grant) {
+        let age = self.ages.fetch_add(1, Ordering::Relaxed);
         let mut gateways = self.gateways.write().expect(UNPOISONED);
         if gateways.by_slot.len() <= slot.index() {
             gateways.by_slot.resize(slot.index() + 1, None);
         }
-        gateways.by_slot[slot.index()] = Some((slot, place, grant.clone()));
+        gateways.by_slot[slot.index()] =
+            Some(GatewayPlace { slot, place, grant: grant.clone(), age });
         gateways.by_incarnation.entry(incarnation).or_insert((grant, 0)).1 += 1;
     }
 
     pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64) {
         let mut gateways = self.gateways.write().expect(UNPOISONED);
         if let Some(entry) = gateways.by_slot.get_mut(slot.index())
-            && entry.as_ref().is_some_and(|(held, ..)| *held == slot)
+            && entry.as_ref().is_some_and(|held| held.slot == slot)
         {
             *entry = None;
         }
@@ -182,25 +203,24 @@ impl Shared {
     /// the namespace.
     pub(crate) fn gateway(&self, slot: Slot, namespace: u32) -> Found {
         let gateways = self.gateways.read().expect(UNPOISONED);
-        match gateways.by_slot.get(slot.index()) {
-            Some(Some((held, place, grant))) if *held == slot => {
-                if grant.covers(namespace) {
-                    Found::At(place.clone())
-                } else {
-                    Found::NotAllowed
-                }
-            }
-            _ => Found::Gone,
+        match gateways.at(slot) {
+            Some(held) if held.grant.covers(namespace) => Found::At(held.place.clone()),
+            Some(_) => Found::NotAllowed,
+            None => Found::Gone,
         }
     }
 
     /// The link of a slot that is being replaced.
     pub(crate) fn link_of(&self, slot: Slot) -> Option<Place> {
+        self.gateways.read().expect(UNPOISONED).at(slot).map(|held| held.place.clone())
+    }
+
+    /// Whether the link of one slot said HELLO after that of another. A slot without a link is
+    /// older than any.
+    pub(crate) fn is_newer(&self, slot: Slot, than: Slot) -> bool {
         let gateways = self.gateways.read().expect(UNPOISONED);
-        match gateways.by_slot.get(slot.index()) {
-            Some(Some((held, place, _))) if *held == slot => Some(place.clone()),
-            _ => None,
-        }
+        let age = |slot| gateways.at(slot).map(|held| held.age);
+        age(slot) > age(than)
     }
 
     /// Takes place for registrations, or says that there is none.
@@ -234,6 +254,15 @@ impl Shared {
         let pick = mix(uid.wrapping_add(u64::from(namespace) << 32)).checked_rem(count)?;
         eligible().nth(usize::try_from(pick).ok()?).map(|it| it.place.clone())
     }
+}
+
+/// Counts one more, unless there are as many as there may be.
+fn take_one(counter: &AtomicU32, most: u32) -> bool {
+    let taken = counter.fetch_add(1, Ordering::Relaxed) < most;
+    if !taken {
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+    taken
 }
 
 impl std::fmt::Debug for Shared {

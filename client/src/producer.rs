@@ -282,7 +282,8 @@ impl Inner {
     }
 }
 
-fn order(publish: Publish, room: Room) -> (Order<Reply>, PendingReceipt) {
+fn order(mut publish: Publish, room: Room) -> (Order<Reply>, PendingReceipt) {
+    publish.name_each_once();
     let (outcome, receiver) = oneshot::channel();
     let reply = Reply { outcome, _room: room };
     (Order { publish, reply }, PendingReceipt { outcome: receiver })

@@ -4,11 +4,14 @@
 //! and sums their receipts. Selectors, stored class and higher receipt levels are not offered: a
 //! broker of this draft refuses them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use waybill_wire::code::{ContentType, Encoding, Mode, PRIVATE_USE, Priority};
-use waybill_wire::limits::{EXCEPT_MAX, LABEL_BYTES_MAX, LABELS_MAX, PAYLOAD_BYTES_MAX};
+use waybill_wire::limits::{
+    EXCEPT_MAX, LABEL_BYTES_MAX, LABELS_MAX, PAYLOAD_BYTES_MAX, TARGETS_MAX,
+};
 use waybill_wire::message::Content;
 
 use crate::error::InvalidPublish;
@@ -102,6 +105,17 @@ impl Publish {
             trace: None,
             conflate: None,
             payload: Bytes::new(),
+        }
+    }
+
+    /// Takes repeated UIDs out of a list that will be cut into parts: a UID listed twice is one
+    /// target (TGT-2), but a broker sees one part at a time.
+    pub(crate) fn name_each_once(&mut self) {
+        if let Audience::Uids(uids) = &mut self.audience
+            && uids.len() > TARGETS_MAX
+        {
+            let mut seen = HashSet::with_capacity(uids.len());
+            uids.retain(|uid| seen.insert(*uid));
         }
     }
 

@@ -188,6 +188,10 @@ impl Core {
     fn go_live(&mut self, links: &mut Links, slot: Slot, incarnation: u64) -> Result<(), Fault> {
         let mut standing = self.shared.routes.standing(Incarnation(incarnation));
         loop {
+            // Its snapshot may end after that of a link which came later.
+            if standing.is_some_and(|standing| self.shared.is_newer(standing, slot)) {
+                return Err(superseded(Kind::SNAPSHOT));
+            }
             let older = standing.and_then(|older| self.shared.link_of(older));
             match self.shared.routes.go_live(slot, standing) {
                 Ok(()) => {

@@ -10,7 +10,7 @@ use waybill_wire::session::{Sequence, support};
 
 use super::Core;
 use super::gateway::GatewayState;
-use super::link::{Fault, Part, ProducerState, RoleState, refused};
+use super::link::{Admission, Fault, Part, ProducerState, RoleState, refused};
 use crate::auth::Grant;
 use crate::shared::{ConsumerPlace, Place};
 use crate::telemetry::count;
@@ -21,6 +21,8 @@ impl Core {
         let grant = self.judge(hello).inspect_err(|_| self.count_refused())?;
         let admitted = self.admit(part, hello, grant.clone());
         part.role = admitted.inspect_err(|_| self.count_refused())?;
+        part.admission = Admission::Link;
+        self.strangers_now -= 1;
         let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
         tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
         let welcome = Welcome {

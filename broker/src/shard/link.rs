@@ -53,6 +53,8 @@ pub(super) struct Part {
 /// What a link is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
+    /// A link whose HELLO has not been accepted.
+    Stranger,
     Link,
     /// One too many: it is only told so.
     Refusal,

@@ -14,11 +14,6 @@ use waybill_wire::message::Message;
 use crate::support::Line;
 use crate::talk::Receipt;
 
-/// What the broker does not keep yet. Each becomes true, and goes, with the repair; the shortest
-/// life that shows it is in `endings.rs`.
-const NEWEST_LINK_WINS: bool = false;
-const FAREWELL_AFTER_EXPIRY: bool = false;
-
 pub(super) type Moment = u64;
 /// (incarnation of the gateway that asks, its number for the uplink).
 pub(super) type Question = (u64, u64);
@@ -400,7 +395,7 @@ impl Oracle {
             let same = *number != line.number() && it.incarnation == ours.incarnation;
             same && !older && it.complete.is_some()
         });
-        assert!(newer || !NEWEST_LINK_WINS, "{line:?} superseded, and no link is newer (REG-8)");
+        assert!(newer, "{line:?} superseded, and no link is newer (REG-8)");
     }
 
     pub(super) fn deliver(&mut self, line: Line, message: &Message<'_>, now_ms: u64) {
@@ -510,7 +505,7 @@ impl Oracle {
         }
         for (line, station) in self.stations.iter().filter(|(_, it)| !it.ended) {
             let stands = station.gone.is_none();
-            assert!(stands || !FAREWELL_AFTER_EXPIRY, "line {line} was superseded, and stays");
+            assert!(stands, "line {line} was superseded, and stays");
             if !stands {
                 continue;
             }
