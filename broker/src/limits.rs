@@ -36,8 +36,8 @@ pub const CONTROL_BYTES_MAX: usize = 4 << 20;
 /// A spare buffer that grew beyond this is given back to the allocator.
 pub const SPARE_BYTES: usize = 2 * WRITE_BYTES;
 
-/// Links without a HELLO that there may be, as a part of `links_max`: one in this many, divided among
-/// the shards. Another one takes the place of the oldest (SEC-16).
+/// Links without a HELLO that there may be, as a part of `links_max`: one in this many, divided
+/// among the shards. Another one takes the place of the oldest (SEC-16).
 pub const STRANGERS_PART: u32 = 4;
 
 /// Links that may be told at one time why they are refused; beyond, they are closed without a word.

@@ -19,6 +19,16 @@ pub struct Question {
     pub sequence: u64,
 }
 
+/// A link whose messages are held back until those of an older link are written, or lost with it
+/// (promise 2: a path moves only after the old one has drained or died).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// Shard of the newer link.
+    pub shard: u16,
+    /// The newer link.
+    pub link: LinkId,
+}
+
 /// One piece of mail.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mail {
@@ -47,9 +57,16 @@ pub enum Mail {
         /// 0 = accepted.
         code: ErrorCode,
     },
-    /// A newer link of the same gateway took over: end this one.
+    /// A newer link of the same gateway took over: write this one out and end it.
     Supersede {
         /// The older link.
+        link: LinkId,
+        /// Who waits for its end.
+        successor: Successor,
+    },
+    /// The link that yours took over from has been written out, or has gone: messages may flow.
+    Release {
+        /// The newer link.
         link: LinkId,
     },
 }

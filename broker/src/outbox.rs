@@ -152,6 +152,13 @@ impl Outbox {
         self.marks.push_back(Mark { bytes, expires });
     }
 
+    /// All answers and no message, for a link whose messages are held.
+    pub fn take_answers(&mut self) -> Vec<u8> {
+        let mut out = std::mem::take(&mut self.spare);
+        out.append(&mut self.control);
+        out
+    }
+
     /// What to write next: all answers, then whole messages until [`WRITE_BYTES`] are reached.
     /// A message whose time ran out is left out; what is left of the others' is written into them.
     pub fn take(&mut self, now: Duration) -> (Vec<u8>, Taken) {

@@ -22,6 +22,7 @@ use waybill_wire::session::{Phase, Step};
 use crate::io::{Input, LinkId, Output};
 use crate::limits::{CONTROL_BYTES_MAX, FLUSH_MS, LINGER_MS, SWEEP_STEPS};
 use crate::mail::Mail;
+use crate::outbox::Taken;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
 use crate::shared::{Place, Shared};
 use crate::telemetry::{Counters, count};
@@ -174,7 +175,7 @@ impl Shard {
         let is_stranger = |link: &Link| link.part.admission == Admission::Stranger;
         while let Some(id) = self.core.strangers.pop_front() {
             if self.links.get(&id).is_some_and(|link| is_stranger(link)) {
-                return self.with(id, |core, _, link| core.close(&mut link.part));
+                return self.with(id, |core, links, link| core.close(links, &mut link.part));
             }
         }
     }
@@ -268,7 +269,7 @@ impl Core {
             }
             Step::Ended => {
                 self.leave(links, part);
-                self.close(part);
+                self.close(links, part);
                 Ok(())
             }
             Step::Welcome | Step::Held => unreachable!("HELLO is judged at once, and by us"),
@@ -310,7 +311,8 @@ impl Core {
                 self.uplink_mailed(links, link, question, &frame);
             }
             Mail::UplinkAnswer { question, code } => self.answer_here(links, question, code),
-            Mail::Supersede { link } => self.supersede(links, link),
+            Mail::Supersede { link, successor } => self.supersede_mailed(links, link, successor),
+            Mail::Release { link } => self.release(links, link),
         }
     }
 
@@ -319,7 +321,7 @@ impl Core {
         link.part.reading.end();
         self.leave(links, &mut link.part);
         if link.part.life == Life::Lingering {
-            return self.close(&mut link.part);
+            return self.close(links, &mut link.part);
         }
         link.part.life = Life::Closing;
         link.part.linger = self.now + Duration::from_millis(FLUSH_MS);
@@ -336,7 +338,7 @@ impl Core {
 
     fn failed(&mut self, links: &mut Links, link: &mut Link) {
         self.leave(links, &mut link.part);
-        self.forget(&mut link.part);
+        self.forget(links, &mut link.part);
     }
 
     /// The peer leaves by itself when it is done; until then a consumer gets nothing new.
@@ -356,18 +358,18 @@ impl Core {
         }
         self.leave(links, part);
         count(&self.counters.lost, part.outbox.abandon());
-        self.close_after(part, fault);
+        self.close_after(part, fault, FLUSH_MS);
     }
 
     /// Ends a link that did nothing wrong: what waits for it is written before the fatal ERROR.
-    fn dismiss(&mut self, links: &mut Links, part: &mut Part, fault: Fault) {
+    fn dismiss(&mut self, links: &mut Links, part: &mut Part, fault: Fault, within_ms: u64) {
         if part.life == Life::Open {
             self.leave(links, part);
-            self.close_after(part, fault);
+            self.close_after(part, fault, within_ms);
         }
     }
 
-    fn close_after(&mut self, part: &mut Part, fault: Fault) {
+    fn close_after(&mut self, part: &mut Part, fault: Fault, within_ms: u64) {
         let (shard, link, code) = (self.id, part.id.0, fault.code());
         if part.admission == Admission::Link {
             tracing::info!(shard, link, %code, %fault, "link ends");
@@ -377,7 +379,7 @@ impl Core {
         }
         part.farewell = Some(fault);
         part.life = Life::Closing;
-        part.linger = self.now + Duration::from_millis(FLUSH_MS);
+        part.linger = self.now + Duration::from_millis(within_ms);
         self.touch(part);
     }
 
@@ -391,15 +393,16 @@ impl Core {
         }
     }
 
-    fn close(&mut self, part: &mut Part) {
+    fn close(&mut self, links: &mut Links, part: &mut Part) {
         if part.life != Life::Gone {
             self.outputs.push_back(Output::Close { link: part.id });
-            self.forget(part);
+            self.forget(links, part);
         }
     }
 
     /// The ledger's last entry for a link.
-    fn forget(&mut self, part: &mut Part) {
+    fn forget(&mut self, links: &mut Links, part: &mut Part) {
+        self.release_successor(links, part);
         count(&self.counters.in_doubt, part.writing.take().unwrap_or_default());
         count(&self.counters.lost, part.outbox.abandon());
         match part.admission {
@@ -422,13 +425,14 @@ impl Core {
                     self.fault(links, part, fault);
                 } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {
                     let words = "this broker is shutting down";
-                    self.dismiss(links, part, refused(ErrorCode::SHUTTING_DOWN, Kind(0), words));
+                    let fault = refused(ErrorCode::SHUTTING_DOWN, Kind(0), words);
+                    self.dismiss(links, part, fault, FLUSH_MS);
                 }
                 self.touch(part);
             }
             Life::Closing | Life::Lingering if part.linger <= self.now => {
                 self.leave(links, part);
-                self.close(part);
+                self.close(links, part);
             }
             _ => {}
         }
@@ -478,23 +482,31 @@ impl Core {
             if part.outbox.is_empty() {
                 break;
             }
-            let (data, taken) = part.outbox.take(self.now);
+            let (data, taken) = if part.held {
+                (part.outbox.take_answers(), Taken::default())
+            } else {
+                part.outbox.take(self.now)
+            };
             count(&self.counters.expired, taken.expired);
             if !data.is_empty() {
                 part.writing = Some(taken.frames);
                 self.outputs.push_back(Output::Write { link: part.id, data });
                 return;
             }
+            if part.held {
+                return;
+            }
         }
         if part.life == Life::Closing && part.farewell.is_none() {
-            self.written_out(part);
+            self.written_out(links, part);
         }
     }
 
     /// The last byte is with the kernel: half-close, so that it arrives, then wait for the peer.
-    fn written_out(&mut self, part: &mut Part) {
+    fn written_out(&mut self, links: &mut Links, part: &mut Part) {
+        self.release_successor(links, part);
         if part.reading.has_ended() {
-            return self.close(part);
+            return self.close(links, part);
         }
         self.outputs.push_back(Output::Shutdown { link: part.id });
         part.life = Life::Lingering;

@@ -87,6 +87,34 @@ fn promise_5_a_superseded_link_is_written_out_before_it_ends() {
 }
 
 #[test]
+fn promise_2_a_path_moves_only_after_the_old_one_has_drained_or_died() {
+    for (seed, dies) in (0..16).zip([false, true].into_iter().cycle()) {
+        let mut net = Net::start(Backend::Sim(1 + seed % 3, seed.into()), BrokerConfig::default());
+        let older = Gateway::link(&mut net, 1, &[1]);
+        net.stall(older.line, true);
+        let mut producer = Producer::link(&mut net, 7);
+        producer.publish(&mut net, &[1], b"kernel");
+        producer.publish(&mut net, &[1], b"waits");
+        let newer = Gateway::link(&mut net, 1, &[1]);
+        producer.publish(&mut net, &[1], b"newer");
+        net.settle();
+        assert!(net.arrived(newer.line).is_none(), "the older link has its messages still");
+        if dies {
+            // It does not read, so after a second it is given up.
+            net.advance(Duration::from_secs(2));
+            assert_eq!(newer.delivery(&mut net).payload, b"newer");
+            let ledger = net.ledger();
+            assert_eq!((ledger.lost, ledger.in_doubt), (1, 1));
+        } else {
+            net.stall(older.line, false);
+            assert_eq!(older.delivery(&mut net).payload, b"kernel");
+            assert_eq!(older.delivery(&mut net).payload, b"waits");
+            assert_eq!(newer.delivery(&mut net).payload, b"newer");
+        }
+    }
+}
+
+#[test]
 fn a_link_whose_last_messages_expired_is_told_why_it_ends() {
     for seed in 0..8 {
         let mut net = Net::start(Backend::Sim(1, seed), BrokerConfig::default());
@@ -97,7 +125,7 @@ fn a_link_whose_last_messages_expired_is_told_why_it_ends() {
         producer.publish_with(&mut net, head(0), &[1], b"kernel");
         producer.publish_with(&mut net, head(300), &[1], b"short");
         Gateway::link(&mut net, 1, &[1]);
-        net.advance(Duration::from_secs(1));
+        net.advance(Duration::from_millis(600));
         net.stall(older.line, false);
         assert_eq!(older.delivery(&mut net).payload, b"kernel");
         // Nothing is left to be written before the ERROR, which waits for nothing.

@@ -19,8 +19,8 @@ use super::link::{Fault, Life, Part, RoleState, refused};
 use super::{Core, Links};
 use crate::auth::Grant;
 use crate::io::{LinkId, Output};
-use crate::limits::LOGINS_PER_USER_MAX;
-use crate::mail::Mail;
+use crate::limits::{LINGER_MS, LOGINS_PER_USER_MAX};
+use crate::mail::{Mail, Successor};
 use crate::shared::{Place, Shared};
 use crate::telemetry::count;
 
@@ -148,7 +148,9 @@ impl Core {
         if filled == Filled::Complete {
             let (slot, incarnation) = (gateway.slot, gateway.incarnation);
             let answer = gateway.in_effect();
-            self.go_live(links, slot, incarnation)?;
+            if let Some(older) = self.go_live(slot, incarnation)? {
+                part.held = self.supersede_at(links, &older, part.id);
+            }
             part.put(&answer);
         }
         Ok(())
@@ -184,8 +186,8 @@ impl Core {
     }
 
     /// The snapshot is complete: its slot answers from here on, and what the gateway had before
-    /// dies in the same step.
-    fn go_live(&mut self, links: &mut Links, slot: Slot, incarnation: u64) -> Result<(), Fault> {
+    /// dies in the same step. The link that served it until now, if there is one.
+    fn go_live(&self, slot: Slot, incarnation: u64) -> Result<Option<Place>, Fault> {
         let mut standing = self.shared.routes.standing(Incarnation(incarnation));
         loop {
             // Its snapshot may end after that of a link which came later.
@@ -194,12 +196,7 @@ impl Core {
             }
             let older = standing.and_then(|older| self.shared.link_of(older));
             match self.shared.routes.go_live(slot, standing) {
-                Ok(()) => {
-                    if let Some(older) = older {
-                        self.supersede_at(links, &older);
-                    }
-                    return Ok(());
-                }
+                Ok(()) => return Ok(older),
                 // Another link of the same life got in between.
                 Err(SlotError::NotReplaced { standing: newer }) => standing = Some(newer),
                 Err(_) => return Err(superseded(Kind::SNAPSHOT)),
@@ -207,21 +204,62 @@ impl Core {
         }
     }
 
-    fn supersede_at(&mut self, links: &mut Links, older: &Place) {
+    /// Ends the older link once it is written out; whether the newer one has to wait for that.
+    fn supersede_at(&mut self, links: &mut Links, older: &Place, newer: LinkId) -> bool {
+        let successor = Successor { shard: self.id, link: newer };
         if older.shard == self.id {
-            self.supersede(links, older.link);
-        } else {
-            let mail = Mail::Supersede { link: older.link };
-            self.outputs.push_back(Output::Mail { to: older.shard, mail });
+            return self.supersede(links, older.link, successor);
+        }
+        let mail = Mail::Supersede { link: older.link, successor };
+        self.outputs.push_back(Output::Mail { to: older.shard, mail });
+        true
+    }
+
+    fn supersede(&mut self, links: &mut Links, older: LinkId, successor: Successor) -> bool {
+        let Some(mut link) = links.remove(&older) else { return false };
+        if link.part.life == Life::Open {
+            self.dismiss(links, &mut link.part, superseded(Kind(0)), LINGER_MS);
+        }
+        let waits = link.part.life == Life::Closing;
+        if waits {
+            link.part.successor = Some(successor);
+        }
+        links.insert(older, link);
+        waits
+    }
+
+    pub(super) fn supersede_mailed(
+        &mut self,
+        links: &mut Links,
+        older: LinkId,
+        successor: Successor,
+    ) {
+        if !self.supersede(links, older, successor) {
+            self.release_at(links, successor);
         }
     }
 
-    pub(super) fn supersede(&mut self, links: &mut Links, older: LinkId) {
-        let Some(mut link) = links.remove(&older) else { return };
-        if link.part.life == Life::Open {
-            self.dismiss(links, &mut link.part, superseded(Kind(0)));
+    /// The link that is ending has nothing more to write: the one that took over may begin.
+    pub(super) fn release_successor(&mut self, links: &mut Links, part: &mut Part) {
+        if let Some(successor) = part.successor.take() {
+            self.release_at(links, successor);
         }
-        links.insert(older, link);
+    }
+
+    fn release_at(&mut self, links: &mut Links, successor: Successor) {
+        let Successor { shard, link } = successor;
+        if shard == self.id {
+            self.release(links, link);
+        } else {
+            self.outputs.push_back(Output::Mail { to: shard, mail: Mail::Release { link } });
+        }
+    }
+
+    pub(super) fn release(&mut self, links: &mut Links, newer: LinkId) {
+        if let Some(link) = links.get_mut(&newer) {
+            link.part.held = false;
+            self.touch(&mut link.part);
+        }
     }
 
     /// A gateway's link ended: its users are offline at once (promise 8).

@@ -17,7 +17,7 @@ use waybill_wire::session::{Refusal, Sequence, Session};
 use crate::auth::Grant;
 use crate::io::LinkId;
 use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
-use crate::mail::Question;
+use crate::mail::{Question, Successor};
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
 
@@ -48,6 +48,10 @@ pub(super) struct Part {
     pub(super) admission: Admission,
     // Written after everything that waits, as the link's last frame.
     pub(super) farewell: Option<Fault>,
+    // Messages wait until the link it took over from is written out.
+    pub(super) held: bool,
+    // Who is released when this link is written out, or gone.
+    pub(super) successor: Option<Successor>,
 }
 
 /// What a link is counted as.
@@ -147,6 +151,8 @@ impl Link {
             touched: false,
             admission,
             farewell: None,
+            held: false,
+            successor: None,
         };
         Self { deframer: Deframer::new(), part }
     }
