@@ -83,10 +83,13 @@ impl Input {
     }
 
     pub(crate) fn failure(&self, error: &io::Error) -> Failure {
-        Failure::failed(
-            format_args!("cannot read {}: {error}", self.name()),
-            "check the path and its permissions",
-        )
+        let remedy = match error.kind() {
+            io::ErrorKind::InvalidData => {
+                "that is more than a message can hold; give shorter lines"
+            }
+            _ => "check the path and its permissions",
+        };
+        Failure::failed(format_args!("cannot read {}: {error}", self.name()), remedy)
     }
 }
 
@@ -98,7 +101,7 @@ fn next_line(input: &mut impl BufRead) -> Option<Line> {
         Err(error) => return Some(Err(error)),
     }
     if line.len() as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-        let words = format!("a line is longer than {LINE_BYTES_MAX} bytes");
+        let words = format!("a line is longer than {} MiB", LINE_BYTES_MAX >> 20);
         return Some(Err(io::Error::new(io::ErrorKind::InvalidData, words)));
     }
     if line.last() == Some(&b'\n') {

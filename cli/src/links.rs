@@ -11,7 +11,7 @@ use waybill_client::{ConnectError, LinkError, LinkState, Options};
 use waybill_wire::code::{ContentType, Encoding};
 
 use crate::failure::{Failure, Outcome};
-use crate::output;
+use crate::output::{self, printable};
 use crate::runtime_file;
 use crate::settings::{Flags, Loaded};
 
@@ -137,19 +137,6 @@ pub(crate) fn payload_text(payload: &[u8]) -> String {
 
 /// Bytes of a binary payload that are shown to people.
 const BYTES_SHOWN: usize = 32;
-
-/// Text that cannot play tricks on a terminal: control characters are written as escapes.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
 
 /// Names of content type and encoding, numbers as text for private use; `None` for the default.
 pub(crate) fn content_json(content_type: ContentType, encoding: Encoding) -> [Option<Value>; 2] {

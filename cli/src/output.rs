@@ -3,7 +3,10 @@
 //! stdout is written here and not by `println!`, which panics when the reader has gone: a closed
 //! stdout is an ordinary end (`waybill sub | head -1`). Every line is flushed, since whoever reads
 //! a pipe waits for it. Talk never fails: a program without a stderr still does its work.
+//!
+//! Words of peers and of files end up in talk, so all of it goes through [`printable`] here.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
@@ -56,19 +59,94 @@ fn write_out(what: std::fmt::Arguments<'_>) -> Outcome {
     })
 }
 
-/// Says something to the person at the terminal.
+/// Says something to the person at the terminal, in one line whatever the text holds.
 pub(crate) fn talk(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    say("", &text.to_string());
+}
+
+/// The same for several lines, all of them our own words.
+pub(crate) fn talk_lines(text: impl Display) {
+    for line in text.to_string().lines() {
+        talk(line);
+    }
+}
+
+/// `before` is ours and may hold colours.
+fn say(before: &str, text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{before}{}", printable(text));
 }
 
 /// Tells why a command ended.
 pub(crate) fn talk_failure(failure: &Failure) {
     let Some(words) = failure.words() else { return };
     let (red, plain) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    talk(format_args!("{red}error:{plain} {}\n  help: {}", words.cause, words.remedy));
+    say(&format!("{red}error:{plain} "), &shortened(&words.cause, TALK_CHARS_MAX));
+    say("  help: ", &shortened(&words.remedy, TALK_CHARS_MAX));
+}
+
+/// Longest cause or remedy: what somebody else wrote into it may be of any length.
+const TALK_CHARS_MAX: usize = 2_000;
+
+/// Text of at most so many characters; an ellipsis stands for the rest.
+pub(crate) fn shortened(text: &str, chars_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars_max) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
+}
+
+/// What somebody typed, or wrote into a file, as an error repeats it.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("{:?}", shortened(text, QUOTED_CHARS_MAX))
+}
+
+/// Characters of a mistyped value that are enough to recognise it.
+const QUOTED_CHARS_MAX: usize = 60;
+
+/// Text that cannot play tricks on a terminal: control and format characters become escapes.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_format(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Characters without a shape that reorder, hide or break what stands around them. The two joiners
+/// (U+200C, U+200D) do neither; scripts and emoji need them.
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Whether stderr may be coloured: a terminal, and NO_COLOR is unset or empty (no-color.org).
 pub(crate) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_plays_tricks_on_a_terminal() {
+        assert_eq!(printable("a\x1b[2J\u{9b}\n\t\u{7f}"), "a\\u{1b}[2J\\u{9b}\\n\\t\\u{7f}");
+        for c in "\u{202a}\u{202e}\u{2066}\u{2069}\u{200e}\u{200f}\u{feff}\u{2028}".chars() {
+            assert_eq!(printable(&format!("a{c}b")), format!("a{}b", c.escape_default()));
+        }
+        let ordinary = "ä ش 日本 👩\u{200d}🚀 \"quoted\" \\";
+        assert_eq!(printable(ordinary), ordinary);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(quoted(&"ä".repeat(60)), format!("{:?}", "ä".repeat(60)));
+        assert_eq!(quoted(&"ä".repeat(61)), format!("\"{}…\"", "ä".repeat(60)));
+    }
 }

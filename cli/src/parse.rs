@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use waybill_wire::code::{ContentType, ErrorCode, Mode, PRIVATE_USE, Priority};
 
+use crate::output::quoted;
+
 /// One UID in decimal.
 pub(crate) fn uid(text: &str) -> Result<u64, String> {
     // `parse` would also take a leading plus sign.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = digits.then(|| text.parse().ok()).flatten();
-    parsed.ok_or_else(|| format!("{text:?} is not a UID: a whole number from 0 to {}", u64::MAX))
+    parsed.ok_or_else(|| {
+        format!("{} is not a UID: a whole number from 0 to {}", quoted(text), u64::MAX)
+    })
 }
 
 /// UIDs separated by commas, at least one.
@@ -34,7 +38,8 @@ pub(crate) fn joined(lists: &[Uids]) -> Vec<u64> {
 
 /// A duration such as `500ms`, `5s`, `2m`, `1h` or `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: a whole number and ms, s, m, h or d");
+    let wrong =
+        || format!("{} is not a duration: a whole number and ms, s, m, h or d", quoted(text));
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(at);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -75,14 +80,14 @@ pub(crate) fn content_type(name: &str) -> Result<ContentType, String> {
 /// An error code by its registry name or its number.
 pub(crate) fn error_code(name: &str) -> Result<ErrorCode, String> {
     let number = || name.parse().ok().filter(|number| *number != 0).map(ErrorCode);
-    ErrorCode::from_name(name)
-        .or_else(number)
-        .ok_or_else(|| format!("{name:?} is no error code: a name of the registry, or a number"))
+    ErrorCode::from_name(name).or_else(number).ok_or_else(|| {
+        format!("{} is no error code: a name of the registry, or a number", quoted(name))
+    })
 }
 
 fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
-    format!("{name:?} is no {what}: {}", known.join(", "))
+    format!("{} is no {what}: {}", quoted(name), known.join(", "))
 }
 
 #[cfg(test)]

@@ -5,17 +5,22 @@
 //! could send messages to a stranger. It is written to the side and renamed, so that nobody reads
 //! half of it, and removed by the `up` that wrote it.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Outcome};
 
 /// Variable that says where the file lies.
 pub(crate) const VARIABLE: &str = "WAYBILL_RUNTIME";
+
+/// Most bytes that are read; secrets may be long.
+const BYTES_MAX: u64 = 64 << 10;
 
 /// What the file says.
 #[derive(Clone, Serialize, Deserialize)]
@@ -30,6 +35,14 @@ pub(crate) struct Runtime {
     pub(crate) secret: String,
     /// Credential for the broker; empty if it wants none.
     pub(crate) token: String,
+}
+
+impl Runtime {
+    /// Whether the `up` that wrote it, or another process of this user with its number, runs.
+    pub(crate) fn is_running(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+    }
 }
 
 /// Removes the file when `up` ends.
@@ -92,15 +105,23 @@ pub(crate) fn read(path: &Path) -> Outcome<Option<Runtime>> {
             format_args!("remove it, or name another with {VARIABLE}"),
         )
     };
-    let mut file = match File::open(path) {
+    // A FIFO must not make us wait for whoever writes to it.
+    let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(no_wait).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fail(&error)),
     };
     let found = file.metadata().map_err(|error| fail(&error))?;
+    if !found.is_file() {
+        return Err(fail(&"it is not a regular file"));
+    }
     private(&found, 0o077).map_err(|problem| fail(&problem))?;
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(|error| fail(&error))?;
+    file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| fail(&error))?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(fail(&format!("it has more than {BYTES_MAX} bytes, none of ours does")));
+    }
     serde_json::from_str(&text).map(Some).map_err(|error| fail(&error))
 }
 
@@ -164,6 +185,22 @@ mod tests {
         let path = directory.path().join("up.json");
         drop(write(&path, &runtime(1)).unwrap());
         assert_eq!(read(&path).unwrap().unwrap().pid, 1);
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let cause = |path: &Path| read(path).err().unwrap().words().unwrap().cause.clone();
+        assert!(cause(directory.path()).contains("not a regular file"));
+        let path = directory.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert!(cause(&path).contains("not a regular file"));
+        let path = directory.path().join("huge");
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert!(cause(&path).contains("more than 65536 bytes"));
     }
 
     #[test]

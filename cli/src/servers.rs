@@ -12,7 +12,7 @@ use waybill_broker::{Broker, BrokerConfig, BrokerHandle, ShardFailed};
 use waybill_gateway::{Gateway, GatewayConfig, GatewayHandle};
 
 use crate::failure::{Failure, Outcome};
-use crate::output;
+use crate::logs;
 use crate::signals::Stops;
 
 /// Starts a broker; `flag` is the one that changes its address.
@@ -72,7 +72,7 @@ impl Running {
             () = stops.next() => {}
             ended = broker_ended(&mut self.broker) => return Err(shard_failure(&ended)),
         }
-        output::talk("draining; a second signal ends it now");
+        logs::announce("draining; a second signal ends it now");
         tokio::select! {
             outcome = self.drain() => outcome,
             () = stops.next() => Err(Failure::failed(

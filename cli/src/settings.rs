@@ -53,8 +53,8 @@ pub(crate) struct ClientSettings {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogSettings {
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,waybill_broker=debug`.
-    /// `auto` is `info` for `broker` and `gateway`, `warn` for `up`; `pub` and `sub` tell link
-    /// changes themselves, so theirs is `error`.
+    /// `auto` is `info` for `broker` and `gateway`, `warn` for `up`; `pub` and `sub` tell what
+    /// becomes of their link themselves, so theirs is `error` without that.
     pub(crate) level: String,
     /// `text`, `json`, or `auto`: text on a terminal, else JSON.
     pub(crate) format: LogFormat,

@@ -18,8 +18,7 @@ use waybill_wire::{Deframer, Malformed};
 use crate::Common;
 use crate::failure::{Failure, Outcome};
 use crate::input::{Input, input};
-use crate::links::printable;
-use crate::output::{self, Form};
+use crate::output::{self, Form, printable};
 
 use fields::Field;
 

@@ -1,27 +1,30 @@
 //! `waybill pub`: messages to users, and what became of each.
 //!
 //! Messages are sent without waiting for the receipt of the one before; receipts are told in the
-//! order of the messages. What a message is comes from [`messages`], how its receipt looks is in
-//! [`told`]. Lists of any length are cut by the client, which sums their receipts.
+//! order of the messages ([`pump`]). What a message is comes from [`messages`], how its receipt looks
+//! is in [`told`]. Lists of any length are cut by the client, which sums their receipts.
 
 mod messages;
+mod pump;
 mod told;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use waybill_client::{PendingReceipt, Producer, Publish, PublishError};
+use waybill_client::{Producer, PublishError};
 use waybill_wire::code::{ContentType, Mode, Priority};
 
 use crate::Common;
 use crate::failure::{Failure, Outcome};
 use crate::input::{Input, input};
 use crate::links::{self, LinkArgs};
+use crate::logs;
 use crate::output;
 use crate::parse::{self, Uids};
 use crate::settings::Part;
+use crate::signals::Stops;
 
 use messages::Messages;
+use pump::Pump;
 use told::Told;
 
 pub(crate) use told::receipt_json;
@@ -37,10 +40,11 @@ Examples:
 
 A line of --lines is a JSON object: `uids` (strings or numbers) or `all`: true; `data` (text) or \
 `data64` (base64); and, over what the flags say, `except`, `namespace`, `mode`, `priority`, `ttl`, \
-`labels`, `content_type`.
+`labels`, `content_type`. Blank lines are passed over.
 
 Exit 0: every message was routed, even if nobody it was for is online: the receipt says so. \
-Exit 1: a message was refused, dropped for a target, or its fate is unknown.")]
+Exit 1: a message was refused, dropped for a target, or its fate is unknown; --timeout passed, or \
+a signal stopped it: then it says how many messages are in doubt.")]
 pub(crate) struct Args {
     /// The payload.
     payload: Option<String>,
@@ -85,82 +89,30 @@ pub(crate) struct Args {
     /// File of which each line is the payload of a message of its own (- for stdin).
     #[arg(long, value_name = "FILE", value_parser = input, conflicts_with = "payload")]
     each_line: Option<Input>,
+    /// Give up when receipts are due and none comes for so long: 500ms, 5s, 2m, 1h.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse::duration)]
+    timeout: Duration,
     #[command(flatten)]
     link: LinkArgs,
 }
 
-/// Messages under way at once: enough to fill a link, few enough to stop soon.
-const WINDOW: usize = 1024;
-
 pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let mut messages = Messages::new(&args)?;
-    let loaded = common.settings(args.link.flags(), &[Part::Client], "error")?;
+    let loaded = common.settings(args.link.flags(), &[Part::Client], logs::ERRORS_BUT_OF_LINKS)?;
     let target = links::target(&loaded)?;
     let producer = Producer::connect(target.options.clone()).await;
     let producer = producer.map_err(|error| target.connect_failure(&error))?;
     tokio::spawn(links::tell_changes(producer.watch()));
-    let mut told = Told::new(common.form(), messages.are_lines());
-    let outcome = pump(&producer, &mut messages, &mut told).await;
-    producer.close().await;
+    // Until here a signal ends the program: nothing was sent that could be in doubt.
+    let mut stops = Stops::listen()?;
+    let mut told = Told::new(common.form());
+    let pump = Pump::new(&producer, &mut told, args.timeout);
+    let (outcome, orderly) = pump.run(&mut messages, &mut stops).await;
+    if orderly {
+        producer.close().await;
+    }
     outcome?;
     if told.all_well() { Ok(()) } else { Err(Failure::Said) }
-}
-
-/// Sends messages as they come and tells receipts in their order.
-async fn pump(producer: &Producer, messages: &mut Messages, told: &mut Told) -> Outcome {
-    let mut flights = VecDeque::new();
-    let mut ended = Ok(());
-    let mut more = true;
-    while more || !flights.is_empty() {
-        tokio::select! {
-            biased;
-            (everyone, outcome) = oldest(&mut flights), if !flights.is_empty() => {
-                flights.pop_front();
-                told.tell(everyone, &outcome)?;
-            }
-            message = messages.next(), if more && flights.len() < WINDOW => match message {
-                Ok(Some(publish)) => send(producer, publish, &mut flights, told).await?,
-                Ok(None) => more = false,
-                Err(failure) => (more, ended) = (false, Err(failure)),
-            }
-        }
-    }
-    ended
-}
-
-/// A message under way, or one that did not get that far, and whether it is for everyone.
-type Flight = (bool, Result<PendingReceipt, PublishError>);
-
-/// The outcome of the oldest flight, which stays in its place until its turn is over.
-async fn oldest(flights: &mut VecDeque<Flight>) -> (bool, told::Outcome) {
-    match flights.front_mut() {
-        Some((everyone, Ok(pending))) => (*everyone, pending.await),
-        Some((everyone, Err(error))) => (*everyone, Err(error.clone())),
-        None => std::future::pending().await,
-    }
-}
-
-/// Sends one, after as many receipts as it takes to make room for it.
-async fn send(
-    producer: &Producer,
-    publish: Publish,
-    flights: &mut VecDeque<Flight>,
-    told: &mut Told,
-) -> Outcome {
-    let everyone = publish.targets().is_none();
-    loop {
-        match producer.send(publish.clone()) {
-            Err(PublishError::Overloaded { .. }) if !flights.is_empty() => {
-                let (everyone, outcome) = oldest(flights).await;
-                flights.pop_front();
-                told.tell(everyone, &outcome)?;
-            }
-            sent => {
-                flights.push_back((everyone, sent));
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// A line on stderr for each message that cannot be sent.

@@ -15,6 +15,7 @@ use waybill_wire::code::{ErrorClass, ErrorCode};
 use crate::Common;
 use crate::failure::{Failure, Outcome};
 use crate::links::{self, LinkArgs, content_json, payload_json};
+use crate::logs;
 use crate::output::{self, Form};
 use crate::parse::{self, Uids};
 use crate::settings::Part;
@@ -65,7 +66,7 @@ fn refusal(name: &str) -> Result<ErrorCode, String> {
 }
 
 pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
-    let loaded = common.settings(args.link.flags(), &[Part::Client], "error")?;
+    let loaded = common.settings(args.link.flags(), &[Part::Client], logs::ERRORS_BUT_OF_LINKS)?;
     let target = links::target(&loaded)?;
     let mut stops = Stops::listen()?;
     let mut shown = Shown::new(&args, common.form());

@@ -84,7 +84,16 @@ fn secret(args: &Args, loaded: &Loaded) -> Outcome<Vec<u8>> {
         return Ok(configured.clone().into());
     }
     match runtime_file::read(&runtime_file::path())? {
-        Some(runtime) => Ok(runtime.secret.into()),
+        Some(runtime) if runtime.is_running() => Ok(runtime.secret.into()),
+        Some(runtime) => Err(Failure::usage(
+            format_args!(
+                "no secret to sign with: {} is of a `waybill up` that does not run any more \
+                 (process {})",
+                runtime_file::path().display(),
+                runtime.pid
+            ),
+            "start `waybill up`, or give --secret-file, or gateway.jwt.secret in the settings",
+        )),
         None => Err(Failure::usage(
             "no secret to sign with, and no `waybill up` is running",
             "give --secret-file, or gateway.jwt.secret in the settings, or start `waybill up`",

@@ -145,7 +145,7 @@ fn greet(broker: &str, gateway: &str, page: Option<&str>) {
              waybill token --uid 1001"
         ),
     };
-    output::talk(format_args!(
+    output::talk_lines(format_args!(
         "{first}\n  \
          waybill pub --uid 1001 hello\n  \
          waybill pub --all 'hello, everyone'\n  \

@@ -3,9 +3,11 @@
 //! The crates that are configured judge their own settings and tell the first mistake. Here that
 //! key is put back to its default and they are asked again, so that every mistake is told.
 
-use tracing_subscriber::EnvFilter;
 use waybill_broker::{BrokerConfig, ConfigError as BrokerError};
 use waybill_gateway::GatewayConfig;
+
+use crate::logs;
+use crate::output::quoted;
 
 use super::layers::{Mistake, Sources, default_table, leaves, put, variable_name};
 use super::{ClientSettings, LogSettings, Settings};
@@ -128,7 +130,10 @@ fn client_mistakes(client: &ClientSettings) -> Vec<Found> {
         if !waybill_client::is_host_port(address) {
             found.push(Found {
                 key: "client.addresses".into(),
-                problem: format!("client.addresses has {address:?}, which is not host:port"),
+                problem: format!(
+                    "client.addresses has {}, which is not host:port",
+                    quoted(address)
+                ),
                 remedy: Some("write it as host:port, such as 127.0.0.1:7711".into()),
             });
         }
@@ -154,12 +159,14 @@ fn client_mistakes(client: &ClientSettings) -> Vec<Found> {
 }
 
 fn log_mistakes(log: &LogSettings) -> Vec<Found> {
-    let wrong = log.level != "auto" && EnvFilter::try_new(&log.level).is_err();
-    let found = wrong.then(|| Found {
+    let problem = logs::filter(&log.level).err().filter(|_| log.level != "auto");
+    let found = problem.map(|problem| Found {
         key: "log.level".into(),
-        problem: format!("log.level = {:?} is no filter", log.level),
+        problem: format!("log.level = {}: {problem}", quoted(&log.level)),
         remedy: Some(
-            "use auto, error, warn, info, debug, trace, or a filter as in RUST_LOG".into(),
+            "use auto, error, warn, info, debug, trace, off, or a filter such as \
+             info,waybill_broker=debug"
+                .into(),
         ),
     });
     found.into_iter().collect()

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use toml::{Table, Value};
@@ -167,6 +168,7 @@ impl Merge {
                     format!("{source}: {key} is a section, not a value"),
                     format!("write [{key}] and its keys below it"),
                 ),
+                Value::Table(_) => self.unknown_section(&key, source),
                 _ => self.unknown(&key, format!("{source}: unknown key {key}")),
             }
         }
@@ -211,7 +213,7 @@ impl Merge {
                 let message = error.into_inner().message().to_owned();
                 let told = if is_secret(key) { without_value(&message) } else { message.as_str() };
                 let told = told.lines().next().unwrap_or_default();
-                let default = self.known.get(key).map_or("", Value::type_str);
+                let default = self.known.get(key);
                 self.mistake(
                     &path,
                     format!("{source}: {path} has a wrong value: {told}"),
@@ -224,6 +226,14 @@ impl Merge {
     fn unknown(&mut self, key: &str, cause: String) {
         let remedy = did_you_mean(nearest(key, self.known.keys().map(String::as_str)));
         self.mistake(key, cause, remedy);
+    }
+
+    fn unknown_section(&mut self, key: &str, source: &Source) {
+        let sections = self.known.keys().filter_map(|key| key.rsplit_once('.'));
+        let nearest = nearest(key, sections.map(|(section, _)| section));
+        let section = nearest.map(|section| format!("[{section}]"));
+        let remedy = did_you_mean(section.as_deref());
+        self.mistake(key, format!("{source}: unknown section [{key}]"), remedy);
     }
 
     fn mistake(&mut self, key: &str, cause: String, remedy: String) {
@@ -243,8 +253,12 @@ fn without_value(message: &str) -> &str {
     message.rfind("expected").map_or("not of the expected type", |at| &message[at..])
 }
 
-fn type_words(type_str: &str) -> &'static str {
-    match type_str {
+fn type_words(default: Option<&Value>) -> &'static str {
+    let is_address = |text: &str| text.parse::<SocketAddr>().is_ok();
+    match default.map_or("", Value::type_str) {
+        _ if default.and_then(Value::as_str).is_some_and(is_address) => {
+            "IP:PORT with a numeric address, such as 127.0.0.1:7711, [::1]:7711 or 127.0.0.1:0"
+        }
         "string" => "a text in quotes, as `waybill config defaults` shows",
         "integer" => "a whole number, in the range that `waybill config defaults` shows",
         "boolean" => "true or false",

@@ -86,7 +86,9 @@ fn unknown_names_come_with_the_nearest_known_one() {
         &[],
         &[&["w.toml: unknown key broker.shard /", "mean broker.shards?"]],
     );
-    check("[gatway]\nlisten = 1", &[], &[&["unknown key gatway"]]);
+    check("[gatway]\nlisten = 1", &[], &[&["unknown section [gatway]", "mean [gateway]?"]]);
+    check("[brokers]\nlisten = 1", &[], &[&["unknown section [brokers]", "mean [broker]?"]]);
+    check("[broker.x]\ny = 1", &[], &[&["unknown section [broker.x]"]]);
     check("broker = 1", &[], &[&["broker is a section, not a value"]]);
     check(
         "",
@@ -104,7 +106,11 @@ fn wrong_types_name_key_source_and_what_is_expected() {
         &[],
         &[&["w.toml: broker.shards has a wrong value", "\"two\"", "expected u16", "whole number"]],
     );
-    check("[broker]\nlisten = \"here\"", &[], &[&["broker.listen", "invalid socket address"]]);
+    check(
+        "[broker]\nlisten = \"here\"",
+        &[],
+        &[&["broker.listen", "invalid socket address", "IP:PORT"]],
+    );
     check("[broker]\nshards = 70000", &[], &[&["broker.shards", "70000"]]);
     check(
         "[[broker.tokens]]\nname = \"a\"",
@@ -121,7 +127,7 @@ fn every_mistake_is_told_and_ranges_are_among_them() {
     let file = "[broker]\nshards = 0\nlinks_max = 0\ncolour = 1\n\
         [gateway.deadlines]\nlogin_ms = 1\nheartbeat_ms = 1\n\
         [gateway.jwt]\nsecret = \"short\"\n[client]\naddresses = [\"nowhere\"]\n\
-        [log]\nlevel = \"=\"";
+        [log]\nlevel = \"inof\"";
     check(
         file,
         &[],
@@ -133,7 +139,7 @@ fn every_mistake_is_told_and_ranges_are_among_them() {
             &["gateway.deadlines.login_ms is 1"],
             &["gateway.deadlines.heartbeat_ms is 1"],
             &["client.addresses has \"nowhere\", which is not host:port"],
-            &["log.level"],
+            &["log.level", "\"inof\" is no level: error, warn, info", "off"],
         ],
     );
     check("[broker]\nlisten = \"0.0.0.0:1\"", &[], &[&["broker.listen", "[[broker.tokens]]"]]);

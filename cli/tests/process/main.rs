@@ -5,6 +5,7 @@
 
 mod closed;
 mod inspect;
+mod scripted;
 mod servers;
 mod support;
 mod together;

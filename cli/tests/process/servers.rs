@@ -20,14 +20,22 @@ fn sigterm_and_ctrl_c_drain() {
     let place = Place::new().variable(SECRET.0, SECRET.1);
     let broker = ["broker", "--json", "--listen", "127.0.0.1:0"];
     let gateway = ["gateway", "--json", "--listen", "127.0.0.1:0", "--broker", "127.0.0.1:1"];
-    let starts: [&dyn Fn() -> Running; 3] =
-        [&|| place.start(&broker), &|| place.start(&gateway), &|| place.up()];
-    for start in starts {
+    let starts: [(&dyn Fn() -> Running, bool); 3] = [
+        (&|| place.start(&broker), true),
+        (&|| place.start(&gateway), true),
+        (&|| place.up(), false),
+    ];
+    for (start, is_at_info) in starts {
         for signal in [Signal::TERM, Signal::INT] {
             let mut server = start();
             assert_eq!(server.json()["event"], "ready");
             server.signal(signal);
-            server.end().check(0, &["draining"]);
+            let ended = server.end();
+            ended.check(0, &[]);
+            // Logs are JSON here: no line that is not.
+            let told = ended.stderr.lines().filter(|line| line.contains("draining"));
+            assert!(told.clone().all(|line| line.starts_with('{')), "{ended:#?}");
+            assert_eq!(told.count() > 0, is_at_info, "{ended:#?}");
         }
     }
 }

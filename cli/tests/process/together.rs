@@ -102,6 +102,15 @@ fn a_wrong_line_stops_after_those_before_it() {
 }
 
 #[test]
+fn blank_lines_are_no_messages_and_keep_their_numbers() {
+    let together = Together::new();
+    let lines = "\n{\"uids\":[1],\"data\":\"x\"}\n \r\n{\"all\":true,\"data\":\"y\"}\n\n";
+    let receipts = together.publish(&["--lines", "-"], lines);
+    let numbers: Vec<_> = receipts.iter().map(|receipt| &receipt["line"]).collect();
+    assert_eq!(numbers, [&json!(2), &json!(4)]);
+}
+
+#[test]
 fn many_messages_keep_their_order_and_long_lists_are_summed() {
     let together = Together::new();
     let mut sub = together.sub("--uid 1 --count 3000");
@@ -192,11 +201,15 @@ fn credentials_of_up_are_found_and_others_are_refused() {
     let broker = up.json()["broker"].as_str().unwrap().to_string();
     place.run(&["pub", "--uid", "1", "x"]).check(0, &[]);
     let to = ["pub", "--uid", "1", "x", "--broker", &broker];
-    place.run(&to).check(1, &["bad_credential", "set the right token"]);
+    let refused = place.run(&to);
+    refused.check(1, &["bad_credential", "set the right token"]);
+    assert_eq!(refused.stderr.matches("bad_credential").count(), 1, "{refused:#?}");
     let file = place.file("client.toml", "[client]\ntoken = \"right\"");
     place.run(&[&to[..], &["--config", &file]].concat()).check(0, &[]);
     let sub = ["sub", "--uid", "1", "--broker", &broker, "--config", &file];
-    place.run(&sub).check(1, &["not_permitted"]);
+    let refused = place.run(&sub);
+    refused.check(1, &["not_permitted"]);
+    assert_eq!(refused.stderr.matches("not_permitted").count(), 1, "{refused:#?}");
 }
 
 /// Sends one message of user 9 to the backends; the code it was answered with.

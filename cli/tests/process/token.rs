@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
 use waybill_gateway::auth::{TokenError, Verifier};
 
 use crate::support::Place;
@@ -27,6 +28,17 @@ fn a_token_says_what_was_asked_for() {
     assert_eq!((identity.device_class, identity.login), (3, 9));
     assert_eq!(verifier.verify(token, now_s() + 120 + 61), Err(TokenError::Expired));
     assert_eq!(Verifier::new(b"another").verify(token, now_s()), Err(TokenError::Bad));
+}
+
+#[test]
+fn the_secret_of_an_up_that_has_died_is_not_used() {
+    let place = Place::new();
+    let mut up = place.up();
+    up.json();
+    place.run(&["token", "--uid", "1"]).check(0, &[]);
+    up.signal(Signal::KILL);
+    up.end();
+    place.run(&["token", "--uid", "1"]).check(2, &["does not run any more", "waybill up"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("", &["Usage"]),
     ("launch", &["unrecognized subcommand 'launch'"]),
     ("up --port 1", &["unexpected argument '--port'"]),
-    ("up --listen here", &["--listen", "gateway.listen", "help:"]),
+    ("up --listen localhost:0", &["--listen", "gateway.listen", "help:", "IP:PORT"]),
     ("up --broker-listen 7711", &["--broker-listen", "broker.listen"]),
     ("broker --listen 0.0.0.0:0", &["--listen", "broker.listen", "tokens"]),
     ("broker --shards 0", &["--shards", "broker.shards = 0", "1 to 64"]),
@@ -59,6 +59,8 @@ const WRONG: &[(&str, &[&str])] = &[
     ("config", &["check", "print", "defaults"]),
     ("config print --config /nowhere", &["/nowhere", "--config"]),
     ("config print --log-level =", &["--log-level", "log.level"]),
+    ("config check --log-level inof", &["--log-level", "\"inof\" is no level", "info, debug"]),
+    ("up --log-level zzz", &["--log-level", "\"zzz\" is no level", "error, warn, info"]),
 ];
 
 #[test]
@@ -131,4 +133,13 @@ fn the_default_file_changes_nothing() {
     let with = place.run(&["config", "print", "--json", "--config", &file]).json().remove(0);
     assert_eq!(plain["settings"], with["settings"]);
     assert_eq!(plain["settings"], place.run(&["config", "defaults", "--json"]).json()[0]);
+}
+
+#[test]
+fn long_values_are_cut_in_errors() {
+    let place = Place::new();
+    let uids = place.file("uids", "7".repeat(4 << 20));
+    let ended = place.run(&["pub", "--uids-file", &uids, "x"]);
+    ended.check(2, &["7777…\" is not a UID", "line 1"]);
+    assert!(ended.stderr.len() < 1_000, "{} bytes", ended.stderr.len());
 }

@@ -3,9 +3,12 @@
 //! Who they are for is settled here, and an audience that is empty is refused here: nothing ever
 //! becomes "everyone" by being left out.
 
+use std::fmt;
+
 use base64::Engine;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 use tokio::sync::mpsc;
 use waybill_client::{Audience, Content, Publish};
 use waybill_wire::code::Encoding;
@@ -14,6 +17,7 @@ use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use super::Args;
 use crate::failure::{Failure, Outcome};
 use crate::input::{Input, Line, one_stdin};
+use crate::output::shortened;
 use crate::parse;
 
 /// Where messages come from.
@@ -58,9 +62,12 @@ impl Messages {
         Ok(Self { template, source })
     }
 
-    /// Whether each message is a line of an input.
-    pub(super) fn are_lines(&self) -> bool {
-        !matches!(self.source, Source::One { .. })
+    /// The line that the last message was read from, if each is a line of an input.
+    pub(super) fn line(&self) -> Option<u64> {
+        match &self.source {
+            Source::One { .. } => None,
+            Source::Payloads(lines) | Source::Objects(lines) => Some(lines.count),
+        }
     }
 
     /// The next message; nothing is lost if this is not awaited to its end.
@@ -76,7 +83,12 @@ impl Messages {
                 Ok(line.map(|payload| self.template.clone().payload(payload)))
             }
             Source::Objects(lines) => {
-                let Some(line) = lines.next().await? else { return Ok(None) };
+                let line = loop {
+                    let Some(line) = lines.next().await? else { return Ok(None) };
+                    if !line.trim_ascii().is_empty() {
+                        break line;
+                    }
+                };
                 let message = object(&line, &self.template);
                 message.map(Some).map_err(|problem| lines.failure(&problem))
             }
@@ -99,7 +111,7 @@ impl Lines {
         let (name, count) = (self.input.name(), self.count);
         Failure::failed(
             format_args!("line {count} of {name}: {problem}"),
-            format_args!("mend that line; the {} before it were sent, none after it", count - 1),
+            "mend that line; those before it were sent, none after it",
         )
     }
 }
@@ -192,6 +204,9 @@ fn payload(args: &Args) -> Outcome<Bytes> {
     }
 }
 
+/// Longest problem told of a line: it may repeat a name from there.
+const PROBLEM_CHARS_MAX: usize = 200;
+
 /// One line of `--lines`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -211,32 +226,46 @@ struct Object {
 }
 
 /// A UID in JSON: a string, or a number for those whose JSON has 64-bit ones.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Uid {
-    Number(u64),
-    Text(String),
+struct Uid(u64);
+
+impl<'de> Deserialize<'de> for Uid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfEither;
+        impl Visitor<'_> for OfEither {
+            type Value = Uid;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a UID: a whole number from 0 to {}, or that in quotes", u64::MAX)
+            }
+
+            fn visit_u64<E>(self, uid: u64) -> Result<Uid, E> {
+                Ok(Uid(uid))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Uid, E> {
+                parse::uid(text).map(Uid).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(OfEither)
+    }
 }
 
-fn numbers(uids: &[Uid]) -> Result<Vec<u64>, String> {
-    let number = |uid: &Uid| match uid {
-        Uid::Number(uid) => Ok(*uid),
-        Uid::Text(text) => parse::uid(text),
-    };
-    uids.iter().map(number).collect()
+fn numbers(uids: &[Uid]) -> Vec<u64> {
+    uids.iter().map(|uid| uid.0).collect()
 }
 
 fn object(line: &[u8], template: &Publish) -> Result<Publish, String> {
-    let object: Object = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let object: Object = serde_json::from_slice(line)
+        .map_err(|error| shortened(&error.to_string(), PROBLEM_CHARS_MAX).into_owned())?;
     let mut publish = template.clone();
     publish.audience = match (&object.uids, object.all) {
         (Some(_), true) => return Err("`uids` and `all` exclude each other".into()),
         (None, true) => Audience::Everyone,
-        (Some(uids), false) => Audience::Uids(numbers(uids)?),
+        (Some(uids), false) => Audience::Uids(numbers(uids)),
         (None, false) => return Err("no audience: give `uids`, or `all`: true".into()),
     };
     if let Some(except) = &object.except {
-        publish.except = numbers(except)?;
+        publish.except = numbers(except);
     }
     publish.namespace = object.namespace.unwrap_or(publish.namespace);
     if let Some(mode) = &object.mode {
@@ -304,7 +333,8 @@ mod tests {
         check(r#"{"uids":[1],"all":true,"data":"x"}"#, Err("exclude each other"));
         check(r#"{"uids":[1]}"#, Err("no payload"));
         check(r#"{"uids":[1],"data":"x","data64":""}"#, Err("exclude each other"));
-        check(r#"{"uids":[-1],"data":"x"}"#, Err("Uid"));
+        check(r#"{"uids":[-1],"data":"x"}"#, Err("`-1`, expected a UID: a whole number"));
+        check(r#"{"uids":[1.0],"data":"x"}"#, Err("`1.0`, expected a UID: a whole number"));
         check(r#"{"uids":["x"],"data":"x"}"#, Err("is not a UID"));
         check(r#"{"uids":[1],"data":"x","lable":["a"]}"#, Err("unknown field `lable`"));
         check(r#"{"uids":[1],"data":"x","mode":"fast"}"#, Err("is no mode"));

@@ -14,9 +14,6 @@ pub(super) type Outcome = Result<Receipt, PublishError>;
 /// Tells outcomes and remembers whether all went well.
 pub(super) struct Told {
     form: Form,
-    /// Numbers of input lines are told with the outcomes.
-    lines: bool,
-    count: u64,
     all_well: bool,
     /// The reader of stdout has gone; messages are still sent.
     silent: bool,
@@ -26,8 +23,8 @@ pub(super) struct Told {
 const UIDS_SHOWN: usize = 20;
 
 impl Told {
-    pub(super) fn new(form: Form, lines: bool) -> Self {
-        Self { form, lines, count: 0, all_well: true, silent: false }
+    pub(super) fn new(form: Form) -> Self {
+        Self { form, all_well: true, silent: false }
     }
 
     /// Whether every message was routed.
@@ -35,8 +32,13 @@ impl Told {
         self.all_well
     }
 
-    pub(super) fn tell(&mut self, everyone: bool, outcome: &Outcome) -> failure::Outcome {
-        self.count += 1;
+    /// Tells one; `line` is that of the input it came from.
+    pub(super) fn tell(
+        &mut self,
+        line: Option<u64>,
+        everyone: bool,
+        outcome: &Outcome,
+    ) -> failure::Outcome {
         let well =
             matches!(outcome, Ok(receipt) if !receipt.in_doubt && receipt.dropped.is_empty());
         self.all_well &= well;
@@ -47,10 +49,7 @@ impl Told {
             return Ok(());
         }
         let told = match (self.form, outcome) {
-            (Form::Json, outcome) => {
-                let line = self.lines.then_some(self.count);
-                output::json(&outcome_json(outcome, line))
-            }
+            (Form::Json, outcome) => output::json(&outcome_json(outcome, line)),
             (Form::Human, Ok(receipt)) => output::line(receipt_text(receipt, everyone)),
             (Form::Human, Err(_)) => Ok(()),
         };

@@ -6,7 +6,8 @@ use waybill_client::{Ack, Consumer, ConsumerOptions, LinkState, UplinkMessage};
 
 use super::{Args, Shown, describe, labels_text};
 use crate::failure::{Failure, Outcome};
-use crate::links::{self, Target, message_id, payload_text, printable};
+use crate::links::{self, Target, message_id, payload_text};
+use crate::output::printable;
 
 pub(super) async fn run(args: &Args, target: &Target, shown: &mut Shown) -> Outcome {
     let options = ConsumerOptions { ack: Ack::Manual };

@@ -12,7 +12,8 @@ use waybill_wire::Message;
 
 use super::{Args, Shown, describe, labels_text};
 use crate::failure::{Failure, Outcome};
-use crate::links::{Target, message_id, payload_text, printable, tell_down, uids_json};
+use crate::links::{Target, message_id, payload_text, tell_down, uids_json};
+use crate::output::printable;
 use crate::parse;
 
 pub(super) async fn run(args: &Args, target: &Target, shown: &mut Shown) -> Outcome {

@@ -1,0 +1,129 @@
+//! Against a broker that plays a script: one that never answers, one with a foul mouth.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use rustix::process::Signal;
+use waybill_wire::Deframer;
+use waybill_wire::code::{BrokerState, ErrorCode, Kind};
+use waybill_wire::frame::{ErrorFrame, Frame, Ping, Pong, Welcome};
+
+use crate::support::Place;
+
+/// What it does with a frame: answers to send, and whether the link goes on.
+type Script = fn(&Frame<'_>) -> (Vec<u8>, bool);
+
+/// Serves one link after another on a free port; its address.
+fn broker(script: Script) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || play(stream, script));
+        }
+    });
+    address
+}
+
+fn play(mut stream: TcpStream, script: Script) {
+    let (mut deframer, mut bytes) = (Deframer::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        let mut rest = &bytes[..count];
+        while let Ok(step) = deframer.next(rest) {
+            rest = &rest[step.consumed..];
+            let Some(raw) = step.frame else { break };
+            let (answer, goes_on) = script(&raw.decode().unwrap());
+            if stream.write_all(&answer).is_err() || !goes_on {
+                return;
+            }
+        }
+    }
+}
+
+/// Welcomes and answers PING, and nothing else.
+fn never_answers(frame: &Frame<'_>) -> (Vec<u8>, bool) {
+    let mut out = Vec::new();
+    match frame {
+        Frame::Hello(_) => Welcome {
+            resumed: false,
+            state: BrokerState::READY,
+            version: 1,
+            shard: 0,
+            session: 1,
+            capabilities: 0,
+            broker: 7,
+            shards: 1,
+            keepalive_ms: 10_000,
+            credit: 0,
+            payload_max: 1 << 20,
+        }
+        .encode(&mut out),
+        Frame::Ping(Ping { token }) => Pong { token: *token }.encode(&mut out),
+        _ => {}
+    }
+    (out, true)
+}
+
+const FOUL: &str = "\u{1b}[2J\u{9b}31m\nerror: forged\u{202e}";
+
+fn refuse(code: ErrorCode) -> (Vec<u8>, bool) {
+    let (ref_kind, detail) = (Kind::HELLO, FOUL);
+    let error = ErrorFrame { fatal: true, code, ref_kind, reference: 0, retry_after_ms: 0, detail };
+    let mut out = Vec::new();
+    error.encode(&mut out);
+    (out, false)
+}
+
+#[test]
+fn a_broker_that_never_answers_is_given_up() {
+    let place = Place::new();
+    let address = broker(never_answers);
+    let pub_ = ["pub", "--uid", "1", "--broker", &address, "--timeout", "50ms"];
+    let words = ["no receipt came within 50ms", "1 message is in doubt", "--timeout"];
+    place.run(&[&pub_[..], &["x"]].concat()).check(1, &words);
+    let ended = place.run_with(&[&pub_[..], &["--each-line", "-"]].concat(), b"a\nb\nc\n");
+    ended.check(1, &["3 messages are in doubt"]);
+}
+
+#[test]
+fn a_signal_tells_what_is_in_doubt() {
+    let place = Place::new();
+    let script: Script = |frame| {
+        if matches!(frame, Frame::Publish(_)) {
+            // Seen by the test: both messages are on their way.
+            PUBLISHED.lock().unwrap().as_ref().map(|sender| sender.send(()));
+        }
+        never_answers(frame)
+    };
+    static PUBLISHED: std::sync::Mutex<Option<std::sync::mpsc::Sender<()>>> =
+        std::sync::Mutex::new(None);
+    let (sender, published) = std::sync::mpsc::channel();
+    *PUBLISHED.lock().unwrap() = Some(sender);
+    let address = broker(script);
+    let file = place.file("lines", "a\nb\n");
+    let mut running =
+        place.start(&["pub", "--uid", "1", "--broker", &address, "--each-line", &file]);
+    for _ in 0..2 {
+        published.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    }
+    running.signal(Signal::INT);
+    running.end().check(1, &["stopped by a signal", "2 messages are in doubt"]);
+}
+
+#[test]
+fn words_of_a_broker_play_no_tricks_on_the_terminal() {
+    let place = Place::new();
+    let final_: Script = |_| refuse(ErrorCode::BAD_CREDENTIAL);
+    let for_now: Script = |_| refuse(ErrorCode::TOO_MANY_LINKS);
+    for (script, count) in [(final_, 1), (for_now, 2)] {
+        let address = broker(script);
+        for command in [&["pub", "--uid", "1", "x"][..], &["sub", "--uid", "1"]] {
+            let two = ["--broker", &address, "--broker", &address];
+            let ended = place.run(&[command, &two[..count * 2]].concat());
+            ended.check(1, &["\\u{1b}[2J\\u{9b}31m\\nerror: forged\\u{202e}"]);
+            let raw = ['\u{1b}', '\u{9b}', '\u{202e}'];
+            assert!(!ended.stderr.contains(raw), "{ended:#?}");
+            assert!(!ended.stderr.contains("\nerror: forged"), "{ended:#?}");
+        }
+    }
+}
