@@ -89,7 +89,7 @@ pub struct DeadlineConfig {
 /// ```text
 /// connections_max x ( queue_bytes_max + one encoded message      what waits to be written
 ///                   + 2 x 64 KiB     a message being put together, and one for the mailbox
-///                   + 64 KiB         answers to what one read of 16 KiB asks
+///                   + 64 KiB         what was read and is not parsed yet, answers to what is
 ///                   + 3 KiB )        socket, session, library, registration
 /// + (connections_max + 1,024) x 16 KiB          heads of requests that are not upgraded yet
 /// + (4,096 + 256) x 64 KiB                      the mailbox, and what a turn takes from it
@@ -119,8 +119,8 @@ pub struct LimitConfig {
     /// still taken, else one larger than this could never be delivered; so the true bound is this
     /// and one encoded message. 1,024 to 67,108,864, default 65,536.
     pub queue_bytes_max: usize,
-    /// Unanswered *send*s of one connection; more are refused as `overloaded`. 1 to 65,536, default
-    /// 32.
+    /// Unanswered *send*s of one connection; it is not read while there are as many. 1 to 65,536,
+    /// default 32.
     pub uplinks_per_connection_max: usize,
     /// Unanswered *send*s of all connections; more are refused as `overloaded`. 1 to 1,048,576,
     /// default 16,384.

@@ -122,7 +122,8 @@ async fn serve(
 }
 
 async fn websocket(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    let judged = upgrade::judge(request.method(), request.headers(), &shared.allowed_origins);
+    let (method, version) = (request.method(), request.version());
+    let judged = upgrade::judge(method, version, request.headers(), &shared.allowed_origins);
     let accepted = match judged {
         Ok(accepted) => accepted,
         Err(refused) => {

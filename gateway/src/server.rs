@@ -211,7 +211,7 @@ impl std::fmt::Debug for GatewayHandle {
 }
 
 impl Shared {
-    fn new(config: &GatewayConfig, mailbox: mpsc::Sender<FromConnection>) -> Self {
+    pub(crate) fn new(config: &GatewayConfig, mailbox: mpsc::Sender<FromConnection>) -> Self {
         let GatewayConfig { deadlines, limits, .. } = config;
         let session_limits = SessionLimits {
             login_ms: deadlines.login_ms,

@@ -149,13 +149,20 @@ impl Session {
         }
     }
 
+    /// Whether it takes no further message before an answer: as many *send*s as may be are
+    /// unanswered (WS-9). What is not read then is no silence of the client's.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_open() && self.uplinks >= self.limits.uplinks_max
+    }
+
     /// Anything was received, be it a part of a message (WS-8).
     pub fn heard(&mut self, now: Now) {
         self.heard_ms = now.ms;
         self.pinged = false;
     }
 
-    /// The client sent a message.
+    /// The client sent a message. Not to be called while the session [is full](Self::is_full).
     pub fn message(
         &mut self,
         is_text: bool,
@@ -167,6 +174,7 @@ impl Session {
         if !self.is_open() {
             return;
         }
+        debug_assert!(!self.is_full(), "a full session is not read for");
         if is_text != self.subprotocol.is_text() {
             let kind = if is_text { "binary" } else { "text" };
             let reason = format!("{} uses {kind} messages", self.subprotocol.name());
@@ -191,9 +199,6 @@ impl Session {
                 self.close(CloseCode::BAD_MESSAGE, reason.into(), now, out);
             }
             Request::Ping => out.push(Output::Reply(Reply::Pong)),
-            Request::Send { id, .. } if self.uplinks >= self.limits.uplinks_max => {
-                out.push(Output::Reply(Reply::Refused { id, code: ErrorCode::OVERLOADED }));
-            }
             Request::Send { id, labels, payload } => {
                 self.uplinks += 1;
                 out.push(Output::Uplink { id, labels, payload });
@@ -242,7 +247,10 @@ impl Session {
     }
 
     /// The *send* of this id was answered; code 0 says a consumer has it.
-    pub fn answered(&mut self, id: u32, code: ErrorCode, out: &mut Vec<Output>) {
+    pub fn answered(&mut self, id: u32, code: ErrorCode, now: Now, out: &mut Vec<Output>) {
+        if self.is_full() {
+            self.heard(now);
+        }
         self.uplinks = self.uplinks.saturating_sub(1);
         if self.is_open() {
             let reply = match code.0 {
@@ -277,6 +285,9 @@ impl Session {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.is_full() {
+            self.heard(now);
+        }
         let late = |until_ms: u64| now.ms >= until_ms;
         let silence_ms = now.ms.saturating_sub(self.heard_ms);
         let (code, reason) = match self.state {

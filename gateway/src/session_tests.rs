@@ -201,17 +201,49 @@ fn ws_8_a_client_may_ping() {
 #[test]
 fn ws_9_sends_are_bounded_and_answered() {
     let mut case = ready();
-    for id in 1..=3 {
+    for id in 1..=2 {
+        assert!(!case.session.is_full());
         case.says(1, &format!(r#"{{"type":"send","id":{id},"data":"x"}}"#));
     }
-    let overloaded = r#"{"type":"refused","id":3,"code":402,"reason":"overloaded"}"#;
-    assert_eq!(case.found(), ["uplink 1", "uplink 2", overloaded]);
-    case.session.answered(2, ErrorCode(0), &mut case.out);
-    case.session.answered(1, ErrorCode::CONSUMER_LOST, &mut case.out);
+    assert_eq!(case.found(), ["uplink 1", "uplink 2"]);
+    assert!(case.session.is_full());
+    case.session.answered(2, ErrorCode(0), now(1), &mut case.out);
+    assert!(!case.session.is_full());
+    case.session.answered(1, ErrorCode::CONSUMER_LOST, now(1), &mut case.out);
     let lost = r#"{"type":"refused","id":1,"code":405,"reason":"consumer_lost"}"#;
     assert_eq!(case.found(), [r#"{"type":"sent","id":2}"#, lost]);
     case.says(1, r#"{"type":"send","id":4,"data":"x"}"#);
     assert_eq!(case.found(), ["uplink 4"]);
+}
+
+#[test]
+fn promise_6_a_client_that_is_not_read_is_not_silent() {
+    let mut case = ready();
+    for id in 1..=2 {
+        case.says(0, &format!(r#"{{"type":"send","id":{id},"data":"x"}}"#));
+    }
+    case.out.clear();
+    for ms in [25_000, 50_000, 75_000, 100_000] {
+        assert_eq!(case.session.deadline_ms(), ms);
+        case.tick(ms);
+        assert!(case.found().is_empty());
+    }
+    // From here on it is read again, and its silence is its own.
+    case.session.answered(1, ErrorCode(0), now(120_000), &mut case.out);
+    case.out.clear();
+    case.tick(144_999);
+    assert!(case.found().is_empty());
+    case.tick(145_000);
+    assert_eq!(case.found(), ["ping"]);
+    case.tick(170_000);
+    assert_eq!(case.found(), ["logout", "close heartbeat_lost"]);
+    // One that ends is read again whatever it waits for: its close frame must be seen.
+    let mut case = ready();
+    for id in 1..=2 {
+        case.says(0, &format!(r#"{{"type":"send","id":{id},"data":"x"}}"#));
+    }
+    case.session.close(CloseCode::SLOW_CONNECTION, "slow".into(), now(1), &mut case.out);
+    assert!(!case.session.is_full());
 }
 
 #[test]

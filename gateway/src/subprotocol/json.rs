@@ -9,6 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::error::Category;
 use waybill_wire::code::Encoding;
 
 use super::{BadMessage, Message, Reply, Request, bad};
@@ -34,13 +37,13 @@ pub(super) fn decode(message: &[u8]) -> Result<Request, BadMessage> {
     if message.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return bad("not a JSON object");
     }
-    // serde's own text may quote the message; the place is enough to find the mistake.
+    // serde's own text may quote the message; a place or a member is enough to find the mistake.
     let object = serde_json::from_slice(message).map_err(|error| {
-        let what = match error.classify() {
-            serde_json::error::Category::Data => "not a message a client sends",
-            _ => "not JSON",
+        let reason = match error.classify() {
+            Category::Data => format!("not a message a client sends: {}", mistake(message)),
+            _ => not_json(&error),
         };
-        BadMessage(format!("{what} (line {} column {})", error.line(), error.column()).into())
+        BadMessage(reason.into())
     })?;
     Ok(match object {
         Object::Login { token } => Request::Login { token },
@@ -49,6 +52,53 @@ pub(super) fn decode(message: &[u8]) -> Result<Request, BadMessage> {
         }
         Object::Ping => Request::Ping,
     })
+}
+
+fn not_json(error: &serde_json::Error) -> String {
+    format!("not JSON (line {} column {})", error.line(), error.column())
+}
+
+/// The members of all requests, of whatever kind.
+#[derive(Deserialize)]
+struct Members {
+    r#type: Option<Value>,
+    token: Option<Value>,
+    id: Option<Value>,
+    #[expect(dead_code, reason = "here so that a second one is noticed")]
+    labels: Option<IgnoredAny>,
+    data: Option<Value>,
+    data64: Option<Value>,
+}
+
+/// Which member keeps JSON from being an [`Object`].
+fn mistake(message: &[u8]) -> String {
+    let members: Members = match serde_json::from_slice(message) {
+        Ok(members) => members,
+        // Any value will do, so what is left are members that are there twice. Their names stand
+        // between the first two backticks, and are those above.
+        Err(error) if error.is_data() => {
+            let text = error.to_string();
+            return format!("{} is there twice", text.split('`').nth(1).unwrap_or("a member"));
+        }
+        Err(error) => return not_json(&error),
+    };
+    let is_text = |member: Option<&Value>| member.is_some_and(Value::is_string);
+    let is_id = |id: &Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
+    let reason = match members.r#type.as_ref().and_then(Value::as_str) {
+        Some("login") if !is_text(members.token.as_ref()) => "token is not a string",
+        Some("send") if !members.id.as_ref().is_some_and(is_id) => {
+            "id is not a number from 0 to 4294967295"
+        }
+        Some("send") if members.data.as_ref().is_some_and(|data| !data.is_string()) => {
+            "data is not a string"
+        }
+        Some("send") if members.data64.as_ref().is_some_and(|data| !data.is_string()) => {
+            "data64 is not a string"
+        }
+        Some("send") => "labels is not an array of strings",
+        _ => "type is not login, send or ping",
+    };
+    reason.to_owned()
 }
 
 fn payload(data: Option<String>, data64: Option<String>) -> Result<Bytes, BadMessage> {
@@ -170,22 +220,32 @@ mod tests {
         for text in ["{", "{]", r#"{"type":"ping"} x"#, r#"{"type":"ping","a":"\ud800"}"#] {
             check(text, Err("not JSON"));
         }
-        for text in [
-            "{}",
-            r#"{"type":"pong"}"#,
-            r#"{"type":"Ping"}"#,
-            r#"{"type":7}"#,
-            r#"{"type":"login"}"#,
-            r#"{"type":"login","token":7}"#,
-            r#"{"type":"send","data":"x"}"#,
-            r#"{"type":"send","id":-1,"data":"x"}"#,
-            r#"{"type":"send","id":"1","data":"x"}"#,
-            r#"{"type":"send","id":4294967296,"data":"x"}"#,
-            r#"{"type":"send","id":1,"data":{}}"#,
-            r#"{"type":"send","id":1,"labels":"chat","data":"x"}"#,
-            r#"{"type":"send","id":1,"id":2,"data":"x"}"#,
+        for (text, member) in [
+            ("{}", "type is not"),
+            (r#"{"type":"pong"}"#, "type is not"),
+            (r#"{"type":"Ping"}"#, "type is not"),
+            (r#"{"type":"pong" x}"#, "not JSON (line 1 column 16)"),
+            (r#"{"type":7}"#, "type is not"),
+            (r#"{"type":"login"}"#, "token is not"),
+            (r#"{"type":"login","token":7}"#, "token is not"),
+            (r#"{"type":"login","token":"a","token":"a"}"#, "token is there twice"),
+            (r#"{"type":"send","data":"x"}"#, "id is not"),
+            (r#"{"type":"send","id":-1,"data":"x"}"#, "id is not"),
+            (r#"{"type":"send","id":1.5,"data":"x"}"#, "id is not"),
+            (r#"{"type":"send","id":"1","data":"x"}"#, "id is not"),
+            (r#"{"type":"send","id":4294967296,"data":"x"}"#, "id is not"),
+            (r#"{"type":"send","id":1,"data":{}}"#, "data is not"),
+            (r#"{"type":"send","id":1,"data64":7}"#, "data64 is not"),
+            (r#"{"type":"send","id":1,"labels":"chat","data":"x"}"#, "labels is not"),
+            (r#"{"type":"send","id":1,"labels":null,"data":"x"}"#, "labels is not"),
+            (r#"{"type":"send","id":1,"labels":[7],"data":"x"}"#, "labels is not"),
+            (
+                r#"{"type":"send","id":1,"labels":[],"labels":[],"data":""}"#,
+                "labels is there twice",
+            ),
+            (r#"{"type":"send","id":1,"id":2,"data":"x"}"#, "id is there twice"),
         ] {
-            check(text, Err("not a message a client sends"));
+            check(text, Err(&format!("not a message a client sends: {member}")));
         }
         check(r#"{"type":"send","id":1}"#, Err("either data or data64"));
         check(r#"{"type":"send","id":1,"data":"","data64":""}"#, Err("either data or data64"));

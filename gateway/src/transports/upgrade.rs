@@ -1,8 +1,10 @@
 //! From an HTTP request to a WebSocket, or to the status that says why not. Headers in, a verdict
 //! out; the order of checks is the order of the verdicts below.
 
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::origin::{self, Origin};
@@ -12,6 +14,8 @@ use crate::subprotocol::Subprotocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     NotWebSocket,
+    Http,
+    Host,
     Version,
     Key,
     Origin,
@@ -28,6 +32,7 @@ pub(crate) struct Accepted {
 /// Judges a request (RFC 6455, 4.2.1; WS-1; WS-14).
 pub(crate) fn judge(
     method: &Method,
+    version: Version,
     headers: &HeaderMap,
     allowed_origins: &[Origin],
 ) -> Result<Accepted, Refused> {
@@ -43,21 +48,34 @@ pub(crate) fn judge(
     {
         return Err(Refused::NotWebSocket);
     }
+    if version < Version::HTTP_11 {
+        return Err(Refused::Http);
+    }
+    let host = only(headers, header::HOST).ok_or(Refused::Host)?;
     if !has_token(header::SEC_WEBSOCKET_VERSION, "13") {
         return Err(Refused::Version);
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes());
-    // 16 bytes in base64.
-    let key = key.filter(|key| key.len() == 24).ok_or(Refused::Key)?;
+    let key = only(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+    let key = key.ok_or(Refused::Key)?;
     let origins = headers.get_all(header::ORIGIN).iter().map(|origin| origin.as_bytes());
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if !origin::is_allowed(origins, host, allowed_origins) {
+    if !origin::is_allowed(origins, Some(host), allowed_origins) {
         return Err(Refused::Origin);
     }
     let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let offers = offers.filter_map(|offer| offer.to_str().ok());
     let subprotocol = Subprotocol::choose(offers).ok_or(Refused::Subprotocol)?;
-    Ok(Accepted { subprotocol, accept_key: derive_accept_key(key) })
+    Ok(Accepted { subprotocol, accept_key: derive_accept_key(key.as_bytes()) })
+}
+
+/// The value of a header that is there exactly once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+fn is_key(key: &str) -> bool {
+    STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
 impl Accepted {
@@ -87,9 +105,12 @@ impl Refused {
                 let text = "the WebSocket version must be 13\n";
                 return (StatusCode::UPGRADE_REQUIRED, headers, text).into_response();
             }
-            Self::Key => {
-                (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or not 16 bytes\n")
-            }
+            Self::Http => (StatusCode::BAD_REQUEST, "a WebSocket needs HTTP/1.1\n"),
+            Self::Host => (StatusCode::BAD_REQUEST, "a request must have one Host header\n"),
+            Self::Key => (
+                StatusCode::BAD_REQUEST,
+                "a request must have one Sec-WebSocket-Key, 16 bytes in base64\n",
+            ),
             Self::Origin => (StatusCode::FORBIDDEN, "this origin is not allowed\n"),
             Self::Subprotocol => (
                 StatusCode::BAD_REQUEST,
@@ -102,7 +123,7 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderValue;
 
     use super::*;
 
@@ -130,7 +151,7 @@ mod tests {
         changed: &[(&'static str, &'static str)],
         expected: Result<Subprotocol, (Refused, u16)>,
     ) {
-        let found = judge(&Method::GET, &headers(changed), &[]);
+        let found = judge(&Method::GET, Version::HTTP_11, &headers(changed), &[]);
         let status = |refused: Refused| (refused, refused.response().status().as_u16());
         assert_eq!(found.map(|accepted| accepted.subprotocol).map_err(status), expected);
     }
@@ -151,15 +172,36 @@ mod tests {
         check(&[("upgrade", "h2c")], Err((Refused::NotWebSocket, 426)));
         check(&[("sec-websocket-version", "8")], Err((Refused::Version, 426)));
         check(&[("sec-websocket-key", "")], Err((Refused::Key, 400)));
-        check(&[("sec-websocket-key", "short")], Err((Refused::Key, 400)));
+        let keys = [
+            "short",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25j****",
+            "dGhlIHNhbXBsZSBub25jZTE=",
+        ];
+        for key in keys {
+            check(&[("sec-websocket-key", key)], Err((Refused::Key, 400)));
+        }
+        check(&[("host", "")], Err((Refused::Host, 400)));
         check(&[("origin", "http://evil.org")], Err((Refused::Origin, 403)));
         check(&[("origin", "http://localhost:7712")], Ok(Subprotocol::Json));
-        assert_eq!(judge(&Method::POST, &headers(&[]), &[]), Err(Refused::NotWebSocket));
+        let usual = headers(&[]);
+        let posted = judge(&Method::POST, Version::HTTP_11, &usual, &[]);
+        assert_eq!(posted, Err(Refused::NotWebSocket));
+        assert_eq!(judge(&Method::GET, Version::HTTP_10, &usual, &[]), Err(Refused::Http));
+        assert_eq!(Refused::Http.response().status(), 400);
+        for (name, refused) in
+            [(header::SEC_WEBSOCKET_KEY, Refused::Key), (header::HOST, Refused::Host)]
+        {
+            let mut twice = usual.clone();
+            twice.append(&name, usual[&name].clone());
+            assert_eq!(judge(&Method::GET, Version::HTTP_11, &twice, &[]), Err(refused));
+        }
     }
 
     #[test]
     fn the_answer_has_the_key_of_rfc_6455() {
-        let response = judge(&Method::GET, &headers(&[]), &[]).unwrap().response();
+        let response =
+            judge(&Method::GET, Version::HTTP_11, &headers(&[]), &[]).unwrap().response();
         assert_eq!(response.status(), 101);
         let accept = &response.headers()[header::SEC_WEBSOCKET_ACCEPT];
         assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

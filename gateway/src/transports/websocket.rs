@@ -9,7 +9,9 @@
 //! wheel that is moved only when it fires.
 //!
 //! Each poll takes from the hub, reads, looks at the time, hands over to the hub and writes, until
-//! none of them gets any further. While the hub's mailbox is full the socket is not read.
+//! none of them gets any further, or it has handled [`MESSAGES_MAX`] messages: then all other tasks
+//! and sockets get their turn. While the hub's mailbox is full, or the session has as many
+//! unanswered *send*s as it may, the socket is not read.
 
 mod writer;
 
@@ -17,7 +19,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice, Read, Write};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -49,10 +51,13 @@ use crate::switchboard::FromConnection;
 const READ_BUFFER_BYTES: usize = 512;
 
 /// The thread's buffer: what one read of a socket can bring.
-const SCRATCH_BYTES: usize = 16 << 10;
+const SCRATCH_BYTES: usize = 4 << 10;
 
 /// Rounds of one poll before other tasks get their turn.
 const ROUNDS_MAX: usize = 8;
+
+/// Messages and control frames of one poll. Small ones cost far more than their bytes do.
+const MESSAGES_MAX: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
@@ -66,8 +71,9 @@ pub(crate) struct Connection {
     session: Session,
     outbox: Arc<Outbox>,
     writer: Writer,
-    /// Bytes that came with the upgrade request.
-    early: Bytes,
+    /// Bytes that are still to be handed to the library, those that came with the upgrade request
+    /// first. Even if there are none the library may hold whole messages of its own.
+    rest: Option<Bytes>,
     to_hub: VecDeque<FromConnection>,
     reserving: Option<Reserving>,
     timer: Pin<Box<Sleep>>,
@@ -126,7 +132,7 @@ impl Connection {
             outbox: Arc::new(outbox),
             writer: Writer::default(),
             // A slice, even an empty one, would hold hyper's whole buffer of 8 KiB.
-            early: Bytes::copy_from_slice(early),
+            rest: (!early.is_empty()).then(|| Bytes::copy_from_slice(early)),
             to_hub: VecDeque::new(),
             reserving: None,
             timer,
@@ -236,7 +242,9 @@ impl Connection {
                 Word::LoginRefused(refused) => {
                     session.login_refused(refused, shared.clock.now(), out);
                 }
-                Word::Answered { id, code } => session.answered(id, code, out),
+                Word::Answered { id, code } => {
+                    session.answered(id, code, shared.clock.now(), out);
+                }
                 Word::Drain { reconnect_after_ms, close_in_ms } => {
                     session.drain(reconnect_after_ms, close_in_ms, shared.clock.now(), out);
                 }
@@ -254,14 +262,14 @@ impl Connection {
         progress
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.early.is_empty() {
-            let early = std::mem::take(&mut self.early);
-            self.received(&early);
-            return true;
-        }
-        if self.reading == Reading::Ended || !self.to_hub.is_empty() {
+    fn poll_read(&mut self, context: &mut Context<'_>, budget: &mut usize) -> bool {
+        if self.reading == Reading::Ended || !self.to_hub.is_empty() || self.session.is_full() {
             return false;
+        }
+        if let Some(rest) = self.rest.take() {
+            let unread = self.received(&rest, budget);
+            self.rest = unread.map(|len| rest.slice(rest.len() - len..));
+            return true;
         }
         let Poll::Ready(ready) = self.tcp.poll_read_ready(context) else { return false };
         if ready.is_err() {
@@ -270,7 +278,10 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
             Ok(0) => self.lost(),
             Ok(len) => {
-                self.received(&scratch[..len]);
+                self.session.heard(self.shared.clock.now());
+                let unread = self.received(&scratch[..len], budget);
+                self.rest =
+                    unread.map(|unread| Bytes::copy_from_slice(&scratch[len - unread..len]));
                 true
             }
             // Readiness was cleared; the next round asks again and leaves the waker.
@@ -288,10 +299,14 @@ impl Connection {
         true
     }
 
-    fn received(&mut self, bytes: &[u8]) {
-        self.session.heard(self.shared.clock.now());
+    /// Handles the messages in these bytes. If it has to stop before their end: how many bytes the
+    /// library has not taken yet.
+    fn received(&mut self, bytes: &[u8], budget: &mut usize) -> Option<usize> {
         let mut pipe = Pipe { unread: bytes, written: Vec::new() };
         while self.reading == Reading::Messages {
+            if *budget == 0 || self.session.is_full() {
+                return Some(pipe.unread.len());
+            }
             let read = self.ws.read(&mut pipe);
             // Pongs and the answer to a close, before anything this message leads to.
             let written = std::mem::take(&mut pipe.written);
@@ -304,7 +319,9 @@ impl Connection {
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => self.read_failed(&error),
             }
+            *budget -= 1;
         }
+        None
     }
 
     fn message(&mut self, is_text: bool, message: &Bytes) {
@@ -476,11 +493,12 @@ impl Future for Connection {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let connection = &mut *self;
         connection.outbox.register(context.waker());
+        let mut budget = MESSAGES_MAX;
         for _ in 0..ROUNDS_MAX {
             let mut progress = false;
             if connection.ending < Ending::Done {
                 progress |= connection.take_from_hub();
-                progress |= connection.poll_read(context);
+                progress |= connection.poll_read(context, &mut budget);
                 progress |= connection.poll_time(context);
                 progress |= connection.poll_write(context);
             }
@@ -491,9 +509,13 @@ impl Future for Connection {
             if !progress {
                 return Poll::Pending;
             }
+            if budget == 0 {
+                break;
+            }
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
+        // Woken once the tasks that are ready have run and the sockets have been looked at; a plain
+        // wake would come before both as long as there are enough of these.
+        pin!(tokio::task::yield_now()).poll(context)
     }
 }
 
@@ -534,3 +556,7 @@ impl Write for Pipe<'_> {
 
 /// A control frame holds 125 bytes, two of them the code (RFC 6455, 5.5.1).
 const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+#[cfg(test)]
+#[path = "websocket_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! What users send, and the answers.
 
+use futures_util::SinkExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use waybill_wire::code::ErrorCode;
 
@@ -83,22 +84,27 @@ fn ws_9_backends_that_never_answer_block_nobody() {
 }
 
 #[test]
-fn ws_9_without_a_broker_and_with_too_many_waiting() {
+fn ws_9_with_too_many_waiting_and_without_a_broker() {
     run(async {
         let mut site = Site::start(|config| config.limits.uplinks_per_connection_max = 1).await;
         let mut user = site.user(1001).await;
-        for id in [1, 2] {
-            user.say(&format!(r#"{{"type":"send","id":{id},"data":"x"}}"#)).await;
+        for id in [1, 2, 3] {
+            let send = format!(r#"{{"type":"send","id":{id},"data":"x"}}"#);
+            user.socket.feed(Message::text(send)).await.unwrap();
         }
-        let refused = user.hear().await;
-        assert_eq!((&refused["id"], &refused["reason"]), (&2.into(), &"overloaded".into()));
-        // The link dies with the first one on it: nobody knows what became of it.
+        user.say(r#"{"type":"ping"}"#).await;
+        // Each waits for the one before, and what follows them for all.
+        let first = site.broker.uplinks.recv().await.unwrap();
+        assert!(site.broker.uplinks.is_empty());
+        site.broker.acknowledge(first.sequence, ErrorCode(0)).await;
+        assert_eq!(user.hear().await, serde_json::json!({"type": "sent", "id": 1}));
+        // The link dies with the second one on it: nobody knows what became of it.
         site.broker.uplinks.recv().await.unwrap();
         site.broker.hang_up().await;
         let refused = user.hear().await;
-        assert_eq!((&refused["id"], &refused["reason"]), (&1.into(), &"consumer_lost".into()));
-        user.say(r#"{"type":"send","id":3,"data":"x"}"#).await;
+        assert_eq!((&refused["id"], &refused["reason"]), (&2.into(), &"consumer_lost".into()));
         let refused = user.hear().await;
         assert_eq!((&refused["id"], &refused["reason"]), (&3.into(), &"no_consumer".into()));
+        assert_eq!(user.hear().await["type"], "pong");
     });
 }

@@ -1,0 +1,88 @@
+//! One connection, polled by hand; what it says to the hub is read from the mailbox.
+
+use std::task::Waker;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use waybill_wire::code::ErrorCode;
+
+use super::*;
+use crate::auth::{Grant, mint};
+use crate::config::GatewayConfig;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+struct Rig {
+    connection: Pin<Box<Connection>>,
+    inbox: mpsc::Receiver<FromConnection>,
+    /// Open for as long as the test runs.
+    _client: TcpStream,
+}
+
+/// A connection whose client has sent a login and then so many *send*s, with ids from 0, all of
+/// which the gateway got at once.
+async fn rig(sends: usize, uplinks_max: usize) -> Rig {
+    let mut config = GatewayConfig::default();
+    config.jwt.secret = SECRET.into();
+    config.limits.uplinks_per_connection_max = uplinks_max;
+    let (mailbox, inbox) = mpsc::channel(1024);
+    let shared = Arc::new(Shared::new(&config, mailbox));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (tcp, _) = listener.accept().await.unwrap();
+    let expires_at = shared.clock.now().unix_s + 3600;
+    let grant = Grant { namespace: 0, uid: 1, device_class: 0, login: 0, expires_at };
+    let token = mint(SECRET.as_bytes(), grant);
+    let mut early = masked(&format!(r#"{{"type":"login","token":"{token}"}}"#));
+    for id in 0..sends {
+        early.extend(masked(&format!(r#"{{"type":"send","id":{id},"data":"x"}}"#)));
+    }
+    let connection = Connection::new(shared, tcp, &early, Subprotocol::Json);
+    Rig { connection: Box::pin(connection), inbox, _client: client }
+}
+
+/// A text message in a frame whose mask is 0.
+fn masked(text: &str) -> Vec<u8> {
+    let len = u16::try_from(text.len()).unwrap();
+    let mut frame = match u8::try_from(len) {
+        Ok(short @ ..126) => vec![0x81, 0x80 | short],
+        _ => [&[0x81, 0xfe][..], &len.to_be_bytes()].concat(),
+    };
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    frame
+}
+
+impl Rig {
+    /// Polls once; how many messages went to the hub.
+    fn poll(&mut self) -> usize {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(self.connection.as_mut().poll(&mut context).is_pending());
+        std::iter::from_fn(|| self.inbox.try_recv().ok()).count()
+    }
+}
+
+#[tokio::test]
+async fn promise_6_a_poll_handles_a_bounded_number_of_messages() {
+    let mut rig = rig(3 * MESSAGES_MAX, 1000).await;
+    // Nothing but the polls happens: what the connection has read already is not forgotten.
+    let polls = [rig.poll(), rig.poll(), rig.poll(), rig.poll(), rig.poll()];
+    assert_eq!(polls, [MESSAGES_MAX, MESSAGES_MAX, MESSAGES_MAX, 1, 0]);
+    assert!(rig.connection.rest.is_none(), "nothing is kept for it");
+}
+
+#[tokio::test]
+async fn ws_9_a_connection_with_its_fill_of_unanswered_sends_is_not_read_until_one_is_answered() {
+    let mut rig = rig(6, 2).await;
+    assert_eq!([rig.poll(), rig.poll()], [3, 0], "the login, and two");
+    let answer = |id| Word::Answered { id, code: ErrorCode(0) };
+    rig.connection.outbox.say(answer(0));
+    assert_eq!([rig.poll(), rig.poll()], [1, 0]);
+    rig.connection.outbox.say(answer(1));
+    rig.connection.outbox.say(answer(2));
+    assert_eq!([rig.poll(), rig.poll()], [2, 0]);
+    // A connection that ends is read again, for its close frame.
+    rig.connection.close(CloseCode::DRAINING, "the test ends".into());
+    assert_eq!([rig.poll(), rig.poll()], [1, 0], "the logout");
+    assert!(rig.connection.rest.is_none());
+}
