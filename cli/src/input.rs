@@ -44,7 +44,7 @@ impl Input {
         if self.is_stdin() { "stdin" } else { &self.0 }
     }
 
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+    pub(crate) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         if self.is_stdin() {
             return Ok(Box::new(io::stdin()));
         }

@@ -2,7 +2,8 @@
 //!
 //! stdout is written here and not by `println!`, which panics when the reader has gone: a closed
 //! stdout is an ordinary end (`waybill sub | head -1`). Every line is flushed, since whoever reads
-//! a pipe waits for it. Talk never fails: a program without a stderr still does its work.
+//! a pipe waits for it; a [`Page`] is before its owner waits. Talk never
+//! fails: a program without a stderr still does its work.
 //!
 //! Words of peers and of files end up in talk, so all of it goes through [`printable`] here.
 
@@ -34,6 +35,33 @@ pub(crate) fn line(text: impl Display) -> Outcome {
     write_out(format_args!("{text}\n"))
 }
 
+/// Lines of data that are written together: for what comes in pieces of many lines.
+#[derive(Default)]
+pub(crate) struct Page(String);
+
+/// A page is written when it has so many bytes, whatever its owner does.
+const PAGE_BYTES_MAX: usize = 64 << 10;
+
+impl Page {
+    /// Adds one line.
+    pub(crate) fn line(&mut self, line: impl Display) -> Outcome {
+        self.0.extend([&line.to_string(), "\n"]);
+        if self.0.len() < PAGE_BYTES_MAX { Ok(()) } else { self.write() }
+    }
+
+    /// Adds one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Outcome {
+        self.line(json_text(value)?)
+    }
+
+    /// Writes what there is.
+    pub(crate) fn write(&mut self) -> Outcome {
+        let written = if self.0.is_empty() { Ok(()) } else { text(&self.0) };
+        self.0.clear();
+        written
+    }
+}
+
 /// Writes text that ends its own lines.
 pub(crate) fn text(text: &str) -> Outcome {
     write_out(format_args!("{text}"))
@@ -41,9 +69,12 @@ pub(crate) fn text(text: &str) -> Outcome {
 
 /// Writes one line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> Outcome {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Failure::failed(format!("cannot write JSON: {error}"), REPORT))?;
-    line(text)
+    line(json_text(value)?)
+}
+
+fn json_text(value: &impl Serialize) -> Outcome<String> {
+    serde_json::to_string(value)
+        .map_err(|error| Failure::failed(format!("cannot write JSON: {error}"), REPORT))
 }
 
 const REPORT: &str = "this is a mistake in waybill; please report it";

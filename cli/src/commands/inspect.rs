@@ -8,6 +8,9 @@ mod bytes;
 mod fields;
 mod layout;
 
+use std::cell::RefCell;
+use std::fmt::Display;
+
 use serde_json::{Map, Value, json};
 use waybill_wire::code::Kind;
 use waybill_wire::deframe::RawFrame;
@@ -18,7 +21,7 @@ use waybill_wire::{Deframer, Malformed};
 use crate::Common;
 use crate::failure::{Failure, Outcome};
 use crate::input::{Input, input};
-use crate::output::{self, Form, printable};
+use crate::output::{Form, Page, printable};
 
 use fields::Field;
 
@@ -31,12 +34,14 @@ Examples:
   xxd -p capture.bin | waybill inspect -
 
 Hex may hold white space, and comments from # to the end of the line. A field's name is that of \
-the specification. Exit 1: a frame is malformed, or the last one is not whole.")]
+the specification. Frames are shown as they come. Exit 1: a frame is malformed, or the last one is \
+not whole.")]
 pub(crate) struct Args {
     /// Bytes in hexadecimal, or - for stdin.
     #[arg(value_name = "HEX", required_unless_present = "file", conflicts_with = "file")]
     hex: Vec<String>,
-    /// File with the bytes (- for stdin): hexadecimal text, else taken as they are.
+    /// File with the bytes (- for stdin): hexadecimal text if it begins so, else taken
+    /// as they are.
     #[arg(long, value_name = "FILE", value_parser = input)]
     file: Option<Input>,
     /// How the bytes of a file are written.
@@ -48,59 +53,97 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
-    let bytes = match (&args.file, args.hex.as_slice()) {
-        (Some(file), _) => bytes::of_input(file, args.format)?,
-        (None, [only]) if only == "-" => bytes::of_input(&Input::stdin(), args.format)?,
-        (None, hex) => bytes::of_hex(&hex.join(" "))
-            .map_err(|problem| Failure::usage(problem, "see `waybill inspect --help`"))?,
-    };
-    if bytes.is_empty() {
-        return Err(Failure::usage("no bytes to inspect", "see `waybill inspect --help`"));
-    }
-    let shown = Shown { form: common.form(), offsets: args.offsets };
-    shown.stream(&bytes)
+    let shown = Shown { form: common.form(), offsets: args.offsets, page: RefCell::default() };
+    let outcome = shown.all(args);
+    // What was shown before an error is seen before it.
+    shown.page.borrow_mut().write().and(outcome)
 }
 
 /// How frames are shown.
 struct Shown {
     form: Form,
     offsets: bool,
+    /// Written when the input pauses, and at the end.
+    page: RefCell<Page>,
 }
 
 impl Shown {
-    fn stream(&self, bytes: &[u8]) -> Outcome {
-        let mut deframer = Deframer::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            if let Some(prologue) = skipped(&bytes[at..]) {
-                self.skipped(at, prologue)?;
-                at += prologue.frame_bytes();
-                continue;
+    fn all(&self, args: &Args) -> Outcome {
+        let mut stream = Stream::default();
+        let input = match (&args.file, args.hex.as_slice()) {
+            (Some(file), _) => Some(file.clone()),
+            (None, [only]) if only == "-" => Some(Input::stdin()),
+            _ => None,
+        };
+        match input {
+            Some(input) => {
+                let wait = || self.page.borrow_mut().write();
+                bytes::of_input(&input, args.format, wait, |bytes| self.more(&mut stream, bytes))?;
             }
-            let step = deframer.next(&bytes[at..]).map_err(|error| self.malformed(at, &error))?;
-            let Some(frame) = step.frame else { break };
-            self.frame(at, &frame).map_err(|error| match error {
-                Stop::Malformed(error) => self.malformed(at, &error),
-                Stop::Output(failure) => failure,
-            })?;
-            at += step.consumed;
+            None => {
+                let bytes = bytes::of_hex(&args.hex.join(" "))
+                    .map_err(|problem| Failure::usage(problem, "see `waybill inspect --help`"))?;
+                self.more(&mut stream, &bytes)?;
+            }
         }
-        match bytes.len() - at {
-            0 => Ok(()),
-            left => Err(self.partial(at, &bytes[at..], left)),
+        match (stream.at, stream.rest.len()) {
+            (0, 0) => Err(Failure::usage("no bytes to inspect", "see `waybill inspect --help`")),
+            (_, 0) => Ok(()),
+            (at, left) => Err(self.partial(at, &stream.rest, left)),
         }
+    }
+
+    /// Shows every frame that is whole with these bytes.
+    fn more(&self, stream: &mut Stream, bytes: &[u8]) -> Outcome {
+        stream.rest.extend_from_slice(bytes);
+        let mut used = 0;
+        let outcome = loop {
+            match self.next(stream.at + used, &stream.rest[used..]) {
+                Ok(0) => break Ok(()),
+                Ok(bytes) => used += bytes,
+                Err(failure) => break Err(failure),
+            }
+        };
+        stream.rest.drain(..used);
+        stream.at += used;
+        outcome
+    }
+
+    /// Shows the frame that these bytes begin with; its length, 0 if it is not whole.
+    fn next(&self, at: usize, bytes: &[u8]) -> Outcome<usize> {
+        if let Some(prologue) = skipped(bytes) {
+            self.skipped(at, prologue)?;
+            return Ok(prologue.frame_bytes());
+        }
+        // A new one each time: what is not whole is given to it again, with more behind it.
+        let mut deframer = Deframer::new();
+        let step = deframer.next(bytes).map_err(|error| self.malformed(at, &error))?;
+        let Some(frame) = step.frame else { return Ok(0) };
+        self.frame(at, &frame).map_err(|error| match error {
+            Stop::Malformed(error) => self.malformed(at, &error),
+            Stop::Output(failure) => failure,
+        })?;
+        Ok(step.consumed)
+    }
+
+    fn put_line(&self, line: impl Display) -> Outcome {
+        self.page.borrow_mut().line(line)
+    }
+
+    fn put_json(&self, value: &Value) -> Outcome {
+        self.page.borrow_mut().json(value)
     }
 
     fn frame(&self, at: usize, raw: &RawFrame<'_>) -> Result<(), Stop> {
         let frame = raw.decode().map_err(Stop::Malformed)?;
         let (head, fields) = (fields::head(raw), fields::of(&frame, raw));
         let told = match self.form {
-            Form::Json => output::json(&self.as_json(at, raw, &[&head[..], &fields].concat())),
+            Form::Json => self.put_json(&self.as_json(at, raw, &[&head[..], &fields].concat())),
             Form::Human => {
                 let title = format!("{} at byte {at}, {} bytes", raw.kind(), raw.bytes().len());
                 let lines = head.iter().chain(&fields).map(|field| self.line(field));
                 let lines: Vec<String> = std::iter::once(title).chain(lines).collect();
-                output::line(lines.join("\n"))
+                self.put_line(lines.join("\n"))
             }
         };
         told.map_err(Stop::Output)
@@ -134,10 +177,10 @@ impl Shown {
     fn skipped(&self, at: usize, prologue: Prologue) -> Outcome {
         let (kind, bytes) = (prologue.kind, prologue.frame_bytes());
         match self.form {
-            Form::Json => output::json(&json!({
+            Form::Json => self.put_json(&json!({
                 "at": at, "bytes": bytes, "kind": format!("{:#04x}", kind.0), "skipped": true,
             })),
-            Form::Human => output::line(format_args!(
+            Form::Human => self.put_line(format_args!(
                 "{kind} at byte {at}, {bytes} bytes: unknown, to be skipped [FRAME-3]"
             )),
         }
@@ -147,7 +190,7 @@ impl Shown {
         let field = layout::offset(error.kind, error.what.field);
         let byte = at + field.unwrap_or(0);
         if self.form.is_json() {
-            let told = output::json(&json!({
+            let told = self.put_json(&json!({
                 "at": at,
                 "byte": byte,
                 "error": error.code.to_string(),
@@ -176,7 +219,7 @@ impl Shown {
         let prologue = rest.first_chunk().and_then(|bytes| Prologue::decode(bytes).ok());
         let whole = prologue.map(|prologue| prologue.frame_bytes());
         if self.form.is_json() {
-            let told = output::json(&json!({ "at": at, "partial": left, "of": whole }));
+            let told = self.put_json(&json!({ "at": at, "partial": left, "of": whole }));
             if let Err(failure) = told {
                 return failure;
             }
@@ -192,6 +235,13 @@ impl Shown {
             "give the rest of it too",
         )
     }
+}
+
+/// Bytes that have come and are not shown yet, and how many there were before them.
+#[derive(Default)]
+struct Stream {
+    at: usize,
+    rest: Vec<u8>,
 }
 
 /// Why a frame was not shown.

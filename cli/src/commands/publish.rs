@@ -1,8 +1,8 @@
 //! `waybill pub`: messages to users, and what became of each.
 //!
 //! Messages are sent without waiting for the receipt of the one before; receipts are told in the
-//! order of the messages ([`pump`]). What a message is comes from [`messages`], how its receipt looks
-//! is in [`told`]. Lists of any length are cut by the client, which sums their receipts.
+//! order of the messages ([`pump`]). What a message is comes from [`messages`], how its receipt
+//! looks is in [`told`]. Lists of any length are cut by the client, which sums their receipts.
 
 mod messages;
 mod pump;

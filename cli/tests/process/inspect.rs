@@ -188,3 +188,28 @@ fn files_are_read_as_hex_or_as_they_are() {
     let arguments = ["inspect", "--format", "hex", "--file", "-"];
     place.run_with(&arguments, &hex(PING)).check(2, &["stdin", "--format bin"]);
 }
+
+#[test]
+fn frames_are_shown_as_they_come() {
+    let place = Place::new();
+    let mut running = place.start(&["inspect", "--json", "-"]);
+    let (first, second) = PING.split_at(20);
+    running.write(format!("{PING}\n{first}").as_bytes());
+    assert_eq!(running.json()["at"], 0);
+    running.write(format!("{second}\n{PING}\n01").as_bytes());
+    assert_eq!(
+        (running.json()["at"].clone(), running.json()["at"].clone()),
+        (16.into(), 32.into())
+    );
+    let ended = running.end();
+    ended.check(1, &["1 of the 8 bytes of a prologue"]);
+    assert_eq!(ended.json()[0]["at"], 48);
+}
+
+#[test]
+fn long_captures_are_whole() {
+    let place = Place::new();
+    let file = place.file("many.bin", hex(PING).repeat(20_000));
+    let shown = place.run(&["inspect", "--json", "--file", &file]).json();
+    assert_eq!((shown.len(), &shown[19_999]["at"]), (20_000, &(19_999 * 16).into()));
+}

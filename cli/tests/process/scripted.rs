@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Condvar, Mutex};
 
 use rustix::process::Signal;
 use waybill_wire::Deframer;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind};
 use waybill_wire::frame::{ErrorFrame, Frame, Ping, Pong, Welcome};
 
-use crate::support::Place;
+use crate::support::{PATIENCE, Place};
 
 /// What it does with a frame: answers to send, and whether the link goes on.
 type Script = fn(&Frame<'_>) -> (Vec<u8>, bool);
@@ -85,27 +86,26 @@ fn a_broker_that_never_answers_is_given_up() {
     ended.check(1, &["3 messages are in doubt"]);
 }
 
+/// Messages that the broker of the test below has got.
+static PUBLISHED: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+
 #[test]
 fn a_signal_tells_what_is_in_doubt() {
     let place = Place::new();
     let script: Script = |frame| {
         if matches!(frame, Frame::Publish(_)) {
-            // Seen by the test: both messages are on their way.
-            PUBLISHED.lock().unwrap().as_ref().map(|sender| sender.send(()));
+            *PUBLISHED.0.lock().unwrap() += 1;
+            PUBLISHED.1.notify_all();
         }
         never_answers(frame)
     };
-    static PUBLISHED: std::sync::Mutex<Option<std::sync::mpsc::Sender<()>>> =
-        std::sync::Mutex::new(None);
-    let (sender, published) = std::sync::mpsc::channel();
-    *PUBLISHED.lock().unwrap() = Some(sender);
     let address = broker(script);
     let file = place.file("lines", "a\nb\n");
     let mut running =
         place.start(&["pub", "--uid", "1", "--broker", &address, "--each-line", &file]);
-    for _ in 0..2 {
-        published.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
-    }
+    let count = PUBLISHED.0.lock().unwrap();
+    let waited = PUBLISHED.1.wait_timeout_while(count, PATIENCE, |count| *count < 2);
+    assert!(!waited.unwrap().1.timed_out());
     running.signal(Signal::INT);
     running.end().check(1, &["stopped by a signal", "2 messages are in doubt"]);
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long anything may take before a test fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A place for one test: its own runtime file and settings, nothing of the caller's environment.
 pub(crate) struct Place {
@@ -224,8 +224,16 @@ impl Running {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Writes to its stdin, which stays open until the end is awaited.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(bytes).unwrap();
+        stdin.flush().unwrap();
+    }
+
     /// Waits for its end; what it printed since.
     pub(crate) fn end(&mut self) -> Ended {
+        drop(self.child.stdin.take());
         // Its outputs close when it ends.
         let (stdout_ended, stdout) = self.rest(&self.stdout);
         let (stderr_ended, stderr) = self.rest(&self.stderr);
