@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_too_long_is_not_a_matter_of_permissions() {
+        let text = vec![b'x'; (16 << 20) + 1];
+        let error = next_line(&mut &text[..]).unwrap().unwrap_err();
+        let failure = Input::stdin().failure(&error);
+        let words = failure.words().unwrap();
+        assert_eq!(words.cause, "cannot read stdin: a line is longer than 16 MiB");
+        assert!(words.remedy.contains("shorter lines"));
+    }
+
+    #[test]
     fn two_readers_of_stdin_are_named() {
         let (stdin, file) = (Input("-".into()), Input("x".into()));
         assert!(one_stdin(&[("--a", Some(&stdin)), ("--b", Some(&file)), ("--c", None)]).is_ok());

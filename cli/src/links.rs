@@ -65,7 +65,9 @@ impl Target {
     /// Why the first link did not come about.
     pub(crate) fn failure(&self, error: &LinkError) -> Failure {
         let text = error.to_string();
-        let (cause, remedy) = text.split_once("; ").unwrap_or((&text, "see the broker's log"));
+        // The broker's own words, in parentheses, may hold anything.
+        let parts = text.rsplit_once("; ").filter(|(_, remedy)| !remedy.ends_with(')'));
+        let (cause, remedy) = parts.unwrap_or((&text, "see the broker's log"));
         if self.from_runtime {
             let path = runtime_file::path();
             let shown = path.display();

@@ -65,7 +65,7 @@ fn never_answers(frame: &Frame<'_>) -> (Vec<u8>, bool) {
     (out, true)
 }
 
-const FOUL: &str = "\u{1b}[2J\u{9b}31m\nerror: forged\u{202e}";
+const FOUL: &str = "\u{1b}[2J\u{9b}31m\nerror: forged\u{202e}; x";
 
 fn refuse(code: ErrorCode) -> (Vec<u8>, bool) {
     let (ref_kind, detail) = (Kind::HELLO, FOUL);
@@ -120,7 +120,7 @@ fn words_of_a_broker_play_no_tricks_on_the_terminal() {
         for command in [&["pub", "--uid", "1", "x"][..], &["sub", "--uid", "1"]] {
             let two = ["--broker", &address, "--broker", &address];
             let ended = place.run(&[command, &two[..count * 2]].concat());
-            ended.check(1, &["\\u{1b}[2J\\u{9b}31m\\nerror: forged\\u{202e}"]);
+            ended.check(1, &["\\u{1b}[2J\\u{9b}31m\\nerror: forged\\u{202e}; x"]);
             let raw = ['\u{1b}', '\u{9b}', '\u{202e}'];
             assert!(!ended.stderr.contains(raw), "{ended:#?}");
             assert!(!ended.stderr.contains("\nerror: forged"), "{ended:#?}");
