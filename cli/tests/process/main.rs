@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
 mod closed;
+mod hostile;
 mod inspect;
 mod scripted;
 mod servers;
 mod support;
+mod three_gateways;
 mod together;
 mod token;
 mod usage;

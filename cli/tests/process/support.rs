@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -106,6 +107,13 @@ impl Place {
     /// A running `waybill up` on free ports, ready.
     pub(crate) fn up(&self) -> Running {
         self.up_with(&[])
+    }
+
+    /// A server of this role, alone, on a free port; and the port.
+    pub(crate) fn serve(&self, role: &str, more: &[&str]) -> (Running, SocketAddr) {
+        let running = self.start(&[&[role, "--json", "--listen", "127.0.0.1:0"], more].concat());
+        let address = running.json()[role].as_str().unwrap().parse().unwrap();
+        (running, address)
     }
 
     pub(crate) fn up_with(&self, more: &[&str]) -> Running {
@@ -217,6 +225,10 @@ impl Running {
                 Next::TimeIsUp => return (false, text),
             }
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

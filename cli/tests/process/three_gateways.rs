@@ -3,14 +3,10 @@
 //! What the broker sends to the gateways is recorded by a proxy in between and taken apart by
 //! `waybill inspect`: nothing here is read off a counter.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
-
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -19,40 +15,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
+use crate::support::{PATIENCE, Place};
+
 const SECRET: &str = "thirty-two bytes of secret, or more";
 const USERS: u64 = 1000;
 const GATEWAYS: usize = 3;
-/// So that a broken build fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type User = WebSocketStream<tokio::net::TcpStream>;
-
-/// A server process, ended with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn waybill() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_waybill"));
-    command.env("WAYBILL_GATEWAY__JWT__SECRET", SECRET).stdin(Stdio::null());
-    command
-}
-
-/// Starts a server on a free port and waits for the line in which it tells the port.
-fn serve(arguments: &[&str], role: &str) -> (Server, SocketAddr) {
-    let mut command = waybill();
-    command.args(arguments).args(["--listen", "127.0.0.1:0", "--json"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let ready: Value = serde_json::from_str(&line).expect("a line of JSON when it is ready");
-    (Server(child), ready[role].as_str().unwrap().parse().unwrap())
-}
 
 /// Passes bytes on in both directions and remembers those from the broker.
 fn recorder(broker: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
@@ -118,22 +87,20 @@ async fn next(user: &mut User) -> Value {
 }
 
 /// Runs `waybill pub` and returns its receipt.
-fn publish(broker: SocketAddr, arguments: &[&str]) -> Value {
-    let mut command = waybill();
-    command.args(["pub", "--json", "--broker", &broker.to_string()]).args(arguments);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+fn publish(place: &Place, broker: SocketAddr, arguments: &[&str]) -> Value {
+    let ended =
+        place.run(&[&["pub", "--json", "--broker", &broker.to_string()], arguments].concat());
+    ended.check(0, &[]);
+    serde_json::from_str(&ended.stdout).unwrap()
 }
 
 /// The DELIVER frames in a record, as `waybill inspect` shows them.
-fn deliveries(record: &Mutex<Vec<u8>>) -> Vec<Value> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &*record.lock().unwrap()).unwrap();
-    let output = waybill().args(["inspect", "--json", "--file"]).arg(file.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = output.stdout.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()));
-    lines.map(Result::unwrap).filter(|frame| frame["kind"] == "DELIVER").collect()
+fn deliveries(place: &Place, record: &Mutex<Vec<u8>>) -> Vec<Value> {
+    let file = place.file("record", &*record.lock().unwrap());
+    let ended = place.run(&["inspect", "--json", "--format", "bin", "--file", &file]);
+    ended.check(0, &[]);
+    let frames = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    frames.filter(|frame| frame["kind"] == "DELIVER").collect()
 }
 
 fn numbers(list: &Value) -> Vec<u64> {
@@ -147,11 +114,12 @@ fn home(uid: u64) -> Option<usize> {
 
 #[tokio::test]
 async fn a_message_to_a_thousand_users_costs_one_narrowed_frame_per_gateway() {
-    let (_broker, broker) = serve(&["broker"], "broker");
+    let place = Place::new().variable("WAYBILL_GATEWAY__JWT__SECRET", SECRET);
+    let (_broker, broker) = place.serve("broker", &[]);
     let mut gateways = Vec::new();
     for _ in 0..GATEWAYS {
         let (proxy, record) = recorder(broker);
-        let (server, address) = serve(&["gateway", "--broker", &proxy.to_string()], "gateway");
+        let (server, address) = place.serve("gateway", &["--broker", &proxy.to_string()]);
         gateways.push((server, address, record));
     }
     let mut users = Vec::new();
@@ -162,14 +130,13 @@ async fn a_message_to_a_thousand_users_costs_one_narrowed_frame_per_gateway() {
     let mut bystander = login(gateways[0].1, 5_000).await;
 
     let list: String = (1..=USERS).map(|uid| format!("{uid}\n")).collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), list).unwrap();
-    let receipt = publish(broker, &["--uids-file", file.path().to_str().unwrap(), "to many"]);
+    let file = place.file("users", list);
+    let receipt = publish(&place, broker, &["--uids-file", &file, "to many"]);
     let nowhere: Vec<u64> = (1..=USERS).filter(|&uid| home(uid).is_none()).collect();
     assert_eq!(numbers(&receipt["offline"]), nowhere, "the receipt names who is offline");
     assert_eq!((receipt["sent"].as_u64(), receipt["gateways"].as_u64()), (Some(980), Some(3)));
 
-    publish(broker, &["--all", "to all"]);
+    publish(&place, broker, &["--all", "to all"]);
     for (uid, user) in &mut users {
         let got = [next(user).await, next(user).await];
         let data = got.each_ref().map(|message| message["data"].as_str().unwrap());
@@ -178,7 +145,7 @@ async fn a_message_to_a_thousand_users_costs_one_narrowed_frame_per_gateway() {
     assert_eq!(next(&mut bystander).await["data"], "to all");
 
     for (at, (_, _, record)) in gateways.iter().enumerate() {
-        let frames = deliveries(record);
+        let frames = deliveries(&place, record);
         assert_eq!(frames.len(), 2, "one frame for the message, one for the message to all");
         let targets: BTreeSet<u64> = numbers(&frames[0]["targets"]).into_iter().collect();
         let own: BTreeSet<u64> = (1..=USERS).filter(|&uid| home(uid) == Some(at)).collect();

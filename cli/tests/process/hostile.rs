@@ -1,49 +1,24 @@
 //! A broker process among peers that send it every kind of rubbish: each gets its error, the
 //! neighbour notices nothing, and memory stays flat.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
-
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use waybill_wire::code::{ErrorCode, Level, Role};
 use waybill_wire::frame::{Frame, Hello};
 use waybill_wire::{Deframer, MessageHead};
+
+use crate::support::{PATIENCE, Place, Running};
 
 /// Rounds before the first look at memory: allocator and caches have warmed up by then.
 const WARM_ROUNDS: usize = 3;
 const ROUNDS: usize = 20;
 /// What twenty rounds, some 16,000 hostile links, may leave behind.
 const GROWTH_MAX: u64 = 1 << 20;
-/// So that a broken build fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn broker() -> (Server, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_waybill"))
-        .args(["broker", "--listen", "127.0.0.1:0", "--json", "--log-level", "error"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-    (Server(child), ready["broker"].as_str().unwrap().parse().unwrap())
-}
-
-fn resident_bytes(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.0.id())).unwrap();
+fn resident_bytes(server: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
@@ -161,7 +136,7 @@ fn round(broker: SocketAddr, neighbour: &mut Neighbour, roles: &[Role]) {
 
 #[test]
 fn promises_7_and_10_rubbish_costs_its_sender_alone_and_no_memory() {
-    let (server, broker) = broker();
+    let (server, broker) = Place::new().serve("broker", &["--log-level", "error"]);
     let mut neighbour = Neighbour(connect(broker), 0);
     let roles = [Role::PRODUCER, Role::GATEWAY, Role::CONSUMER];
     let mut warm = 0;
