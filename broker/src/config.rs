@@ -103,8 +103,8 @@ pub enum ConfigError {
     },
     /// An address that others can reach, without a credential.
     #[error(
-        "listen = \"{0}\" is reachable from outside, and no token is configured: add one under \
-         [[broker.tokens]], or listen on 127.0.0.1"
+        "listen = \"{0}\" is reachable from outside, and no token is configured: put one into \
+         broker.tokens, or listen on 127.0.0.1"
     )]
     OpenToAll(SocketAddr),
     /// A token that cannot be used.

@@ -159,7 +159,7 @@ impl LinkError {
             LinkErrorKind::Timeout => "is this the broker's port, and is it overloaded?",
             LinkErrorKind::Refused(ErrorCode::BAD_CREDENTIAL) => "set the right token",
             LinkErrorKind::Refused(ErrorCode::NOT_PERMITTED) => {
-                "this token may not take this role; use one that may"
+                "this token lacks the role or the namespace; use one that has both"
             }
             LinkErrorKind::Refused(ErrorCode::NO_COMMON_VERSION)
             | LinkErrorKind::Violated(ErrorCode::NO_COMMON_VERSION) => {

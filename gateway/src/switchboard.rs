@@ -106,6 +106,7 @@ impl Switchboard {
             }
             GatewayEvent::Failed(reason) => {
                 error!(link, %reason, "link failed and is not tried again");
+                self.telemetry.link_losses.add(1);
                 self.upstream.link_failed(link);
             }
             // A broker's state concerns producers; what it has in effect is told by tickets.
