@@ -37,7 +37,7 @@ async fn hello_says_who_and_with_what_credential() {
 async fn a_final_refusal_is_not_tried_again() {
     for (code, remedy) in [
         (ErrorCode::BAD_CREDENTIAL, "set the right token"),
-        (ErrorCode::NOT_PERMITTED, "use one that may"),
+        (ErrorCode::NOT_PERMITTED, "use one that has both"),
         (ErrorCode::NO_COMMON_VERSION, "update the older one"),
         (ErrorCode::BAD_VALUE, ""),
     ] {
