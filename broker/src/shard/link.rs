@@ -189,7 +189,7 @@ impl Part {
         self.put(&Frame::Error(error));
     }
 
-    /// Whether its answers have piled up so far that it is not read on for now.
+    /// Whether so many of its answers wait that it is not read until it has taken some.
     pub(super) fn must_wait(&self) -> bool {
         let waiting = self.outbox.control_bytes();
         let stop = if self.waits { CONTROL_BYTES_STOP / 2 } else { CONTROL_BYTES_STOP };

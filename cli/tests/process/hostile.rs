@@ -3,13 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::Path;
 
 use waybill_wire::code::{ErrorCode, Level, Role};
 use waybill_wire::frame::{Frame, Hello};
 use waybill_wire::{Deframer, MessageHead};
 
 use crate::support::{PATIENCE, Place, Running};
+use crate::vectors::{hex, text, vectors};
 
 /// Rounds before the first look at memory: allocator and caches have warmed up by then.
 const WARM_ROUNDS: usize = 3;
@@ -21,30 +21,6 @@ fn resident_bytes(server: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-fn vectors(folder: &str) -> Vec<(Vec<u8>, Option<String>)> {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol-spec/vectors").join(folder);
-    let mut all = Vec::new();
-    for entry in folder.read_dir().unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        let file: toml::Table = text.parse().unwrap();
-        for vector in file["vector"].as_array().unwrap() {
-            let hex: String = vector["hex"]
-                .as_str()
-                .unwrap()
-                .lines()
-                .map(|it| it.split('#').next().unwrap())
-                .collect();
-            let digits: Vec<char> = hex.chars().filter(|it| !it.is_whitespace()).collect();
-            let byte =
-                |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
-            let error = vector.get("error").map(|it| it.as_str().unwrap().to_string());
-            all.push((digits.chunks(2).map(byte).collect(), error));
-        }
-    }
-    all
 }
 
 fn hello(role: Role, credential: &[u8]) -> Vec<u8> {
@@ -112,22 +88,38 @@ impl Neighbour {
     }
 }
 
-fn round(broker: SocketAddr, neighbour: &mut Neighbour, roles: &[Role]) {
-    let named = |name: &str| Some(ErrorCode::from_name(name).unwrap());
+/// What is sent: frames with the errors they name, and whole frames to cut in half.
+struct Rubbish {
+    invalid: Vec<(Vec<u8>, ErrorCode)>,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Rubbish {
+    fn of_the_contract() -> Self {
+        let all = |folder| vectors(folder).into_iter().flat_map(|(_, vectors)| vectors);
+        let error = |vector: &toml::Table| ErrorCode::from_name(text(vector, "error")).unwrap();
+        let invalid = all("invalid").map(|it| (hex(text(&it, "hex")), error(&it)));
+        let frames = all("frames").map(|it| hex(text(&it, "hex")));
+        Self { invalid: invalid.collect(), frames: frames.collect() }
+    }
+}
+
+fn round(rubbish: &Rubbish, broker: SocketAddr, neighbour: &mut Neighbour, roles: &[Role]) {
     for &role in roles {
-        for (bytes, error) in vectors("invalid") {
-            let all = [hello(role, b""), bytes].concat();
-            assert_eq!(provoke(broker, &all), named(&error.unwrap()));
+        for (bytes, error) in &rubbish.invalid {
+            let all = [&hello(role, b""), &bytes[..]].concat();
+            assert_eq!(provoke(broker, &all), Some(*error));
         }
         // Frames that end in the middle, before and after HELLO: no error, just the end.
-        for (bytes, _) in vectors("frames") {
+        for bytes in &rubbish.frames {
             let half = &bytes[..bytes.len() / 2];
             provoke(broker, &[hello(role, b""), half.to_vec()].concat());
             provoke(broker, half);
         }
         neighbour.ask();
     }
-    assert_eq!(provoke(broker, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), named("unsupported_version"));
+    let http = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(provoke(broker, http), Some(ErrorCode::UNSUPPORTED_VERSION));
     // A frame that announces all it may and sends next to nothing.
     let announced = [1, 0x10, 0, 0x40, 0, 0, 0x10, 0];
     assert_eq!(provoke(broker, &[hello(Role::PRODUCER, b""), announced.to_vec()].concat()), None);
@@ -139,12 +131,13 @@ fn promises_7_and_10_rubbish_costs_its_sender_alone_and_no_memory() {
     let (server, broker) = Place::new().serve("broker", &["--log-level", "error"]);
     let mut neighbour = Neighbour(connect(broker), 0);
     let roles = [Role::PRODUCER, Role::GATEWAY, Role::CONSUMER];
+    let rubbish = Rubbish::of_the_contract();
     let mut warm = 0;
     for number in 0..ROUNDS {
         if number == WARM_ROUNDS {
             warm = resident_bytes(&server);
         }
-        round(broker, &mut neighbour, if number == 0 { &roles } else { &roles[..1] });
+        round(&rubbish, broker, &mut neighbour, if number == 0 { &roles } else { &roles[..1] });
     }
     let grown = resident_bytes(&server).saturating_sub(warm);
     eprintln!("resident {warm} bytes after {WARM_ROUNDS} rounds, {grown} more after {ROUNDS}");

@@ -4,22 +4,7 @@ use serde_json::Value;
 use toml::Value as Toml;
 
 use crate::support::Place;
-
-/// The vectors of one folder, file by file.
-fn vectors(folder: &str) -> Vec<(String, Vec<toml::Table>)> {
-    let folder = format!("{}/../protocol-spec/vectors/{folder}", env!("CARGO_MANIFEST_DIR"));
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let read = |path: std::path::PathBuf| {
-        let mut table: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
-        let vectors = table.remove("vector").unwrap().try_into().unwrap();
-        (path.display().to_string(), vectors)
-    };
-    paths.map(read).collect()
-}
-
-fn text<'a>(vector: &'a toml::Table, key: &str) -> &'a str {
-    vector[key].as_str().unwrap()
-}
+use crate::vectors::{hex, text, vectors};
 
 /// Whether a field as a vector gives it is the one that was shown.
 fn equal(given: &Toml, shown: &Value) -> bool {
@@ -97,13 +82,6 @@ fn offsets_are_where_the_values_lie() {
         }
     }
     assert!(compared > 50, "{compared}");
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let code = text.lines().map(|line| line.split('#').next().unwrap());
-    let digits: String = code.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
-    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 #[test]

@@ -13,3 +13,4 @@ mod three_gateways;
 mod together;
 mod token;
 mod usage;
+mod vectors;
