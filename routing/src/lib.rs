@@ -2,7 +2,8 @@
 //!
 //! [`Routes`] maps (namespace, UID) to the gateway slots that registered it and turns a batch of
 //! [`Query`] into a [`Plan`]: which gateways, each with its part of the UID list. [`Directory`] is
-//! the same map to small member ids; a gateway's hub uses it for its local connections.
+//! the same map to small member ids; a gateway's hub uses it for its local connections. [`Logins`]
+//! says which of a user's logins has to go where a policy allows one only.
 //!
 //! Never here: payload bytes, links, outboxes, a clock, a random source, a logger. The same calls
 //! in the same order give the same results, down to the order of every list.
@@ -12,6 +13,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ids;
+mod logins;
 #[doc(hidden)]
 pub mod oracle;
 mod plan;
@@ -23,6 +25,7 @@ mod table;
 pub use directory::{Directory, Inserted, Removed};
 pub use error::SlotError;
 pub use ids::{Incarnation, Namespace, Slot, Uid};
+pub use logins::{Displaced, Login, Logins, Policies, Policy};
 pub use plan::{Audience, Mode, Part, Plan, Query, Routed};
 pub use routes::{Applied, Change, Counts, Limits, Op, Routes, SweepProgress};
 pub use slot::SlotState;
