@@ -130,7 +130,8 @@ where
         self.attempts = if was_open { 0 } else { self.attempts.saturating_add(1) };
         let attempts = self.attempts;
         tracing::warn!(%reason, ?retry_in, attempts, role = %self.identity.role, "link down");
-        self.machine.handle_down(&Ending::Retry { reason: reason.clone(), retry_in });
+        let now = Instant::now().into_std();
+        self.machine.handle_down(now, &Ending::Retry { reason: reason.clone(), retry_in });
         self.state.send_replace(LinkState::Down { reason, retry_in, attempts });
     }
 
@@ -141,7 +142,7 @@ where
         while let Ok(command) = self.commands.try_recv() {
             self.machine.handle_command(now, command);
         }
-        self.machine.handle_down(&Ending::Final(error.clone()));
+        self.machine.handle_down(now, &Ending::Final(error.clone()));
         // The last events are worth a wait: one of them says why it is over.
         let patience = Instant::now() + self.options.close_timeout;
         loop {
@@ -175,7 +176,8 @@ where
             Some(Ok(Ok(stream))) => {
                 let now = Instant::now().into_std();
                 let token = self.options.token.as_deref();
-                match Transport::open(stream, self.identity, token, now) {
+                let wishes = self.machine.hello();
+                match Transport::open(stream, self.identity, wishes, token, now) {
                     Ok(transport) => self.pump(transport, address, until).await,
                     Err(error) => LinkError::new(LinkErrorKind::Lost, address).with_source(error),
                 }
@@ -191,7 +193,7 @@ where
             if self.may_leave() {
                 return None;
             }
-            let close_at = self.close_at;
+            let (close_at, timeout) = (self.close_at, self.machine_deadline());
             tokio::select! {
                 done = &mut wait => return Some(done),
                 () = self.outlet.room(), if self.held.is_some() => {}
@@ -202,7 +204,19 @@ where
                 }
                 Ok(()) = self.closing.changed(), if close_at.is_none() => self.begin_close(),
                 () = until(close_at) => {}
+                () = until(timeout) => self.machine_timeout(),
             }
+        }
+    }
+
+    fn machine_deadline(&self) -> Option<Instant> {
+        self.machine.deadline().map(Instant::from_std)
+    }
+
+    fn machine_timeout(&mut self) {
+        let now = Instant::now().into_std();
+        if self.machine.deadline().is_some_and(|at| at <= now) {
+            self.machine.handle_timeout(now);
         }
     }
 

@@ -24,11 +24,14 @@ use crate::outlet::{Queuing, Weight, queue};
 mod declared;
 mod encode;
 mod machine;
+mod report;
 #[cfg(test)]
 mod tests;
+mod uplinks;
 
 pub use declared::{Change, Registration};
 pub use machine::GatewayMachine;
+pub use report::{Fates, Report};
 
 /// Commands that wait for the connection's task; a caller that is faster than it waits.
 const COMMANDS_MAX: usize = 256;
@@ -58,13 +61,22 @@ pub enum GatewayCommand {
         /// That of the uplink.
         sequence: u64,
     },
+    /// What became of a delivery at level delivered. It goes by the link the delivery came by, and
+    /// is dropped if that has ended.
+    Report(Report),
+    /// The gateway will be away and asks the broker to keep what it declared for so long, in
+    /// milliseconds. Nothing is declared on this link afterwards: close it.
+    Suspend {
+        /// How long; the broker has a bound of its own.
+        window_ms: u32,
+    },
 }
 
 /// What a gateway is told by its link, in order.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GatewayEvent {
-    /// The broker said WELCOME; the snapshot is on its way.
+    /// The broker said WELCOME; what it does not know of the registrations is on its way.
     Up(Welcomed),
     /// The link is gone, and with it every delivery on its way; tried again after `retry_in`.
     Down {
@@ -78,6 +90,22 @@ pub enum GatewayEvent {
     InEffect {
         /// The ticket; 0 if nothing was ever changed.
         ticket: u64,
+    },
+    /// An outage has ended: users whose registrations were in effect are so again. Comes before the
+    /// `InEffect` that ended it. What was published meanwhile at this broker did not come here.
+    Restored {
+        /// How long it lasted: from the end of the last link that had anything in effect.
+        gap: Duration,
+        /// Whether the session was resumed, or a snapshot had to be sent.
+        resumed: bool,
+    },
+    /// A login lost against another with a higher number: its connections have to go, and the
+    /// registration with them.
+    Displaced {
+        /// The loser's, exactly as it was declared.
+        registration: Registration,
+        /// Login number of the winner.
+        winner: u64,
     },
     /// A message for users of this gateway.
     Delivery(Delivery),
@@ -113,6 +141,9 @@ pub struct Uplink {
     pub uid: u64,
     /// The user's connection.
     pub connection: u64,
+    /// It was sent before, with this sequence, and its fate is not known. A sequence that is sent
+    /// again need not be above those of before.
+    pub resend: bool,
     /// What it is about.
     pub labels: Vec<String>,
     /// What the payload is, and how it is compressed.
@@ -134,6 +165,7 @@ impl Uplink {
 pub struct Delivery {
     frame: Bytes,
     header_bytes: usize,
+    link: u64,
 }
 
 /// How a gateway link is made.
@@ -265,9 +297,15 @@ impl Stream for GatewayEvents {
 
 impl Delivery {
     /// `frame` is a DELIVER that was decoded once.
-    fn new(frame: Bytes, header_bytes: usize) -> Self {
+    fn new(frame: Bytes, header_bytes: usize, link: u64) -> Self {
         debug_assert!(header_bytes <= frame.len());
-        Self { frame, header_bytes }
+        Self { frame, header_bytes, link }
+    }
+
+    /// The link it came by: this handle's links count from 1.
+    #[must_use]
+    pub fn link(&self) -> u64 {
+        self.link
     }
 
     /// What the header says. Reads the header again: call it once and keep the result.

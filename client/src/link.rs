@@ -49,6 +49,8 @@ pub struct Welcomed {
     pub broker: u64,
     /// Id of this session.
     pub session: u64,
+    /// Whether it is the session that was asked for, which goes on; else it is a new one.
+    pub resumed: bool,
     /// State the broker was in.
     pub state: BrokerState,
     /// Shard that serves this link.
@@ -70,6 +72,7 @@ impl Welcomed {
             address: "b:1".into(),
             broker: 1,
             session: 2,
+            resumed: false,
             state: BrokerState::READY,
             shard: 0,
             shards: 1,
@@ -108,6 +111,8 @@ pub enum LinkErrorKind {
     Violated(ErrorCode),
     /// The broker asked to leave.
     Drained,
+    /// The broker takes no publishes yet, and another one of the list may.
+    NotReady,
     /// The owner closed it.
     Closed,
 }
@@ -175,6 +180,7 @@ impl LinkError {
             LinkErrorKind::Refused(_)
             | LinkErrorKind::Lost
             | LinkErrorKind::Drained
+            | LinkErrorKind::NotReady
             | LinkErrorKind::Closed => "",
         }
     }
@@ -192,6 +198,7 @@ impl fmt::Display for LinkError {
                 write!(f, "broker {broker} broke the protocol: {code}")?;
             }
             LinkErrorKind::Drained => write!(f, "broker {broker} is draining")?,
+            LinkErrorKind::NotReady => write!(f, "broker {broker} is not ready yet")?,
             LinkErrorKind::Closed => f.write_str("the link was closed")?,
         }
         if let Some(detail) = &self.detail {

@@ -30,11 +30,21 @@ pub(crate) trait Machine {
     /// Whether another command has room.
     fn wants_commands(&self) -> bool;
 
+    /// What HELLO says beyond who this is; asked at each attempt.
+    fn hello(&self) -> Wishes {
+        Wishes::default()
+    }
+
     /// The broker said WELCOME.
-    fn handle_open(&mut self, welcomed: &Welcomed);
+    fn handle_open(&mut self, now: Instant, welcomed: &Welcomed);
 
     /// A frame that is not the session's own; `bytes` is all of it.
-    fn handle_frame(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Result<(), Violation>;
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Violation>;
 
     /// The broker's state changed.
     fn handle_state(&mut self, _state: BrokerState, _gateways_missing: u32) {}
@@ -52,7 +62,22 @@ pub(crate) trait Machine {
     fn handle_written(&mut self) {}
 
     /// The link, open or not, is gone; `ending` says when it is tried again, or that it is not.
-    fn handle_down(&mut self, ending: &Ending);
+    fn handle_down(&mut self, now: Instant, ending: &Ending);
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due, whatever the state of the link; `None`
+    /// if nothing happens by time alone.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Time has passed. Called early it does nothing.
+    fn handle_timeout(&mut self, _now: Instant) {}
+
+    /// Whether another broker of the list, if there is one, would serve better: the link is left
+    /// in good order.
+    fn wants_another(&self) -> bool {
+        false
+    }
 
     /// Appends frames until `out` has [`WRITE_BYTES`] or nothing is left to say. Only while open.
     fn transmit(&mut self, now: Instant, out: &mut Vec<u8>);
@@ -62,6 +87,15 @@ pub(crate) trait Machine {
 
     /// Whether nothing is under way that leaving now would put in doubt.
     fn is_settled(&self) -> bool;
+}
+
+/// What an initiator asks for in HELLO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Bits of the registry's `capabilities`.
+    pub(crate) capabilities: u64,
+    /// Session to go on with; 0 = a new one.
+    pub(crate) session: u64,
 }
 
 /// How a link ended.

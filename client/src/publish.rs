@@ -34,6 +34,8 @@ pub enum ReceiptLevel {
     /// What the broker did with each target.
     #[default]
     Routed,
+    /// What gateways did with each target.
+    Delivered,
 }
 
 /// One message and who it is for.

@@ -282,6 +282,7 @@ impl Upstream {
             namespace: user.namespace,
             uid: user.uid,
             connection: connection.0,
+            resend: false,
             labels,
             content: None,
             payload,

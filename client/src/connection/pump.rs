@@ -34,6 +34,8 @@ struct Link<'a> {
     phase: Phase,
     /// When to leave because the broker asked to.
     leave_at: Option<Instant>,
+    /// Another broker of the list would serve better.
+    for_another: bool,
     said_drain: bool,
 }
 
@@ -52,7 +54,11 @@ impl Link<'_> {
     /// The transport failed or ended; after goodbyes that is how it should be.
     fn lost(&self, source: Option<io::Error>) -> LinkError {
         let drained = self.leave_at.is_some();
-        let kind = if drained { LinkErrorKind::Drained } else { LinkErrorKind::Lost };
+        let kind = match (drained, self.for_another) {
+            (true, _) => LinkErrorKind::Drained,
+            (false, true) => LinkErrorKind::NotReady,
+            (false, false) => LinkErrorKind::Lost,
+        };
         match source {
             Some(source) => self.error(kind).with_source(source),
             None => self.error(kind),
@@ -97,7 +103,14 @@ where
         welcome_by: Instant,
     ) -> LinkError {
         let phase = Phase::Greeting { until: welcome_by };
-        let mut link = Link { transport, address, phase, leave_at: None, said_drain: false };
+        let mut link = Link {
+            transport,
+            address,
+            phase,
+            leave_at: None,
+            for_another: false,
+            said_drain: false,
+        };
         loop {
             if let Err(error) = self.turn(&mut link).await {
                 // What was an ordinary goodbye stays one, however the transport ended.
@@ -142,6 +155,7 @@ where
     /// Whatever is due without anything having come in.
     async fn advance(&mut self, link: &mut Link<'_>) -> Result<(), LinkError> {
         let now = Instant::now();
+        self.machine_timeout();
         if link.transport.deadline().is_some_and(|at| at <= now.into_std()) && self.held.is_none() {
             // A process that was stopped for a while has not been reading: what lies in the kernel
             // counts before the silence does.
@@ -176,7 +190,8 @@ where
         let asked = link.leave_at.is_some_and(|at| {
             now >= at || (!M::IS_SERVED && self.machine.is_settled() && self.held.is_none())
         });
-        let leaving = asked || self.may_leave();
+        link.for_another = self.options.brokers.len() > 1 && self.machine.wants_another();
+        let leaving = asked || link.for_another || self.may_leave();
         if !link.said_drain && (leaving || (closing && M::IS_SERVED)) {
             let left = self.close_at.map_or(FAREWELL, |at| at.saturating_duration_since(now));
             let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
@@ -199,6 +214,7 @@ where
         let close_at = self.close_at;
         // Once closing has begun it is waited for by `may_leave`, not by its first deadline.
         let deadline = link.deadline(close_at.filter(|at| *at > Instant::now()));
+        let deadline = [deadline, self.machine_deadline()].into_iter().flatten().min();
         tokio::select! {
             ready = link.transport.ready() => match ready {
                 Ok(ready) if ready.is_readable() || ready.is_read_closed() => self.receive(link),
@@ -285,7 +301,8 @@ where
                 tracing::warn!(broker = %link.address, %code, detail, "broker refused a frame");
             }
             (Step::Pass, frame) => {
-                let handled = self.machine.handle_frame(frame, bytes);
+                let now = Instant::now().into_std();
+                let handled = self.machine.handle_frame(now, frame, bytes);
                 return handled.map_err(|violation| link.violated(&violation.into()));
             }
             (Step::NotSupported(kind), _) => {
@@ -301,6 +318,7 @@ where
             address: Arc::clone(link.address),
             broker: welcome.broker,
             session: welcome.session,
+            resumed: welcome.resumed,
             state: welcome.state,
             shard: welcome.shard,
             shards: welcome.shards,
@@ -312,7 +330,7 @@ where
         tracing::info!(broker = %link.address, session, shard, "link open");
         link.phase = Phase::Open;
         self.delays.opened(Instant::now().into_std());
-        self.machine.handle_open(&welcomed);
+        self.machine.handle_open(Instant::now().into_std(), &welcomed);
         self.state.send_replace(LinkState::Open(welcomed));
     }
 

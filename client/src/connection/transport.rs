@@ -13,7 +13,7 @@ use waybill_wire::limits::DRAFT;
 use waybill_wire::{Deframer, Session};
 
 use super::Identity;
-use crate::machine::WRITE_BYTES;
+use crate::machine::{WRITE_BYTES, Wishes};
 
 /// Bytes asked for by one read: as much as one write of the other end, see [`WRITE_BYTES`].
 const READ_BYTES: usize = 64 << 10;
@@ -42,6 +42,7 @@ impl Transport {
     pub(super) fn open(
         stream: TcpStream,
         identity: Identity,
+        wishes: Wishes,
         token: Option<&str>,
         now: Instant,
     ) -> io::Result<Self> {
@@ -52,6 +53,8 @@ impl Transport {
             version_min: draft,
             version_max: draft,
             instance: identity.instance,
+            session: wishes.session,
+            capabilities: wishes.capabilities,
             wanted_shard: Hello::ANY_SHARD,
             credential: token.unwrap_or_default().as_bytes(),
             ..Hello::default()

@@ -98,12 +98,17 @@ impl Machine for ConsumerMachine {
         true
     }
 
-    fn handle_open(&mut self, _welcomed: &Welcomed) {
+    fn handle_open(&mut self, _now: Instant, _welcomed: &Welcomed) {
         self.open = true;
         self.link += 1;
     }
 
-    fn handle_frame(&mut self, frame: &Frame<'_>, _bytes: &[u8]) -> Result<(), Violation> {
+    fn handle_frame(
+        &mut self,
+        _now: Instant,
+        frame: &Frame<'_>,
+        _bytes: &[u8],
+    ) -> Result<(), Violation> {
         match frame {
             Frame::Uplink(message) => self.handle_uplink(message),
             other => Err(unexpected(other.kind(), 0, "not a frame for a consumer")),
@@ -124,7 +129,7 @@ impl Machine for ConsumerMachine {
         None
     }
 
-    fn handle_down(&mut self, _ending: &Ending) {
+    fn handle_down(&mut self, _now: Instant, _ending: &Ending) {
         self.open = false;
         self.unanswered = 0;
         self.answers.clear();

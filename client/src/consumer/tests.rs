@@ -19,12 +19,12 @@ fn uplink(machine: &mut ConsumerMachine, sequence: u64) {
     let mut bytes = Vec::new();
     head.encode_uplink(b"hello", &mut bytes).expect("allowed");
     let frame = Frame::decode(&bytes).expect("well formed");
-    machine.handle_frame(&frame, &bytes).expect("for a consumer");
+    machine.handle_frame(Instant::now(), &frame, &bytes).expect("for a consumer");
 }
 
 fn open() -> ConsumerMachine {
     let mut machine = ConsumerMachine::default();
-    machine.handle_open(&Welcomed::for_tests());
+    machine.handle_open(Instant::now(), &Welcomed::for_tests());
     machine
 }
 
@@ -50,7 +50,7 @@ fn sent(machine: &mut ConsumerMachine) -> Vec<(u64, u16)> {
 
 fn cut(machine: &mut ConsumerMachine) {
     let reason = LinkError::new(LinkErrorKind::Lost, &"b:1".into());
-    machine.handle_down(&Ending::Retry { reason, retry_in: Duration::ZERO });
+    machine.handle_down(Instant::now(), &Ending::Retry { reason, retry_in: Duration::ZERO });
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn an_answer_to_an_earlier_link_is_for_nobody() {
     cut(&mut machine);
     assert!(machine.poll_event().is_none(), "6 is lost to its gateway");
     answer(&mut machine, &received, ErrorCode(0));
-    machine.handle_open(&Welcomed::for_tests());
+    machine.handle_open(Instant::now(), &Welcomed::for_tests());
     answer(&mut machine, &received, ErrorCode(0));
     assert!(sent(&mut machine).is_empty() && machine.is_settled());
 }
@@ -104,6 +104,6 @@ fn an_uplink_without_origin_ends_the_link() {
     let mut bytes = Vec::new();
     head.encode_uplink(b"", &mut bytes).expect("a codec accepts both");
     let frame = Frame::decode(&bytes).expect("well formed");
-    let error = open().handle_frame(&frame, &bytes).expect_err("names no gateway");
+    let error = open().handle_frame(Instant::now(), &frame, &bytes).expect_err("names no gateway");
     assert_eq!((error.code, error.kind), (ErrorCode::UNEXPECTED_FRAME, Kind::UPLINK));
 }

@@ -9,18 +9,18 @@
 //! in effect when the broker has confirmed a version that was made after the ticket's changes;
 //! since every link starts with a snapshot of the whole set, that holds across links too.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind};
 use waybill_wire::error::{Breach, Violation};
-use waybill_wire::frame::Record;
-use waybill_wire::message::{MessageHead, Sender};
+use waybill_wire::frame::{self, Record};
 
 use super::declared::{Batch, Declared};
-use super::{Delivery, GatewayCommand, GatewayEvent, Uplink, encode};
+use super::uplinks::{Answer, Uplinks};
+use super::{Delivery, GatewayCommand, GatewayEvent, Registration, Report, Uplink, encode};
 use crate::link::{LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
 
@@ -57,21 +57,25 @@ pub struct GatewayMachine {
     open: bool,
     /// Reused for each frame.
     records: Vec<Record>,
-    uplinks: VecDeque<Uplink>,
-    /// Bytes of `uplinks`.
-    uplink_bytes: usize,
-    /// Sequences of uplinks that were transmitted and have no answer.
-    unanswered: BTreeSet<u64>,
+    uplinks: Uplinks,
+    /// Reports of this link that wait to be written, and their bytes.
+    reports: VecDeque<Report>,
+    report_bytes: usize,
+    /// This link, counted from 1.
+    link: u64,
+    /// SUSPEND is to be said, with this window.
+    suspend: Option<u32>,
     events: VecDeque<GatewayEvent>,
     in_flight_max: usize,
-    uplink_bytes_max: usize,
+    pending_bytes_max: usize,
 }
 
 impl GatewayMachine {
     /// A machine that has declared nothing. At most `in_flight_max` uplinks wait for an answer and
-    /// about `uplink_bytes_max` bytes of them wait to be transmitted.
+    /// about `pending_bytes_max` bytes of them wait to be transmitted; beyond as many bytes of
+    /// reports no command is taken.
     #[must_use]
-    pub fn new(in_flight_max: usize, uplink_bytes_max: usize) -> Self {
+    pub fn new(in_flight_max: usize, pending_bytes_max: usize) -> Self {
         Self {
             declared: Declared::default(),
             ticket: 0,
@@ -81,12 +85,14 @@ impl GatewayMachine {
             marks: VecDeque::new(),
             open: false,
             records: Vec::new(),
-            uplinks: VecDeque::new(),
-            uplink_bytes: 0,
-            unanswered: BTreeSet::new(),
+            uplinks: Uplinks::new(in_flight_max, pending_bytes_max),
+            reports: VecDeque::new(),
+            report_bytes: 0,
+            link: 0,
+            suspend: None,
             events: VecDeque::new(),
             in_flight_max,
-            uplink_bytes_max,
+            pending_bytes_max,
         }
     }
 
@@ -99,33 +105,27 @@ impl GatewayMachine {
                 self.confirm_unchanged();
             }
             GatewayCommand::Uplink(uplink) => self.handle_uplink(uplink),
-            GatewayCommand::Abandon { sequence } => self.abandon(sequence),
+            GatewayCommand::Abandon { sequence } => self.uplinks.abandon(sequence),
+            GatewayCommand::Report(report) => self.handle_report(report),
+            GatewayCommand::Suspend { window_ms } => self.suspend = Some(window_ms),
         }
     }
 
     fn handle_uplink(&mut self, uplink: Uplink) {
-        let full = self.uplinks.len() + self.unanswered.len() >= self.in_flight_max
-            || self.uplink_bytes >= self.uplink_bytes_max;
-        let code = match (self.open, full) {
-            (false, _) => ErrorCode::NO_CONSUMER,
-            (true, true) => ErrorCode::OVERLOADED,
-            (true, false) => {
-                self.uplink_bytes += uplink.pending_bytes();
-                self.uplinks.push_back(uplink);
-                return;
-            }
+        let taken = match self.open {
+            true => self.uplinks.push(uplink),
+            false => Err((uplink.sequence, ErrorCode::NO_CONSUMER)),
         };
-        self.events.push_back(GatewayEvent::UplinkAck { sequence: uplink.sequence, code });
+        if let Err(answer) = taken {
+            self.events.push_back(answered(answer));
+        }
     }
 
-    fn abandon(&mut self, sequence: u64) {
-        if self.unanswered.remove(&sequence) {
-            return;
-        }
-        if let Some(at) = self.uplinks.iter().position(|uplink| uplink.sequence == sequence)
-            && let Some(uplink) = self.uplinks.remove(at)
-        {
-            self.uplink_bytes -= uplink.pending_bytes();
+    /// A report on a delivery of an earlier link is for nobody.
+    fn handle_report(&mut self, report: Report) {
+        if self.open && report.link == self.link {
+            self.report_bytes += report.pending_bytes();
+            self.reports.push_back(report);
         }
     }
 
@@ -141,8 +141,9 @@ impl GatewayMachine {
     }
 
     /// The broker said WELCOME: a new session, which knows nothing.
-    pub fn handle_open(&mut self, welcomed: &Welcomed) {
-        debug_assert!(self.marks.is_empty() && self.unanswered.is_empty());
+    pub fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
+        debug_assert!(self.marks.is_empty() && self.uplinks.is_empty());
+        self.link += 1;
         self.open = true;
         self.version = 1;
         self.marked = 0;
@@ -161,11 +162,17 @@ impl GatewayMachine {
     /// # Errors
     ///
     /// The broker broke the contract: the link has to end with this violation's code.
-    pub fn handle_frame(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Result<(), Violation> {
+    pub fn handle_frame(
+        &mut self,
+        _now: Instant,
+        frame: &Frame<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
         match frame {
             Frame::Deliver(message) => {
                 let header_bytes = bytes.len() - message.payload.len();
-                let delivery = Delivery::new(Bytes::copy_from_slice(bytes), header_bytes);
+                let delivery =
+                    Delivery::new(Bytes::copy_from_slice(bytes), header_bytes, self.link);
                 self.events.push_back(GatewayEvent::Delivery(delivery));
                 Ok(())
             }
@@ -174,6 +181,10 @@ impl GatewayMachine {
                 Ok(())
             }
             Frame::InEffect(effect) => self.handle_in_effect(effect.version, effect.digest),
+            Frame::Displaced(displaced) => {
+                self.events.push_back(told(displaced));
+                Ok(())
+            }
             other => Err(unexpected(other.kind(), 0, "not a frame for a gateway")),
         }
     }
@@ -181,7 +192,7 @@ impl GatewayMachine {
     /// An answer nobody waits for is nobody's fault ([UP-3]): a consumer may give it after the link
     /// its uplink came by was lost, or after the gateway stopped waiting.
     fn handle_uplink_ack(&mut self, sequence: u64, code: ErrorCode) {
-        if self.unanswered.remove(&sequence) {
+        if self.uplinks.answered(sequence) {
             self.events.push_back(GatewayEvent::UplinkAck { sequence, code });
         } else {
             tracing::debug!(sequence, code = code.0, "answer to no uplink that waits for one");
@@ -208,27 +219,20 @@ impl GatewayMachine {
 
     /// The link is gone. Uplinks without an answer are answered here: `consumer_lost` if they were
     /// transmitted, since their fate is unknown, `no_consumer` if not.
-    pub fn handle_down(&mut self) {
+    pub fn handle_down(&mut self, _now: Instant) {
         self.open = false;
         self.marks.clear();
-        self.uplink_bytes = 0;
-        let lost = std::mem::take(&mut self.unanswered).into_iter();
-        let lost = lost.map(|sequence| (sequence, ErrorCode::CONSUMER_LOST));
-        let unsent = self.uplinks.drain(..).map(|up| (up.sequence, ErrorCode::NO_CONSUMER));
-        let answers = lost.chain(unsent);
-        self.events
-            .extend(answers.map(|(sequence, code)| GatewayEvent::UplinkAck { sequence, code }));
+        self.reports.clear();
+        self.report_bytes = 0;
+        self.suspend = None;
+        self.events.extend(self.uplinks.give_up().map(answered));
     }
 
     /// Appends frames to `out` until it has 64 KiB or nothing is left to say. Only while open.
     pub fn transmit(&mut self, out: &mut Vec<u8>) {
         self.transmit_changes(out);
-        while out.len() < WRITE_BYTES
-            && let Some(uplink) = self.uplinks.pop_front()
-        {
-            self.uplink_bytes -= uplink.pending_bytes();
-            self.transmit_uplink(&uplink, out);
-        }
+        self.transmit_reports(out);
+        self.uplinks.transmit(out, |answer| self.events.push_back(answered(answer)));
     }
 
     fn transmit_changes(&mut self, out: &mut Vec<u8>) {
@@ -268,25 +272,14 @@ impl GatewayMachine {
         self.marks.push_back(Mark { version, digest, ticket });
     }
 
-    fn transmit_uplink(&mut self, uplink: &Uplink, out: &mut Vec<u8>) {
-        let labels: Vec<&str> = uplink.labels.iter().map(String::as_str).collect();
-        let head = MessageHead {
-            sequence: uplink.sequence,
-            namespace: uplink.namespace,
-            sender: Some(Sender { uid: uplink.uid, connection: uplink.connection }),
-            content: uplink.content,
-            labels: (&labels).into(),
-            ..MessageHead::default()
-        };
-        let sequence = uplink.sequence;
-        match head.encode_uplink(&uplink.payload, out) {
-            Ok(()) => {
-                self.unanswered.insert(sequence);
-            }
-            Err(error) => {
-                // Its sender's fault, not the link's: labels or payload above a limit.
-                tracing::debug!(%error, "uplink refused");
-                self.events.push_back(GatewayEvent::UplinkAck { sequence, code: error.code });
+    fn transmit_reports(&mut self, out: &mut Vec<u8>) {
+        while out.len() < WRITE_BYTES
+            && let Some(report) = self.reports.pop_front()
+        {
+            self.report_bytes -= report.pending_bytes();
+            if let Err(error) = report.encode(out) {
+                // The broker counts its targets as unknown when the report does not come.
+                tracing::error!(%error, "a report cannot be encoded");
             }
         }
     }
@@ -295,6 +288,16 @@ impl GatewayMachine {
     pub fn poll_event(&mut self) -> Option<GatewayEvent> {
         self.events.pop_front()
     }
+}
+
+fn answered((sequence, code): Answer) -> GatewayEvent {
+    GatewayEvent::UplinkAck { sequence, code }
+}
+
+fn told(displaced: &frame::Displaced) -> GatewayEvent {
+    let frame::Displaced { device_class, namespace, uid, login, winner } = *displaced;
+    let registration = Registration { namespace, uid, device_class, login };
+    GatewayEvent::Displaced { registration, winner }
 }
 
 impl Machine for GatewayMachine {
@@ -308,17 +311,22 @@ impl Machine for GatewayMachine {
     }
 
     /// Changes are folded into the set at once and uplinks beyond the bound are answered at once,
-    /// so a command never has to wait; the events it makes have a bound of their own.
+    /// so those never have to wait; the events they make and the reports have a bound.
     fn wants_commands(&self) -> bool {
-        self.events.len() < self.in_flight_max
+        self.events.len() < self.in_flight_max && self.report_bytes < self.pending_bytes_max
     }
 
-    fn handle_open(&mut self, welcomed: &Welcomed) {
-        Self::handle_open(self, welcomed);
+    fn handle_open(&mut self, now: Instant, welcomed: &Welcomed) {
+        Self::handle_open(self, now, welcomed);
     }
 
-    fn handle_frame(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Result<(), Violation> {
-        Self::handle_frame(self, frame, bytes)
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        Self::handle_frame(self, now, frame, bytes)
     }
 
     fn handle_state(&mut self, state: BrokerState, gateways_missing: u32) {
@@ -329,8 +337,8 @@ impl Machine for GatewayMachine {
         Self::handle_state(self, BrokerState::DRAINING, 0);
     }
 
-    fn handle_down(&mut self, ending: &Ending) {
-        Self::handle_down(self);
+    fn handle_down(&mut self, now: Instant, ending: &Ending) {
+        Self::handle_down(self, now);
         match ending.clone() {
             Ending::Retry { reason, retry_in } => {
                 self.events.push_back(GatewayEvent::Down { reason, retry_in });
@@ -352,6 +360,6 @@ impl Machine for GatewayMachine {
     /// A gateway leaves with its users at once or not at all; only uplinks have an answer to wait
     /// for.
     fn is_settled(&self) -> bool {
-        self.uplinks.is_empty() && self.unanswered.is_empty()
+        self.uplinks.is_empty() && self.reports.is_empty()
     }
 }

@@ -1,6 +1,7 @@
 //! The gateway's machine against a model of the broker's side: versions, digest and set.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use waybill_wire::code::{ErrorCode, Kind, Op};
@@ -104,7 +105,7 @@ impl Rig {
 
     fn reopen(&mut self) {
         self.model = Model::default();
-        self.machine.handle_open(&Welcomed::for_tests());
+        self.machine.handle_open(Instant::now(), &Welcomed::for_tests());
     }
 
     fn change(&mut self, ticket: u64, changes: Vec<Change>) {
@@ -122,7 +123,9 @@ impl Rig {
     fn confirm(&mut self) -> bool {
         let Some((effect, set)) = self.model.effects.pop_front() else { return false };
         self.model.in_effect = set;
-        self.machine.handle_frame(&Frame::InEffect(effect), &[]).expect("what was declared");
+        self.machine
+            .handle_frame(Instant::now(), &Frame::InEffect(effect), &[])
+            .expect("what was declared");
         true
     }
 
@@ -225,11 +228,14 @@ fn a_wrong_confirmation_ends_the_link() {
     ] {
         let mut rig = Rig::open();
         rig.transmit();
-        let error = rig.machine.handle_frame(&frame, &[]).expect_err("is wrong");
+        let error = rig.machine.handle_frame(Instant::now(), &frame, &[]).expect_err("is wrong");
         assert_eq!(error.code, code);
     }
     let mut rig = Rig::open();
-    let error = rig.machine.handle_frame(&effect(1, 0), &[]).expect_err("nothing was declared");
+    let error = rig
+        .machine
+        .handle_frame(Instant::now(), &effect(1, 0), &[])
+        .expect_err("nothing was declared");
     assert_eq!(error.code, ErrorCode::UNEXPECTED_FRAME);
 }
 
@@ -259,9 +265,9 @@ fn every_uplink_has_one_answer() {
     rig.transmit();
     assert_eq!(acks(&rig.events()), [(6, 402)], "four may wait");
     assert_eq!(rig.model.uplinks, [2, 3, 4, 5]);
-    rig.machine.handle_frame(&ack(3), &[]).expect("waits");
+    rig.machine.handle_frame(Instant::now(), &ack(3), &[]).expect("waits");
     rig.machine.handle_command(uplink(7));
-    rig.machine.handle_down();
+    rig.machine.handle_down(Instant::now());
     assert_eq!(acks(&rig.events()), [(3, 0), (2, 405), (4, 405), (5, 405), (7, 305)]);
     rig.reopen();
     let labels = vec!["x".repeat(65)];
@@ -277,13 +283,15 @@ fn an_answer_nobody_waits_for_is_ignored() {
     let mut rig = Rig::open();
     rig.machine.handle_command(uplink(1));
     rig.transmit();
-    rig.machine.handle_down();
+    rig.machine.handle_down(Instant::now());
     assert_eq!(acks(&rig.events()), [(1, 405)]);
     rig.reopen();
     rig.machine.handle_command(uplink(2));
     rig.transmit();
     for sequence in [1, 2, 2, 9] {
-        rig.machine.handle_frame(&ack(sequence), &[]).expect("late, double and strange answers");
+        rig.machine
+            .handle_frame(Instant::now(), &ack(sequence), &[])
+            .expect("late, double and strange answers");
     }
     assert_eq!(acks(&rig.events()), [(2, 0)]);
 }
@@ -301,9 +309,9 @@ fn an_abandoned_uplink_gives_its_place_up_and_has_no_answer() {
     assert_eq!(acks(&rig.events()), [(7, 402)], "two places came free");
     rig.transmit();
     assert_eq!(rig.model.uplinks, [1, 2, 4, 5, 6], "3 was not transmitted yet");
-    rig.machine.handle_frame(&ack(1), &[]).expect("ignored");
+    rig.machine.handle_frame(Instant::now(), &ack(1), &[]).expect("ignored");
     assert!(acks(&rig.events()).is_empty());
-    rig.machine.handle_down();
+    rig.machine.handle_down(Instant::now());
     assert_eq!(acks(&rig.events()), [(2, 405), (4, 405), (5, 405), (6, 405)]);
 }
 
@@ -315,7 +323,7 @@ fn a_delivery_keeps_its_frame() {
     let frame = Frame::decode(&bytes).expect("well formed");
     let mut rig = Rig::open();
     rig.events();
-    rig.machine.handle_frame(&frame, &bytes).expect("for a gateway");
+    rig.machine.handle_frame(Instant::now(), &frame, &bytes).expect("for a gateway");
     let [GatewayEvent::Delivery(delivery)] = &rig.events()[..] else { panic!("no delivery") };
     assert_eq!(delivery.message().targets.iter().collect::<Vec<_>>(), [1001, 1002]);
     assert_eq!(&delivery.payload()[..], b"hello");
@@ -388,7 +396,7 @@ proptest! {
                     Vec::new()
                 }
                 Happening::Cut => {
-                    rig.machine.handle_down();
+                    rig.machine.handle_down(Instant::now());
                     rig.reopen();
                     confirmed = None;
                     Vec::new()

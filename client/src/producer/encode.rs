@@ -37,6 +37,7 @@ pub(super) fn encode(publish: &Publish, part: &Part, out: &mut Vec<u8>) -> Resul
         level: match publish.level {
             ReceiptLevel::None => Level::NONE,
             ReceiptLevel::Routed => Level::ROUTED,
+            ReceiptLevel::Delivered => Level::DELIVERED,
         },
         priority: publish.priority,
         hops: HOPS,

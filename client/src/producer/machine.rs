@@ -146,7 +146,7 @@ impl<R> ProducerMachine<R> {
             return true;
         }
         while job.sent < job.parts {
-            let waits = job.order.publish.level == ReceiptLevel::Routed;
+            let waits = job.order.publish.level != ReceiptLevel::None;
             if out.len() >= WRITE_BYTES || (waits && self.flight.len() >= self.window) {
                 return false;
             }
@@ -168,7 +168,7 @@ impl<R> ProducerMachine<R> {
             let flight = Flight { sequence, job: id, targets };
             match publish.level {
                 ReceiptLevel::None => self.unwritten.push(flight),
-                ReceiptLevel::Routed => self.flight.push_back(flight),
+                ReceiptLevel::Routed | ReceiptLevel::Delivered => self.flight.push_back(flight),
             }
         }
         // The targets stay, to be named if the link dies; the payload is not needed any more.
@@ -272,7 +272,7 @@ impl<R> Machine for ProducerMachine<R> {
         true
     }
 
-    fn handle_open(&mut self, welcomed: &Welcomed) {
+    fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
         debug_assert!(self.flight.is_empty() && self.unwritten.is_empty());
         self.drained = false;
         self.payload_max = welcomed.payload_max as usize;
@@ -282,7 +282,12 @@ impl<R> Machine for ProducerMachine<R> {
         };
     }
 
-    fn handle_frame(&mut self, frame: &Frame<'_>, _bytes: &[u8]) -> Result<(), Violation> {
+    fn handle_frame(
+        &mut self,
+        _now: Instant,
+        frame: &Frame<'_>,
+        _bytes: &[u8],
+    ) -> Result<(), Violation> {
         match frame {
             Frame::Receipt(receipt) => self.handle_receipt(receipt),
             other => Err(unexpected(other.kind(), 0, "not a frame for a producer")),
@@ -299,7 +304,7 @@ impl<R> Machine for ProducerMachine<R> {
         }
     }
 
-    fn handle_down(&mut self, ending: &Ending) {
+    fn handle_down(&mut self, _now: Instant, ending: &Ending) {
         self.doubt_all();
         if let Ending::Final(error) = ending {
             self.failed = Some(error.clone());

@@ -47,7 +47,7 @@ impl Rig {
 
     fn open(in_flight_max: usize) -> Self {
         let mut rig = Self::new(in_flight_max);
-        rig.machine.handle_open(&welcomed(0, 1 << 20));
+        rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
         rig
     }
 
@@ -75,7 +75,9 @@ impl Rig {
 
     fn receipt(&mut self, receipt: WireReceipt<'_>) {
         let receipt = WireReceipt { last: true, stage: Level::ROUTED, ..receipt };
-        self.machine.handle_frame(&Frame::Receipt(receipt), &[]).expect("belongs to a publish");
+        self.machine
+            .handle_frame(self.now, &Frame::Receipt(receipt), &[])
+            .expect("belongs to a publish");
     }
 
     /// Every target was sent.
@@ -186,11 +188,11 @@ fn a_dead_link_leaves_what_flew_in_doubt_and_keeps_what_waited() {
     rig.order(Publish::to([1, 2]));
     rig.order(Publish::to([3]));
     assert_eq!(rig.transmit().len(), 1, "one may be in flight");
-    rig.machine.handle_down(&retry());
+    rig.machine.handle_down(rig.now, &retry());
     let receipt = rig.one().expect("in doubt is not refused");
     assert_eq!((receipt.unknown, receipt.unknown_count), (vec![1, 2], 2));
     assert!(receipt.in_doubt);
-    rig.machine.handle_open(&welcomed(0, 1 << 20));
+    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
     let sent = rig.transmit();
     assert_eq!((sent[0].sequence, &sent[0].targets[..]), (2, &[3][..]), "numbers go on");
     rig.all_sent(&sent[0]);
@@ -204,9 +206,9 @@ fn half_a_list_on_each_link() {
     let sent = rig.transmit();
     assert_eq!(sent.len(), 2);
     rig.all_sent(&sent[0]);
-    rig.machine.handle_down(&retry());
+    rig.machine.handle_down(rig.now, &retry());
     assert!(rig.settled().is_empty(), "the rest of the list is still to go");
-    rig.machine.handle_open(&welcomed(0, 1 << 20));
+    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
     let sent: Vec<_> = rig.transmit();
     assert_eq!(sent.iter().map(|s| s.part).collect::<Vec<_>>(), [Some((1, 2, 3))]);
     rig.all_sent(&sent[0]);
@@ -234,7 +236,7 @@ fn level_none_is_settled_by_the_write_and_a_late_refusal_is_told() {
 
     rig.order(none());
     rig.transmit();
-    rig.machine.handle_down(&retry());
+    rig.machine.handle_down(rig.now, &retry());
     assert_eq!(rig.one().expect("in doubt").unknown, [1], "it may have been half written");
 }
 
@@ -261,7 +263,7 @@ fn refusals() {
 #[test]
 fn the_brokers_credit_and_payload_limit_hold_for_its_link() {
     let mut rig = Rig::new(100);
-    rig.machine.handle_open(&welcomed(2, 10));
+    rig.machine.handle_open(rig.now, &welcomed(2, 10));
     rig.order(Publish::to([1]).payload(vec![0; 11]));
     for _ in 0..5 {
         rig.order(Publish::to([1]));
@@ -269,8 +271,8 @@ fn the_brokers_credit_and_payload_limit_hold_for_its_link() {
     assert_eq!(rig.transmit().len(), 2);
     let error = rig.one().expect_err("too large for this broker");
     assert_eq!(error.to_string(), "payload of 11 bytes, the limit is 10");
-    rig.machine.handle_down(&retry());
-    rig.machine.handle_open(&welcomed(0, 10));
+    rig.machine.handle_down(rig.now, &retry());
+    rig.machine.handle_open(rig.now, &welcomed(0, 10));
     assert_eq!(rig.transmit().len(), 3, "another broker, another credit");
 }
 
@@ -282,7 +284,7 @@ fn the_wait_in_the_queue_counts_against_ttl() {
     rig.now += Duration::from_millis(300);
     rig.order(publish());
     rig.now += Duration::from_millis(201);
-    rig.machine.handle_open(&welcomed(0, 1 << 20));
+    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
     let sent = rig.transmit();
     assert_eq!(sent.iter().map(|s| s.ttl_ms).collect::<Vec<_>>(), [299]);
     assert_eq!(code(&rig.one()), Some(ErrorCode::EXPIRED));
@@ -299,8 +301,8 @@ fn a_draining_broker_gets_nothing_new_and_is_left_when_it_has_answered() {
     assert!(!rig.machine.is_settled());
     rig.all_sent(&sent[0]);
     assert!(rig.machine.is_settled());
-    rig.machine.handle_down(&retry());
-    rig.machine.handle_open(&welcomed(0, 1 << 20));
+    rig.machine.handle_down(rig.now, &retry());
+    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
     assert_eq!(rig.transmit().len(), 1);
 }
 
@@ -309,7 +311,7 @@ fn after_the_end_every_publish_fails_at_once() {
     let mut rig = Rig::new(100);
     rig.order(Publish::to([1]));
     let error = LinkError::new(LinkErrorKind::Refused(ErrorCode::BAD_CREDENTIAL), &"b:1".into());
-    rig.machine.handle_down(&Ending::Final(error));
+    rig.machine.handle_down(rig.now, &Ending::Final(error));
     rig.order(Publish::to([2]));
     let settled = rig.settled();
     assert_eq!(settled.len(), 2);
@@ -327,7 +329,8 @@ fn a_receipt_for_nothing_ends_the_link() {
         rig.all_sent(&sent[0]);
         let stage = Level::ROUTED;
         let receipt = WireReceipt { last: true, stage, sequence, code, ..WireReceipt::default() };
-        let error = rig.machine.handle_frame(&Frame::Receipt(receipt), &[]).expect_err("nothing");
+        let error =
+            rig.machine.handle_frame(rig.now, &Frame::Receipt(receipt), &[]).expect_err("nothing");
         assert_eq!(error.code, ErrorCode::UNEXPECTED_FRAME);
     }
 }
@@ -409,9 +412,9 @@ proptest! {
                 }
                 Happening::Answer { .. } => {}
                 Happening::Cut => {
-                    rig.machine.handle_down(&retry());
+                    rig.machine.handle_down(rig.now, &retry());
                     waiting.clear();
-                    rig.machine.handle_open(&welcomed(0, 1 << 20));
+                    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
                 }
             }
             settled.extend(rig.settled());
