@@ -5,7 +5,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -87,10 +87,11 @@ impl Broker {
         let (stop, stopping) = watch::channel(None);
         let running = brains.len() + 1;
         let (end, ends) = mpsc::channel(running);
+        let started = Instant::now();
         for (id, (brain, orders)) in brains.into_iter().zip(receivers).enumerate() {
             let others = senders.clone();
             spawn(format!("waybill-shard-{id}"), end.clone(), move || async move {
-                tokio::task::LocalSet::new().run_until(run(brain, orders, others)).await;
+                tokio::task::LocalSet::new().run_until(run(brain, orders, others, started)).await;
             })?;
         }
         spawn("waybill-accept".into(), end, move || accept(listener, senders, stopping))?;

@@ -4,10 +4,14 @@
 //! link once per turn, and `output` yields the orders. Every mutation is followed by draining the
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
+mod endings;
 mod gateway;
 mod hello;
 mod link;
+#[expect(dead_code, reason = "readiness of its callers comes with resume")]
+mod presence;
 mod publish;
+mod sending;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,16 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_routing::{Plan, Slot};
-use waybill_wire::code::{BrokerState, ErrorClass, ErrorCode, Kind};
-use waybill_wire::frame::{Frame, State};
-use waybill_wire::session::{Phase, Step};
+use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::frame::Frame;
+use waybill_wire::session::Step;
 
 use crate::io::{Input, LinkId, Output};
-use crate::limits::{CONTROL_BYTES_MAX, FLUSH_MS, LINGER_MS, SWEEP_STEPS};
+use crate::limits::SWEEP_STEPS;
 use crate::mail::Mail;
-use crate::outbox::Taken;
-use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
-use crate::shared::{Place, Shared};
+use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
+use crate::shard::sending::Offered;
+use crate::shared::Shared;
 use crate::telemetry::{Counters, count};
 
 /// See the module.
@@ -208,7 +212,6 @@ impl Shard {
         }
     }
 }
-
 impl Core {
     fn bytes(&mut self, links: &mut Links, link: &mut Link, data: Vec<u8>) {
         let Link { deframer, part } = link;
@@ -315,262 +318,4 @@ impl Core {
             Mail::Release { link } => self.release(links, link),
         }
     }
-
-    /// The peer will send nothing more. It may still want what waits for it.
-    fn ended(&mut self, links: &mut Links, link: &mut Link) {
-        link.part.reading.end();
-        self.leave(links, &mut link.part);
-        if link.part.life == Life::Lingering {
-            return self.close(links, &mut link.part);
-        }
-        link.part.life = Life::Closing;
-        link.part.linger = self.now + Duration::from_millis(FLUSH_MS);
-        self.touch(&mut link.part);
-    }
-
-    fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
-        let part = &mut link.part;
-        count(&self.counters.written, part.writing.take().unwrap_or_default());
-        part.outbox.recycle(data);
-        self.touch(part);
-        self.read(part);
-    }
-
-    fn failed(&mut self, links: &mut Links, link: &mut Link) {
-        self.leave(links, &mut link.part);
-        self.forget(links, &mut link.part);
-    }
-
-    /// The peer leaves by itself when it is done; until then a consumer gets nothing new.
-    fn peer_drains(&mut self, part: &mut Part) {
-        if matches!(part.role, RoleState::Consumer(_)) {
-            self.shared.consumer_closed(self.id, part.id);
-        }
-    }
-
-    /// Ends a link with a fatal ERROR, after which what it sends is discarded.
-    fn fault(&mut self, links: &mut Links, part: &mut Part, fault: Fault) {
-        if part.life != Life::Open {
-            return;
-        }
-        if matches!(fault.code().class(), ErrorClass::Malformed | ErrorClass::Violation) {
-            count(&self.counters.links_faulted, 1);
-        }
-        self.leave(links, part);
-        count(&self.counters.lost, part.outbox.abandon());
-        self.close_after(part, fault, FLUSH_MS);
-    }
-
-    /// Ends a link that did nothing wrong: what waits for it is written before the fatal ERROR.
-    fn dismiss(&mut self, links: &mut Links, part: &mut Part, fault: Fault, within_ms: u64) {
-        if part.life == Life::Open {
-            self.leave(links, part);
-            self.close_after(part, fault, within_ms);
-        }
-    }
-
-    fn close_after(&mut self, part: &mut Part, fault: Fault, within_ms: u64) {
-        let (shard, link, code) = (self.id, part.id.0, fault.code());
-        if part.admission == Admission::Link {
-            tracing::info!(shard, link, %code, %fault, "link ends");
-        } else {
-            // Strangers may be many, and their words are worth nothing.
-            tracing::debug!(shard, link, %code, %fault, "stranger refused");
-        }
-        part.farewell = Some(fault);
-        part.life = Life::Closing;
-        part.linger = self.now + Duration::from_millis(within_ms);
-        self.touch(part);
-    }
-
-    /// Takes back what the link's role gave it; once.
-    fn leave(&mut self, links: &mut Links, part: &mut Part) {
-        match std::mem::take(&mut part.role) {
-            RoleState::Gateway(gateway) => self.gateway_left(&gateway),
-            RoleState::Consumer(consumer) => self.consumer_left(links, part.id, &consumer),
-            RoleState::Producer(_) => self.shared.producer_closed(),
-            RoleState::None => {}
-        }
-    }
-
-    fn close(&mut self, links: &mut Links, part: &mut Part) {
-        if part.life != Life::Gone {
-            self.outputs.push_back(Output::Close { link: part.id });
-            self.forget(links, part);
-        }
-    }
-
-    /// The ledger's last entry for a link.
-    fn forget(&mut self, links: &mut Links, part: &mut Part) {
-        self.release_successor(links, part);
-        count(&self.counters.in_doubt, part.writing.take().unwrap_or_default());
-        count(&self.counters.lost, part.outbox.abandon());
-        match part.admission {
-            Admission::Link => self.shared.link_closed(),
-            Admission::Stranger => {
-                self.strangers_now -= 1;
-                self.shared.link_closed();
-            }
-            Admission::Refusal => self.shared.refusal_closed(),
-        }
-        part.farewell = None;
-        part.life = Life::Gone;
-    }
-
-    fn check_time(&mut self, links: &mut Links, link: &mut Link) {
-        let part = &mut link.part;
-        match part.life {
-            Life::Open => {
-                if let Err(fault) = part.session.expired(self.now) {
-                    self.fault(links, part, fault);
-                } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {
-                    let words = "this broker is shutting down";
-                    let fault = refused(ErrorCode::SHUTTING_DOWN, Kind(0), words);
-                    self.dismiss(links, part, fault, FLUSH_MS);
-                }
-                self.touch(part);
-            }
-            Life::Closing | Life::Lingering if part.linger <= self.now => {
-                self.leave(links, part);
-                self.close(links, part);
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether a link has nothing to wait for: nobody can publish any more, and nothing is unsent
-    /// or unanswered.
-    fn may_go(&self, part: &Part) -> bool {
-        !self.shared.has_producers() && part.is_idle()
-    }
-
-    fn ask_to_leave(&mut self, part: &mut Part, deadline_ms: u32) {
-        if part.life == Life::Open && part.session.phase() == Phase::Open {
-            part.put(&Frame::State(State { state: BrokerState::DRAINING, gateways_missing: 0 }));
-            // Without room for it the peer floods us with PINGs, and will be ended for that.
-            let _ = part.session.drain(deadline_ms);
-            self.touch(part);
-        }
-    }
-
-    fn touch(&mut self, part: &mut Part) {
-        if !part.touched {
-            part.touched = true;
-            self.touched.push(part.id);
-        }
-    }
-
-    fn flush(&mut self, links: &mut Links, link: &mut Link) {
-        let part = &mut link.part;
-        part.touched = false;
-        part.session.transmit(part.outbox.control());
-        if part.outbox.control_bytes() > CONTROL_BYTES_MAX {
-            let words = "answers pile up: this link asks and does not read";
-            self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
-        }
-        if part.life == Life::Gone || part.writing.is_some() {
-            return;
-        }
-        loop {
-            // The farewell is the last frame: nothing may be left that would be written after it.
-            if part.outbox.frames() == 0
-                && let Some(fault) = part.farewell.take()
-            {
-                part.session.fail(&fault);
-                part.session.transmit(part.outbox.control());
-            }
-            if part.outbox.is_empty() {
-                break;
-            }
-            let (data, taken) = if part.held {
-                (part.outbox.take_answers(), Taken::default())
-            } else {
-                part.outbox.take(self.now)
-            };
-            count(&self.counters.expired, taken.expired);
-            if !data.is_empty() {
-                part.writing = Some(taken.frames);
-                self.outputs.push_back(Output::Write { link: part.id, data });
-                return;
-            }
-            if part.held {
-                return;
-            }
-        }
-        if part.life == Life::Closing && part.farewell.is_none() {
-            self.written_out(links, part);
-        }
-    }
-
-    /// The last byte is with the kernel: half-close, so that it arrives, then wait for the peer.
-    fn written_out(&mut self, links: &mut Links, part: &mut Part) {
-        self.release_successor(links, part);
-        if part.reading.has_ended() {
-            return self.close(links, part);
-        }
-        self.outputs.push_back(Output::Shutdown { link: part.id });
-        part.life = Life::Lingering;
-        part.linger = self.now + Duration::from_millis(LINGER_MS);
-        self.read(part);
-    }
-
-    /// Orders the next read, unless the link must wait: whoever does not read its answers is not
-    /// read. Gateways are always read (promise 6).
-    fn read(&mut self, part: &mut Part) {
-        if part.life == Life::Gone {
-            return;
-        }
-        part.waits = part.must_wait();
-        if part.waits {
-            part.session.pause(self.now);
-        } else {
-            part.session.resume(self.now);
-            if let Some(buffer) = part.reading.next_buffer() {
-                self.outputs.push_back(Output::Read { link: part.id, buffer });
-            }
-        }
-    }
-
-    /// Offers one frame to the outbox at `place`, here or in another shard.
-    fn offer(
-        &mut self,
-        links: &mut Links,
-        place: &Place,
-        ttl_ms: u32,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Offered {
-        if place.shard != self.id {
-            let mut frame = Vec::new();
-            encode(&mut frame);
-            if !place.room.reserve(frame.len()) {
-                count(&self.counters.dropped_outbox_full, 1);
-                return Offered::Full;
-            }
-            let mail = Mail::Deliver { link: place.link, frame, ttl_ms };
-            self.outputs.push_back(Output::Mail { to: place.shard, mail });
-            return Offered::Taken;
-        }
-        let Some(receiver) = links.get_mut(&place.link).filter(|it| it.part.takes_messages())
-        else {
-            count(&self.counters.dropped_no_link, 1);
-            return Offered::NoLink;
-        };
-        if !receiver.part.outbox.offer(self.now, ttl_ms, encode) {
-            count(&self.counters.dropped_outbox_full, 1);
-            return Offered::Full;
-        }
-        count(&self.counters.queued, 1);
-        self.touch(&mut receiver.part);
-        Offered::Taken
-    }
-}
-
-/// What became of a frame that was offered to an outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offered {
-    Taken,
-    Full,
-    NoLink,
-    /// Not offered: its credential has no right to the namespace.
-    NotAllowed,
 }

@@ -77,8 +77,14 @@ impl Drop for LinkIo {
     }
 }
 
-/// Runs one shard until it is drained. To be called inside a `LocalSet`.
-pub async fn run(brain: Shard, orders: mpsc::Receiver<Order>, others: Vec<mpsc::Sender<Order>>) {
+/// Runs one shard until it is drained. To be called inside a `LocalSet`. Times are counted from
+/// `started`, the same for all shards of a broker: what they share has deadlines.
+pub async fn run(
+    brain: Shard,
+    orders: mpsc::Receiver<Order>,
+    others: Vec<mpsc::Sender<Order>>,
+    started: Instant,
+) {
     let backlog = others.iter().map(|_| VecDeque::new()).collect();
     Loop {
         brain,
@@ -87,7 +93,7 @@ pub async fn run(brain: Shard, orders: mpsc::Receiver<Order>, others: Vec<mpsc::
         links_seen: 0,
         others,
         backlog,
-        started: Instant::now(),
+        started,
         drained: false,
     }
     .run(orders)
