@@ -50,7 +50,7 @@ const PURE: &[&str] = &[
 
 /// The files that read a clock: what drives a machine, and what checks a token's dates.
 const CLOCKS: &[&str] = &[
-    "broker/src/io/tokio.rs",
+    "broker/src/server.rs",
     "cli/src/commands",
     "cli/src/demo.rs",
     "client/src/connection.rs",

@@ -1,7 +1,7 @@
 //! How a link ends: by its peer, by a fault, for want of time, or because the broker stops.
 //!
-//! Whatever the way, `leave` takes back what its role gave it, once, and `forget` is the ledger's last
-//! entry for it.
+//! Whatever the way, `leave` takes back what its role gave it, once, and `forget` is the last
+//! entry of the ledger for it.
 
 use std::time::Duration;
 

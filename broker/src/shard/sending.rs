@@ -1,4 +1,4 @@
-//! What waits for a link, from the offer of a frame to the order to write it, and the order to read.
+//! What waits for a link: from the offer of a frame to the order to write it. And what is read.
 
 use waybill_wire::code::{ErrorCode, Kind};
 
