@@ -2,29 +2,32 @@
 //!
 //! One task per link, generic over the role's [`Machine`]. It never stops serving commands and
 //! events, whatever it waits for, so a handle is never stuck behind a broker that is away. What
-//! happens while a link is open is in `pump.rs`, the bytes of one link are in `transport.rs`.
+//! decides is `core.rs`, a pure machine that the simulator drives as well; this and `pump.rs` drive
+//! it over a socket.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use waybill_wire::code::Role;
 
-use crate::backoff::Delays;
 use crate::link::{LinkError, LinkErrorKind, LinkState};
-use crate::machine::{Ending, Machine};
+use crate::machine::Machine;
 use crate::options::{Options, OptionsError};
 use crate::outlet::Outlet;
 
 mod control;
+mod core;
 mod pump;
+mod reconnect;
 mod transport;
 
 pub(crate) use control::Control;
+pub(crate) use core::LinkCore;
+use reconnect::Reconnect;
 use transport::Transport;
 
 /// Commands taken over in one turn. Enough to fill a write with small ones; few enough that a turn
@@ -41,25 +44,13 @@ pub(crate) struct Identity {
 
 /// The task's state.
 pub(crate) struct Connection<M: Machine, O> {
-    machine: M,
+    core: LinkCore<M>,
     outlet: O,
-    /// An event the outlet had no room for. While there is one the socket is not read.
-    held: Option<M::Event>,
     commands: mpsc::Receiver<M::Command>,
     taken: Vec<M::Command>,
-    /// No command comes any more.
-    commands_ended: bool,
     closing: watch::Receiver<bool>,
-    /// When the task ends at the latest; set when the owner closes it.
-    close_at: Option<Instant>,
     state: watch::Sender<LinkState>,
     options: Options,
-    identity: Identity,
-    delays: Delays,
-    /// Place in `options.brokers`.
-    broker: usize,
-    /// Attempts that failed one after another.
-    attempts: u32,
 }
 
 impl<M, O> Connection<M, O>
@@ -85,20 +76,13 @@ where
         let (state, states) = watch::channel(LinkState::Connecting);
         let (close, closing) = watch::channel(false);
         let connection = Self {
-            machine,
+            core: LinkCore::new(machine, identity, &options),
             outlet,
-            held: None,
             commands,
             taken: Vec::with_capacity(COMMANDS_PER_TURN),
-            commands_ended: false,
             closing,
-            close_at: None,
             state,
-            delays: Delays::new(options.backoff),
             options,
-            identity,
-            broker: 0,
-            attempts: 0,
         };
         tokio::spawn(connection.run());
         Ok(Control::new(states, close))
@@ -107,32 +91,25 @@ where
     /// Attempts until the owner closes or the broker says something final.
     async fn run(mut self) {
         loop {
-            self.state.send_replace(LinkState::Connecting);
-            let index = self.broker % self.options.brokers.len();
-            let address = Arc::from(self.options.brokers[index].as_str());
+            let address = self.core.connecting();
+            self.publish_state();
             let error = self.attempt(&address).await;
-            self.delays.ended(Instant::now().into_std());
-            if error.is_final() || self.may_leave() {
+            let now = Instant::now().into_std();
+            let Some(retry_in) = self.core.down(now, &error, rand::random()) else {
                 return self.finish(error).await;
-            }
-            let retry_in = self.delays.next(rand::random());
-            self.go_down(error, retry_in);
+            };
+            self.publish_state();
             if self.tend(sleep(retry_in)).await.is_none() {
                 let error = LinkError::new(LinkErrorKind::Closed, &address);
                 return self.finish(error).await;
             }
-            self.broker += 1;
         }
     }
 
-    fn go_down(&mut self, reason: LinkError, retry_in: Duration) {
-        let was_open = matches!(*self.state.borrow(), LinkState::Open(_));
-        self.attempts = if was_open { 0 } else { self.attempts.saturating_add(1) };
-        let attempts = self.attempts;
-        tracing::warn!(%reason, ?retry_in, attempts, role = %self.identity.role, "link down");
-        let now = Instant::now().into_std();
-        self.machine.handle_down(now, &Ending::Retry { reason: reason.clone(), retry_in });
-        self.state.send_replace(LinkState::Down { reason, retry_in, attempts });
+    fn publish_state(&mut self) {
+        if let Some(state) = self.core.state_news() {
+            self.state.send_replace(state);
+        }
     }
 
     /// Tells everyone who still waits that it is over.
@@ -140,27 +117,21 @@ where
         self.commands.close();
         let now = Instant::now().into_std();
         while let Ok(command) = self.commands.try_recv() {
-            self.machine.handle_command(now, command);
+            self.core.command(now, command);
         }
-        self.machine.handle_down(now, &Ending::Final(error.clone()));
+        self.core.finish(now, &error);
         // The last events are worth a wait: one of them says why it is over.
         let patience = Instant::now() + self.options.close_timeout;
         loop {
             self.flush_events();
-            if self.held.is_none() || self.outlet.is_gone() {
+            if !self.core.is_held() || self.outlet.is_gone() {
                 break;
             }
             if timeout_at(patience, self.outlet.room()).await.is_err() {
                 break;
             }
         }
-        if error.kind == LinkErrorKind::Closed {
-            tracing::debug!(role = %self.identity.role, "link closed");
-            self.state.send_replace(LinkState::Closed);
-        } else {
-            tracing::error!(%error, role = %self.identity.role, "link failed, not tried again");
-            self.state.send_replace(LinkState::Failed(error));
-        }
+        self.publish_state();
     }
 
     /// One attempt, and the link if it becomes one; returns why it ended.
@@ -173,15 +144,16 @@ where
             None => LinkError::new(LinkErrorKind::Closed, address),
             Some(Err(_)) => LinkError::new(unreachable, address).with_detail("no answer in time"),
             Some(Ok(Err(error))) => LinkError::new(unreachable, address).with_source(error),
-            Some(Ok(Ok(stream))) => {
-                let now = Instant::now().into_std();
-                let token = self.options.token.as_deref();
-                let wishes = self.machine.hello();
-                match Transport::open(stream, self.identity, wishes, token, now) {
-                    Ok(transport) => self.pump(transport, address, until).await,
-                    Err(error) => LinkError::new(LinkErrorKind::Lost, address).with_source(error),
+            Some(Ok(Ok(stream))) => match Transport::new(stream) {
+                Err(error) => LinkError::new(LinkErrorKind::Lost, address).with_source(error),
+                Ok(transport) => {
+                    let now = Instant::now().into_std();
+                    match self.core.open(now, address, until.into_std()) {
+                        Ok(()) => self.pump(transport).await,
+                        Err(error) => error,
+                    }
                 }
-            }
+            },
         }
     }
 
@@ -190,33 +162,24 @@ where
         let mut wait = pin!(wait);
         loop {
             self.flush_events();
-            if self.may_leave() {
+            let now = Instant::now().into_std();
+            // Without a link only the machine has something due by time.
+            let _none = self.core.advance(now);
+            if self.core.may_leave(now) {
                 return None;
             }
-            let (close_at, timeout) = (self.close_at, self.machine_deadline());
+            let (closing, deadline) = (self.core.close_at().is_some(), self.core.deadline(now));
             tokio::select! {
                 done = &mut wait => return Some(done),
-                () = self.outlet.room(), if self.held.is_some() => {}
+                () = self.outlet.room(), if self.core.is_held() => {}
                 count = self.commands.recv_many(&mut self.taken, COMMANDS_PER_TURN),
-                    if !self.commands_ended && self.machine.wants_commands() =>
+                    if self.core.wants_commands() =>
                 {
                     self.take_commands(count);
                 }
-                Ok(()) = self.closing.changed(), if close_at.is_none() => self.begin_close(),
-                () = until(close_at) => {}
-                () = until(timeout) => self.machine_timeout(),
+                Ok(()) = self.closing.changed(), if !closing => self.begin_close(),
+                () = until(deadline.map(Instant::from_std)) => {}
             }
-        }
-    }
-
-    fn machine_deadline(&self) -> Option<Instant> {
-        self.machine.deadline().map(Instant::from_std)
-    }
-
-    fn machine_timeout(&mut self) {
-        let now = Instant::now().into_std();
-        if self.machine.deadline().is_some_and(|at| at <= now) {
-            self.machine.handle_timeout(now);
         }
     }
 
@@ -224,28 +187,17 @@ where
     fn take_commands(&mut self, count: usize) {
         let now = Instant::now().into_std();
         for command in self.taken.drain(..) {
-            self.machine.handle_command(now, command);
+            self.core.command(now, command);
         }
         if count == 0 {
-            self.commands_ended = true;
-            self.begin_close();
+            self.core.end_commands(now);
         }
     }
 
     /// The owner closed the link, or dropped every handle.
     fn begin_close(&mut self) {
-        if self.close_at.is_none() {
-            self.close_at = Some(Instant::now() + self.options.close_timeout);
-            self.commands.close();
-            self.held = self.machine.handle_close(self.held.take());
-        }
-    }
-
-    /// Whether the owner closed the link and nothing is left to finish, or no time.
-    fn may_leave(&self) -> bool {
-        let Some(close_at) = self.close_at else { return false };
-        let finished = self.commands_ended && self.machine.is_settled() && self.held.is_none();
-        finished || Instant::now() >= close_at
+        self.commands.close();
+        self.core.begin_close(Instant::now().into_std());
     }
 
     /// Hands events out as long as they are taken.
@@ -253,9 +205,9 @@ where
         if self.outlet.is_gone() {
             self.begin_close();
         }
-        while let Some(event) = self.held.take().or_else(|| self.machine.poll_event()) {
+        while let Some(event) = self.core.poll_event() {
             if let Err(event) = self.outlet.offer(event) {
-                self.held = Some(event);
+                self.core.hold(event);
                 break;
             }
         }

@@ -23,7 +23,8 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-use machine::{Answer, ConsumerMachine, Received};
+use machine::Received;
+pub(crate) use machine::{Answer, ConsumerMachine};
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -61,6 +61,8 @@ mod outlet;
 mod producer;
 mod publish;
 mod receipt;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use backoff::Backoff;
 pub use consumer::{Ack, Consumer, ConsumerOptions, UplinkMessage, Uplinks};

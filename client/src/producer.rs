@@ -27,7 +27,8 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-use machine::{Order, Outcome, ProducerEvent, ProducerMachine};
+use machine::Outcome;
+pub(crate) use machine::{Order, ProducerEvent, ProducerMachine};
 
 /// A producer link. Sequences rise from 1 through every reconnect.
 #[derive(Clone, Debug)]

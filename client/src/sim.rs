@@ -1,0 +1,294 @@
+//! The links as the simulator drives them: the real machines and the real link logic, with bytes,
+//! times and random numbers handed in. No socket, no task, no clock.
+//!
+//! A link is driven in this order: [`connecting`](Link::connecting), [`open`](Link::open) once
+//! there is a transport, then bytes both ways, [`advance`](Link::advance) whenever
+//! [`deadline`](Link::deadline) has come, and [`end`](Link::end) with the first error. After each
+//! call its events are taken and [`output`](Link::output) is written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use waybill_wire::code::{ErrorCode, Role};
+
+use crate::connection::{Identity, LinkCore};
+use crate::consumer::{Answer, ConsumerMachine};
+use crate::error::PublishError;
+use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
+use crate::link::LinkError;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::producer::{Order, ProducerEvent, ProducerMachine};
+use crate::publish::Publish;
+use crate::receipt::Receipt;
+
+/// A link of any role, as its driver sees it.
+pub trait Link {
+    /// An attempt begins: the broker to connect to.
+    fn connecting(&mut self) -> Arc<str>;
+
+    /// There is a transport to `broker`; WELCOME is due by `until`.
+    ///
+    /// # Errors
+    ///
+    /// HELLO cannot be written.
+    fn open(&mut self, now: Instant, broker: &Arc<str>, until: Instant) -> Result<(), LinkError>;
+
+    /// What is to be written now; ask again until it is empty or the transport is full.
+    fn output(&mut self, now: Instant) -> &[u8];
+
+    /// The transport took so many bytes of the output.
+    fn written(&mut self, count: usize);
+
+    /// Bytes came in.
+    ///
+    /// # Errors
+    ///
+    /// The link is to end.
+    fn received(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LinkError>;
+
+    /// The transport broke, or the broker will send nothing more: the error to end with.
+    fn lost(&self) -> LinkError;
+
+    /// Whether [`advance`](Self::advance) is about to judge silence: what lies unread counts first.
+    fn judges_silence(&self, now: Instant) -> bool;
+
+    /// What is due by time. `true`: this end says nothing more after what was written.
+    ///
+    /// # Errors
+    ///
+    /// The link is to end.
+    fn advance(&mut self, now: Instant) -> Result<bool, LinkError>;
+
+    /// Whether there is something to do without anything having happened.
+    fn is_busy(&self) -> bool;
+
+    /// Whether to read from now on.
+    fn set_reading(&mut self, now: Instant) -> bool;
+
+    /// When something is due.
+    fn deadline(&self, now: Instant) -> Option<Instant>;
+
+    /// The link or attempt is over: the delay before the next one, or `None` if it was the last.
+    fn end(&mut self, now: Instant, error: LinkError, random: u64) -> Option<Duration>;
+
+    /// Its owner takes leave.
+    fn close(&mut self, now: Instant);
+
+    /// Whether its owner closed it and nothing is left to finish, or no time.
+    fn may_leave(&self, now: Instant) -> bool;
+}
+
+impl<M: Machine> Link for LinkCore<M> {
+    fn connecting(&mut self) -> Arc<str> {
+        LinkCore::connecting(self)
+    }
+
+    fn open(&mut self, now: Instant, broker: &Arc<str>, until: Instant) -> Result<(), LinkError> {
+        LinkCore::open(self, now, broker, until)
+    }
+
+    fn output(&mut self, now: Instant) -> &[u8] {
+        LinkCore::output(self, now)
+    }
+
+    fn written(&mut self, count: usize) {
+        LinkCore::written(self, count);
+    }
+
+    fn received(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LinkError> {
+        LinkCore::received(self, now, bytes)
+    }
+
+    fn lost(&self) -> LinkError {
+        LinkCore::lost(self, None)
+    }
+
+    fn judges_silence(&self, now: Instant) -> bool {
+        LinkCore::judges_silence(self, now)
+    }
+
+    fn advance(&mut self, now: Instant) -> Result<bool, LinkError> {
+        LinkCore::advance(self, now)
+    }
+
+    fn is_busy(&self) -> bool {
+        LinkCore::is_busy(self)
+    }
+
+    fn set_reading(&mut self, now: Instant) -> bool {
+        LinkCore::set_reading(self, now)
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        LinkCore::deadline(self, now)
+    }
+
+    fn end(&mut self, now: Instant, error: LinkError, random: u64) -> Option<Duration> {
+        let error = self.cause(error);
+        let retry_in = self.down(now, &error, random);
+        if retry_in.is_none() {
+            self.finish(now, &error);
+        }
+        retry_in
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.end_commands(now);
+    }
+
+    fn may_leave(&self, now: Instant) -> bool {
+        LinkCore::may_leave(self, now)
+    }
+}
+
+/// What a producer's link tells.
+#[derive(Debug)]
+pub enum ProducerNews {
+    /// The outcome of a publish, by the number it was given.
+    Settled {
+        /// That number.
+        publish: u64,
+        /// Its receipt, or why there is none.
+        outcome: Result<Receipt, PublishError>,
+    },
+    /// A publish of level none was refused after it was settled.
+    Refused {
+        /// Its sequence.
+        sequence: u64,
+        /// Why.
+        code: ErrorCode,
+    },
+}
+
+/// A producer.
+#[derive(Debug)]
+pub struct Producer {
+    core: LinkCore<ProducerMachine<u64>>,
+}
+
+impl Producer {
+    /// A producer with this random number of its life, not 0. The options must pass
+    /// [`Options::check`].
+    #[must_use]
+    pub fn new(options: &Options, instance: u64) -> Self {
+        let machine = ProducerMachine::new(instance, options.max_in_flight);
+        let identity = Identity { role: Role::PRODUCER, instance };
+        Self { core: LinkCore::new(machine, identity, options) }
+    }
+
+    /// Publishes; `number` comes back with the outcome.
+    pub fn publish(&mut self, now: Instant, number: u64, publish: Publish) {
+        self.core.command(now, vec![Order { publish, reply: number }]);
+    }
+
+    /// What it tells next.
+    pub fn poll(&mut self) -> Option<ProducerNews> {
+        Some(match self.core.poll_event()? {
+            ProducerEvent::Settled { reply, outcome } => {
+                ProducerNews::Settled { publish: reply, outcome }
+            }
+            ProducerEvent::Refused { sequence, code } => ProducerNews::Refused { sequence, code },
+        })
+    }
+
+    /// Its link.
+    pub fn link(&mut self) -> &mut dyn Link {
+        &mut self.core
+    }
+}
+
+/// A gateway's link to one broker.
+#[derive(Debug)]
+pub struct GatewayLink {
+    core: LinkCore<GatewayMachine>,
+}
+
+impl GatewayLink {
+    /// A link of the gateway with this incarnation, not 0. The options must pass
+    /// [`Options::check`].
+    #[must_use]
+    pub fn new(options: &Options, incarnation: u64) -> Self {
+        let machine = GatewayMachine::new(options.max_in_flight, options.max_pending_bytes);
+        let identity = Identity { role: Role::GATEWAY, instance: incarnation };
+        Self { core: LinkCore::new(machine, identity, options) }
+    }
+
+    /// Takes a command over.
+    pub fn command(&mut self, now: Instant, command: GatewayCommand) {
+        self.core.command(now, command);
+    }
+
+    /// Whether another command has room.
+    #[must_use]
+    pub fn wants_commands(&self) -> bool {
+        self.core.wants_commands()
+    }
+
+    /// What it tells next.
+    pub fn poll(&mut self) -> Option<GatewayEvent> {
+        self.core.poll_event()
+    }
+
+    /// Its link.
+    pub fn link(&mut self) -> &mut dyn Link {
+        &mut self.core
+    }
+}
+
+/// An uplink as it came to a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerUplink {
+    /// The gateway's incarnation.
+    pub origin: u64,
+    /// The gateway's number for it.
+    pub sequence: u64,
+    /// The tenant.
+    pub namespace: u32,
+    /// The user.
+    pub uid: u64,
+    /// The message.
+    pub payload: Bytes,
+    link: u64,
+}
+
+/// A consumer's link to one broker.
+#[derive(Debug)]
+pub struct Consumer {
+    core: LinkCore<ConsumerMachine>,
+}
+
+impl Consumer {
+    /// A consumer with this random number of its life, not 0. The options must pass
+    /// [`Options::check`].
+    #[must_use]
+    pub fn new(options: &Options, instance: u64) -> Self {
+        let identity = Identity { role: Role::CONSUMER, instance };
+        Self { core: LinkCore::new(ConsumerMachine::default(), identity, options) }
+    }
+
+    /// Answers an uplink; 0 = accepted.
+    pub fn answer(&mut self, now: Instant, uplink: &ConsumerUplink, code: ErrorCode) {
+        let ConsumerUplink { link, origin, sequence, .. } = *uplink;
+        self.core.command(now, Answer { link, origin, sequence, code });
+    }
+
+    /// What it tells next.
+    pub fn poll(&mut self) -> Option<ConsumerUplink> {
+        let received = self.core.poll_event()?;
+        Some(ConsumerUplink {
+            origin: received.origin,
+            sequence: received.sequence,
+            namespace: received.namespace,
+            uid: received.uid,
+            payload: received.payload,
+            link: received.link,
+        })
+    }
+
+    /// Its link.
+    pub fn link(&mut self) -> &mut dyn Link {
+        &mut self.core
+    }
+}
