@@ -15,7 +15,7 @@ use crate::{Namespace, Uid};
 ///
 /// A change costs a number of steps linear in the members of that one UID, so the owner bounds
 /// those (a broker by its slots, a gateway by its connections per user).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Directory {
     members: BTreeMap<(Namespace, Uid), Members>,
     namespaces: BTreeMap<Namespace, BTreeMap<u32, usize>>,
@@ -158,7 +158,7 @@ impl Directory {
 }
 
 /// Members of one UID. Nearly every user is held once, and that case needs no heap.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Members {
     One(u32),
     Many(Vec<u32>),

@@ -129,7 +129,7 @@ impl Oracle {
     }
 
     pub fn apply(&mut self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
-        self.require(slot, &[SlotState::Filling, SlotState::Live])?;
+        self.require(slot, &[SlotState::Filling, SlotState::Live, SlotState::Suspended])?;
         let adds = changes.iter().filter(|change| change.op == Op::Add).count();
         if self.routes.len() + adds > self.limits.routes {
             return Err(SlotError::RoutesFull { limit: self.limits.routes });

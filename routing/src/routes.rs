@@ -6,13 +6,14 @@
 //! - a plan names slots as they were: one may die before its frame is written, so whoever keeps
 //!   state per slot compares the whole handle.
 
+use std::hash::{Hash, Hasher};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::table::Table;
 use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
 
 /// What the table may hold at most; both are bounds on memory (promise 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Slots in any state but free, dead ones included. Default 4,096.
     pub slots: u32,
@@ -105,6 +106,31 @@ impl Default for Routes {
     }
 }
 
+/// A table of its own with the same content: so that a model checker can branch.
+#[doc(hidden)]
+impl Clone for Routes {
+    fn clone(&self) -> Self {
+        Self { table: RwLock::new(self.read().clone()) }
+    }
+}
+
+#[doc(hidden)]
+impl PartialEq for Routes {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || *self.read() == *other.read()
+    }
+}
+
+#[doc(hidden)]
+impl Eq for Routes {}
+
+#[doc(hidden)]
+impl Hash for Routes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.read().hash(state);
+    }
+}
+
 impl Routes {
     /// An empty table. Memory grows with what is in it, up to `limits`.
     #[must_use]
@@ -135,15 +161,16 @@ impl Routes {
         self.write().go_live(slot, replaces)
     }
 
-    /// Applies registrations in their order, for a slot that is filling or live. Touches no other
-    /// slot's routes, however many hold the user.
+    /// Applies registrations in their order, for a slot in any state but dead. Touches no other
+    /// slot's routes, however many hold the user. Only of a live slot the changes are seen by queries
+    /// at once.
     ///
     /// The batch is refused as a whole, before its first change, if its adds alone could exceed
     /// [`Limits::routes`]; adds that would change nothing count too.
     ///
     /// # Errors
     ///
-    /// [`SlotError::Dead`], [`SlotError::Refused`] while suspended, [`SlotError::RoutesFull`].
+    /// [`SlotError::Dead`], [`SlotError::RoutesFull`].
     pub fn apply(&self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
         self.write().apply(slot, changes)
     }
@@ -157,8 +184,8 @@ impl Routes {
         self.write().suspend(slot)
     }
 
-    /// Makes a suspended slot answer again, with the routes it had. Whether incarnation and digest
-    /// allow it is for the caller to know.
+    /// Makes a suspended slot answer again, with the routes it had and the changes since, in one
+    /// step. Whether incarnation and digest allow it is for the caller to know.
     ///
     /// # Errors
     ///

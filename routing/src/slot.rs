@@ -23,7 +23,8 @@ pub enum SlotState {
     Filling,
     /// Routes answer and change.
     Live,
-    /// The control link is lost: lookups say offline, nothing changes, nothing is swept.
+    /// The control link is lost: lookups say offline, nothing is swept. Changes are stored: a gateway
+    /// that resumes tells what it missed before the slot answers again.
     Suspended,
     /// For good: routes answer nothing and wait to be swept.
     Dead,
@@ -53,6 +54,6 @@ impl SlotState {
 
     /// Whether routes may be added and removed.
     pub(crate) fn takes_changes(self) -> bool {
-        matches!(self, Self::Filling | Self::Live)
+        matches!(self, Self::Filling | Self::Live | Self::Suspended)
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     Slot, SlotError, SlotState, SweepProgress, Uid,
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Table {
     limits: Limits,
     slots: Vec<Entry>,
@@ -27,7 +27,7 @@ pub(crate) struct Table {
 }
 
 /// One slot index. `state` is `None` while it is free.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     /// Slots that died here: the generation of the one that is open, or of the next to open.
     generation: u64,

@@ -185,13 +185,14 @@ fn promise_8_a_suspended_gateways_users_are_offline_until_it_resumes() {
     routes.suspend(a).unwrap();
     check(&routes, &[1], &[], &[1]);
     check_broadcast(&routes, &[]);
-    let refused = Err(SlotError::Refused { state: SlotState::Suspended });
-    assert_eq!(routes.apply(a, &changes(Op::Add, TENANT, &[2])), refused);
+    routes.apply(a, &changes(Op::Add, TENANT, &[2, 3])).unwrap();
+    routes.apply(a, &changes(Op::Remove, TENANT, &[3])).unwrap();
+    check(&routes, &[2, 3], &[], &[2, 3]);
     assert_eq!(routes.sweep(100), SweepProgress::default());
     assert_eq!(routes.standing(A), Some(a));
 
     routes.resume(a).unwrap();
-    check(&routes, &[1], &[(a, &[1])], &[]);
+    check(&routes, &[1, 2, 3], &[(a, &[1, 2])], &[3]);
 }
 
 #[test]

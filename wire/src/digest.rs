@@ -18,7 +18,7 @@ pub struct Registered {
 ///
 /// It counts what it is told: adding what is there already, or removing what is not, is for the
 /// owner of the set to leave out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Digest(u64);
 
 impl Digest {
