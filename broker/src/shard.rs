@@ -265,7 +265,7 @@ impl Core {
                 part.not_supported(frame);
                 Ok(())
             }
-            Step::Done => Ok(()),
+            Step::Done | Step::Pong { .. } => Ok(()),
             Step::Drain { .. } => {
                 self.peer_drains(part);
                 Ok(())

@@ -84,7 +84,7 @@ def normal(frame):
             value = {k: v for k, v in value.items() if not default(k, v)}
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             value = [{k: v for k, v in item.items() if not default(k, v)} for item in value]
-        elif default(key, value) and not (key in SECTION_NAMES and frame.get("kind") in ("PUBLISH", "DELIVER", "UPLINK")):
+        elif default(key, value) and not (key in SECTION_NAMES and frame.get("kind") in codec.MESSAGE_KINDS):
             continue
         out[key] = value
     return out

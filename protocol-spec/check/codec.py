@@ -67,11 +67,12 @@ FRAMES = {  # kind: (flags, fixed part from offset 10, variable parts)
     "PUBLISH": ("message_flags", MESSAGE, "message"),
     "DELIVER": ("message_flags", MESSAGE, "message"),
     "UPLINK": ("message_flags", MESSAGE, "message"),
+    "OFFLINE": ("message_flags", MESSAGE, "message"),
     "FRAGMENT": ("fragment_flags", "-:2 offset:4 sequence:8 origin:8", ""),
     "RECEIPT": ("receipt_flags", "stage:1=levels>0 -:1 code:2~errors #fate_sets:2<fates_max sequence:8 sent:4 "
                 "offline:4 unknown:4 filtered:4 dropped:4 gateways:4", "fate_sets"),
     "REPORT": ("", "stage:1=levels -:1 #fate_sets:2<fates_max -:2 sequence:8 origin:8 reached:4 offline:4 "
-               "filtered:4 dropped:4", "fate_sets"),
+               "filtered:4 dropped:4 unknown:4 -:4", "fate_sets"),
     "UPLINK_ACK": ("", "code:2~errors -:4 sequence:8 origin:8", ""),
     "DELTA": ("", "#records:2>0<records_max -:4 version:8>0", "records"),
     "SNAPSHOT": ("snapshot_flags", "#records:2<records_max -:4 version:8>0", "records"),
@@ -79,7 +80,7 @@ FRAMES = {  # kind: (flags, fixed part from offset 10, variable parts)
     "IN_EFFECT": ("", BARRIER, ""),
     "SUSPEND": ("", "-:2 window_ms:4", ""),
     "RESUME": ("", "-:2 -:4 session:8 version:8 digest:8", ""),
-    "RESUMED": ("", "code:2~errors -:4 version:8", ""),
+    "RESUMED": ("", BARRIER, ""),
     "DISPLACED": ("", "device_class:1 -:1 namespace:4 uid:8 login:8 winner:8", ""),
     "TAG_DELTA": ("", "#tag_records:2>0<tag_records_max -:4 version:8", "tag_records"),
     "FILTER": ("", "op:1=ops -:1 #expression:2<expression_bytes_max -:2 filter:4 namespace:4", "expression"),
@@ -91,7 +92,8 @@ FRAMES = {  # kind: (flags, fixed part from offset 10, variable parts)
     "PAGE_END": ("", "count:2 -:4 sequence:8 next:8", ""),
     "ACK": ("ack_flags", "#pairs:2>0<acks_max namespace:4 uid:8", "pairs"),
 }
-PAYLOAD_KINDS = {"PUBLISH", "DELIVER", "UPLINK", "FRAGMENT"}
+MESSAGE_KINDS = ("PUBLISH", "DELIVER", "UPLINK", "OFFLINE")
+PAYLOAD_KINDS = {*MESSAGE_KINDS, "FRAGMENT"}
 HANDLING = (("mode", 0, "modes"), ("class", 2, "classes"), ("level", 4, "levels"), ("priority", 6, "priorities"))
 SECTIONS = {  # in flag order; a section of one field is that field
     "ORIGIN": "origin:8", "TRACE": "trace:16", "CONFLATE": "conflate:8", "SENDER": "uid:8 connection:8",
@@ -311,13 +313,15 @@ def read_part(c, part, n, kind=None):
 
 
 def rules(kind, flags, f):
-    """What concerns more than one field: [MSG-12] to [MSG-16], and the sentences of chapter 7."""
-    if kind in ("PUBLISH", "DELIVER", "UPLINK"):
-        need(("ORIGIN" in flags) == (kind == "DELIVER") or kind == "UPLINK", "bad_value", "ORIGIN")
+    """What concerns more than one field: [MSG-12] to [MSG-17], and the sentences of chapter 7."""
+    if kind in MESSAGE_KINDS:
+        need(("ORIGIN" in flags) == (kind in ("DELIVER", "OFFLINE")) or kind == "UPLINK", "bad_value", "ORIGIN")
         need("SENDER" in flags or kind != "UPLINK" and "EXCEPT_SELF" not in flags, "bad_value", "SENDER")
         chosen = bool(f["targets"]) or "SELECTOR" in flags
         if kind == "UPLINK":
             need(not chosen and not flags & {"EVERYONE", "EXCEPT", "EXCEPT_SELF", "HISTORY"}, "audience", "UPLINK")
+        elif kind == "OFFLINE":
+            need(f["targets"] and "EVERYONE" not in flags, "audience", "OFFLINE")
         else:
             need(chosen != ("EVERYONE" in flags), "audience")
         if kind == "PUBLISH" and f["class"] == "stored":

@@ -164,6 +164,7 @@ code! {
         LOGIN = 1 "login",
         LOGOUT = 2 "logout",
         DISPLACED = 3 "displaced",
+        LOST = 4 "lost",
     }
 }
 
@@ -291,6 +292,7 @@ bits! {
         GROUPS = 5 "groups",
         PRESENCE = 6 "presence",
         REPORTS = 7 "reports",
+        OFFLINE = 8 "offline",
     }
 }
 

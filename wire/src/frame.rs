@@ -38,6 +38,8 @@ macro_rules! frames {
             Deliver(Message<'a>),
             /// UPLINK.
             Uplink(Message<'a>),
+            /// OFFLINE.
+            Offline(Message<'a>),
             $(
                 #[doc = concat!(stringify!($kind), ".")]
                 $variant($($view)+),
@@ -52,6 +54,7 @@ macro_rules! frames {
                     Self::Publish(_) => Kind::PUBLISH,
                     Self::Deliver(_) => Kind::DELIVER,
                     Self::Uplink(_) => Kind::UPLINK,
+                    Self::Offline(_) => Kind::OFFLINE,
                     $(Self::$variant(_) => Kind::$kind,)+
                 }
             }
@@ -63,9 +66,10 @@ macro_rules! frames {
             /// rule that a receiver would find broken; nothing was written then.
             pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
                 match self {
-                    Self::Publish(message) | Self::Deliver(message) | Self::Uplink(message) => {
-                        message.encode(out)
-                    }
+                    Self::Publish(message)
+                    | Self::Deliver(message)
+                    | Self::Uplink(message)
+                    | Self::Offline(message) => message.encode(out),
                     $(Self::$variant(frame) => frames!(@$encodes frame, out),)+
                 }
             }
@@ -77,6 +81,7 @@ macro_rules! frames {
                     Kind::PUBLISH => Ok(Self::Publish(Message::read(reader, payload)?)),
                     Kind::DELIVER => Ok(Self::Deliver(Message::read(reader, payload)?)),
                     Kind::UPLINK => Ok(Self::Uplink(Message::read(reader, payload)?)),
+                    Kind::OFFLINE => Ok(Self::Offline(Message::read(reader, payload)?)),
                     $(Kind::$kind => frames!(@read $kind $variant reader, payload),)+
                     kind => Err(unknown(kind)),
                 }
@@ -159,9 +164,10 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn reference(&self) -> u64 {
         match self {
-            Self::Publish(message) | Self::Deliver(message) | Self::Uplink(message) => {
-                message.sequence
-            }
+            Self::Publish(message)
+            | Self::Deliver(message)
+            | Self::Uplink(message)
+            | Self::Offline(message) => message.sequence,
             Self::Fragment(frame) => frame.sequence,
             Self::Receipt(frame) => frame.sequence,
             Self::Report(frame) => frame.sequence,

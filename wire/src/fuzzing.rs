@@ -95,6 +95,11 @@ pub fn session(data: &[u8]) -> bool {
 fn operate(session: &mut Session, now: &mut Duration, [operation, value]: [u8; 2]) {
     match operation % 8 {
         0 => *now += Duration::from_millis(u64::from(value) * 10),
+        1 if value > 127 => {
+            if session.ping(*now).is_some() {
+                assert_eq!(session.ping(*now), None, "one at a time");
+            }
+        }
         1 => session.received(*now),
         2 => session.pause(*now),
         3 => session.resume(*now),

@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod limits;
 pub mod list;
 pub mod message;
+pub mod planted;
 pub mod prologue;
 mod read;
 pub mod session;

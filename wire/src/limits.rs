@@ -57,7 +57,7 @@ limits! { LIMITS:
     /// Brokers that may still forward a message.
     HOPS_MAX: u8 = 15 "hops_max",
     /// Fate sets in one receipt or report.
-    FATES_MAX: usize = 4 "fates_max",
+    FATES_MAX: usize = 8 "fates_max",
     /// Messages asked for by one FETCH.
     FETCH_MAX: usize = 1024 "fetch_max",
     /// Pairs in one ACK.
@@ -66,6 +66,12 @@ limits! { LIMITS:
     HELLO_TIMEOUT_MS: u64 = 5000 "hello_timeout_ms",
     /// Silent keepalive periods after which a link has ended.
     MISSED_PINGS_MAX: u32 = 3 "missed_pings_max",
+    /// First bound of the delay before a reconnect (ERR-4).
+    BACKOFF_BASE_MS: u64 = 100 "backoff_base_ms",
+    /// Greatest bound of the delay before a reconnect (ERR-4).
+    BACKOFF_CAP_MS: u64 = 5000 "backoff_cap_ms",
+    /// Namespaces of one consumer link that may have a group.
+    GROUPS_MAX: usize = 64 "groups_max",
 }
 
 limits! { CLIENT_LIMITS:
@@ -93,7 +99,7 @@ const _: () = {
     assert!(24 + (8 + TAG_BYTES_MAX) * TAG_RECORDS_MAX <= HEADER_BYTES_MAX);
     assert!(24 + 16 * ACKS_MAX <= HEADER_BYTES_MAX);
     // A receipt names each target of one publish at most once, so its sets share `targets_max`.
-    assert!(48 + FATES_MAX * 8 + 8 * TARGETS_MAX <= HEADER_BYTES_MAX);
+    assert!(56 + FATES_MAX * 8 + 8 * TARGETS_MAX <= HEADER_BYTES_MAX);
     // Counts and lengths fit the integers that carry them.
     assert!(TARGETS_MAX <= u16::MAX as usize && RECORDS_MAX <= u16::MAX as usize);
     assert!(ACKS_MAX <= u16::MAX as usize);

@@ -1,4 +1,4 @@
-//! The header that PUBLISH, DELIVER and UPLINK share (4.3).
+//! The header that PUBLISH, DELIVER, UPLINK and OFFLINE share (4.3).
 //!
 //! [`Message`] is a received one: a view that borrows the frame and has passed every check.
 //! [`MessageHead`] is one being made: the same fields, with lists from a caller's slices. The file
@@ -23,7 +23,7 @@ pub(crate) const FIXED_BYTES: usize = 32;
 /// a [`MessageHead`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// PUBLISH, DELIVER or UPLINK.
+    /// PUBLISH, DELIVER, UPLINK or OFFLINE.
     pub kind: Kind,
     /// This message id may have been sent before.
     pub resend: bool,
@@ -47,7 +47,7 @@ pub struct Message<'a> {
     pub namespace: u32,
     /// Time to live from receipt of this frame; 0 for no limit.
     pub ttl_ms: u32,
-    /// Producer instance (DELIVER) or gateway incarnation (UPLINK to a consumer).
+    /// Producer instance (DELIVER, OFFLINE) or gateway incarnation (UPLINK to a consumer).
     pub origin: Option<u64>,
     /// Trace id.
     pub trace: Option<&'a [u8; 16]>,
@@ -111,7 +111,7 @@ pub struct MessageHead<'a> {
     pub namespace: u32,
     /// Time to live from receipt of this frame; 0 for no limit.
     pub ttl_ms: u32,
-    /// Producer instance (DELIVER) or gateway incarnation (UPLINK to a consumer).
+    /// Producer instance (DELIVER, OFFLINE) or gateway incarnation (UPLINK to a consumer).
     pub origin: Option<u64>,
     /// Trace id.
     pub trace: Option<&'a [u8; 16]>,

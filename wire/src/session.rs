@@ -76,6 +76,12 @@ pub enum Step {
     NotSupported(Kind),
     /// The session dealt with it.
     Done,
+    /// A PONG: the other end has read everything this end wrote before the PING with this token
+    /// (SES-16).
+    Pong {
+        /// That of the PING: one that [`Session::ping`] gave, or one of the keepalive's own.
+        token: u32,
+    },
     /// The other end wants this end to start nothing new and to leave.
     Drain {
         /// How long it may take.
@@ -213,7 +219,10 @@ impl Session {
                 Pong { token: *token }.encode(&mut self.control);
                 Ok(Step::Done)
             }
-            Frame::Pong(_) => Ok(Step::Done),
+            Frame::Pong(Pong { token }) => {
+                self.keepalive.answered(*token);
+                Ok(Step::Pong { token: *token })
+            }
             Frame::Drain(Drain { deadline_ms }) => {
                 self.phase = Phase::Draining;
                 Ok(Step::Drain { deadline_ms: *deadline_ms })
@@ -267,6 +276,19 @@ impl Session {
             self.phase = Phase::Draining;
         }
         Ok(())
+    }
+
+    /// Queues a PING whose answer proves that everything written before it has been read (SES-16),
+    /// and gives its token, with which [`Step::Pong`] comes. `None` while the last one is not
+    /// answered, before the link is open and after it has ended.
+    pub fn ping(&mut self, now: Duration) -> Option<u32> {
+        let open = matches!(self.phase, Phase::Open | Phase::Draining);
+        if !open || self.make_room().is_err() {
+            return None;
+        }
+        let token = self.keepalive.mark(now)?;
+        Ping { token }.encode(&mut self.control);
+        Some(token)
     }
 
     /// Ends the link: writes a fatal ERROR, unless it has ended already.

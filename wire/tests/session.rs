@@ -7,7 +7,8 @@ use std::time::Duration;
 use waybill_wire::code::{ErrorCode, Kind, Level, Role};
 use waybill_wire::digest::Digest;
 use waybill_wire::frame::{
-    Barrier, Credit, Drain, ErrorFrame, Hello, Ping, Pong, Receipt, State, Welcome,
+    Barrier, Credit, Displaced, Drain, ErrorFrame, Group, Hello, Ping, Pong, Presence, Receipt,
+    Report, Resume, Resumed, State, Suspend, Welcome,
 };
 use waybill_wire::session::registration::Filled;
 use waybill_wire::session::{
@@ -197,7 +198,8 @@ fn zero_means_no_keepalive() {
 fn a_ping_is_answered_with_its_token_and_a_flood_is_not_kept() {
     let mut session = broker(Role::PRODUCER);
     assert_eq!(session.handle(ms(0), &Frame::Ping(Ping { token: 77 })), Ok(Step::Done));
-    assert_eq!(session.handle(ms(0), &Frame::Pong(Pong { token: 1 })), Ok(Step::Done));
+    let pong = Frame::Pong(Pong { token: 1 });
+    assert_eq!(session.handle(ms(0), &pong), Ok(Step::Pong { token: 1 }));
     let mut pong = Vec::new();
     Pong { token: 77 }.encode(&mut pong);
     assert_eq!(sent(&mut session), pong);
@@ -310,9 +312,105 @@ fn what_a_message_asks_for_may_not_run_here() {
         missing(&message).is_some()
     };
     assert!(!missing(MessageHead { level: Level::ROUTED, ..MessageHead::default() }));
-    assert!(missing(MessageHead { level: Level::DELIVERED, ..MessageHead::default() }));
+    assert!(!missing(MessageHead { level: Level::DELIVERED, ..MessageHead::default() }));
+    assert!(missing(MessageHead { level: Level::ACKNOWLEDGED, ..MessageHead::default() }));
     assert!(missing(MessageHead { selector: Some(b"x"), ..MessageHead::default() }));
     assert!(missing(MessageHead { fragmented: Some(9), ..MessageHead::default() }));
     let class = waybill_wire::code::Class::STORED;
     assert!(missing(MessageHead { class, ..MessageHead::default() }));
+}
+
+/// SES-16.
+#[test]
+fn a_mark_is_a_ping_of_its_own_and_its_pong_surfaces() {
+    let mut session = Session::broker(ms(0));
+    assert_eq!(session.ping(ms(0)), None, "there is no link yet");
+    let mut session = broker(Role::GATEWAY);
+    let token = session.ping(ms(600)).expect("the link is open");
+    let mut expected = Vec::new();
+    Ping { token }.encode(&mut expected);
+    assert_eq!(sent(&mut session), expected);
+    assert_eq!(session.ping(ms(700)), None, "one at a time");
+    assert_eq!(session.expired(ms(1000)), Ok(()));
+    assert!(!session.has_output(), "the mark asks about the silence too");
+    let other = Frame::Pong(Pong { token: token + 9 });
+    assert_eq!(session.handle(ms(700), &other), Ok(Step::Pong { token: token + 9 }));
+    assert_eq!(session.ping(ms(800)), None, "that was no answer to it");
+    let answer = Frame::Pong(Pong { token });
+    assert_eq!(session.handle(ms(900), &answer), Ok(Step::Pong { token }));
+    let next = session.ping(ms(900)).expect("the first one is answered");
+    assert_ne!(next, token);
+}
+
+/// SES-6, SES-7.
+#[test]
+fn kinds_that_run_now_pass_from_their_senders_only() {
+    let report = Frame::Report(Report { stage: Level::DELIVERED, ..Report::default() });
+    let suspend = Frame::Suspend(Suspend::default());
+    let resume = Frame::Resume(Resume::default());
+    for frame in [&report, &suspend, &resume] {
+        assert_eq!(broker(Role::GATEWAY).handle(ms(0), frame), Ok(Step::Pass));
+        assert_eq!(code(broker(Role::CONSUMER).handle(ms(0), frame)), ErrorCode::WRONG_ROLE);
+    }
+    let group = Frame::Group(Group { name: "billing", ..Group::default() });
+    assert_eq!(broker(Role::CONSUMER).handle(ms(0), &group), Ok(Step::Pass));
+    assert_eq!(code(broker(Role::GATEWAY).handle(ms(0), &group)), ErrorCode::WRONG_ROLE);
+    for frame in [
+        Frame::Resumed(Resumed::default()),
+        Frame::Displaced(Displaced::default()),
+        Frame::Presence(Presence::default()),
+    ] {
+        assert_eq!(initiator(Role::CONSUMER).handle(ms(0), &frame), Ok(Step::Pass));
+        assert_eq!(code(broker(Role::GATEWAY).handle(ms(0), &frame)), ErrorCode::WRONG_ROLE);
+    }
+}
+
+fn violation<T: std::fmt::Debug>(result: Result<T, waybill_wire::Violation>) -> ErrorCode {
+    result.unwrap_err().code
+}
+
+/// RES-3, RES-5, RES-6, RES-7.
+#[test]
+fn a_session_goes_on_from_its_last_version_or_begins_anew() {
+    let resume = |session, version, digest| Resume { session, version, digest };
+    let mut registration = Registration::resuming(7);
+    assert!(registration.is_resuming() && !registration.is_live());
+    assert_eq!(violation(registration.barrier(7, 1, 1)), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(violation(registration.delta(7)), ErrorCode::VERSION_GAP);
+    assert_eq!(registration.delta(8), Ok(()));
+    assert!(registration.is_resuming());
+    let late = registration.snapshot(true, true, 9);
+    assert_eq!(violation(late), ErrorCode::UNEXPECTED_FRAME, "after a DELTA");
+    let other = registration.resume(&resume(6, 8, 1), 5, 1);
+    assert_eq!(violation(other), ErrorCode::UNEXPECTED_FRAME);
+    let behind = registration.resume(&resume(5, 7, 1), 5, 1);
+    assert_eq!(violation(behind), ErrorCode::VERSION_GAP);
+    let differs = registration.resume(&resume(5, 8, 2), 5, 1);
+    assert_eq!(violation(differs), ErrorCode::DIGEST_MISMATCH);
+    assert_eq!(registration.resume(&resume(5, 8, 1), 5, 1), Ok(()));
+    assert!(registration.is_live());
+    let again = registration.resume(&resume(5, 8, 1), 5, 1);
+    assert_eq!(violation(again), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(registration.delta(9), Ok(()));
+
+    let mut anew = Registration::resuming(7);
+    assert_eq!(violation(anew.snapshot(false, true, 7)), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(anew.snapshot(true, false, 3), Ok(Filled::More));
+    assert!(!anew.is_resuming());
+    assert_eq!(anew.snapshot(false, true, 3), Ok(Filled::Complete));
+    assert_eq!((anew.is_live(), anew.version()), (true, 3));
+}
+
+/// RES-10.
+#[test]
+fn nothing_is_declared_after_suspend() {
+    let mut registration = Registration::default();
+    assert_eq!(violation(registration.suspend()), ErrorCode::UNEXPECTED_FRAME, "nothing is live");
+    assert_eq!(registration.snapshot(true, true, 1), Ok(Filled::Complete));
+    assert_eq!(registration.suspend(), Ok(()));
+    assert!(registration.is_suspended() && !registration.is_live());
+    assert_eq!(violation(registration.suspend()), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(violation(registration.delta(2)), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(violation(registration.barrier(1, 0, 0)), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(violation(registration.snapshot(true, true, 2)), ErrorCode::UNEXPECTED_FRAME);
 }

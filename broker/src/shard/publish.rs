@@ -74,11 +74,12 @@ impl Core {
 
 /// Why a message cannot be taken at all, if so.
 fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
-    if permitted {
-        support::missing_for(message).map(|_| ErrorCode::NOT_SUPPORTED)
-    } else {
-        Some(ErrorCode::NOT_PERMITTED)
+    if !permitted {
+        return Some(ErrorCode::NOT_PERMITTED);
     }
+    // Reports of gateways are not merged by this broker yet.
+    let missing = support::missing_for(message).is_some() || message.level == Level::DELIVERED;
+    missing.then_some(ErrorCode::NOT_SUPPORTED)
 }
 
 fn query<'a>(message: &Message<'a>) -> Query<'a> {

@@ -64,23 +64,24 @@ kinds! {
     DELIVER = 0x11 "b" Now,
     FRAGMENT = 0x12 "pgb" Later,
     RECEIPT = 0x13 "b" Now,
-    REPORT = 0x14 "g" Later,
+    REPORT = 0x14 "g" Now,
     UPLINK = 0x15 "gb" Now,
     UPLINK_ACK = 0x16 "cb" Now,
     DELTA = 0x20 "g" Now,
     SNAPSHOT = 0x21 "g" Now,
     BARRIER = 0x22 "g" Now,
     IN_EFFECT = 0x23 "b" Now,
-    SUSPEND = 0x24 "g" Later,
-    RESUME = 0x25 "g" Later,
-    RESUMED = 0x26 "b" Later,
-    DISPLACED = 0x27 "b" Later,
+    SUSPEND = 0x24 "g" Now,
+    RESUME = 0x25 "g" Now,
+    RESUMED = 0x26 "b" Now,
+    DISPLACED = 0x27 "b" Now,
     TAG_DELTA = 0x28 "g" Later,
     FILTER = 0x29 "c" Later,
-    GROUP = 0x2a "c" Later,
+    GROUP = 0x2a "c" Now,
     TAG = 0x2b "p" Later,
-    PRESENCE = 0x2c "b" Later,
+    PRESENCE = 0x2c "b" Now,
     PRESENCE_QUERY = 0x2d "pc" Later,
+    OFFLINE = 0x2e "b" Now,
     FETCH = 0x30 "gc" Later,
     PAGE_END = 0x31 "b" Later,
     ACK = 0x32 "g" Later,
@@ -145,7 +146,10 @@ impl Kind {
     /// Whether frames of this kind may have a payload (FRAME-8).
     #[must_use]
     pub const fn carries_payload(self) -> bool {
-        matches!(self, Self::PUBLISH | Self::DELIVER | Self::UPLINK | Self::FRAGMENT)
+        matches!(
+            self,
+            Self::PUBLISH | Self::DELIVER | Self::UPLINK | Self::FRAGMENT | Self::OFFLINE
+        )
     }
 
     /// The kind with this registry name.

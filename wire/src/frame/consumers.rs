@@ -1,4 +1,4 @@
-//! Consumers, tags and presence (7.4). Layouts only: their behaviour comes later.
+//! Consumers, tags and presence (7.4). OFFLINE is a message and is laid out with those.
 
 use crate::code::{Event, Kind, Op};
 use crate::error::{Malformed, Unencodable};

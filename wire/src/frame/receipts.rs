@@ -234,16 +234,19 @@ pub struct Report<'a> {
     pub filtered: u32,
     /// Targets of that fate.
     pub dropped: u32,
-    /// Targets that were not reached; none of fate `unknown`.
+    /// Targets of that fate.
+    pub unknown: u32,
+    /// Targets that were not reached, by fate and cause.
     pub fate_sets: FateSets<'a>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
-        let fixed = reader.fixed::<48>()?;
+        let fixed = reader.fixed::<56>()?;
         reader.flags(0)?;
         reader.reserved(fixed[11])?;
         reader.reserved(u16_at(fixed, 14))?;
+        reader.reserved(u32_at(fixed, 52))?;
         let stage = Level(fixed[10]);
         let holds = matches!(stage, Level::DELIVERED | Level::ACKNOWLEDGED);
         reader.must(holds, "FRAME-9", ("stage", u64::from(stage.0)), "be 2 or 3")?;
@@ -260,6 +263,7 @@ impl<'a> Report<'a> {
             offline: u32_at(fixed, 36),
             filtered: u32_at(fixed, 40),
             dropped: u32_at(fixed, 44),
+            unknown: u32_at(fixed, 48),
             fate_sets,
         };
         check_counters(&reader, fate_sets, |fate| report.counter(fate))?;
@@ -267,11 +271,12 @@ impl<'a> Report<'a> {
         Ok(report)
     }
 
-    /// The counter of a fate; `unknown` has none here.
+    /// The counter of a fate.
     #[must_use]
     pub fn counter(&self, fate: Fate) -> u32 {
         match fate {
             Fate::OFFLINE => self.offline,
+            Fate::UNKNOWN => self.unknown,
             Fate::FILTERED => self.filtered,
             Fate::DROPPED => self.dropped,
             _ => 0,
@@ -287,7 +292,7 @@ impl<'a> Report<'a> {
         if writer.within("sets", self.fate_sets.len(), ("fates_max", FATES_MAX)) {
             writer.u8(self.stage.0).u8(0).count16(self.fate_sets.len()).u16(0);
             writer.u64(self.sequence).u64(self.origin).u32(self.reached).u32(self.offline);
-            writer.u32(self.filtered).u32(self.dropped);
+            writer.u32(self.filtered).u32(self.dropped).u32(self.unknown).u32(0);
             write_sets(self.fate_sets, &mut writer);
         }
         writer.finish_header()

@@ -1,6 +1,6 @@
 //! Registration: who is at which gateway (7.3).
 
-use crate::code::{ErrorCode, Kind, Op, flags};
+use crate::code::{Kind, Op, flags};
 use crate::error::{Malformed, Unencodable};
 use crate::limits::{RECORDS_MAX, TAG_BYTES_MAX, TAG_RECORDS_MAX};
 use crate::list::{Item, List};
@@ -200,6 +200,11 @@ digest_frame! {
     InEffect IN_EFFECT
 }
 
+digest_frame! {
+    /// RESUMED: the broker holds the session, with everything up to `version`.
+    Resumed RESUMED
+}
+
 word_frame! {
     /// SUSPEND: the gateway will be away for a while.
     Suspend SUSPEND {
@@ -234,32 +239,6 @@ impl Resume {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut writer = Writer::new(Kind::RESUME, 0, out);
         writer.u16(0).u32(0).u64(self.session).u64(self.version).u64(self.digest);
-        writer.finish_fixed();
-    }
-}
-
-/// RESUMED: the session goes on, or a snapshot is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Resumed {
-    /// 0 for resumed, or why a snapshot is needed.
-    pub code: ErrorCode,
-    /// Version the broker has.
-    pub version: u64,
-}
-
-impl Resumed {
-    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
-        let fixed = reader.fixed::<24>()?;
-        reader.flags(0)?;
-        reader.reserved(u32_at(fixed, 12))?;
-        reader.finish()?;
-        Ok(Self { code: ErrorCode(u16_at(fixed, 10)), version: u64_at(fixed, 16) })
-    }
-
-    /// Appends the frame.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut writer = Writer::new(Kind::RESUMED, 0, out);
-        writer.u16(self.code.0).u32(0).u64(self.version);
         writer.finish_fixed();
     }
 }

@@ -69,13 +69,14 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
-    /// The rules between parts, MSG-12 to MSG-16 in this order.
+    /// The rules between parts, MSG-12 to MSG-17, in the order of the text.
     fn check_between(&self, reader: &Reader<'_>) -> Result<(), Malformed> {
         let is = |kind| reader.kind == kind;
         let section = |present: bool, field| (field, u64::from(present));
         let origin = section(self.origin.is_some(), "ORIGIN");
-        let holds = !is(Kind::DELIVER) || self.origin.is_some();
-        reader.must(holds, "MSG-12", origin, "be present on DELIVER")?;
+        let from_broker = is(Kind::DELIVER) || is(Kind::OFFLINE);
+        let holds = !from_broker || self.origin.is_some();
+        reader.must(holds, "MSG-12", origin, "be present on DELIVER and OFFLINE")?;
         let holds = !is(Kind::PUBLISH) || self.origin.is_none();
         reader.must(holds, "MSG-12", origin, "not be present on PUBLISH")?;
         let sender = section(self.sender.is_some(), "SENDER");
@@ -92,12 +93,15 @@ impl<'a> Message<'a> {
         reader.must(holds, "MSG-16", class, "be stored where HISTORY is present")
     }
 
-    /// MSG-14 and MSG-15.
+    /// MSG-14, MSG-15 and MSG-17.
     fn check_audience(&self, reader: &Reader<'_>) -> Result<(), Malformed> {
         let narrower = self.selector.is_some() || !self.targets.is_empty();
         let (holds, rule, words) = if reader.kind == Kind::UPLINK {
             let shaped = self.except_self || self.history.is_some() || !self.except.is_empty();
             (!narrower && !self.everyone && !shaped, "MSG-15", "not be given on UPLINK")
+        } else if reader.kind == Kind::OFFLINE {
+            let listed = !self.targets.is_empty() && !self.everyone;
+            (listed, "MSG-17", "be a UID list on OFFLINE")
         } else if self.everyone {
             (!narrower, "MSG-14", "be EVERYONE alone, or targets, or SELECTOR, or both of these")
         } else {

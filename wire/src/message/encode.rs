@@ -31,7 +31,7 @@ impl MessageHead<'_> {
         self.encode(Kind::UPLINK, Uids::default(), payload, out)
     }
 
-    /// Appends a whole frame of `kind`: PUBLISH, DELIVER or UPLINK.
+    /// Appends a whole frame of `kind`: PUBLISH, DELIVER, UPLINK or OFFLINE.
     ///
     /// # Errors
     /// The first rule that a receiver would find broken; nothing was written then.

@@ -1,5 +1,5 @@
-//! Making the frames that go on from the frame that came in: a DELIVER out of a PUBLISH, and an
-//! UPLINK with ORIGIN for a consumer.
+//! Making the frames that go on from the frame that came in: a DELIVER and an OFFLINE out of a
+//! PUBLISH, and an UPLINK with ORIGIN for a consumer.
 //!
 //! Only what TGT-4 allows is rewritten; all other bytes are copied as they lie. The `_header`
 //! forms leave the payload out, so that a large one can be shared by many frames: the header they
@@ -55,6 +55,26 @@ impl Message<'_> {
     pub fn deliver_whole_header(&self, origin: u64, ttl_ms: u32, out: &mut Vec<u8>) {
         let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: true };
         self.forward(change, Uids::Run(self.targets), out);
+    }
+
+    /// Appends the OFFLINE for one consumer (OFL-1): `uids` are the targets that were offline. The
+    /// time to live is passed on as it came. An empty `uids` writes nothing.
+    pub fn offline_narrowed(&self, origin: u64, uids: &[u64], out: &mut Vec<u8>) {
+        if !uids.is_empty() {
+            self.offline_narrowed_header(origin, uids, out);
+            out.extend_from_slice(self.payload);
+        }
+    }
+
+    /// [`Self::offline_narrowed`] without the payload.
+    pub fn offline_narrowed_header(&self, origin: u64, uids: &[u64], out: &mut Vec<u8>) {
+        debug_assert!(uids.len() <= TARGETS_MAX, "a share is no longer than the list");
+        if uids.is_empty() {
+            return;
+        }
+        let kind = Kind::OFFLINE;
+        let change = Change { kind, origin, ttl_ms: self.ttl_ms, keeps_except: false };
+        self.forward(change, Uids::Slice(uids), out);
     }
 
     /// Appends the UPLINK a consumer gets: ORIGIN, the gateway's incarnation, is added (UP-1).

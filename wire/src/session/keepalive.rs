@@ -16,6 +16,8 @@ pub(super) struct Keepalive {
     ask_at: Duration,
     paused: Option<Duration>,
     token: u32,
+    /// Token of a mark that has not been answered.
+    mark: Option<u32>,
 }
 
 /// What the silence means.
@@ -30,7 +32,7 @@ pub(super) enum Life {
 
 impl Keepalive {
     pub(super) fn new(now: Duration) -> Self {
-        Self { period: Duration::ZERO, heard: now, ask_at: now, paused: None, token: 0 }
+        Self { period: Duration::ZERO, heard: now, ask_at: now, paused: None, token: 0, mark: None }
     }
 
     pub(super) fn start(&mut self, now: Duration, period: Duration) {
@@ -53,6 +55,24 @@ impl Keepalive {
             let unheard = now.saturating_sub(since.max(self.heard));
             self.heard = self.heard.saturating_add(unheard);
             self.ask_at = self.ask_at.max(self.heard);
+        }
+    }
+
+    /// The token of a PING that is due now for its own sake; `None` while the last such is
+    /// unanswered. It also asks about the silence, so that no other PING is due soon.
+    pub(super) fn mark(&mut self, now: Duration) -> Option<u32> {
+        if self.mark.is_some() {
+            return None;
+        }
+        self.ask_at = self.ask_at.max(now.saturating_add(self.period));
+        self.token = self.token.wrapping_add(1);
+        self.mark = Some(self.token);
+        self.mark
+    }
+
+    pub(super) fn answered(&mut self, token: u32) {
+        if self.mark == Some(token) {
+            self.mark = None;
         }
     }
 

@@ -1,28 +1,37 @@
-//! Versions of what a gateway declares, at the broker's end (REG-1 to REG-5).
+//! Versions of what a gateway declares, at the broker's end (REG-1 to REG-5, RES-3 to RES-9).
 //!
 //! ```text
 //!  empty --SNAPSHOT FIRST--> filling --SNAPSHOT LAST--> live --DELTA--> live
+//!  live --SUSPEND--> suspended
 //!  empty --SNAPSHOT FIRST and LAST--> live
+//!  resuming --DELTA--> resuming --RESUME--> live
+//!  resuming --SNAPSHOT, before any DELTA--> as from empty
 //! ```
 //!
 //! It holds versions only; the registrations and their digest are the caller's.
 
 use crate::code::{ErrorCode, Kind};
 use crate::error::{Breach, Violation};
+use crate::frame::Resume;
 
 /// What one gateway session has declared, by version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Registration {
     phase: Phase,
     version: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 enum Phase {
     #[default]
     Empty,
     Filling,
     Live,
+    /// The link goes on with a suspended session; `moved`: a DELTA has been applied since.
+    Resuming {
+        moved: bool,
+    },
+    Suspended,
 }
 
 /// What a SNAPSHOT frame did.
@@ -35,26 +44,45 @@ pub enum Filled {
 }
 
 impl Registration {
+    /// Of a link that goes on with a suspended session, whose last version was `version` (RES-3).
+    #[must_use]
+    pub fn resuming(version: u64) -> Self {
+        Self { phase: Phase::Resuming { moved: false }, version }
+    }
+
     /// Last version received, 0 before the first (REG-1).
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whether a snapshot has ended, so that the slot takes deliveries.
+    /// Whether the slot takes deliveries: a snapshot has ended, or RESUME was right.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
     }
 
-    /// A SNAPSHOT frame came (REG-2, REG-4).
+    /// Whether RESUMED was sent and neither RESUME nor SNAPSHOT has come.
+    #[must_use]
+    pub fn is_resuming(&self) -> bool {
+        matches!(self.phase, Phase::Resuming { .. })
+    }
+
+    /// Whether SUSPEND has come on this link.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.phase == Phase::Suspended
+    }
+
+    /// A SNAPSHOT frame came (REG-2, REG-4, RES-6). While resuming, the first one gives the
+    /// suspended registrations up: a fresh slot is filled in their place.
     ///
     /// # Errors
     /// `unexpected_frame`, if it does not go on with an open snapshot or begin the only one.
     pub fn snapshot(&mut self, first: bool, last: bool, version: u64) -> Result<Filled, Violation> {
         let kind = Kind::SNAPSHOT;
         match (self.phase, first) {
-            (Phase::Empty, true) => self.version = version,
+            (Phase::Empty | Phase::Resuming { moved: false }, true) => self.version = version,
             (Phase::Filling, false) if version == self.version => {}
             (Phase::Filling, false) => {
                 let what = Breach::Due("version of SNAPSHOT", version, self.version);
@@ -64,10 +92,13 @@ impl Registration {
             (Phase::Filling, true) => {
                 return Err(unexpected(kind, version, "FIRST came while a snapshot is open"));
             }
-            (Phase::Live, true) => {
+            (Phase::Resuming { moved: true }, true) => {
+                return Err(unexpected(kind, version, "FIRST came after a DELTA of a resume"));
+            }
+            (Phase::Live | Phase::Suspended, true) => {
                 return Err(unexpected(kind, version, "FIRST came after a snapshot has ended"));
             }
-            (Phase::Empty | Phase::Live, false) => {
+            (_, false) => {
                 return Err(unexpected(kind, version, "no snapshot is open to go on with"));
             }
         }
@@ -75,43 +106,98 @@ impl Registration {
         Ok(if last { Filled::Complete } else { Filled::More })
     }
 
-    /// A DELTA came (REG-3).
+    /// A DELTA came (REG-3, RES-5).
     ///
     /// # Errors
-    /// `unexpected_frame` before the first snapshot has ended, `version_gap` if its version is not
-    /// one above the last.
+    /// `unexpected_frame` before the first snapshot has ended and after SUSPEND, `version_gap` if
+    /// its version is not one above the last.
     pub fn delta(&mut self, version: u64) -> Result<(), Violation> {
         let kind = Kind::DELTA;
-        if self.phase != Phase::Live {
-            return Err(unexpected(kind, version, "DELTA came before a snapshot has ended"));
+        match self.phase {
+            Phase::Live | Phase::Resuming { .. } => {}
+            Phase::Suspended => {
+                return Err(unexpected(kind, version, "DELTA came after SUSPEND"));
+            }
+            Phase::Empty | Phase::Filling => {
+                return Err(unexpected(kind, version, "DELTA came before a snapshot has ended"));
+            }
         }
         if self.version.checked_add(1) != Some(version) {
             return Err(gap(kind, "version of DELTA", version, self.version.saturating_add(1)));
         }
         self.version = version;
+        if let Phase::Resuming { moved } = &mut self.phase {
+            *moved = true;
+        }
         Ok(())
     }
 
     /// A BARRIER came, and `digest` is that of what the broker has (REG-5).
     ///
     /// # Errors
-    /// `unexpected_frame` within a snapshot, `version_gap` for another version than the last one,
-    /// `digest_mismatch` if the gateway has declared something else than the broker has.
+    /// `unexpected_frame` within a snapshot or a resume and after SUSPEND, `version_gap` for
+    /// another version than the last one, `digest_mismatch` if the gateway has declared something else than
+    /// the broker has.
     pub fn barrier(&self, version: u64, declared: u64, digest: u64) -> Result<(), Violation> {
         let kind = Kind::BARRIER;
-        if self.phase == Phase::Filling {
-            return Err(unexpected(kind, version, "BARRIER came while a snapshot is open"));
+        let words = match self.phase {
+            Phase::Filling => Some("BARRIER came while a snapshot is open"),
+            Phase::Resuming { .. } => Some("BARRIER came before RESUME"),
+            Phase::Suspended => Some("BARRIER came after SUSPEND"),
+            Phase::Empty | Phase::Live => None,
+        };
+        if let Some(words) = words {
+            return Err(unexpected(kind, version, words));
         }
         if version != self.version {
             return Err(gap(kind, "version of BARRIER", version, self.version));
         }
-        if declared != digest {
-            let what = Breach::Due("digest", declared, digest);
-            let code = ErrorCode::DIGEST_MISMATCH;
-            return Err(Violation { code, kind, reference: version, what });
+        agree(kind, version, declared, digest)
+    }
+
+    /// RESUME came for `session`, which this link goes on with, and `digest` is that of what the
+    /// broker has (RES-7). If it is right the slot goes live and IN_EFFECT is due.
+    ///
+    /// # Errors
+    /// `unexpected_frame` on a link that resumes nothing or another session, `version_gap` for
+    /// another version than the last one, `digest_mismatch` if the gateway has declared something
+    /// else than the broker has: the slot must die then.
+    pub fn resume(&mut self, frame: &Resume, session: u64, digest: u64) -> Result<(), Violation> {
+        let (kind, version) = (Kind::RESUME, frame.version);
+        if !self.is_resuming() {
+            return Err(unexpected(kind, version, "RESUME came and nothing is being resumed"));
         }
+        if frame.session != session {
+            return Err(unexpected(kind, version, "RESUME names another session"));
+        }
+        if version != self.version {
+            return Err(gap(kind, "version of RESUME", version, self.version));
+        }
+        agree(kind, version, frame.digest, digest)?;
+        self.phase = Phase::Live;
         Ok(())
     }
+
+    /// SUSPEND came: nothing more may be declared on this link (RES-10).
+    ///
+    /// # Errors
+    /// `unexpected_frame` unless the slot is live.
+    pub fn suspend(&mut self) -> Result<(), Violation> {
+        if !self.is_live() {
+            return Err(unexpected(Kind::SUSPEND, 0, "SUSPEND came and the slot is not live"));
+        }
+        self.phase = Phase::Suspended;
+        Ok(())
+    }
+}
+
+fn agree(kind: Kind, version: u64, declared: u64, digest: u64) -> Result<(), Violation> {
+    if declared != digest {
+        let what = Breach::Due("digest", declared, digest);
+        let code = ErrorCode::DIGEST_MISMATCH;
+        return Err(Violation { code, kind, reference: version, what });
+    }
+    Ok(())
 }
 
 fn unexpected(kind: Kind, reference: u64, words: &'static str) -> Violation {

@@ -1,10 +1,18 @@
 //! What an end of this draft does not run, although its layout is fixed (SES-5, SES-7).
 
 use super::{Fault, Refusal};
-use crate::code::{Class, ErrorCode, Kind, Level, Role};
+use crate::code::{Class, ErrorCode, Kind, Level, Role, capability};
 use crate::frame::Hello;
 use crate::limits::DRAFT;
 use crate::message::Message;
+
+/// Bits of all capabilities that have behaviour in this draft. A broker answers a HELLO with those
+/// offered that it runs (SES-8).
+pub const CAPABILITIES: u64 = capability::RESUME
+    | capability::GROUPS
+    | capability::PRESENCE
+    | capability::REPORTS
+    | capability::OFFLINE;
 
 /// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
 /// the features asked for. The draft to speak.
@@ -34,8 +42,8 @@ pub fn judge(hello: &Hello<'_>) -> Result<u16, Fault> {
 pub fn missing_for(message: &Message<'_>) -> Option<&'static str> {
     if message.class == Class::STORED || message.history.is_some() {
         Some("stored messages do not run in this draft")
-    } else if matches!(message.level, Level::DELIVERED | Level::ACKNOWLEDGED) {
-        Some("levels delivered and acknowledged do not run in this draft")
+    } else if message.level == Level::ACKNOWLEDGED {
+        Some("level acknowledged does not run in this draft")
     } else if message.selector.is_some() {
         Some("selectors do not run in this draft")
     } else if message.fragmented.is_some() {

@@ -84,7 +84,7 @@ pub(crate) fn encode(table: &Table, out: &mut Vec<u8>) -> Result<(), Unencodable
     let fields = Fields::new(table);
     let kind = Kind::from_name(fields.text("kind")).expect("a kind");
     let result = match kind {
-        Kind::PUBLISH | Kind::DELIVER | Kind::UPLINK => message(kind, &fields, out),
+        Kind::PUBLISH | Kind::DELIVER | Kind::UPLINK | Kind::OFFLINE => message(kind, &fields, out),
         Kind::RECEIPT | Kind::REPORT | Kind::FRAGMENT => receipts(kind, &fields, out),
         Kind::DELTA | Kind::SNAPSHOT | Kind::TAG_DELTA => records(kind, &fields, out),
         _ if kind.0 < 0x10 => session(kind, &fields, out),
@@ -181,9 +181,17 @@ fn receipts(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Un
     let dropped = fields.number("dropped");
     let fate_sets = (&sets).into();
     if kind == Kind::REPORT {
-        let (origin, reached) = (fields.number("origin"), fields.number("reached"));
-        let frame =
-            Report { stage, sequence, origin, reached, offline, filtered, dropped, fate_sets };
+        let frame = Report {
+            stage,
+            sequence,
+            origin: fields.number("origin"),
+            reached: fields.number("reached"),
+            offline,
+            filtered,
+            dropped,
+            unknown: fields.number("unknown"),
+            fate_sets,
+        };
         return frame.encode(out);
     }
     let frame = Receipt {
@@ -320,8 +328,8 @@ fn fixed(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Unenc
         }
         .encode(out),
         Kind::RESUMED => {
-            let code = ErrorCode(fields.number("code"));
-            Resumed { code, version: fields.number("version") }.encode(out);
+            Resumed { version: fields.number("version"), digest: fields.number("digest") }
+                .encode(out);
         }
         Kind::DISPLACED => Displaced {
             device_class: fields.number("device_class"),

@@ -73,10 +73,11 @@ fn table() -> Fields {
 
 pub(crate) fn describe(frame: &Frame<'_>) -> Table {
     let kind = frame.kind().name().unwrap();
-    let message = matches!(frame, Frame::Publish(_) | Frame::Deliver(_) | Frame::Uplink(_));
-    let fields = match frame {
-        Frame::Publish(it) | Frame::Deliver(it) | Frame::Uplink(it) => describe_message(it),
-        _ => describe_other(frame),
+    let (fields, message) = match frame {
+        Frame::Publish(it) | Frame::Deliver(it) | Frame::Uplink(it) | Frame::Offline(it) => {
+            (describe_message(it), true)
+        }
+        _ => (describe_other(frame), false),
     };
     tidy(fields.put("kind", kind).0, message)
 }
@@ -203,6 +204,7 @@ fn describe_other(frame: &Frame<'_>) -> Fields {
             .number("offline", it.offline)
             .number("filtered", it.filtered)
             .number("dropped", it.dropped)
+            .number("unknown", it.unknown)
             .sets(it.fate_sets),
         _ => describe_registration(frame),
     }
@@ -226,7 +228,7 @@ fn describe_registration(frame: &Frame<'_>) -> Fields {
             .number("session", it.session)
             .number("version", it.version)
             .number("digest", it.digest),
-        Frame::Resumed(it) => table().number("code", it.code.0).number("version", it.version),
+        Frame::Resumed(it) => table().number("version", it.version).number("digest", it.digest),
         Frame::Displaced(it) => table()
             .number("device_class", it.device_class)
             .number("namespace", it.namespace)

@@ -42,9 +42,10 @@ pub(super) fn head(raw: &RawFrame<'_>) -> Vec<Field> {
 pub(super) fn of(frame: &Frame<'_>, raw: &RawFrame<'_>) -> Vec<Field> {
     let mut list = Fields::new(raw);
     match frame {
-        Frame::Publish(message) | Frame::Deliver(message) | Frame::Uplink(message) => {
-            message_fields(&mut list, message);
-        }
+        Frame::Publish(message)
+        | Frame::Deliver(message)
+        | Frame::Uplink(message)
+        | Frame::Offline(message) => message_fields(&mut list, message),
         Frame::Receipt(receipt) => receipt_fields(&mut list, receipt),
         Frame::Report(report) => report_fields(&mut list, report),
         frame if session(&mut list, frame) || registration(&mut list, frame) => {}
@@ -106,7 +107,7 @@ impl Fields {
 /// Names of the flags that announce no section; sections show themselves.
 fn flag_names(raw: &RawFrame<'_>) -> Value {
     let table = match raw.kind() {
-        Kind::PUBLISH | Kind::DELIVER | Kind::UPLINK => &flags::message::ALL[..3],
+        Kind::PUBLISH | Kind::DELIVER | Kind::UPLINK | Kind::OFFLINE => &flags::message::ALL[..3],
         Kind::HELLO => flags::link::ALL,
         Kind::WELCOME => flags::welcome::ALL,
         Kind::ERROR => flags::error::ALL,
@@ -223,6 +224,7 @@ fn report_fields(list: &mut Fields, report: &Report<'_>) {
         ("offline", report.offline),
         ("filtered", report.filtered),
         ("dropped", report.dropped),
+        ("unknown", report.unknown),
     ]);
     fates(list, report.fate_sets);
 }
@@ -329,8 +331,7 @@ fn registration(list: &mut Fields, frame: &Frame<'_>) -> bool {
             ("digest", resume.digest),
         ]),
         Frame::Resumed(resumed) => {
-            list.fixed("code", code(resumed.code));
-            list.wide("version", resumed.version);
+            list.wides(&[("version", resumed.version), ("digest", resumed.digest)]);
         }
         Frame::Displaced(displaced) => {
             list.fixed("device_class", displaced.device_class);

@@ -112,7 +112,8 @@ const LAYOUTS: &[(Kind, Layout)] = &[
             ("offline", 36),
             ("filtered", 40),
             ("dropped", 44),
-            ("fate_sets", 48),
+            ("unknown", 48),
+            ("fate_sets", 56),
         ],
     ),
     (Kind::UPLINK_ACK, &[("code", 10), ("sequence", 16), ("origin", 24)]),
@@ -122,7 +123,7 @@ const LAYOUTS: &[(Kind, Layout)] = &[
     (Kind::IN_EFFECT, &[("version", 16), ("digest", 24)]),
     (Kind::SUSPEND, &[("window_ms", 12)]),
     (Kind::RESUME, &[("session", 16), ("version", 24), ("digest", 32)]),
-    (Kind::RESUMED, &[("code", 10), ("version", 16)]),
+    (Kind::RESUMED, &[("version", 16), ("digest", 24)]),
     (
         Kind::DISPLACED,
         &[("device_class", 10), ("namespace", 12), ("uid", 16), ("login", 24), ("winner", 32)],
