@@ -81,7 +81,7 @@ impl Report {
 
     /// Appends the frame.
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
-        let Self { sequence, origin, reached, offline, filtered, dropped, .. } = *self;
+        let Self { sequence, origin, reached, offline, filtered, dropped, unknown, .. } = *self;
         let set = |fates: &Fates| (fates.fate, fates.cause);
         debug_assert!(self.fates.is_sorted_by_key(set));
         let sets: Vec<FateSet<'_>> = self
@@ -100,6 +100,7 @@ impl Report {
             offline,
             filtered,
             dropped,
+            unknown,
             fate_sets: sets.as_slice().into(),
         };
         report.encode(out)
