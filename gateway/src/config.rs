@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::auth::Verifier;
+use crate::hub::Bounds;
+use crate::session::SessionLimits;
 use crate::transports::origin::Origin;
 
 /// Settings of one gateway process.
@@ -151,6 +154,32 @@ impl GatewayConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// What the parts inside are told of it.
+impl GatewayConfig {
+    pub(crate) fn session_limits(&self) -> SessionLimits {
+        let Self { deadlines, limits, .. } = self;
+        SessionLimits {
+            login_ms: deadlines.login_ms,
+            register_ms: deadlines.register_ms,
+            heartbeat_ms: deadlines.heartbeat_ms,
+            close_ms: deadlines.close_ms,
+            uplinks_max: limits.uplinks_per_connection_max,
+        }
+    }
+
+    pub(crate) fn verifier(&self) -> Verifier {
+        Verifier::new(self.jwt.secret.as_bytes()).only(&self.namespaces)
+    }
+
+    pub(crate) fn hub_bounds(&self) -> Bounds {
+        Bounds {
+            connections: self.limits.connections_max,
+            per_user: self.limits.connections_per_user_max,
+            recent: self.limits.recent_messages_max,
+        }
     }
 }
 

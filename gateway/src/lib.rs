@@ -19,6 +19,8 @@ pub mod hub;
 mod recent;
 mod server;
 pub mod session;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod subprotocol;
 mod switchboard;
 mod telemetry;

@@ -31,14 +31,12 @@ use crate::auth::Verifier;
 use crate::clock::Clock;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
-use crate::hub::{Bounds, Hub};
 use crate::session::SessionLimits;
 use crate::switchboard::{FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::origin::Origin;
 use crate::transports::pressure::Pressure;
 use crate::transports::{Outbox, Word};
-use crate::upstream::Upstream;
 
 /// Words of connections that wait for the switchboard; beyond, sockets are not read.
 const MAILBOX_MAX: usize = 4096;
@@ -121,16 +119,8 @@ impl Gateway {
 
         let (mailbox, inbox) = mpsc::channel(MAILBOX_MAX);
         let shared = Arc::new(Shared::new(&config, mailbox));
-        let limits = &config.limits;
-        let bounds = Bounds {
-            connections: limits.connections_max,
-            per_user: limits.connections_per_user_max,
-            recent: limits.recent_messages_max,
-        };
-        let hub = Hub::new(bounds, rand::random());
-        let upstream =
-            Upstream::new(links.handles.len(), limits.uplinks_max, config.deadlines.uplink_ms);
-        let switchboard = Switchboard::new(hub, upstream, Arc::clone(&shared.telemetry));
+        let telemetry = Arc::clone(&shared.telemetry);
+        let switchboard = Switchboard::new(&config, links.handles.len(), rand::random(), telemetry);
 
         let (stop, stopped) = watch::channel(Stage::Running);
         let router = http::router(Arc::clone(&shared), extra_routes);
@@ -212,26 +202,18 @@ impl std::fmt::Debug for GatewayHandle {
 
 impl Shared {
     pub(crate) fn new(config: &GatewayConfig, mailbox: mpsc::Sender<FromConnection>) -> Self {
-        let GatewayConfig { deadlines, limits, .. } = config;
-        let session_limits = SessionLimits {
-            login_ms: deadlines.login_ms,
-            register_ms: deadlines.register_ms,
-            heartbeat_ms: deadlines.heartbeat_ms,
-            close_ms: deadlines.close_ms,
-            uplinks_max: limits.uplinks_per_connection_max,
-        };
         let origins = config.allowed_origins.iter().filter_map(|origin| Origin::parse(origin));
         Self {
-            verifier: Verifier::new(config.jwt.secret.as_bytes()).only(&config.namespaces),
+            verifier: config.verifier(),
             clock: Clock::new(),
-            session_limits: Arc::new(session_limits),
-            queue_bytes_max: limits.queue_bytes_max,
-            connections_max: limits.connections_max,
+            session_limits: Arc::new(config.session_limits()),
+            queue_bytes_max: config.limits.queue_bytes_max,
+            connections_max: config.limits.connections_max,
             allowed_origins: origins.collect(),
             telemetry: Arc::default(),
             pressure: Arc::default(),
             mailbox,
-            drain_ms: deadlines.drain_ms,
+            drain_ms: config.deadlines.drain_ms,
             live: Mutex::default(),
             emptied: Notify::new(),
             draining: AtomicBool::new(false),
@@ -257,7 +239,7 @@ impl Shared {
         let fits = live.outboxes.len() < self.connections_max;
         let key = live.outboxes.insert(Arc::clone(outbox));
         if self.is_draining() {
-            outbox.say(self.drain_word(key));
+            outbox.say(Word::drain(key, self.drain_ms));
         }
         (key, fits)
     }
@@ -278,18 +260,9 @@ impl Shared {
             return false;
         }
         for (key, outbox) in &live.outboxes {
-            outbox.say(self.drain_word(key));
+            outbox.say(Word::drain(key, self.drain_ms));
         }
         true
-    }
-
-    /// Multiples of the golden ratio fill the window evenly however many keys there are.
-    fn drain_word(&self, key: usize) -> Word {
-        let fraction = (key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        Word::Drain {
-            reconnect_after_ms: u32::try_from(self.drain_ms).unwrap_or(u32::MAX),
-            close_in_ms: (fraction * self.drain_ms) >> 32,
-        }
     }
 
     /// Waits until no connection is left.

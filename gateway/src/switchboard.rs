@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use waybill_client::gateway::{Delivery, GatewayCommand, GatewayEvent, Registration};
 use waybill_wire::code::ErrorCode;
 
+use crate::config::GatewayConfig;
 use crate::fanout::Fanout;
 use crate::hub::{Audience, ConnectionId, Hub};
 use crate::subprotocol::Message;
@@ -44,7 +45,15 @@ pub(crate) struct Entry {
 }
 
 impl Switchboard {
-    pub(crate) fn new(hub: Hub<Entry>, upstream: Upstream, telemetry: Arc<Telemetry>) -> Self {
+    /// A switchboard for `links` links, all down. `salt` as in [`Hub::new`].
+    pub(crate) fn new(
+        config: &GatewayConfig,
+        links: usize,
+        salt: u64,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let hub = Hub::new(config.hub_bounds(), salt);
+        let upstream = Upstream::new(links, config.limits.uplinks_max, config.deadlines.uplink_ms);
         Self { hub, upstream, telemetry, notices: Vec::new(), uplinks: Vec::new() }
     }
 
@@ -97,7 +106,7 @@ impl Switchboard {
             }
             GatewayEvent::Up(welcomed) => {
                 info!(link, broker = %welcomed.address, "link up");
-                self.upstream.link_up(link);
+                self.link_up(link);
             }
             GatewayEvent::Down { reason, retry_in } => {
                 warn!(link, %reason, ?retry_in, "link down");
@@ -113,6 +122,10 @@ impl Switchboard {
             _ => {}
         }
         self.tell();
+    }
+
+    pub(crate) fn link_up(&mut self, link: usize) {
+        self.upstream.link_up(link);
     }
 
     fn deliver(&mut self, delivery: &Delivery, now_ms: u64) {

@@ -47,6 +47,7 @@ pub(crate) struct Telemetry {
     pub(crate) dropped_slow: Counter,
     pub(crate) dropped_closed: Counter,
     pub(crate) dropped_expired: Counter,
+    pub(crate) in_doubt: Counter,
     pub(crate) upgrades: Counter,
     pub(crate) upgrades_refused: Counter,
     pub(crate) logins: Counter,
@@ -85,7 +86,8 @@ impl Telemetry {
             unready: self.unready.value(),
             expired: self.dropped_expired.value(),
         };
-        let gone = dropped.slow + dropped.closed + dropped.expired;
+        let in_doubt = self.in_doubt.value();
+        let gone = dropped.slow + dropped.closed + dropped.expired + in_doubt;
         let (filtered, repeated) = (self.filtered.value(), self.repeated.value());
         let closes = CloseCode::ALL.iter().zip(&self.closes);
         let mut closes: BTreeMap<&'static str, u64> =
@@ -100,6 +102,7 @@ impl Telemetry {
             delivered,
             filtered,
             repeated,
+            in_doubt,
             waiting: served.saturating_sub(delivered + gone),
             dropped,
             upgrades: self.upgrades.value(),
@@ -141,6 +144,8 @@ pub struct GatewayStats {
     pub filtered: u64,
     /// Left out because the connection had this message id already.
     pub repeated: u64,
+    /// Part of it was with the kernel when the connection ended.
+    pub in_doubt: u64,
     /// In a connection's queue now; falls again.
     pub waiting: u64,
     /// Not delivered, by cause.
@@ -195,7 +200,7 @@ impl GatewayStats {
     pub fn balances(&self) -> bool {
         let Dropped { slow, closed, unready, expired } = self.dropped;
         let dropped = slow + closed + unready + expired;
-        let settled = self.delivered + self.filtered + self.repeated + dropped;
+        let settled = self.delivered + self.filtered + self.repeated + self.in_doubt + dropped;
         self.addressed == settled + self.waiting
     }
 }

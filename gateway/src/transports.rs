@@ -12,10 +12,12 @@
 //!
 //! Invariant: `waiting_bytes` is the sum of what was queued and neither written nor given up.
 
+pub(crate) mod line;
 pub(crate) mod origin;
 pub(crate) mod pressure;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
+pub(crate) mod writer;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +41,18 @@ pub(crate) enum Word {
     LoginRefused(LoginRefused),
     Answered { id: u32, code: ErrorCode },
     Drain { reconnect_after_ms: u32, close_in_ms: u64 },
+}
+
+impl Word {
+    /// The order to go, of connections that are sent away over `drain_ms`; `key` tells them apart.
+    pub(crate) fn drain(key: usize, drain_ms: u64) -> Self {
+        // Multiples of the golden ratio fill the window evenly however many keys there are.
+        let fraction = (key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Self::Drain {
+            reconnect_after_ms: u32::try_from(drain_ms).unwrap_or(u32::MAX),
+            close_in_ms: (fraction * drain_ms) >> 32,
+        }
+    }
 }
 
 /// The bounded queue of one connection.
@@ -115,6 +129,10 @@ impl Outbox {
 
     pub(crate) fn subprotocol(&self) -> Subprotocol {
         self.subprotocol
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     pub(crate) fn set_connection(&self, connection: ConnectionId) {

@@ -1,5 +1,5 @@
-//! One WebSocket: the socket, the library that speaks RFC 6455 on it, the session and the queue,
-//! driven by one task.
+//! One WebSocket: the socket and the library that speaks RFC 6455 on it, around a [`Line`], driven by
+//! one task.
 //!
 //! Inbound frames and all control frames are tungstenite's; it sees memory only, never the socket.
 //! Outbound messages are the shared frames of `fanout.rs` and go to the socket as they are. Bytes are
@@ -13,10 +13,7 @@
 //! and sockets get their turn. While the hub's mailbox is full, or the session has as many
 //! unanswered *send*s as it may, the socket is not read.
 
-mod writer;
-
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::{Pin, pin};
@@ -33,16 +30,15 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Message as WsMessage, Role, WebSocketConfig, WebSocketContext,
 };
-use tracing::debug;
 use waybill_wire::code::CloseCode;
 use waybill_wire::limits::CLIENT_MESSAGE_BYTES_MAX;
 
-use self::writer::{Left, SLICES_MAX, Writer};
-use super::{Outbox, Word, bytes};
-use crate::fanout;
+use super::Outbox;
+use super::line::{Framing, Line};
+use super::writer::SLICES_MAX;
 use crate::hub::LoginRefused;
 use crate::server::Shared;
-use crate::session::{Output, Session};
+use crate::session::Session;
 use crate::subprotocol::Subprotocol;
 use crate::switchboard::FromConnection;
 
@@ -67,14 +63,10 @@ thread_local! {
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     tcp: TcpStream,
-    ws: WebSocketContext,
-    session: Session,
-    outbox: Arc<Outbox>,
-    writer: Writer,
+    line: Line<WebSocketContext>,
     /// Bytes that are still to be handed to the library, those that came with the upgrade request
     /// first. Even if there are none the library may hold whole messages of its own.
     rest: Option<Bytes>,
-    to_hub: VecDeque<FromConnection>,
     reserving: Option<Reserving>,
     timer: Pin<Box<Sleep>>,
     timer_ms: u64,
@@ -124,16 +116,13 @@ impl Connection {
             .max_frame_size(Some(CLIENT_MESSAGE_BYTES_MAX));
         let timer_ms = session.deadline_ms();
         let timer = Box::pin(tokio::time::sleep_until(shared.clock.instant(timer_ms)));
+        let ws = WebSocketContext::new(Role::Server, Some(config));
         Self {
             shared,
             tcp,
-            ws: WebSocketContext::new(Role::Server, Some(config)),
-            session,
-            outbox: Arc::new(outbox),
-            writer: Writer::default(),
+            line: Line::new(ws, session, Arc::new(outbox)),
             // A slice, even an empty one, would hold hyper's whole buffer of 8 KiB.
             rest: (!early.is_empty()).then(|| Bytes::copy_from_slice(early)),
-            to_hub: VecDeque::new(),
             reserving: None,
             timer,
             timer_ms,
@@ -144,126 +133,15 @@ impl Connection {
 
     /// Closes it before it has said anything.
     pub(crate) fn refuse(&mut self, refused: LoginRefused) {
-        self.close(CloseCode::TOO_MANY, refused.reason().into());
+        self.line.close(CloseCode::TOO_MANY, refused.reason().into(), self.shared.clock.now());
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
-        &self.outbox
-    }
-
-    /// Calls the session and does what it says.
-    fn session(&mut self, call: impl FnOnce(&mut Session, &Shared, &mut Vec<Output>)) {
-        let mut out = Vec::new();
-        call(&mut self.session, &self.shared, &mut out);
-        for output in out {
-            self.act(output);
-        }
-    }
-
-    fn close(&mut self, code: CloseCode, reason: std::borrow::Cow<'static, str>) {
-        self.session(|session, shared, out| session.close(code, reason, shared.clock.now(), out));
-    }
-
-    fn act(&mut self, output: Output) {
-        let outbox = Arc::clone(&self.outbox);
-        match output {
-            Output::Reply(reply) => {
-                let frame = fanout::frame(self.session.subprotocol(), &reply);
-                let fits = outbox.charge(frame.len());
-                self.writer.push_own(frame);
-                self.overrun(!fits);
-            }
-            Output::Ping => self.control(Writer::push_control, |ws, pipe| {
-                ws.write(pipe, WsMessage::Ping(Bytes::new()))?;
-                ws.flush(pipe)
-            }),
-            Output::Login(identity) => {
-                self.to_hub
-                    .push_back(FromConnection::Login { registration: identity.into(), outbox });
-            }
-            Output::Logout => self.to_hub.push_back(FromConnection::Logout { outbox }),
-            Output::Uplink { id, labels, payload } => {
-                self.to_hub.push_back(FromConnection::Uplink { outbox, id, labels, payload });
-            }
-            Output::Close { code, reason } => self.send_close(code, &reason),
-            Output::Abort => self.ending = Ending::Done,
-        }
-    }
-
-    /// The last frame: after what waits, unless that is what the connection does not read.
-    fn send_close(&mut self, code: CloseCode, reason: &str) {
-        debug!(connection = self.outbox.connection().0, %code, "closing");
-        self.shared.telemetry.closed(code);
-        for frame in self.outbox.close() {
-            self.writer.push_message(frame);
-        }
-        if code == CloseCode::SLOW_CONNECTION {
-            let left = self.writer.give_up_unbegun();
-            self.shared.telemetry.dropped_slow.add(left.messages);
-            self.outbox.release(left.bytes);
-        }
-        let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
-        let frame = CloseFrame { code: code.0.into(), reason: reason.into() };
-        self.control(Writer::push_own, |ws, pipe| ws.close(pipe, Some(frame)));
-    }
-
-    /// Lets the library write a control frame, and takes what it wrote.
-    fn control(
-        &mut self,
-        push: fn(&mut Writer, Bytes),
-        write: impl FnOnce(&mut WebSocketContext, &mut Pipe<'_>) -> Result<(), WsError>,
-    ) {
-        let mut pipe = Pipe::default();
-        // The pipe takes every write; what can fail is that the other side has closed already.
-        let _ = write(&mut self.ws, &mut pipe);
-        self.push_control(push, pipe.written);
-    }
-
-    fn push_control(&mut self, push: fn(&mut Writer, Bytes), bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            let fits = self.outbox.charge(bytes.len());
-            push(&mut self.writer, Bytes::from(bytes));
-            self.overrun(!fits);
-        }
-    }
-
-    fn overrun(&mut self, overrun: bool) {
-        if overrun && self.session.is_open() {
-            self.close(CloseCode::SLOW_CONNECTION, "the connection does not read".into());
-        }
-    }
-
-    fn take_from_hub(&mut self) -> bool {
-        let taken = self.outbox.take();
-        let progress = !taken.words.is_empty() || !taken.frames.is_empty();
-        for word in taken.words {
-            self.session(|session, shared, out| match word {
-                Word::Confirmed(connection) => session.confirmed(connection, out),
-                Word::LoginRefused(refused) => {
-                    session.login_refused(refused, shared.clock.now(), out);
-                }
-                Word::Answered { id, code } => {
-                    session.answered(id, code, shared.clock.now(), out);
-                }
-                Word::Drain { reconnect_after_ms, close_in_ms } => {
-                    session.drain(reconnect_after_ms, close_in_ms, shared.clock.now(), out);
-                }
-            });
-        }
-        for frame in taken.frames {
-            if self.session.is_open() {
-                self.writer.push_message(frame);
-            } else {
-                self.outbox.release(frame.bytes.len());
-                self.shared.telemetry.dropped_closed.add(1);
-            }
-        }
-        self.overrun(taken.overrun);
-        progress
+        self.line.outbox()
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>, budget: &mut usize) -> bool {
-        if self.reading == Reading::Ended || !self.to_hub.is_empty() || self.session.is_full() {
+        if self.reading == Reading::Ended || !self.line.is_reading() {
             return false;
         }
         if let Some(rest) = self.rest.take() {
@@ -278,7 +156,7 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
             Ok(0) => self.lost(),
             Ok(len) => {
-                self.session.heard(self.shared.clock.now());
+                self.line.heard(self.shared.clock.now());
                 let unread = self.received(&scratch[..len], budget);
                 self.rest =
                     unread.map(|unread| Bytes::copy_from_slice(&scratch[len - unread..len]));
@@ -294,8 +172,7 @@ impl Connection {
     fn lost(&mut self) -> bool {
         self.reading = Reading::Ended;
         self.ending = Ending::Done;
-        self.give_up();
-        self.session(|session, shared, out| session.ended(shared.clock.now(), out));
+        self.line.lost(self.shared.clock.now());
         true
     }
 
@@ -304,17 +181,20 @@ impl Connection {
     fn received(&mut self, bytes: &[u8], budget: &mut usize) -> Option<usize> {
         let mut pipe = Pipe { unread: bytes, written: Vec::new() };
         while self.reading == Reading::Messages {
-            if *budget == 0 || self.session.is_full() {
+            if *budget == 0 || self.line.is_full() {
                 return Some(pipe.unread.len());
             }
-            let read = self.ws.read(&mut pipe);
+            let read = self.line.framing.read(&mut pipe);
             // Pongs and the answer to a close, before anything this message leads to.
-            let written = std::mem::take(&mut pipe.written);
-            self.push_control(Writer::push_control, written);
+            let now = self.shared.clock.now();
+            self.line.control(std::mem::take(&mut pipe.written), now);
+            let verifier = &self.shared.verifier;
             match read {
-                Ok(WsMessage::Text(text)) => self.message(true, &Bytes::from(text)),
-                Ok(WsMessage::Binary(bytes)) => self.message(false, &bytes),
-                Ok(WsMessage::Close(_)) => self.closed_by_client(),
+                Ok(WsMessage::Text(text)) => {
+                    self.line.message(true, &Bytes::from(text), verifier, now);
+                }
+                Ok(WsMessage::Binary(bytes)) => self.line.message(false, &bytes, verifier, now),
+                Ok(WsMessage::Close(_)) => self.line.closed_by_client(now),
                 Ok(_) => {}
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => self.read_failed(&error),
@@ -322,30 +202,6 @@ impl Connection {
             *budget -= 1;
         }
         None
-    }
-
-    fn message(&mut self, is_text: bool, message: &Bytes) {
-        self.session(|session, shared, out| {
-            session.message(is_text, message, &shared.verifier, shared.clock.now(), out);
-        });
-    }
-
-    /// A client that closes first reads nothing more: its answer goes out next. If it answers our
-    /// close, what waits is on its way already, the close frame last.
-    fn closed_by_client(&mut self) {
-        if !self.session.is_open() {
-            return;
-        }
-        self.give_up();
-        self.session(|session, shared, out| session.ended(shared.clock.now(), out));
-    }
-
-    /// Takes nothing more for this connection and drops what has not begun to be written.
-    fn give_up(&mut self) {
-        let frames = self.outbox.close();
-        let left = self.writer.give_up_unbegun();
-        self.shared.telemetry.dropped_closed.add(left.messages + frames.len() as u64);
-        self.outbox.release(left.bytes + bytes(&frames));
     }
 
     fn read_failed(&mut self, error: &WsError) {
@@ -368,24 +224,20 @@ impl Connection {
             }
         };
         self.reading = Reading::Discard;
-        self.close(code, reason.into());
+        self.line.close(code, reason.into(), self.shared.clock.now());
         self.ending = self.ending.max(Ending::Flush);
     }
 
     fn poll_time(&mut self, context: &mut Context<'_>) -> bool {
-        let due_ms = self.session.deadline_ms();
+        let due_ms = self.line.deadline_ms();
         if due_ms < self.timer_ms {
             self.arm(due_ms);
         }
         if self.timer.as_mut().poll(context).is_pending() {
             return false;
         }
-        if !self.to_hub.is_empty() {
-            // We do not read, so that silence is ours.
-            self.session.heard(self.shared.clock.now());
-        }
-        self.session(|session, shared, out| session.tick(shared.clock.now(), out));
-        self.arm(self.session.deadline_ms());
+        self.line.tick(self.shared.clock.now());
+        self.arm(self.line.deadline_ms());
         true
     }
 
@@ -396,7 +248,7 @@ impl Connection {
 
     fn poll_hub(&mut self, context: &mut Context<'_>) -> bool {
         let mut progress = false;
-        while let Some(event) = self.to_hub.pop_front() {
+        while let Some(event) = self.line.pop_to_hub() {
             if let Some(reserving) = &mut self.reserving {
                 match reserving.as_mut().poll(context) {
                     Poll::Ready(Ok(permit)) => {
@@ -405,7 +257,7 @@ impl Connection {
                     }
                     Poll::Ready(Err(_)) => self.hub_gone(),
                     Poll::Pending => {
-                        self.to_hub.push_front(event);
+                        self.line.put_back(event);
                         return progress;
                     }
                 }
@@ -413,7 +265,7 @@ impl Connection {
                 match self.shared.mailbox.try_send(event) {
                     Ok(()) => {}
                     Err(TrySendError::Full(event)) => {
-                        self.to_hub.push_front(event);
+                        self.line.put_back(event);
                         let mailbox = self.shared.mailbox.clone();
                         self.reserving = Some(Box::pin(mailbox.reserve_owned()));
                     }
@@ -423,8 +275,7 @@ impl Connection {
             progress = true;
         }
         if progress {
-            // Nearly all connections are idle at any time, and should hold nothing for it.
-            self.to_hub = VecDeque::new();
+            self.line.clear_to_hub();
         }
         progress
     }
@@ -432,31 +283,25 @@ impl Connection {
     /// The gateway has ended under us.
     fn hub_gone(&mut self) {
         self.reserving = None;
-        self.to_hub.clear();
+        self.line.clear_to_hub();
         self.ending = Ending::Done;
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> bool {
         let mut progress = false;
-        while self.ending < Ending::Shut {
-            self.expire();
-            if self.writer.is_empty() {
-                break;
-            }
+        while self.ending < Ending::Shut && self.line.wants_to_write(self.shared.clock.ms()) {
             let Poll::Ready(ready) = self.tcp.poll_write_ready(context) else {
-                self.outbox.block();
+                self.line.blocked();
                 return progress;
             };
             if ready.is_err() {
                 return self.lost();
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.writer.slices(&mut slices);
+            let filled = self.line.slices(&mut slices);
             match self.tcp.try_write_vectored(&slices[..filled]) {
                 Ok(len) => {
-                    let Left { messages, bytes } = self.writer.advance(len);
-                    self.shared.telemetry.delivered.add(messages);
-                    self.outbox.release(bytes);
+                    self.line.written(len);
                     progress = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -467,14 +312,6 @@ impl Connection {
             return self.poll_shut(context) || progress;
         }
         progress
-    }
-
-    fn expire(&mut self) {
-        let Left { messages, bytes } = self.writer.expire(self.shared.clock.ms());
-        if messages > 0 {
-            self.shared.telemetry.dropped_expired.add(messages);
-            self.outbox.release(bytes);
-        }
     }
 
     fn poll_shut(&mut self, context: &mut Context<'_>) -> bool {
@@ -492,18 +329,21 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let connection = &mut *self;
-        connection.outbox.register(context.waker());
+        connection.outbox().register(context.waker());
         let mut budget = MESSAGES_MAX;
         for _ in 0..ROUNDS_MAX {
             let mut progress = false;
             if connection.ending < Ending::Done {
-                progress |= connection.take_from_hub();
+                progress |= connection.line.take_from_hub(connection.shared.clock.now());
                 progress |= connection.poll_read(context, &mut budget);
                 progress |= connection.poll_time(context);
                 progress |= connection.poll_write(context);
             }
             progress |= connection.poll_hub(context);
-            if connection.ending == Ending::Done && connection.to_hub.is_empty() {
+            if connection.line.is_aborted() {
+                connection.ending = Ending::Done;
+            }
+            if connection.ending == Ending::Done && !connection.line.owes_hub() {
                 return Poll::Ready(());
             }
             if !progress {
@@ -519,11 +359,22 @@ impl Future for Connection {
     }
 }
 
-impl Drop for Connection {
-    /// The last line of this connection's ledger.
-    fn drop(&mut self) {
-        let queued = self.outbox.close().len() as u64;
-        self.shared.telemetry.dropped_closed.add(queued + self.writer.messages());
+impl Framing for WebSocketContext {
+    fn ping(&mut self) -> Vec<u8> {
+        let mut pipe = Pipe::default();
+        // The pipe takes every write; what can fail is that the other side has closed already.
+        let _ = self
+            .write(&mut pipe, WsMessage::Ping(Bytes::new()))
+            .and_then(|()| self.flush(&mut pipe));
+        pipe.written
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) -> Vec<u8> {
+        let mut pipe = Pipe::default();
+        let frame = CloseFrame { code: code.0.into(), reason: reason.into() };
+        // As above.
+        let _ = Self::close(self, &mut pipe, Some(frame));
+        pipe.written
     }
 }
 
@@ -553,9 +404,6 @@ impl Write for Pipe<'_> {
         Ok(())
     }
 }
-
-/// A control frame holds 125 bytes, two of them the code (RFC 6455, 5.5.1).
-const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 #[cfg(test)]
 #[path = "websocket_tests.rs"]

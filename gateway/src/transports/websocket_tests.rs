@@ -9,6 +9,7 @@ use waybill_wire::code::ErrorCode;
 use super::*;
 use crate::auth::{Grant, mint};
 use crate::config::GatewayConfig;
+use crate::transports::Word;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -76,13 +77,14 @@ async fn ws_9_a_connection_with_its_fill_of_unanswered_sends_is_not_read_until_o
     let mut rig = rig(6, 2).await;
     assert_eq!([rig.poll(), rig.poll()], [3, 0], "the login, and two");
     let answer = |id| Word::Answered { id, code: ErrorCode(0) };
-    rig.connection.outbox.say(answer(0));
+    rig.connection.outbox().say(answer(0));
     assert_eq!([rig.poll(), rig.poll()], [1, 0]);
-    rig.connection.outbox.say(answer(1));
-    rig.connection.outbox.say(answer(2));
+    rig.connection.outbox().say(answer(1));
+    rig.connection.outbox().say(answer(2));
     assert_eq!([rig.poll(), rig.poll()], [2, 0]);
     // A connection that ends is read again, for its close frame.
-    rig.connection.close(CloseCode::DRAINING, "the test ends".into());
+    let now = rig.connection.shared.clock.now();
+    rig.connection.line.close(CloseCode::DRAINING, "the test ends".into(), now);
     assert_eq!([rig.poll(), rig.poll()], [1, 0], "the logout");
     assert!(rig.connection.rest.is_none());
 }

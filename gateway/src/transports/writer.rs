@@ -15,10 +15,10 @@ use crate::transports::{NEVER, Timed};
 
 /// Frames handed to one write. Loopback writes of 128-byte frames stop gaining beyond some 30; the
 /// array lies on the stack.
-pub(super) const SLICES_MAX: usize = 32;
+pub(crate) const SLICES_MAX: usize = 32;
 
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     chunks: VecDeque<Chunk>,
     offset: usize,
     /// Before this there is nothing to look for.
@@ -40,36 +40,36 @@ impl Default for Writer {
 
 /// What left the writer: whole messages, and bytes that no longer wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) messages: u64,
-    pub(super) bytes: usize,
+pub(crate) struct Left {
+    pub(crate) messages: u64,
+    pub(crate) bytes: usize,
 }
 
 impl Writer {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
     /// A message for the user, after what waits.
-    pub(super) fn push_message(&mut self, frame: Timed) {
+    pub(crate) fn push_message(&mut self, frame: Timed) {
         let Timed { bytes, expires_ms } = frame;
         self.expires_ms = self.expires_ms.min(expires_ms);
         self.chunks.push_back(Chunk { bytes, is_message: true, expires_ms });
     }
 
     /// A word of our own, after what waits.
-    pub(super) fn push_own(&mut self, bytes: Bytes) {
+    pub(crate) fn push_own(&mut self, bytes: Bytes) {
         self.chunks.push_back(Chunk::own(bytes));
     }
 
     /// Control frames, before what waits.
-    pub(super) fn push_control(&mut self, bytes: Bytes) {
+    pub(crate) fn push_control(&mut self, bytes: Bytes) {
         let first_boundary = usize::from(self.offset > 0);
         self.chunks.insert(first_boundary, Chunk::own(bytes));
     }
 
     /// Takes out what has expired and has not begun to be written (DEL-20).
-    pub(super) fn expire(&mut self, now_ms: u64) -> Left {
+    pub(crate) fn expire(&mut self, now_ms: u64) -> Left {
         let mut left = Left::default();
         if now_ms < self.expires_ms {
             return left;
@@ -90,7 +90,7 @@ impl Writer {
     }
 
     /// The bytes to write next; the number of slices filled in.
-    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let mut filled = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             let start = if filled == 0 { self.offset } else { 0 };
@@ -101,7 +101,7 @@ impl Writer {
     }
 
     /// `len` bytes of the slices were written.
-    pub(super) fn advance(&mut self, len: usize) -> Left {
+    pub(crate) fn advance(&mut self, len: usize) -> Left {
         let mut left = Left { messages: 0, bytes: len };
         self.offset += len;
         while let Some(chunk) = self.chunks.front()
@@ -121,7 +121,7 @@ impl Writer {
 
     /// Gives up whatever has not begun to be written: half a frame must be completed, or the close
     /// frame after it could not be read.
-    pub(super) fn give_up_unbegun(&mut self) -> Left {
+    pub(crate) fn give_up_unbegun(&mut self) -> Left {
         let begun = usize::from(self.offset > 0);
         let mut left = Left::default();
         for chunk in self.chunks.drain(begun..) {
@@ -132,7 +132,7 @@ impl Writer {
     }
 
     /// Messages that are not wholly written.
-    pub(super) fn messages(&self) -> u64 {
+    pub(crate) fn messages(&self) -> u64 {
         self.chunks.iter().filter(|chunk| chunk.is_message).count() as u64
     }
 }
