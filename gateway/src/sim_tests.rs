@@ -1,6 +1,8 @@
 //! The gateway as a simulator sees it: a client that reads late, one that leaves in the middle of a
 //! frame, one that never reads.
 
+use std::time::Instant;
+
 use waybill_client::gateway::GatewayMachine;
 use waybill_wire::code::Kind;
 use waybill_wire::{Frame, MessageHead};
@@ -65,7 +67,8 @@ impl Site {
         let mut frame = Vec::new();
         head.encode(Kind::DELIVER, &[uid], payload, &mut frame).unwrap();
         let mut machine = GatewayMachine::new(1, 1 << 20);
-        machine.handle_frame(&Frame::decode(&frame).unwrap(), &frame).unwrap();
+        let decoded = Frame::decode(&frame).unwrap();
+        machine.handle_frame(Instant::now(), &decoded, &frame).unwrap();
         self.event(machine.poll_event().unwrap());
     }
 }

@@ -57,7 +57,8 @@ fn a_user_of_a_namespace_that_is_not_served_is_never_registered() {
         let (code, reason) = stranger.closed().await;
         assert_eq!(code, 4500);
         assert!(reason.contains("namespace"), "{reason}");
-        site.user_of(7, 1002).await;
+        // Held: a user who leaves is withdrawn again.
+        let _here = site.user_of(7, 1002).await;
         // Registrations go out in order: the stranger's would have come before.
         site.broker.until(|users| users.contains(&(7, 1002)) && !users.contains(&(0, 1001))).await;
         assert_eq!(site.gateway.stats().logins, 1);
