@@ -8,13 +8,14 @@ use crate::check;
 use crate::tree::{read, read_toml};
 
 /// Member, and the members it may depend on. The root is the proving ground: it may use all.
-const EDGES: [(&str, &[&str]); 6] = [
+const EDGES: [(&str, &[&str]); 7] = [
     ("wire", &[]),
     ("routing", &["wire"]),
     ("broker", &["wire", "routing"]),
     ("client", &["wire"]),
     ("gateway", &["wire", "routing", "client"]),
     ("cli", &["wire", "routing", "broker", "client", "gateway"]),
+    ("tests/endure", &["client", "gateway"]),
 ];
 
 /// What pure rooms never link: runtimes, system interfaces, chance, logs, clocks.

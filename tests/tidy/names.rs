@@ -56,6 +56,7 @@ const CLOCKS: &[&str] = &[
     "client/src/connection.rs",
     "client/src/connection",
     "gateway/src/clock.rs",
+    "tests/endure/src/clock.rs",
 ];
 
 /// Hashed maps that nothing walks through, so that their order does not show.

@@ -24,7 +24,8 @@ pub(crate) struct Function {
 impl Source {
     pub(crate) fn of(file: &File) -> Self {
         let code = blank(&file.text);
-        let is_test = file.is_in(&["tests"])
+        // A program that lasts for minutes of real time is none.
+        let is_test = (file.is_in(&["tests"]) && !file.is_in(&["tests/endure"]))
             || file.path.contains("/tests/")
             || file.path.ends_with("/tests.rs")
             || file.path.ends_with("_tests.rs");
