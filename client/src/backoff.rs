@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use waybill_wire::limits::{BACKOFF_BASE_MS, BACKOFF_CAP_MS};
+
 /// A link that lived this long was a good one: the next back-off starts from its minimum ([ERR-4]).
 const GOOD_LINK: Duration = Duration::from_secs(10);
 
@@ -18,9 +20,10 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// 100 ms to 10 s, as the protocol asks.
+    /// 100 ms to 5 s, as the protocol asks.
     fn default() -> Self {
-        Self { min: Duration::from_millis(100), max: Duration::from_secs(10) }
+        let (min, max) = (BACKOFF_BASE_MS, BACKOFF_CAP_MS);
+        Self { min: Duration::from_millis(min), max: Duration::from_millis(max) }
     }
 }
 
@@ -90,9 +93,9 @@ mod tests {
     #[test]
     fn the_bound_doubles_to_its_cap_and_the_delay_covers_the_whole_range() {
         let mut delays = Delays::new(Backoff::default());
-        assert_eq!(bounds(&mut delays, 9), [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(bounds(&mut delays, 9), [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
         assert_eq!(delays.next(0), Duration::ZERO);
-        assert_eq!(delays.next(1 << 63), Duration::from_secs(5));
+        assert_eq!(delays.next(1 << 63), Duration::from_millis(2500));
     }
 
     #[test]

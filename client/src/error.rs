@@ -1,5 +1,7 @@
 //! Errors, one per operation: what happened, and the link's error behind it if there is one.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use waybill_wire::code::ErrorCode;
 
@@ -60,9 +62,45 @@ pub enum PublishError {
         /// Why; its `retry` in the registry says whether the same publish may succeed.
         code: ErrorCode,
     },
+    /// It could not be sent within [`Options::publish_timeout`](crate::Options::publish_timeout);
+    /// nobody was served.
+    #[error("not sent in time: {0}")]
+    TimedOut(Obstacle),
     /// The link was closed, or failed for good, before it was sent.
     #[error("not sent: the producer is closed or has failed for good")]
     Closed(#[source] Option<LinkError>),
+}
+
+/// Why a publish could not be sent.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// No broker was linked to yet.
+    #[error("no broker has answered yet")]
+    Connecting,
+    /// The broker does not know yet who is online, and no other one is.
+    #[error("broker {broker} is not ready: it does not know yet who is online")]
+    NotReady {
+        /// Its address.
+        broker: Arc<str>,
+        /// Gateways it waits for, as far as known.
+        gateways_missing: u32,
+    },
+    /// The broker takes nothing new.
+    #[error("broker {broker} is draining")]
+    Draining {
+        /// Its address.
+        broker: Arc<str>,
+    },
+    /// The link is open; receipts come too slowly, or the broker does not read.
+    #[error("broker {broker} takes publishes too slowly")]
+    Busy {
+        /// Its address.
+        broker: Arc<str>,
+    },
+    /// There was no link.
+    #[error(transparent)]
+    Down(LinkError),
 }
 
 /// A rule of the protocol that a publish breaks. Limits are given with the value that passed them.

@@ -23,6 +23,7 @@ use crate::outlet::{Queuing, Weight, queue};
 
 mod declared;
 mod encode;
+mod history;
 mod machine;
 mod report;
 #[cfg(test)]

@@ -66,14 +66,14 @@ pub mod sim;
 
 pub use backoff::Backoff;
 pub use consumer::{Ack, Consumer, ConsumerOptions, UplinkMessage, Uplinks};
-pub use error::{ConnectError, InvalidPublish, PublishError};
+pub use error::{ConnectError, InvalidPublish, Obstacle, PublishError};
 pub use link::{LinkError, LinkErrorKind, LinkGone, LinkState, Welcomed};
 pub use options::{
     COUNT_MAX, DEFAULT_PORT, Options, OptionsError, PENDING_BYTES_MIN, is_host_port,
 };
 pub use producer::{PendingReceipt, Producer};
 pub use publish::{Audience, Publish, ReceiptLevel};
-pub use receipt::{Dropped, Receipt};
+pub use receipt::{Dropped, Progress, Receipt};
 // Words of the protocol that appear in this interface.
 pub use waybill_wire::code::{BrokerState, ContentType, Encoding, ErrorCode, Mode, Op, Priority};
 pub use waybill_wire::message::{Content, Message};

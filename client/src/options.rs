@@ -33,6 +33,13 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Bounds of the delay between attempts.
     pub backoff: Backoff,
+    /// What was in flight when a link died is sent again on the next one, if that opens within
+    /// this time; 0 = never: then its fate is told as unknown at once. Gateways serve nobody twice
+    /// who is still in their memory of recent messages, so this should not be long (producer).
+    pub resend_within: Duration,
+    /// A publish that could not be sent for so long fails: no broker, or none that is ready
+    /// (producer).
+    pub publish_timeout: Duration,
     /// Time [`close`](crate::Producer::close) gives to what is in flight.
     pub close_timeout: Duration,
     /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
@@ -50,6 +57,8 @@ impl Default for Options {
             token: None,
             connect_timeout: Duration::from_secs(5),
             backoff: Backoff::default(),
+            resend_within: Duration::from_secs(5),
+            publish_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             max_in_flight: 16_384,
             max_pending_bytes: 16 << 20,
@@ -92,6 +101,7 @@ impl Options {
         for (field, time) in [
             ("connect_timeout", self.connect_timeout),
             ("close_timeout", self.close_timeout),
+            ("publish_timeout", self.publish_timeout),
             ("backoff.min", self.backoff.min),
         ] {
             if time.is_zero() {
@@ -149,7 +159,7 @@ mod tests {
     #[test]
     fn an_error_names_the_field() {
         type Spoil = fn(&mut Options);
-        let wrong: [(&str, Spoil); 12] = [
+        let wrong: [(&str, Spoil); 13] = [
             ("brokers", |o| o.brokers.clear()),
             ("brokers", |o| o.brokers.push("localhost".into())),
             ("brokers", |o| o.brokers.push(":7711".into())),
@@ -157,6 +167,7 @@ mod tests {
             ("token", |o| o.token = Some("x".repeat(4097))),
             ("connect_timeout", |o| o.connect_timeout = Duration::ZERO),
             ("close_timeout", |o| o.close_timeout = Duration::ZERO),
+            ("publish_timeout", |o| o.publish_timeout = Duration::ZERO),
             ("backoff.min", |o| o.backoff.min = Duration::ZERO),
             ("backoff.max", |o| o.backoff.max = Duration::from_millis(1)),
             ("max_in_flight", |o| o.max_in_flight = 0),

@@ -20,15 +20,17 @@ use crate::link::{LinkError, LinkState};
 use crate::options::{Options, OptionsError};
 use crate::outlet::Outlet;
 use crate::publish::Publish;
-use crate::receipt::Receipt;
+use crate::receipt::{Progress, Receipt};
 
 mod encode;
+mod job;
 mod machine;
+mod resend;
 #[cfg(test)]
 mod tests;
 
 use machine::Outcome;
-pub(crate) use machine::{Order, ProducerEvent, ProducerMachine};
+pub(crate) use machine::{Bounds, Order, ProducerEvent, ProducerMachine};
 
 /// A producer link. Sequences rise from 1 through every reconnect.
 #[derive(Clone, Debug)]
@@ -51,7 +53,17 @@ struct Inner {
 #[derive(Debug)]
 struct Reply {
     outcome: oneshot::Sender<Outcome>,
+    /// Whoever watches how far it comes.
+    progress: Option<watch::Sender<Progress>>,
     _room: Room,
+}
+
+impl job::Reply for Reply {
+    fn progress(&mut self, progress: Progress) {
+        if let Some(watched) = &self.progress {
+            watched.send_replace(progress);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +111,12 @@ impl Producer {
         options.check()?;
         let instance = rand::random_range(1..=u64::MAX);
         let identity = Identity { role: Role::PRODUCER, instance };
-        let machine = ProducerMachine::new(instance, options.max_in_flight);
+        let bounds = Bounds {
+            in_flight_max: options.max_in_flight,
+            resend_within: options.resend_within,
+            publish_timeout: options.publish_timeout,
+        };
+        let machine = ProducerMachine::new(instance, bounds);
         let slots = Arc::new(Semaphore::new(options.max_in_flight));
         let bytes_max = options.max_pending_bytes;
         let bytes = Arc::new(Semaphore::new(bytes_max));
@@ -116,18 +133,37 @@ impl Producer {
     /// their receipts are summed. While the link is open and the bounds are reached this waits for
     /// room.
     ///
-    /// If the link dies first, the targets of what was on its way are `unknown` in the receipt; a
-    /// publish that was not yet written stays queued for the next link.
+    /// What was on its way when a link died is sent again on the next one, at the same broker or
+    /// another, within [`Options::resend_within`]; else its targets are `unknown` in the receipt. A
+    /// publish that was not yet written stays queued for the next link. To a broker that is not
+    /// ready nothing is sent: another one of the list is tried, or this one waited for.
     ///
     /// # Errors
     ///
     /// [`PublishError::Invalid`], [`PublishError::Overloaded`] (only while the link is not open),
-    /// [`PublishError::Refused`] by the broker, [`PublishError::Closed`].
+    /// [`PublishError::Refused`] by the broker, [`PublishError::TimedOut`] if it could not be sent
+    /// within [`Options::publish_timeout`], [`PublishError::Closed`].
     pub async fn publish(&self, publish: Publish) -> Result<Receipt, PublishError> {
         let room = self.inner.room(&publish).await?;
-        let (order, receipt) = order(publish, room);
+        let (order, receipt) = order(publish, room, None);
         self.inner.queue(vec![order])?;
         receipt.await
+    }
+
+    /// As [`publish`](Self::publish), for long lists: how far it has come can be watched meanwhile.
+    /// Nothing is sent before the outcome is awaited.
+    pub fn publish_watched(
+        &self,
+        publish: Publish,
+    ) -> (watch::Receiver<Progress>, impl Future<Output = Result<Receipt, PublishError>>) {
+        let (progress, watched) = watch::channel(Progress::default());
+        let outcome = async move {
+            let room = self.inner.room(&publish).await?;
+            let (order, receipt) = order(publish, room, Some(progress));
+            self.inner.queue(vec![order])?;
+            receipt.await
+        };
+        (watched, outcome)
     }
 
     /// Publishes and returns at once; the outcome comes later.
@@ -137,7 +173,7 @@ impl Producer {
     /// As [`publish`](Self::publish), but [`PublishError::Overloaded`] whenever a bound is reached.
     pub fn send(&self, publish: Publish) -> Result<PendingReceipt, PublishError> {
         let room = self.inner.try_room(&publish)?;
-        let (order, receipt) = order(publish, room);
+        let (order, receipt) = order(publish, room, None);
         self.inner.queue(vec![order])?;
         Ok(receipt)
     }
@@ -160,7 +196,7 @@ impl Producer {
                 taken => taken,
             };
             pending.push(room.map(|room| {
-                let (order, receipt) = order(publish, room);
+                let (order, receipt) = order(publish, room, None);
                 orders.push(order);
                 receipt
             }));
@@ -283,10 +319,14 @@ impl Inner {
     }
 }
 
-fn order(mut publish: Publish, room: Room) -> (Order<Reply>, PendingReceipt) {
+fn order(
+    mut publish: Publish,
+    room: Room,
+    progress: Option<watch::Sender<Progress>>,
+) -> (Order<Reply>, PendingReceipt) {
     publish.name_each_once();
     let (outcome, receiver) = oneshot::channel();
-    let reply = Reply { outcome, _room: room };
+    let reply = Reply { outcome, progress, _room: room };
     (Order { publish, reply }, PendingReceipt { outcome: receiver })
 }
 

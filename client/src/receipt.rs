@@ -1,10 +1,13 @@
 //! What a producer is told about a publish, and how the receipts of parts become one.
 //!
 //! Each target counts once: *sent*, offline, unknown, filtered or dropped. Targets that were not
-//! sent are named, but for those of mode `broadcast`, which are only counted as unknown.
+//! sent are named, but for those of mode `broadcast`, which are only counted as unknown, and those
+//! of a publish for everyone, who are only counted.
 
 use waybill_wire::code::{ErrorCode, Fate};
 use waybill_wire::frame::Receipt as WireReceipt;
+
+use crate::publish::ReceiptLevel;
 
 /// Targets that no gateway took, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +18,27 @@ pub struct Dropped {
     pub uids: Vec<u64>,
 }
 
-/// The fate of a publish at stage *routed*.
+/// How far a publish has come. The counters are those of parts with a final receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Parts the list was cut into; 1 for a short one.
+    pub parts: u32,
+    /// Parts that were routed.
+    pub routed: u32,
+    /// Parts that have their final receipt, or whose fate is in doubt for good.
+    pub answered: u32,
+    /// Targets sent, or reached at level delivered.
+    pub sent: u32,
+    /// Targets of that fate.
+    pub offline: u32,
+    /// Targets of that fate.
+    pub dropped: u32,
+    /// Targets of that fate.
+    pub unknown: u32,
+}
+
+/// The fate of a publish, at the stage that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Receipt {
@@ -23,7 +46,11 @@ pub struct Receipt {
     pub instance: u64,
     /// Producer sequence; of the first part if the list was cut.
     pub sequence: u64,
-    /// Targets put into the outbox of at least one gateway; 0 with everyone.
+    /// What it tells about. A publish at level delivered may end at stage routed, if the broker
+    /// runs no reports.
+    pub stage: ReceiptLevel,
+    /// Stage routed: targets put into the outbox of at least one gateway; 0 with everyone. Stage
+    /// delivered: targets handed to the socket of at least one of their connections.
     pub sent: u32,
     /// Frames put into gateways' outboxes.
     pub gateways: u32,
@@ -39,6 +66,17 @@ pub struct Receipt {
     pub dropped: Vec<Dropped>,
     /// The link died before the answer: whether anybody was served is not known.
     pub in_doubt: bool,
+    /// A part of it was sent again after its link had died. Nobody was served twice.
+    pub resent: bool,
+    /// Those who are counted and not named.
+    unnamed: Unnamed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Unnamed {
+    offline: u32,
+    filtered: u32,
+    dropped: u32,
 }
 
 impl Receipt {
@@ -53,7 +91,15 @@ impl Receipt {
         self.sent = self.sent.saturating_add(part.sent);
         self.gateways = self.gateways.saturating_add(part.gateways);
         self.unknown_count = self.unknown_count.saturating_add(part.unknown);
+        let mut unnamed = [part.offline, part.filtered, part.dropped];
         for set in part.fate_sets {
+            let count = u32::try_from(set.uids.len()).unwrap_or(u32::MAX);
+            match set.fate {
+                Fate::OFFLINE => unnamed[0] = unnamed[0].saturating_sub(count),
+                Fate::FILTERED => unnamed[1] = unnamed[1].saturating_sub(count),
+                Fate::DROPPED => unnamed[2] = unnamed[2].saturating_sub(count),
+                _ => {}
+            }
             let uids = set.uids.iter();
             match set.fate {
                 Fate::OFFLINE => self.offline.extend(uids),
@@ -62,6 +108,8 @@ impl Receipt {
                 _ => self.dropped(set.cause, uids),
             }
         }
+        let [offline, filtered, dropped] = unnamed;
+        self.unnamed.add(Unnamed { offline, filtered, dropped });
     }
 
     /// Adds targets dropped for `cause`.
@@ -87,6 +135,8 @@ impl Receipt {
         self.gateways = self.gateways.saturating_add(other.gateways);
         self.unknown_count = self.unknown_count.saturating_add(other.unknown_count);
         self.in_doubt |= other.in_doubt;
+        self.resent |= other.resent;
+        self.unnamed.add(other.unnamed);
         self.offline.extend(other.offline);
         self.unknown.extend(other.unknown);
         self.filtered.extend(other.filtered);
@@ -98,6 +148,27 @@ impl Receipt {
     /// Number of targets that were dropped, for whatever cause.
     #[must_use]
     pub fn dropped_count(&self) -> usize {
-        self.dropped.iter().map(|dropped| dropped.uids.len()).sum()
+        let named: usize = self.dropped.iter().map(|dropped| dropped.uids.len()).sum();
+        named + self.unnamed.dropped as usize
+    }
+
+    /// Number of targets that are offline, named or not.
+    #[must_use]
+    pub fn offline_count(&self) -> usize {
+        self.offline.len() + self.unnamed.offline as usize
+    }
+
+    /// Number of targets taken away by `except`, named or not.
+    #[must_use]
+    pub fn filtered_count(&self) -> usize {
+        self.filtered.len() + self.unnamed.filtered as usize
+    }
+}
+
+impl Unnamed {
+    fn add(&mut self, other: Self) {
+        self.offline = self.offline.saturating_add(other.offline);
+        self.filtered = self.filtered.saturating_add(other.filtered);
+        self.dropped = self.dropped.saturating_add(other.dropped);
     }
 }

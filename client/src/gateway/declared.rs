@@ -14,6 +14,8 @@ use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::Record;
 use waybill_wire::limits::RECORDS_MAX;
 
+use super::history::History;
+
 /// One login of one user at this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registration {
@@ -32,6 +34,11 @@ impl Registration {
     fn registered(&self) -> Registered {
         let Self { namespace, uid, device_class, login } = *self;
         Registered { namespace, uid, device_class, login }
+    }
+
+    fn from_record(record: &Record) -> Self {
+        let Record { uid, login, namespace, device_class, .. } = *record;
+        Self { namespace, uid, device_class, login }
     }
 
     /// As it goes on the wire.
@@ -104,6 +111,33 @@ impl Declared {
         self.removes.clear();
         self.cursor = Cursor::Start;
         self.told = Digest::default();
+    }
+
+    /// The broker holds what it had been told up to this version: what came after counts as not
+    /// told. Whether that is known; if not, nothing has changed.
+    pub(super) fn rewind(&mut self, history: &mut History, version: u64, digest: u64) -> bool {
+        history.rewind(version, digest, |record| {
+            let registration = Registration::from_record(record);
+            let (mended, noted) = match record.op {
+                Op::ADD => {
+                    self.told.remove(registration.registered());
+                    (&mut self.removes, &mut self.adds)
+                }
+                _ => {
+                    self.told.add(registration.registered());
+                    (&mut self.adds, &mut self.removes)
+                }
+            };
+            // Either it changed back meanwhile, or it has to be told again.
+            if !mended.remove(&registration) {
+                noted.insert(registration);
+            }
+        })
+    }
+
+    /// Whether the snapshot of this session has been told to its end.
+    pub(super) fn is_past_snapshot(&self) -> bool {
+        self.cursor == Cursor::End
     }
 
     /// Takes over one change. One that changes nothing is nothing.

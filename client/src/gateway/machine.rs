@@ -3,6 +3,9 @@
 //! ```text
 //!  open --> SNAPSHOT ... LAST  --> IN_EFFECT --> InEffect { ticket }
 //!           \--> DELTA ... BARRIER --> IN_EFFECT --> InEffect { ticket }   over and over
+//!
+//!  open, resumed --> RESUMED --> DELTA ... RESUME --> IN_EFFECT     if that version is remembered
+//!                           \--> SNAPSHOT ...                       if not
 //! ```
 //!
 //! Changes that come while a frame waits to be written go into the next one together. A ticket is
@@ -14,19 +17,34 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use waybill_wire::Frame;
-use waybill_wire::code::{BrokerState, ErrorCode, Kind};
+use waybill_wire::code::{BrokerState, ErrorCode, Kind, capability};
 use waybill_wire::error::{Breach, Violation};
 use waybill_wire::frame::{self, Record};
 
 use super::declared::{Batch, Declared};
+use super::history::History;
 use super::uplinks::{Answer, Uplinks};
 use super::{Delivery, GatewayCommand, GatewayEvent, Registration, Report, Uplink, encode};
-use crate::link::{LinkErrorKind, Welcomed};
-use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
+use crate::link::{LinkError, LinkErrorKind, Welcomed};
+use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
 
 /// Versions whose confirmation may be awaited at once. While that many are, changes gather for the
 /// next one; it bounds what a broker that confirms nothing can make us remember.
 const MARKS_MAX: usize = 64;
+
+/// How this link declares registrations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Telling {
+    /// Snapshot, then deltas.
+    #[default]
+    Afresh,
+    /// The broker goes on with the session and has not said from where.
+    Asking,
+    /// What it misses, then RESUME.
+    Resuming,
+    /// Nothing more: SUSPEND was said.
+    Suspended,
+}
 
 /// A version whose IN_EFFECT is awaited.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +64,18 @@ struct Mark {
 #[derive(Debug)]
 pub struct GatewayMachine {
     declared: Declared,
+    telling: Telling,
+    history: History,
+    /// The session of the last link.
+    session: u64,
+    /// Whether this link's broker keeps sessions.
+    resumable: bool,
+    /// Whether this link went on with the session of the one before.
+    resumed: bool,
+    /// Whether anything is in effect by this link.
+    in_effect: bool,
+    /// End of the last link that had anything in effect.
+    down_since: Option<Instant>,
     /// Highest ticket taken over.
     ticket: u64,
     /// Tickets up to here were in the set when this link's snapshot began.
@@ -78,6 +108,13 @@ impl GatewayMachine {
     pub fn new(in_flight_max: usize, pending_bytes_max: usize) -> Self {
         Self {
             declared: Declared::default(),
+            telling: Telling::default(),
+            history: History::default(),
+            session: 0,
+            resumable: false,
+            resumed: false,
+            in_effect: false,
+            down_since: None,
             ticket: 0,
             ticket_at_start: 0,
             version: 0,
@@ -107,7 +144,7 @@ impl GatewayMachine {
             GatewayCommand::Uplink(uplink) => self.handle_uplink(uplink),
             GatewayCommand::Abandon { sequence } => self.uplinks.abandon(sequence),
             GatewayCommand::Report(report) => self.handle_report(report),
-            GatewayCommand::Suspend { window_ms } => self.suspend = Some(window_ms),
+            GatewayCommand::Suspend { window_ms } => self.handle_suspend(window_ms),
         }
     }
 
@@ -129,9 +166,18 @@ impl GatewayMachine {
         }
     }
 
+    /// Before its snapshot has ended a session is not worth keeping.
+    fn handle_suspend(&mut self, window_ms: u32) {
+        let live = self.telling == Telling::Afresh && self.declared.is_past_snapshot();
+        if self.open && live {
+            self.suspend = Some(window_ms);
+        }
+    }
+
     /// A ticket whose changes changed nothing needs no frame of its own.
     fn confirm_unchanged(&mut self) {
-        if !self.open || !self.declared.is_told() || self.marked < self.version {
+        let told = self.telling == Telling::Afresh && self.declared.is_told();
+        if !self.open || !told || self.marked < self.version {
             return;
         }
         match self.marks.back_mut() {
@@ -140,16 +186,52 @@ impl GatewayMachine {
         }
     }
 
-    /// The broker said WELCOME: a new session, which knows nothing.
+    /// What HELLO asks for.
+    #[must_use]
+    pub(crate) fn wishes(&self) -> Wishes {
+        let session = if self.history.is_useful() { self.session } else { 0 };
+        Wishes { capabilities: capability::RESUME | capability::REPORTS, session }
+    }
+
+    /// The broker said WELCOME: a new session, which knows nothing, or that of the last link.
     pub fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
         debug_assert!(self.marks.is_empty() && self.uplinks.is_empty());
         self.link += 1;
         self.open = true;
-        self.version = 1;
+        self.session = welcomed.session;
+        self.resumable = welcomed.capabilities & capability::RESUME != 0;
+        self.resumed = welcomed.resumed;
+        if welcomed.resumed {
+            self.telling = Telling::Asking;
+        } else {
+            self.tell_afresh(1);
+        }
+        self.events.push_back(GatewayEvent::Up(welcomed.clone()));
+    }
+
+    /// A snapshot fills a fresh slot.
+    fn tell_afresh(&mut self, version: u64) {
+        self.telling = Telling::Afresh;
+        self.version = version;
         self.marked = 0;
         self.ticket_at_start = self.ticket;
         self.declared.start();
-        self.events.push_back(GatewayEvent::Up(welcomed.clone()));
+        self.history.restart();
+    }
+
+    fn handle_resumed(&mut self, version: u64, digest: u64) -> Result<(), Violation> {
+        if self.telling != Telling::Asking {
+            let words = "nothing is being resumed, or it was said before";
+            return Err(unexpected(Kind::RESUMED, version, words));
+        }
+        if self.declared.rewind(&mut self.history, version, digest) {
+            self.telling = Telling::Resuming;
+            self.version = version;
+        } else {
+            self.resumed = false;
+            self.tell_afresh(version.saturating_add(1));
+        }
+        Ok(())
     }
 
     /// The broker's state changed.
@@ -164,7 +246,7 @@ impl GatewayMachine {
     /// The broker broke the contract: the link has to end with this violation's code.
     pub fn handle_frame(
         &mut self,
-        _now: Instant,
+        now: Instant,
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<(), Violation> {
@@ -180,7 +262,8 @@ impl GatewayMachine {
                 self.handle_uplink_ack(ack.sequence, ack.code);
                 Ok(())
             }
-            Frame::InEffect(effect) => self.handle_in_effect(effect.version, effect.digest),
+            Frame::InEffect(effect) => self.handle_in_effect(now, effect.version, effect.digest),
+            Frame::Resumed(resumed) => self.handle_resumed(resumed.version, resumed.digest),
             Frame::Displaced(displaced) => {
                 self.events.push_back(told(displaced));
                 Ok(())
@@ -199,7 +282,12 @@ impl GatewayMachine {
         }
     }
 
-    fn handle_in_effect(&mut self, version: u64, digest: u64) -> Result<(), Violation> {
+    fn handle_in_effect(
+        &mut self,
+        now: Instant,
+        version: u64,
+        digest: u64,
+    ) -> Result<(), Violation> {
         let kind = Kind::IN_EFFECT;
         let Some(mark) = self.marks.pop_front() else {
             return Err(unexpected(kind, version, "no version waits to be in effect"));
@@ -213,13 +301,24 @@ impl GatewayMachine {
             let code = ErrorCode::DIGEST_MISMATCH;
             return Err(Violation { code, kind, reference: version, what });
         }
+        if self.resumable {
+            self.history.confirmed(version, digest);
+        }
+        self.in_effect = true;
+        if let Some(since) = self.down_since.take() {
+            let (gap, resumed) = (now.saturating_duration_since(since), self.resumed);
+            self.events.push_back(GatewayEvent::Restored { gap, resumed });
+        }
         self.events.push_back(GatewayEvent::InEffect { ticket: mark.ticket });
         Ok(())
     }
 
     /// The link is gone. Uplinks without an answer are answered here: `consumer_lost` if they were
     /// transmitted, since their fate is unknown, `no_consumer` if not.
-    pub fn handle_down(&mut self, _now: Instant) {
+    pub fn handle_down(&mut self, now: Instant) {
+        if std::mem::take(&mut self.in_effect) {
+            self.down_since = Some(now);
+        }
         self.open = false;
         self.marks.clear();
         self.reports.clear();
@@ -231,11 +330,20 @@ impl GatewayMachine {
     /// Appends frames to `out` until it has 64 KiB or nothing is left to say. Only while open.
     pub fn transmit(&mut self, out: &mut Vec<u8>) {
         self.transmit_changes(out);
+        if out.len() < WRITE_BYTES
+            && let Some(window_ms) = self.suspend.take()
+        {
+            encode::suspend(window_ms, out);
+            self.telling = Telling::Suspended;
+        }
         self.transmit_reports(out);
         self.uplinks.transmit(out, |answer| self.events.push_back(answered(answer)));
     }
 
     fn transmit_changes(&mut self, out: &mut Vec<u8>) {
+        if matches!(self.telling, Telling::Asking | Telling::Suspended) {
+            return;
+        }
         while out.len() < WRITE_BYTES && self.marks.len() < MARKS_MAX {
             let mut records = std::mem::take(&mut self.records);
             let batch = self.declared.next_batch(&mut records);
@@ -243,6 +351,9 @@ impl GatewayMachine {
                 Some(Batch::Snapshot { first, last }) => {
                     encode::snapshot(self.version, first, last, &records, out);
                     if last {
+                        if self.resumable {
+                            self.history.snapshot(self.version, self.declared.digest());
+                        }
                         // Changes the cursor had passed are not in it; they are told right after.
                         let told = self.declared.is_told();
                         self.mark(if told { self.ticket } else { self.ticket_at_start });
@@ -251,6 +362,14 @@ impl GatewayMachine {
                 Some(Batch::Delta) => {
                     self.version += 1;
                     encode::delta(self.version, &records, out);
+                    if self.resumable {
+                        self.history.delta(self.version, self.declared.digest(), &records);
+                    }
+                }
+                None if self.telling == Telling::Resuming => {
+                    self.telling = Telling::Afresh;
+                    self.mark(self.ticket);
+                    encode::resume(self.session, self.version, self.declared.digest(), out);
                 }
                 None if self.marked < self.version => {
                     self.mark(self.ticket);
@@ -265,7 +384,7 @@ impl GatewayMachine {
         }
     }
 
-    /// The broker will confirm the present version, of its own accord or after a BARRIER.
+    /// The broker will confirm the present version, of its own accord or because it is asked to.
     fn mark(&mut self, ticket: u64) {
         let (version, digest) = (self.version, self.declared.digest());
         self.marked = version;
@@ -287,6 +406,18 @@ impl GatewayMachine {
     /// The next event, in order.
     pub fn poll_event(&mut self) -> Option<GatewayEvent> {
         self.events.pop_front()
+    }
+}
+
+/// Whether broker and gateway disagree on what was declared: then only a snapshot mends it.
+fn is_at_odds(reason: &LinkError) -> bool {
+    match reason.kind {
+        LinkErrorKind::Violated(_) => true,
+        LinkErrorKind::Refused(code) => matches!(
+            code,
+            ErrorCode::DIGEST_MISMATCH | ErrorCode::VERSION_GAP | ErrorCode::UNEXPECTED_FRAME
+        ),
+        _ => false,
     }
 }
 
@@ -316,6 +447,10 @@ impl Machine for GatewayMachine {
         self.events.len() < self.in_flight_max && self.report_bytes < self.pending_bytes_max
     }
 
+    fn hello(&self) -> Wishes {
+        self.wishes()
+    }
+
     fn handle_open(&mut self, now: Instant, welcomed: &Welcomed) {
         Self::handle_open(self, now, welcomed);
     }
@@ -339,6 +474,11 @@ impl Machine for GatewayMachine {
 
     fn handle_down(&mut self, now: Instant, ending: &Ending) {
         Self::handle_down(self, now);
+        if let Ending::Retry { reason, .. } = ending
+            && is_at_odds(reason)
+        {
+            self.history.restart();
+        }
         match ending.clone() {
             Ending::Retry { reason, retry_in } => {
                 self.events.push_back(GatewayEvent::Down { reason, retry_in });
@@ -360,6 +500,6 @@ impl Machine for GatewayMachine {
     /// A gateway leaves with its users at once or not at all; only uplinks have an answer to wait
     /// for.
     fn is_settled(&self) -> bool {
-        self.uplinks.is_empty() && self.reports.is_empty()
+        self.uplinks.is_empty() && self.reports.is_empty() && self.suspend.is_none()
     }
 }

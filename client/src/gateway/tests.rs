@@ -13,6 +13,8 @@ use waybill_wire::{Deframer, Frame, MessageHead};
 use super::{Change, GatewayCommand, GatewayEvent, GatewayMachine, Registration, Uplink};
 use crate::link::Welcomed;
 
+mod resume;
+
 /// What the broker makes of one session. It answers in order, when asked to.
 #[derive(Default)]
 struct Model {
@@ -23,6 +25,9 @@ struct Model {
     /// The set in effect by the last confirmation that was sent.
     in_effect: BTreeSet<Registered>,
     uplinks: Vec<u64>,
+    /// What it held after each frame that could be the last, since the last confirmation.
+    points: Vec<(u64, BTreeSet<Registered>)>,
+    suspended: Vec<u32>,
     /// Records of each SNAPSHOT and DELTA frame.
     sizes: Vec<(Kind, usize)>,
 }
@@ -57,7 +62,9 @@ impl Model {
             let step = deframer.next(&bytes[at..]).expect("well framed");
             at += step.consumed;
             let Some(raw) = step.frame else { return };
-            match raw.decode().expect("well formed") {
+            let frame = raw.decode().expect("well formed");
+            let kind = frame.kind();
+            match frame {
                 Frame::Snapshot(frame) => {
                     let version = frame.version;
                     let filled = self.versions.snapshot(frame.first, frame.last, version);
@@ -77,7 +84,20 @@ impl Model {
                     self.effect(frame.version);
                 }
                 Frame::Uplink(message) => self.uplinks.push(message.sequence),
+                Frame::Resume(frame) => {
+                    let held = self.versions.resume(&frame, 2, self.digest());
+                    held.expect("the last version and its digest");
+                    self.effect(frame.version);
+                }
+                Frame::Suspend(frame) => {
+                    self.versions.suspend().expect("is live");
+                    self.suspended.push(frame.window_ms);
+                }
                 other => panic!("{other:?}"),
+            }
+            let whole = self.versions.is_live() || self.versions.is_resuming();
+            if whole && matches!(kind, Kind::SNAPSHOT | Kind::DELTA) {
+                self.points.push((self.versions.version(), self.set.clone()));
             }
         }
     }
@@ -123,6 +143,7 @@ impl Rig {
     fn confirm(&mut self) -> bool {
         let Some((effect, set)) = self.model.effects.pop_front() else { return false };
         self.model.in_effect = set;
+        self.model.points.retain(|(version, _)| *version >= effect.version);
         self.machine
             .handle_frame(Instant::now(), &Frame::InEffect(effect), &[])
             .expect("what was declared");

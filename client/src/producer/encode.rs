@@ -17,6 +17,8 @@ const HOPS: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) sequence: u64,
+    /// It was transmitted before.
+    pub(super) resend: bool,
     pub(super) ttl_ms: u32,
     /// Its share of the UIDs.
     pub(super) targets: Range<usize>,
@@ -32,6 +34,7 @@ pub(super) fn encode(publish: &Publish, part: &Part, out: &mut Vec<u8>) -> Resul
         *label = text;
     }
     let head = message::MessageHead {
+        resend: part.resend,
         everyone: publish.audience == Audience::Everyone,
         mode: publish.mode,
         level: match publish.level {

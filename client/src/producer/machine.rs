@@ -2,28 +2,33 @@
 //! outcomes out.
 //!
 //! ```text
-//!  handle_command --> queue --transmit--> flight    --RECEIPT-->  outcome
-//!                                    \--> unwritten --written-->  outcome     (level none)
-//!                                         both      --down----->  in doubt    (PUB-5)
+//!  handle_command --> queue --transmit--> flight    --final RECEIPT-->  outcome
+//!                                    \--> unwritten --written-->        outcome     (level none)
+//!       again  --transmit, RESEND-->       flight
+//!       again  <--down, not_ready--  flight, unwritten
+//!       again  --time is up-->       in doubt    (PUB-5)
 //! ```
 //!
-//! The queue outlives a link; what was transmitted does not. A list above `targets_max` stays one
-//! job whose parts are cut as they are transmitted. Invariant: a job exists as long as it is in the
-//! queue or has a part in `flight` or `unwritten`; sequences in `flight` rise.
+//! A list above `targets_max` stays one job whose parts are cut as they are transmitted. Invariant:
+//! a job exists as long as it is in the queue or has a part in `again`, `flight` or `unwritten`;
+//! sequences in `flight` rise.
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use waybill_wire::Frame;
-use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::code::{BrokerState, ErrorCode, Kind};
 use waybill_wire::error::Violation;
 use waybill_wire::frame::Receipt as WireReceipt;
-use waybill_wire::limits::{PAYLOAD_BYTES_MAX, TARGETS_MAX};
+use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 
 use super::encode::{Part, encode};
-use crate::error::{InvalidPublish, PublishError};
+use super::job::{Flight, Job, Reply};
+use super::resend::Again;
+use crate::error::{InvalidPublish, Obstacle, PublishError};
 use crate::link::{LinkError, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
 use crate::publish::{Publish, ReceiptLevel};
@@ -48,89 +53,149 @@ pub(crate) enum ProducerEvent<R> {
     Refused { sequence: u64, code: ErrorCode },
 }
 
-/// A publish that is not settled.
-#[derive(Debug)]
-struct Job<R> {
-    order: Order<R>,
-    queued_at: Instant,
-    receipt: Receipt,
-    /// Parts transmitted so far, of `parts`.
-    sent: u32,
-    parts: u32,
-    /// Parts answered, of `sent`.
-    answered: u32,
-    /// Parts refused as a whole, of `answered`, and the first cause.
-    refused: u32,
-    cause: ErrorCode,
+/// What the machine is held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Parts that may wait for a receipt.
+    pub(crate) in_flight_max: usize,
+    /// What was in flight when a link died is sent again for so long.
+    pub(crate) resend_within: Duration,
+    /// What could not be sent for so long fails.
+    pub(crate) publish_timeout: Duration,
 }
 
-/// A transmitted part.
-#[derive(Debug)]
-struct Flight {
-    sequence: u64,
-    job: usize,
-    /// Its share of the job's targets.
-    targets: Range<usize>,
-}
+/// Targets of parts whose delivery is awaited. A broker holds a receipt of so many until gateways
+/// have reported; twice as many would reach what it keeps for one producer.
+const AWAITED_TARGETS_MAX: usize = 1 << 18;
 
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct ProducerMachine<R> {
     instance: u64,
+    bounds: Bounds,
     sequence: u64,
     jobs: Slab<Job<R>>,
     queue: VecDeque<usize>,
+    again: Again,
     flight: VecDeque<Flight>,
+    /// Weight of those in `flight` at level delivered.
+    awaited: usize,
     unwritten: Vec<Flight>,
     events: VecDeque<ProducerEvent<R>>,
-    in_flight_max: usize,
     /// Parts of this link that may wait for a receipt: `in_flight_max`, or the broker's credit.
     window: usize,
     /// Largest payload the broker of this link takes.
     payload_max: usize,
-    /// Nothing new goes out on this link.
-    drained: bool,
+    /// Why nothing goes out now, if nothing does.
+    obstacle: Option<Obstacle>,
+    /// Broker of this link, while there is one.
+    broker: Option<Arc<str>>,
     /// Set once the link has failed for good.
     failed: Option<LinkError>,
 }
 
-impl<R> ProducerMachine<R> {
-    pub(crate) fn new(instance: u64, in_flight_max: usize) -> Self {
+impl<R: Reply> ProducerMachine<R> {
+    pub(crate) fn new(instance: u64, bounds: Bounds) -> Self {
         Self {
             instance,
+            bounds,
             sequence: 0,
             jobs: Slab::new(),
             queue: VecDeque::new(),
+            again: Again::default(),
             flight: VecDeque::new(),
+            awaited: 0,
             unwritten: Vec::new(),
             events: VecDeque::new(),
-            in_flight_max,
-            window: in_flight_max,
+            window: bounds.in_flight_max,
             payload_max: PAYLOAD_BYTES_MAX,
-            drained: false,
+            obstacle: Some(Obstacle::Connecting),
+            broker: None,
             failed: None,
         }
     }
 
     fn enqueue(&mut self, now: Instant, order: Order<R>) {
-        let parts = order.publish.targets().map_or(1, |uids| uids.len().div_ceil(TARGETS_MAX));
-        let id = self.jobs.insert(Job {
-            order,
-            queued_at: now,
-            receipt: Receipt::new(self.instance, 0),
-            sent: 0,
-            parts: u32::try_from(parts).unwrap_or(u32::MAX),
-            answered: 0,
-            refused: 0,
-            cause: ErrorCode(0),
-        });
+        let id = self.jobs.insert(Job::new(now, self.instance, order));
         self.queue.push_back(id);
+    }
+
+    /// Whether a part at this level has to wait for receipts of others.
+    fn is_held(&self, level: ReceiptLevel) -> bool {
+        let full = self.flight.len() >= self.window;
+        match level {
+            ReceiptLevel::None => false,
+            ReceiptLevel::Routed => full,
+            ReceiptLevel::Delivered => full || self.awaited >= AWAITED_TARGETS_MAX,
+        }
+    }
+
+    /// What went out is remembered until it is answered, or only written.
+    fn fly(&mut self, level: ReceiptLevel, flight: Flight) {
+        if level == ReceiptLevel::None {
+            return self.unwritten.push(flight);
+        }
+        if level == ReceiptLevel::Delivered {
+            self.awaited += flight.weight();
+        }
+        let sequence = flight.sequence;
+        let at = self.flight.partition_point(|other| other.sequence < sequence);
+        self.flight.insert(at, flight);
+    }
+
+    fn land(&mut self, at: usize) -> Option<Flight> {
+        let flight = self.flight.remove(at)?;
+        if self.jobs[flight.job].level() == ReceiptLevel::Delivered {
+            self.awaited -= flight.weight();
+        }
+        Some(flight)
+    }
+
+    /// Transmits what has to go again as long as there is room, and says whether all of it went.
+    fn transmit_again(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        while let Some(flight) = self.again.front() {
+            let job = &self.jobs[flight.job];
+            let level = job.level();
+            if out.len() >= WRITE_BYTES || self.is_held(level) {
+                return false;
+            }
+            let publish = &job.order.publish;
+            let encoded = match job.ttl_left(now) {
+                None => Err(ErrorCode::EXPIRED),
+                _ if publish.payload.len() > self.payload_max => Err(ErrorCode::PAYLOAD_SIZE),
+                Some(ttl_ms) => {
+                    let (sequence, targets) = (flight.sequence, flight.targets.clone());
+                    let list = job.list(&targets);
+                    let part = Part { sequence, resend: true, ttl_ms, targets, list };
+                    encode(publish, &part, out).map_err(|error| error.code)
+                }
+            };
+            let Some(flight) = self.again.pop() else { return true };
+            match encoded {
+                Ok(()) => {
+                    self.jobs[flight.job].moved_at = now;
+                    self.fly(level, flight);
+                }
+                Err(code) => self.give_up_flight(flight, code),
+            }
+        }
+        true
+    }
+
+    /// It is not sent again: in doubt if a copy may have arrived, else refused for `code`.
+    fn give_up_flight(&mut self, flight: Flight, code: ErrorCode) {
+        let in_doubt = flight.doubt_until.is_some();
+        self.answer(flight, |job, targets| match in_doubt {
+            true => job.doubt(targets),
+            false => job.refuse(targets, code),
+        });
     }
 
     /// Transmits parts of the job at the head of the queue as long as there is room, and says
     /// whether the job is through.
     fn transmit_job(&mut self, now: Instant, id: usize, out: &mut Vec<u8>) -> bool {
-        let job = &mut self.jobs[id];
+        let job = &self.jobs[id];
+        let (level, parts) = (job.level(), job.parts);
         let Some(ttl_ms) = job.ttl_left(now) else {
             return self.give_up(id, ErrorCode::EXPIRED);
         };
@@ -140,40 +205,39 @@ impl<R> ProducerMachine<R> {
         }
         if bytes > self.payload_max {
             let invalid = InvalidPublish::Payload { bytes, max: self.payload_max };
-            let job = self.jobs.remove(id);
-            let outcome = Err(PublishError::Invalid(invalid));
-            self.events.push_back(ProducerEvent::Settled { reply: job.order.reply, outcome });
+            self.fail(id, PublishError::Invalid(invalid));
             return true;
         }
-        while job.sent < job.parts {
-            let waits = job.order.publish.level != ReceiptLevel::None;
-            if out.len() >= WRITE_BYTES || (waits && self.flight.len() >= self.window) {
+        while self.jobs[id].sent < parts {
+            if out.len() >= WRITE_BYTES || self.is_held(level) {
                 return false;
             }
-            let targets = job.part();
             self.sequence += 1;
             let sequence = self.sequence;
+            let job = &mut self.jobs[id];
+            let targets = job.part();
             if job.sent == 0 {
-                job.receipt = Receipt::new(self.instance, sequence);
+                job.receipt.sequence = sequence;
             }
-            let list = (job.parts > 1).then_some((job.receipt.sequence, job.sent, job.parts));
-            let publish = &job.order.publish;
-            let part = Part { sequence, ttl_ms, targets: targets.clone(), list };
-            if let Err(error) = encode(publish, &part, out) {
+            let list = job.list(&targets);
+            let part = Part { sequence, resend: false, ttl_ms, targets: targets.clone(), list };
+            if let Err(error) = encode(&job.order.publish, &part, out) {
                 // `Publish::check` passed, so this is a rule it does not know.
                 tracing::error!(%error, "a checked publish cannot be encoded");
                 return self.give_up(id, error.code);
             }
             job.sent += 1;
-            let flight = Flight { sequence, job: id, targets };
-            match publish.level {
-                ReceiptLevel::None => self.unwritten.push(flight),
-                ReceiptLevel::Routed | ReceiptLevel::Delivered => self.flight.push_back(flight),
-            }
+            job.moved_at = now;
+            let flight = Flight { sequence, job: id, targets, routed: false, doubt_until: None };
+            self.fly(level, flight);
         }
-        // The targets stay, to be named if the link dies; the payload is not needed any more.
-        job.order.publish.payload = bytes::Bytes::new();
         true
+    }
+
+    /// Nothing of the job was sent, or ever will be.
+    fn fail(&mut self, id: usize, error: PublishError) {
+        let reply = self.jobs.remove(id).order.reply;
+        self.events.push_back(ProducerEvent::Settled { reply, outcome: Err(error) });
     }
 
     /// The parts not transmitted yet count as refused for `code`. The job is through.
@@ -195,12 +259,8 @@ impl<R> ProducerMachine<R> {
         if job.answered < job.parts {
             return;
         }
-        let job = self.jobs.remove(id);
-        let outcome = match job.refused == job.parts {
-            true => Err(PublishError::Refused { code: job.cause }),
-            false => Ok(job.receipt),
-        };
-        self.events.push_back(ProducerEvent::Settled { reply: job.order.reply, outcome });
+        let (reply, outcome) = self.jobs.remove(id).into_outcome();
+        self.events.push_back(ProducerEvent::Settled { reply, outcome });
     }
 
     /// Settles `flight` by `answer`.
@@ -212,49 +272,117 @@ impl<R> ProducerMachine<R> {
 
     fn handle_receipt(&mut self, receipt: &WireReceipt<'_>) -> Result<(), Violation> {
         let sequence = receipt.sequence;
-        if !receipt.last {
-            return Ok(());
-        }
         let Ok(at) = self.flight.binary_search_by_key(&sequence, |flight| flight.sequence) else {
-            if receipt.code == ErrorCode(0) || sequence > self.sequence {
+            if receipt.last && (receipt.code == ErrorCode(0) || sequence > self.sequence) {
                 let words = "receipt for no publish that waits for one";
                 return Err(unexpected(Kind::RECEIPT, sequence, words));
             }
-            self.events.push_back(ProducerEvent::Refused { sequence, code: receipt.code });
+            if receipt.code != ErrorCode(0) {
+                self.events.push_back(ProducerEvent::Refused { sequence, code: receipt.code });
+            }
             return Ok(());
         };
-        if let Some(flight) = self.flight.remove(at) {
-            self.answer(flight, |job, targets| match receipt.code {
-                ErrorCode(0) => job.accept(receipt),
-                code => job.refuse(targets, code),
-            });
+        if !receipt.last {
+            let flight = &mut self.flight[at];
+            if !std::mem::replace(&mut flight.routed, true) {
+                self.jobs[flight.job].routed();
+            }
+            return Ok(());
+        }
+        if let Some(flight) = self.land(at) {
+            match receipt.code {
+                ErrorCode(0) => {
+                    let resent = flight.doubt_until.is_some();
+                    self.answer(flight, |job, _| job.accept(receipt, resent));
+                }
+                ErrorCode::NOT_READY => self.put_back(flight),
+                code => self.give_up_flight(flight, code),
+            }
         }
         Ok(())
     }
 
-    /// Everything of the last link that has no answer is in doubt ([PUB-5]).
-    fn doubt_all(&mut self) {
-        let flights: Vec<Flight> = self.flight.drain(..).chain(self.unwritten.drain(..)).collect();
-        for flight in flights {
-            self.answer(flight, Job::doubt);
+    /// The broker is not ready after all: what it refused goes again, here once it is or elsewhere.
+    fn put_back(&mut self, flight: Flight) {
+        let broker = self.broker.clone().unwrap_or_else(|| "".into());
+        self.obstacle = Some(Obstacle::NotReady { broker, gateways_missing: 0 });
+        let patience = self.jobs[flight.job].queued_at + self.bounds.publish_timeout;
+        self.again.push(flight.doubt_until.unwrap_or(patience), flight);
+    }
+
+    /// Nothing of the last link will be answered any more ([PUB-5]): it goes again, or is in doubt.
+    fn lose_all(&mut self, now: Instant) {
+        self.awaited = 0;
+        let flights = std::mem::take(&mut self.flight);
+        for mut flight in flights.into_iter().chain(std::mem::take(&mut self.unwritten)) {
+            if std::mem::take(&mut flight.routed) {
+                self.jobs[flight.job].unrouted();
+            }
+            let until = *flight.doubt_until.get_or_insert(now + self.bounds.resend_within);
+            match until > now {
+                true => self.again.push(until, flight),
+                false => self.answer(flight, Job::doubt),
+            }
         }
     }
 
-    fn fail_queued(&mut self) {
+    /// It is over: what waits for a link waits in vain.
+    fn fail_waiting(&mut self) {
+        for flight in self.again.drain().collect::<Vec<_>>() {
+            self.give_up_flight(flight, ErrorCode::SHUTTING_DOWN);
+        }
         while let Some(id) = self.queue.pop_front() {
             if self.jobs[id].sent > 0 {
                 // Some parts went out: their receipts are worth more than an error.
                 self.give_up(id, ErrorCode::SHUTTING_DOWN);
-                continue;
+            } else {
+                self.fail(id, PublishError::Closed(self.failed.clone()));
             }
-            let job = self.jobs.remove(id);
-            let outcome = Err(PublishError::Closed(self.failed.clone()));
-            self.events.push_back(ProducerEvent::Settled { reply: job.order.reply, outcome });
+        }
+    }
+
+    /// When the publish at the head of the queue has waited too long to be sent.
+    fn head_deadline(&self) -> Option<Instant> {
+        // Behind a list of which parts go out there may be one that has waited longer.
+        let heads = self.queue.iter().take(2);
+        let since = heads.map(|id| match &self.jobs[*id] {
+            job if job.sent == 0 => job.queued_at,
+            job => job.moved_at,
+        });
+        since.min().map(|since| since + self.bounds.publish_timeout)
+    }
+
+    fn fail_overdue(&mut self, now: Instant) {
+        let obstacle = match (&self.obstacle, &self.broker) {
+            (Some(obstacle), _) => obstacle.clone(),
+            (None, Some(broker)) => Obstacle::Busy { broker: Arc::clone(broker) },
+            (None, None) => Obstacle::Connecting,
+        };
+        for flight in self.again.expired(now) {
+            if flight.doubt_until.is_none() {
+                self.jobs[flight.job].obstacle = Some(obstacle.clone());
+            }
+            self.give_up_flight(flight, ErrorCode::NOT_READY);
+        }
+        while self.head_deadline().is_some_and(|at| at <= now) {
+            let late = |id: &usize| {
+                let job = &self.jobs[*id];
+                let since = if job.sent == 0 { job.queued_at } else { job.moved_at };
+                since + self.bounds.publish_timeout <= now
+            };
+            let Some(at) = self.queue.iter().take(2).position(late) else { return };
+            let Some(id) = self.queue.remove(at) else { return };
+            if self.jobs[id].sent == 0 {
+                self.fail(id, PublishError::TimedOut(obstacle.clone()));
+            } else {
+                self.jobs[id].obstacle = Some(obstacle.clone());
+                self.give_up(id, ErrorCode::NOT_READY);
+            }
         }
     }
 }
 
-impl<R> Machine for ProducerMachine<R> {
+impl<R: Reply> Machine for ProducerMachine<R> {
     type Command = Vec<Order<R>>;
     type Event = ProducerEvent<R>;
 
@@ -263,7 +391,7 @@ impl<R> Machine for ProducerMachine<R> {
     fn handle_command(&mut self, now: Instant, orders: Vec<Order<R>>) {
         orders.into_iter().for_each(|order| self.enqueue(now, order));
         if self.failed.is_some() {
-            self.fail_queued();
+            self.fail_waiting();
         }
     }
 
@@ -274,12 +402,14 @@ impl<R> Machine for ProducerMachine<R> {
 
     fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
         debug_assert!(self.flight.is_empty() && self.unwritten.is_empty());
-        self.drained = false;
+        self.broker = Some(Arc::clone(&welcomed.address));
+        self.obstacle = None;
         self.payload_max = welcomed.payload_max as usize;
         self.window = match welcomed.credit {
-            0 => self.in_flight_max,
-            credit => self.in_flight_max.min(credit as usize),
+            0 => self.bounds.in_flight_max,
+            credit => self.bounds.in_flight_max.min(credit as usize),
         };
+        self.handle_state(welcomed.state, 0);
     }
 
     fn handle_frame(
@@ -294,27 +424,56 @@ impl<R> Machine for ProducerMachine<R> {
         }
     }
 
+    fn handle_state(&mut self, state: BrokerState, gateways_missing: u32) {
+        let Some(broker) = self.broker.clone() else { return };
+        self.obstacle = match state {
+            BrokerState::READY => None,
+            BrokerState::DRAINING => Some(Obstacle::Draining { broker }),
+            _ => Some(Obstacle::NotReady { broker, gateways_missing }),
+        };
+    }
+
     fn handle_drain(&mut self) {
-        self.drained = true;
+        self.handle_state(BrokerState::DRAINING, 0);
     }
 
     fn handle_written(&mut self) {
         for flight in std::mem::take(&mut self.unwritten) {
-            self.answer(flight, |job, _| job.answered += 1);
+            self.answer(flight, |job, _| job.written());
         }
     }
 
-    fn handle_down(&mut self, _now: Instant, ending: &Ending) {
-        self.doubt_all();
-        if let Ending::Final(error) = ending {
-            self.failed = Some(error.clone());
-            self.fail_queued();
+    fn handle_down(&mut self, now: Instant, ending: &Ending) {
+        self.broker = None;
+        self.lose_all(now);
+        match ending {
+            Ending::Retry { reason, .. } => self.obstacle = Some(Obstacle::Down(reason.clone())),
+            Ending::Final(error) => {
+                self.failed = Some(error.clone());
+                self.fail_waiting();
+            }
         }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.again.deadline(), self.head_deadline()].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.fail_overdue(now);
+    }
+
+    /// A broker that takes no publishes is left once nothing waits for its answer.
+    fn wants_another(&self) -> bool {
+        let waits = matches!(self.obstacle, Some(Obstacle::NotReady { .. }));
+        self.broker.is_some() && waits && self.flight.is_empty() && self.unwritten.is_empty()
     }
 
     fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) {
-        while !self.drained
-            && out.len() < WRITE_BYTES
+        if self.obstacle.is_some() || !self.transmit_again(now, out) {
+            return;
+        }
+        while out.len() < WRITE_BYTES
             && let Some(&id) = self.queue.front()
             && self.transmit_job(now, id, out)
         {
@@ -326,52 +485,10 @@ impl<R> Machine for ProducerMachine<R> {
         self.events.pop_front()
     }
 
+    /// What waits for another broker does not keep the link to one that drains.
     fn is_settled(&self) -> bool {
-        let queued = !self.drained && !self.queue.is_empty();
-        !queued && self.flight.is_empty() && self.unwritten.is_empty()
-    }
-}
-
-impl<R> Job<R> {
-    /// The next part's share of the targets.
-    fn part(&self) -> Range<usize> {
-        let count = self.order.publish.targets().map_or(0, <[u64]>::len);
-        let start = self.sent as usize * TARGETS_MAX;
-        start..(start + TARGETS_MAX).min(count)
-    }
-
-    /// `ttl_ms` that is left after the wait in the queue, or `None` if nothing is. 0 = no limit.
-    fn ttl_left(&self, now: Instant) -> Option<u32> {
-        let Some(ttl) = self.order.publish.ttl else { return Some(0) };
-        let waited = now.saturating_duration_since(self.queued_at);
-        let left = ttl.checked_sub(waited).filter(|left| *left >= Duration::from_millis(1))?;
-        Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
-    }
-
-    fn targets(&self, part: Range<usize>) -> &[u64] {
-        self.order.publish.targets().and_then(|uids| uids.get(part)).unwrap_or_default()
-    }
-
-    fn accept(&mut self, receipt: &WireReceipt<'_>) {
-        self.answered += 1;
-        self.receipt.add(receipt);
-    }
-
-    fn refuse(&mut self, part: Range<usize>, code: ErrorCode) {
-        self.answered += 1;
-        self.refused += 1;
-        if self.refused == 1 {
-            self.cause = code;
-        }
-        if self.parts > 1 {
-            let uids = self.targets(part).to_vec();
-            self.receipt.dropped(code, uids.into_iter());
-        }
-    }
-
-    fn doubt(&mut self, part: Range<usize>) {
-        self.answered += 1;
-        let uids = self.targets(part).to_vec();
-        self.receipt.doubt(&uids);
+        let leaving = matches!(self.obstacle, Some(Obstacle::Draining { .. }));
+        let nothing_waits = self.queue.is_empty() && self.again.is_empty();
+        (leaving || nothing_waits) && self.flight.is_empty() && self.unwritten.is_empty()
     }
 }

@@ -7,12 +7,16 @@ use waybill_wire::code::{ErrorCode, Fate, Level};
 use waybill_wire::frame::{FateSet, Receipt as WireReceipt};
 use waybill_wire::{Deframer, Frame};
 
-use super::machine::{Order, Outcome, ProducerEvent, ProducerMachine};
+use super::job::Reply;
+use super::machine::{Bounds, Order, Outcome, ProducerEvent, ProducerMachine};
 use crate::error::PublishError;
 use crate::link::{LinkError, LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine};
 use crate::publish::{Publish, ReceiptLevel};
-use crate::receipt::Receipt;
+use crate::receipt::{Progress, Receipt};
+
+mod resend;
+mod stages;
 
 /// What matters of a PUBLISH on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,14 @@ struct Sent {
     part: Option<(u64, u32, u32)>,
     level: Level,
     ttl_ms: u32,
+    resend: bool,
+}
+
+impl Reply for usize {
+    fn progress(&mut self, progress: Progress) {
+        let Progress { parts, routed, answered, .. } = progress;
+        assert!(answered <= routed && routed <= parts, "{progress:?}");
+    }
 }
 
 struct Rig {
@@ -40,9 +52,15 @@ fn retry() -> Ending {
 }
 
 impl Rig {
+    /// One that sends nothing again.
     fn new(in_flight_max: usize) -> Self {
-        let machine = ProducerMachine::new(77, in_flight_max);
-        Self { machine, now: Instant::now(), orders: 0 }
+        Self::resending(in_flight_max, Duration::ZERO)
+    }
+
+    fn resending(in_flight_max: usize, resend_within: Duration) -> Self {
+        let publish_timeout = Duration::from_secs(30);
+        let bounds = Bounds { in_flight_max, resend_within, publish_timeout };
+        Self { machine: ProducerMachine::new(77, bounds), now: Instant::now(), orders: 0 }
     }
 
     fn open(in_flight_max: usize) -> Self {
@@ -120,6 +138,7 @@ fn publishes(bytes: &[u8]) -> Vec<Sent> {
             part: message.part.map(|part| (part.list, part.index, part.parts)),
             level: message.level,
             ttl_ms: message.ttl_ms,
+            resend: message.resend,
         });
     }
 }
@@ -245,7 +264,7 @@ fn refusals() {
     let mut rig = Rig::open(100);
     rig.order(Publish::to([1]));
     rig.transmit();
-    let code_ = ErrorCode::NOT_READY;
+    let code_ = ErrorCode::NOT_PERMITTED;
     rig.receipt(WireReceipt { sequence: 1, code: code_, ..WireReceipt::default() });
     assert_eq!(code(&rig.one()), Some(code_));
 

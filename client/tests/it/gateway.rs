@@ -30,6 +30,7 @@ async fn in_effect(events: &mut GatewayEvents) -> u64 {
         match next(events).await {
             GatewayEvent::InEffect { ticket } => return ticket,
             GatewayEvent::Up(_) | GatewayEvent::Down { .. } => {}
+            GatewayEvent::Restored { resumed: false, .. } => {}
             other => panic!("{other:?}"),
         }
     }

@@ -1,6 +1,7 @@
 //! Publishes and receipts over a socket.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use waybill_client::{ErrorCode, Options, Producer, Publish, PublishError, ReceiptLevel};
 use waybill_wire::Frame;
@@ -12,7 +13,8 @@ use crate::support::{Broker, soon};
 #[tokio::test]
 async fn what_flew_when_the_link_was_cut_is_unknown_and_what_waited_goes_on() {
     let broker = Broker::bind().await;
-    let options = Options { max_in_flight: 4, ..broker.options() };
+    let resend_within = Duration::ZERO;
+    let options = Options { max_in_flight: 4, resend_within, ..broker.options() };
     let producer = Producer::start(options).expect("options work");
     let waiting: Vec<_> =
         (1..=4).map(|uid| producer.send(Publish::to([uid, 100 + uid])).expect("room")).collect();
@@ -206,14 +208,14 @@ async fn a_refusal_is_an_error_with_its_code() {
     let mut link = broker.accept().await;
     let play = async {
         let got = link.next().await;
-        let (sequence, code) = (got.publish().sequence, ErrorCode::NOT_READY);
+        let (sequence, code) = (got.publish().sequence, ErrorCode::NOT_PERMITTED);
         let stage = Level::ROUTED;
         let receipt = Receipt { last: true, stage, code, sequence, ..Receipt::default() };
         link.send(&Frame::Receipt(receipt)).await;
     };
     let (outcome, ()) =
         soon(async { tokio::join!(producer.publish(Publish::everyone()), play) }).await;
-    assert!(matches!(outcome, Err(PublishError::Refused { code: ErrorCode::NOT_READY })));
+    assert!(matches!(outcome, Err(PublishError::Refused { code: ErrorCode::NOT_PERMITTED })));
 }
 
 #[tokio::test]
