@@ -164,6 +164,7 @@ def check_invalid():
 
 # ---- dialogues
 
+KEPT = re.compile("[s-z][0-7]")
 STEPS = {"send", "expect", "expect_error", "expect_close", "close"}
 
 
@@ -177,7 +178,7 @@ class Link:
 def check_dialogues():
     count = 0
     for count, dialogue in enumerate(tables("dialogues", "dialogue"), 1):
-        vid, links = register(dialogue, dialogue.get("cites", [])), {}
+        vid, links, kept = register(dialogue, dialogue.get("cites", [])), {}, {}
         for n, step in enumerate(dialogue.get("step", []), 1):
             try:
                 link = links.setdefault(step["link"], Link())
@@ -185,7 +186,8 @@ def check_dialogues():
                     raise ValueError(f"a step is one of {sorted(STEPS)}")
                 for way in ("send", "expect"):
                     if way in step:
-                        link.rest[way] = check_stream(link.rest[way] + unhex(step[way]), way, link)
+                        remember(step[way], way, link, kept)
+                        link.rest[way] = check_stream(link.rest[way] + KEPT.sub("??", unhex(step[way])), way, link)
                 if code := step.get("expect_error"):
                     if not step.get("fatal", True) and codec.ERRORS[code] // 100 in (1, 2, 5):
                         raise ValueError(f"{code} is always fatal")
@@ -200,6 +202,16 @@ def check_dialogues():
             if link.owed:
                 bad(vid, f"link {name}: {link.owed} sent, but no such error is expected")
     return count
+
+
+def remember(text, way, link, kept):
+    """A session whose id is remembered (s0 to s7) goes on at the link that is welcomed with it."""
+    for name in sorted({found[0] for found in KEPT.findall(unhex(text))}):
+        if way == "expect":
+            link.declared = set(kept[name].declared) if name in kept else link.declared
+            kept[name] = link
+        elif name not in kept:
+            raise ValueError(f"{name} is sent and has not come")
 
 
 def check_stream(rest, way, link):
@@ -234,7 +246,7 @@ def follow(fields, way, link):
         link.declared = set() if "FIRST" in fields["flags"] else link.declared
         for r in fields["records"]:
             (link.declared.add if r["op"] == "add" else link.declared.discard)(registration(r))
-    if way == "expect" and kind == "IN_EFFECT" and fields["digest"] != digest_of(link.declared):
+    if way == "expect" and kind in ("IN_EFFECT", "RESUMED") and fields["digest"] != digest_of(link.declared):
         raise ValueError(f"digest is {digest_of(link.declared).to_bytes(8, 'little').hex(' ')}")
     if way == "expect" and kind == "ERROR" and fields["code"] == link.owed:
         link.owed = None

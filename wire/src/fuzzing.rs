@@ -166,11 +166,14 @@ pub fn narrow(data: &[u8]) -> bool {
     publish.deliver_narrowed(origin, &chosen, ttl_ms, &mut out);
     if chosen.is_empty() {
         assert!(out.is_empty(), "nobody gets nothing");
+        publish.offline_narrowed(origin, &chosen, &mut out);
+        assert!(out.is_empty(), "nobody gets nothing");
     } else {
         let deliver = deliver(&out);
         assert!(deliver.targets.iter().eq(chosen.iter().copied()));
         assert!(deliver.except.is_empty());
         assert_forwarded(&publish, &deliver, origin, ttl_ms);
+        told_offline(&publish, origin, &chosen);
     }
     out.clear();
     publish.deliver_whole(origin, ttl_ms, &mut out);
@@ -178,6 +181,21 @@ pub fn narrow(data: &[u8]) -> bool {
     assert_eq!((deliver.targets, deliver.except), (publish.targets, publish.except));
     assert_forwarded(&publish, &deliver, origin, ttl_ms);
     true
+}
+
+/// An OFFLINE differs from the DELIVER to the same targets in its kind and its time to live.
+fn told_offline(publish: &Message<'_>, origin: u64, uids: &[u64]) {
+    let (mut deliver, mut offline) = (Vec::new(), Vec::new());
+    publish.deliver_narrowed(origin, uids, publish.ttl_ms, &mut deliver);
+    publish.offline_narrowed(origin, uids, &mut offline);
+    match Frame::decode(&offline) {
+        Ok(Frame::Offline(_)) => {}
+        // A publish to EVERYONE has no targets that could be offline (OFL-3).
+        Err(_) if publish.everyone => return,
+        other => panic!("a PUBLISH was told offline as {other:?}"),
+    }
+    deliver[1] = Kind::OFFLINE.0;
+    assert_eq!(offline, deliver);
 }
 
 fn deliver(bytes: &[u8]) -> Message<'_> {

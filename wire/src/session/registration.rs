@@ -136,8 +136,8 @@ impl Registration {
     ///
     /// # Errors
     /// `unexpected_frame` within a snapshot or a resume and after SUSPEND, `version_gap` for
-    /// another version than the last one, `digest_mismatch` if the gateway has declared something else than
-    /// the broker has.
+    /// another version than the last one, `digest_mismatch` if the gateway has declared something
+    /// else than the broker has.
     pub fn barrier(&self, version: u64, declared: u64, digest: u64) -> Result<(), Violation> {
         let kind = Kind::BARRIER;
         let words = match self.phase {
