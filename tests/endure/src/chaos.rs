@@ -260,7 +260,13 @@ pub(crate) async fn settle(world: &World) {
         sleep(Duration::from_millis(100)).await;
     }
     // Answers to uplinks take up to their deadline.
-    sleep(Duration::from_secs(12)).await;
+    for _ in 0..120 {
+        if !world.shared.with(|record| record.awaits_answers()) {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    sleep(Duration::from_millis(1_500)).await;
 }
 
 fn conclude(

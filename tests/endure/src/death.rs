@@ -222,9 +222,9 @@ fn tell(report: &mut Report, world: &World, act: &Act, probes: &Probes) {
             })
         };
         let gone = of_large().find(|probe| probe.told == Told::Offline);
-        let gone = gone.map(|probe| probe.asked_at - act.from);
+        let gone = gone.map(|probe| probe.answered_at - act.from);
         let back = of_large().find(|p| p.asked_at >= act.to && p.told == Told::Sent);
-        let back = back.map(|probe| probe.asked_at - act.to);
+        let back = back.map(|probe| probe.answered_at - act.to);
         report.row(&format!("broker {broker}: to the first offline"), ms(gone));
         report.row(&format!("broker {broker}: from its return to the first sent"), ms(back));
         let falls = act.routes.iter().filter(|(_, of, _)| *of == broker);

@@ -87,7 +87,8 @@ pub(crate) async fn hurt(world: Arc<World>, until: Micros, probes: Probes) -> Ve
         let mut fault = inflict(&world, kind).await;
         // Most of the time everything becomes well first; the rest hits what is still recovering.
         let waits = random.random_range(0..3) > 0;
-        let pause = Duration::from_millis(random.random_range(200..2_500));
+        let pause = if waits { 500..6_000 } else { 100..1_500 };
+        let pause = Duration::from_millis(random.random_range(pause));
         if waits {
             recover(&world, &mut fault, &probes).await;
         }
@@ -170,7 +171,7 @@ async fn recover(world: &World, fault: &mut Fault, probes: &Probes) {
     }
 }
 
-/// When, after this time, the second *sent* of the last pair was asked.
+/// When, after this time, the second *sent* of the last pair was said.
 fn well_at(world: &World, after: Micros, probes: &Probes) -> Option<Micros> {
     let probes = probes.lock().expect("no panic under the lock");
     let mut well = after;
@@ -184,7 +185,7 @@ fn well_at(world: &World, after: Micros, probes: &Probes) -> Option<Micros> {
                 run = if probe.told == Told::Sent { run + 1 } else { 0 };
                 run == 2
             });
-            well = well.max(second?.asked_at);
+            well = well.max(second?.answered_at);
         }
     }
     Some(well)
@@ -221,11 +222,11 @@ fn finish(faults: &mut [Fault], probes: &Probes) {
                     run = if probe.told == Told::Sent { run + 1 } else { 0 };
                     run == 2
                 });
-                well = well.zip(second).map(|(well, second)| well.max(second.asked_at));
+                well = well.zip(second).map(|(well, second)| well.max(second.answered_at));
                 if hits(fault, brokers, broker, gateway) {
                     let mut during = pair.filter(|p| (fault.from..fault.to).contains(&p.asked_at));
                     let gone = during.find(|probe| probe.told == Told::Offline);
-                    fault.detected.extend(gone.map(|probe| probe.asked_at - fault.from));
+                    fault.detected.extend(gone.map(|probe| probe.answered_at - fault.from));
                 }
             }
         }

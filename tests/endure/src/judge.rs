@@ -403,3 +403,133 @@ impl One<'_> {
         (self.message.sent_at, self.message.settled_at.unwrap_or(self.message.sent_at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Arrival, Uplink};
+
+    /// Three users of namespace 1 with one connection each, ready from second 1 on.
+    fn record() -> (Record, Vec<Device>) {
+        let device = |number: u32| Device {
+            user: number,
+            device: number,
+            namespace: 1,
+            uid: u64::from(number) + 1,
+            home: 0,
+            pinned: false,
+        };
+        let life = |number: u32| Life {
+            user: number,
+            device: number,
+            gateway: 0,
+            gateway_life: 1,
+            ready_at: Some(SECOND),
+            ended: None,
+            arrivals: 0,
+        };
+        let lives = (0..3).map(life).collect();
+        (Record { lives, ..Record::default() }, (0..3).map(device).collect())
+    }
+
+    /// A message to these at second `at`, answered with this receipt.
+    fn message(at: u64, uids: &[u64], receipt: Receipt, arrivals: &[(u32, u64)]) -> Message {
+        let arrival = |&(life, at): &(u32, u64)| Arrival { life, at: at * SECOND };
+        Message {
+            namespace: 1,
+            to: To::Uids(uids.to_vec()),
+            except: Vec::new(),
+            reported: true,
+            producer: 0,
+            link: 1,
+            sent_at: at * SECOND,
+            settled_at: Some((at + 1) * SECOND),
+            one_link: true,
+            outcome: Outcome::Receipt(receipt),
+            arrivals: arrivals.iter().map(arrival).collect(),
+        }
+    }
+
+    fn receipt(sent: u32, offline: &[u64]) -> Receipt {
+        let mut receipt = Receipt::new(1, 1);
+        receipt.sent = sent;
+        receipt.offline = offline.to_vec();
+        receipt
+    }
+
+    fn verdict(record: &mut Record, devices: &[Device], faults: &[Fault]) -> Vec<&'static str> {
+        let fates = judge(record, devices, &Timeline::of(faults));
+        fates.violations.counts.keys().copied().collect()
+    }
+
+    fn check(messages: Vec<Message>, expected: &[&str]) {
+        let (mut record, devices) = record();
+        record.messages = messages;
+        assert_eq!(verdict(&mut record, &devices, &[]), expected);
+    }
+
+    #[test]
+    fn what_was_promised_and_kept_is_clean() {
+        check(vec![message(10, &[1, 2], receipt(2, &[]), &[(0, 10), (1, 11)])], &[]);
+        check(vec![message(10, &[1, 99], receipt(1, &[99]), &[(0, 10)])], &[]);
+    }
+
+    #[test]
+    fn a_loss_a_second_copy_and_a_false_offline_are_found() {
+        let lost = "lost: said sent, and did not arrive";
+        check(vec![message(10, &[1, 2], receipt(2, &[]), &[(0, 10)])], &[lost]);
+        let twice = &[(0, 10), (0, 12)];
+        check(vec![message(10, &[1], receipt(1, &[]), twice)], &["duplicate"]);
+        let offline = "said offline of an online user";
+        check(vec![message(10, &[1], receipt(0, &[1]), &[])], &[offline]);
+        let arrived = "said offline, but arrived";
+        check(vec![message(10, &[1], receipt(0, &[1]), &[(0, 10)])], &[arrived]);
+        let sum = "a receipt does not add up";
+        check(vec![message(10, &[1], receipt(2, &[]), &[(0, 10)])], &[sum]);
+    }
+
+    #[test]
+    fn an_older_message_after_a_newer_one_is_out_of_order() {
+        let older = message(10, &[1], receipt(1, &[]), &[(0, 12)]);
+        let newer = message(11, &[1], receipt(1, &[]), &[(0, 11)]);
+        check(vec![older.clone(), newer.clone()], &["out of order"]);
+        check(vec![older, Message { link: 2, ..newer }], &[]);
+    }
+
+    #[test]
+    fn a_connection_that_ended_puts_its_message_in_doubt() {
+        let (mut record, devices) = record();
+        record.lives[0].ended = Some((11 * SECOND, Ending::Broken));
+        record.messages = vec![message(10, &[1], receipt(1, &[]), &[])];
+        assert_eq!(verdict(&mut record, &devices, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn under_a_fault_a_user_may_be_offline() {
+        let (mut record, devices) = record();
+        record.messages = vec![message(10, &[1], receipt(0, &[1]), &[])];
+        let fault = Fault {
+            kind: crate::faults::Kind::Stop { server: 0, still: std::time::Duration::ZERO },
+            words: String::new(),
+            from: 9 * SECOND,
+            to: 12 * SECOND,
+            well_at: Some(13 * SECOND),
+            detected: Vec::new(),
+        };
+        assert_eq!(verdict(&mut record, &devices, &[fault]), [""; 0]);
+    }
+
+    #[test]
+    fn an_uplink_that_was_sent_is_received_exactly_once() {
+        for (received, expected) in [
+            (vec![], &["lost: an uplink that was sent"][..]),
+            (vec![SECOND], &[]),
+            (vec![SECOND, SECOND], &["an uplink received twice"]),
+        ] {
+            let (mut record, devices) = record();
+            let answer = Answer::Sent;
+            record.uplinks = vec![Uplink { life: 0, sent_at: SECOND, answer, received }];
+            assert_eq!(verdict(&mut record, &devices, &[]), expected);
+        }
+    }
+}

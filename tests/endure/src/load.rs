@@ -204,6 +204,7 @@ pub(crate) struct Probe {
     /// Number of the target, not only among gateways: the large one comes after them.
     pub(crate) gateway: usize,
     pub(crate) asked_at: Micros,
+    pub(crate) answered_at: Micros,
     pub(crate) told: Told,
 }
 
@@ -250,8 +251,9 @@ fn ask(
     probes: &Probes,
 ) {
     let asked_at = world.clock.now();
+    let clock = world.clock;
     let note = move |probes: &Probes, told| {
-        let probe = Probe { broker, gateway, asked_at, told };
+        let probe = Probe { broker, gateway, asked_at, answered_at: clock.now(), told };
         probes.lock().expect("no panic under the lock").push(probe);
     };
     // Without a link it would wait in the client, and the answer would tell of another time.

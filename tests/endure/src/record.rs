@@ -144,6 +144,14 @@ impl Violations {
     }
 }
 
+impl Record {
+    /// Whether a connection that stands waits for the answer to an uplink.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        let stands = |uplink: &Uplink| self.lives[uplink.life as usize].ended.is_none();
+        self.uplinks.iter().any(|uplink| uplink.answer == Answer::Open && stands(uplink))
+    }
+}
+
 impl Message {
     /// Whether a user is in its audience.
     pub(crate) fn is_for(&self, namespace: u32, uid: u64) -> bool {
