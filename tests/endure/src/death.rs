@@ -134,43 +134,60 @@ fn memory(world: &World) -> Vec<u64> {
     world.brokers.iter().filter_map(Server::memory).collect()
 }
 
-/// Kills it and lets it return; stops it; cuts it off.
+/// Kills it and lets it return; stops it; cuts it off; resets its connections.
 async fn perform(world: &World, args: &Args, readings: &Readings) -> Result<Vec<Act>, String> {
     let large = &world.others[0];
+    let dead = Duration::from_secs(args.dead);
     let mut acts = Vec::new();
-    let rest = Duration::from_secs(12);
-
-    let mut act = begin(world, "kill -9");
-    large.kill();
-    watch(world, readings, Duration::from_secs(args.dead), &mut act.routes).await;
-    end(world, &mut act);
-    large.start(&world.net)?;
-    watch(world, readings, rest, &mut act.routes).await;
-    act.memory[2] = memory(world);
-    acts.push(act);
-
-    let mut act = begin(world, "SIGSTOP for 6 s");
-    large.stop();
-    watch(world, readings, Duration::from_secs(6), &mut act.routes).await;
-    end(world, &mut act);
-    large.go_on();
-    watch(world, readings, rest, &mut act.routes).await;
-    act.memory[2] = memory(world);
-    acts.push(act);
-
+    let killed = || {
+        large.kill();
+        Ok(())
+    };
+    acts.push(act(world, readings, ("kill -9", dead), killed, || large.start(&world.net)).await?);
+    let stopped = || {
+        large.stop();
+        Ok(())
+    };
+    let goes_on = || {
+        large.go_on();
+        Ok(())
+    };
+    let still = ("SIGSTOP for 6 s", Duration::from_secs(6));
+    acts.push(act(world, readings, still, stopped, goes_on).await?);
     if world.net.can_part() {
-        let mut act = begin(world, "network cut for 6 s");
-        for broker in &world.brokers {
-            world.net.part(large.node, End::Node(broker.node), Way::Both)?;
-        }
-        watch(world, readings, Duration::from_secs(6), &mut act.routes).await;
-        end(world, &mut act);
-        world.net.join(large.node)?;
-        watch(world, readings, rest, &mut act.routes).await;
-        act.memory[2] = memory(world);
-        acts.push(act);
+        let join = || world.net.join(large.node);
+        let cut = || {
+            let part =
+                |broker: &Server| world.net.part(large.node, End::Node(broker.node), Way::Both);
+            world.brokers.iter().try_for_each(part)
+        };
+        let apart = ("network cut for 6 s", Duration::from_secs(6));
+        acts.push(act(world, readings, apart, cut, join).await?);
+        let reset =
+            || world.brokers.iter().try_for_each(|broker| world.net.reset(large.node, broker.node));
+        let short = ("connections reset for 1 s", Duration::from_secs(1));
+        acts.push(act(world, readings, short, reset, join).await?);
     }
     Ok(acts)
+}
+
+/// Does one thing, undoes it after a while, and looks on before and after.
+async fn act(
+    world: &World,
+    readings: &Readings,
+    (name, time): (&'static str, Duration),
+    hurt: impl FnOnce() -> Result<(), String>,
+    mend: impl FnOnce() -> Result<(), String>,
+) -> Result<Act, String> {
+    let mut act = begin(world, name);
+    hurt()?;
+    watch(world, readings, time, &mut act.routes).await;
+    act.to = world.clock.now();
+    act.memory[1] = memory(world);
+    mend()?;
+    watch(world, readings, Duration::from_secs(12), &mut act.routes).await;
+    act.memory[2] = memory(world);
+    Ok(act)
 }
 
 fn begin(world: &World, name: &'static str) -> Act {
@@ -178,11 +195,6 @@ fn begin(world: &World, name: &'static str) -> Act {
     let memory = [memory(world), Vec::new(), Vec::new()];
     let (from, at) = (world.clock.now(), millis_since_1970());
     Act { name, from, to: 0, at, memory, routes: Vec::new() }
-}
-
-fn end(world: &World, act: &mut Act) {
-    act.to = world.clock.now();
-    act.memory[1] = memory(world);
 }
 
 /// Reads how many routes the brokers hold, ten times a second.

@@ -139,6 +139,13 @@ impl Net {
         Ok(())
     }
 
+    /// Resets every TCP connection between a node and another, until they are joined again.
+    pub(crate) fn reset(&self, node: usize, other: usize) -> Result<(), String> {
+        let (address, reset) = (self.address(other), "meta l4proto tcp reject with tcp reset");
+        self.nft(node, &format!("add rule inet endure input ip saddr {address} {reset}"))?;
+        self.nft(node, &format!("add rule inet endure output ip daddr {address} {reset}"))
+    }
+
     /// Takes all rules of a node away.
     pub(crate) fn join(&self, node: usize) -> Result<(), String> {
         self.nft(node, "flush chain inet endure input")?;
