@@ -123,8 +123,16 @@ fn settings(dialogue: &Dialogue) -> BrokerConfig {
         roles: roles.clone().unwrap_or(everything.clone()),
         namespaces: namespaces.clone(),
     });
-    BrokerConfig { tokens: tokens.collect(), ..BrokerConfig::default() }
+    BrokerConfig {
+        tokens: tokens.collect(),
+        keepalive_ms: LONG_MS,
+        resume_window_ms: LONG_MS,
+        ..BrokerConfig::default()
+    }
 }
+
+/// No time of the broker's own ends within a dialogue, but for those it is about.
+const LONG_MS: u32 = 60_000;
 
 fn play(dialogue: &Dialogue, net: &mut Net) {
     let mut links: HashMap<&str, Line> = HashMap::new();
