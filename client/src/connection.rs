@@ -9,7 +9,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use waybill_wire::code::Role;
@@ -21,12 +20,14 @@ use crate::outlet::Outlet;
 
 mod control;
 mod core;
+mod dial;
 mod pump;
 mod reconnect;
 mod transport;
 
 pub(crate) use control::Control;
 pub(crate) use core::LinkCore;
+use dial::dial;
 use reconnect::Reconnect;
 use transport::Transport;
 
@@ -51,6 +52,8 @@ pub(crate) struct Connection<M: Machine, O> {
     closing: watch::Receiver<bool>,
     state: watch::Sender<LinkState>,
     options: Options,
+    /// Attempts made.
+    turn: usize,
 }
 
 impl<M, O> Connection<M, O>
@@ -83,6 +86,7 @@ where
             closing,
             state,
             options,
+            turn: 0,
         };
         tokio::spawn(connection.run());
         Ok(Control::new(states, close))
@@ -137,18 +141,20 @@ where
     /// One attempt, and the link if it becomes one; returns why it ended.
     async fn attempt(&mut self, address: &Arc<str>) -> LinkError {
         let until = Instant::now() + self.options.connect_timeout;
-        let target = address.to_string();
-        let connect = timeout_at(until, TcpStream::connect(target));
+        let entry = Arc::clone(address);
+        let round = self.turn / self.options.brokers.len();
+        let connect = timeout_at(until, dial(&entry, round));
+        self.turn = self.turn.wrapping_add(1);
         let unreachable = LinkErrorKind::Unreachable;
         match self.tend(connect).await {
             None => LinkError::new(LinkErrorKind::Closed, address),
             Some(Err(_)) => LinkError::new(unreachable, address).with_detail("no answer in time"),
             Some(Ok(Err(error))) => LinkError::new(unreachable, address).with_source(error),
-            Some(Ok(Ok(stream))) => match Transport::new(stream) {
-                Err(error) => LinkError::new(LinkErrorKind::Lost, address).with_source(error),
+            Some(Ok(Ok((stream, address)))) => match Transport::new(stream) {
+                Err(error) => LinkError::new(LinkErrorKind::Lost, &address).with_source(error),
                 Ok(transport) => {
                     let now = Instant::now().into_std();
-                    match self.core.open(now, address, until.into_std()) {
+                    match self.core.open(now, &address, until.into_std()) {
                         Ok(()) => self.pump(transport).await,
                         Err(error) => error,
                     }

@@ -52,6 +52,7 @@
 mod backoff;
 mod connection;
 pub mod consumer;
+mod discovery;
 mod error;
 pub mod gateway;
 mod link;
@@ -66,6 +67,7 @@ pub mod sim;
 
 pub use backoff::Backoff;
 pub use consumer::{Ack, Consumer, ConsumerOptions, UplinkMessage, Uplinks};
+pub use discovery::{DNS_PREFIX, Discovery, Finder, Found, Lookup, Resolver, SystemResolver};
 pub use error::{ConnectError, InvalidPublish, Obstacle, PublishError};
 pub use link::{LinkError, LinkErrorKind, LinkGone, LinkState, Welcomed};
 pub use options::{

@@ -9,6 +9,7 @@ use thiserror::Error;
 use waybill_wire::limits::{CREDENTIAL_BYTES_MAX, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 use crate::backoff::Backoff;
+use crate::discovery::DNS_PREFIX;
 
 /// Port a broker listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7711;
@@ -24,8 +25,9 @@ pub const COUNT_MAX: usize = (u32::MAX >> 3) as usize;
 /// How a link is made and what it may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Brokers as `host:port`, at least one; names are resolved at each attempt. The link uses the
-    /// first that answers and moves on to the next when it fails.
+    /// Brokers as `host:port`, at least one; names are resolved at each attempt. `dns:host:port`
+    /// stands for every address the name has. A producer or gateway link uses the first that
+    /// answers and moves on to the next when it fails; a consumer links to each.
     pub brokers: Vec<String>,
     /// Credential presented in HELLO.
     pub token: Option<String>,
@@ -40,6 +42,8 @@ pub struct Options {
     /// A publish that could not be sent for so long fails: no broker, or none that is ready
     /// (producer).
     pub publish_timeout: Duration,
+    /// How often names with `dns:` are looked up again (consumer).
+    pub dns_refresh: Duration,
     /// Time [`close`](crate::Producer::close) gives to what is in flight.
     pub close_timeout: Duration,
     /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
@@ -59,6 +63,7 @@ impl Default for Options {
             backoff: Backoff::default(),
             resend_within: Duration::from_secs(5),
             publish_timeout: Duration::from_secs(30),
+            dns_refresh: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             max_in_flight: 16_384,
             max_pending_bytes: 16 << 20,
@@ -102,6 +107,7 @@ impl Options {
             ("connect_timeout", self.connect_timeout),
             ("close_timeout", self.close_timeout),
             ("publish_timeout", self.publish_timeout),
+            ("dns_refresh", self.dns_refresh),
             ("backoff.min", self.backoff.min),
         ] {
             if time.is_zero() {
@@ -123,15 +129,18 @@ impl Options {
     }
 }
 
-/// Whether this can be an address of [`Options::brokers`]: a host and a port. Nothing is resolved.
+/// Whether this can be an entry of [`Options::brokers`]: a host and a port, with or without
+/// `dns:`. Nothing is resolved.
 ///
 /// ```
 /// use waybill_client::is_host_port;
 /// assert!(is_host_port("broker.internal:7711") && is_host_port("[::1]:7711"));
+/// assert!(is_host_port("dns:brokers.internal:7711") && !is_host_port("dns:7711"));
 /// assert!(!is_host_port("broker.internal") && !is_host_port(":7711"));
 /// ```
 #[must_use]
 pub fn is_host_port(address: &str) -> bool {
+    let address = address.strip_prefix(DNS_PREFIX).unwrap_or(address);
     let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }

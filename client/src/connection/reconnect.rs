@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, Delays};
+use crate::discovery::DNS_PREFIX;
 
 /// What is left of a link's past when the next attempt is made.
 #[derive(Clone, Debug)]
@@ -32,7 +33,8 @@ impl Reconnect {
 
     /// Whether there is another broker to go to.
     pub(crate) fn has_another(&self) -> bool {
-        self.brokers.len() > 1
+        // A name may have several addresses; each attempt begins with another one.
+        self.brokers.len() > 1 || self.brokers[0].starts_with(DNS_PREFIX)
     }
 
     /// The broker said WELCOME.
