@@ -71,6 +71,9 @@ pub struct Upstream {
     /// The ticket each standing registration was made by. Kept after its confirmation: the broker
     /// that confirmed it may be lost while another is still behind.
     registered: HashMap<Registration, u64>,
+    /// Logins that lost, the number that won, and the ticket of their removal; until that is in effect.
+    /// A login of the same number meanwhile would cancel the removal, and no broker would tell again.
+    displaced: HashMap<Registration, (u64, u64)>,
     /// Logins that wait for a ticket.
     waiting: BTreeMap<u64, Vec<ConnectionId>>,
     sequence: u64,
@@ -122,6 +125,7 @@ impl Upstream {
             ticket: 1,
             gathered: false,
             registered: HashMap::new(),
+            displaced: HashMap::new(),
             waiting: BTreeMap::new(),
             sequence: 0,
             uplinks: BTreeMap::new(),
@@ -140,6 +144,18 @@ impl Upstream {
     pub fn unregister(&mut self, registration: Registration) {
         self.gather(registration, Op::REMOVE);
         self.registered.remove(&registration);
+    }
+
+    /// A registration lost against the login number `winner`: tell the brokers that it is gone.
+    pub fn displace(&mut self, registration: Registration, winner: u64) {
+        self.unregister(registration);
+        self.displaced.insert(registration, (winner, self.ticket));
+    }
+
+    /// The login number that has just won against this registration, if one has.
+    #[must_use]
+    pub fn displaced_by(&self, registration: Registration) -> Option<u64> {
+        self.displaced.get(&registration).map(|(winner, _)| *winner)
     }
 
     fn gather(&mut self, registration: Registration, op: Op) {
@@ -189,6 +205,7 @@ impl Upstream {
     /// Everything up to this ticket is in effect at this link's broker.
     pub fn in_effect(&mut self, link: usize, ticket: u64, out: &mut Vec<Notice>) {
         self.links[link].in_effect = Some(ticket);
+        self.displaced.retain(|_, (_, removal)| *removal > ticket);
         let later = self.waiting.split_off(&ticket.saturating_add(1));
         let done = std::mem::replace(&mut self.waiting, later);
         out.extend(done.into_values().flatten().map(Notice::Confirmed));

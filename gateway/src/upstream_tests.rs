@@ -146,6 +146,22 @@ fn a_command_that_was_not_taken_is_offered_with_what_came_since() {
 }
 
 #[test]
+fn promise_8_a_login_that_lost_cannot_cancel_its_own_removal() {
+    let mut upstream = machine(1);
+    let mut out = Vec::new();
+    upstream.link_up(0);
+    upstream.register(user(1));
+    assert_eq!(changes(&mut upstream), [(0, 1, 1)]);
+    upstream.displace(user(1), 7);
+    assert_eq!(upstream.displaced_by(user(1)), Some(7));
+    assert_eq!(changes(&mut upstream), [(0, 2, 1)]);
+    upstream.in_effect(0, 1, &mut out);
+    assert_eq!(upstream.displaced_by(user(1)), Some(7), "the removal is still on its way");
+    upstream.in_effect(0, 2, &mut out);
+    assert_eq!(upstream.displaced_by(user(1)), None, "the broker judges the next one");
+}
+
+#[test]
 fn uplinks_are_answered_once_bounded_and_in_time() {
     let mut upstream = machine(1);
     let mut out = Vec::new();
