@@ -16,6 +16,7 @@ use crate::auth::Verifier;
 use crate::hub::Bounds;
 use crate::session::SessionLimits;
 use crate::transports::origin::Origin;
+use crate::upstream::UplinkBounds;
 
 /// Settings of one gateway process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,7 @@ pub struct DeadlineConfig {
 /// + recent_messages_max x (16 x 8 + 128) bytes  message ids and the UIDs they were for,
 /// + 32 KiB                                      one list more: the newest stays
 /// + 2 x reports_max x 64 bytes                  who was reached, until it is reported
+/// + uplink_bytes_max                            what has no answer, to be sent again
 /// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
 /// + for each broker:
 ///   16 MiB + one frame of 1.1 MiB + 64 KiB      events not taken yet, and what is being read
@@ -133,6 +135,9 @@ pub struct LimitConfig {
     /// Unanswered *send*s of all connections; more are refused as `overloaded`. 1 to 1,048,576,
     /// default 16,384.
     pub uplinks_max: usize,
+    /// Bytes of unanswered *send*s, which are kept to be sent again when a link ends; more are refused
+    /// as `overloaded`. 131,072 to 1,073,741,824, default 16,777,216.
+    pub uplink_bytes_max: usize,
     /// Message ids kept to recognise a message that a producer sent again, at most once per
     /// connection. 0 to 1,048,576 (0 recognises none), default 16,384.
     pub recent_messages_max: usize,
@@ -176,6 +181,14 @@ impl GatewayConfig {
             heartbeat_ms: deadlines.heartbeat_ms,
             close_ms: deadlines.close_ms,
             uplinks_max: limits.uplinks_per_connection_max,
+        }
+    }
+
+    pub(crate) fn uplink_bounds(&self) -> UplinkBounds {
+        UplinkBounds {
+            count_max: self.limits.uplinks_max,
+            bytes_max: self.limits.uplink_bytes_max,
+            wait_ms: self.deadlines.uplink_ms,
         }
     }
 
@@ -266,6 +279,7 @@ impl LimitConfig {
         range("limits.queue_bytes_max", self.queue_bytes_max, 1024, 64 << 20)?;
         range("limits.uplinks_per_connection_max", self.uplinks_per_connection_max, 1, 1 << 16)?;
         range("limits.uplinks_max", self.uplinks_max, 1, 1 << 20)?;
+        range("limits.uplink_bytes_max", self.uplink_bytes_max, 128 << 10, 1 << 30)?;
         range("limits.recent_messages_max", self.recent_messages_max, 0, 1 << 20)?;
         range("limits.reports_max", self.reports_max, 1, 1 << 24)
     }
@@ -338,6 +352,7 @@ impl Default for LimitConfig {
             queue_bytes_max: 64 << 10,
             uplinks_per_connection_max: 32,
             uplinks_max: 16_384,
+            uplink_bytes_max: 16 << 20,
             recent_messages_max: 16_384,
             reports_max: 1 << 20,
         }

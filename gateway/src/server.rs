@@ -372,14 +372,22 @@ impl Running {
     /// Handles an event, and what has arrived with it, so that it is written together; no more once
     /// a connection has to look at its queue first.
     fn handle_events(&mut self, link: usize, event: GatewayEvent) {
-        self.switchboard.handle_link(link, event, self.shared.clock.ms());
+        self.handle_event(link, event);
         for _ in 1..TURN_MAX {
             if self.shared.queues.pressure.is_on() {
                 return;
             }
             let Some(Some((link, event))) = self.links.events.next().now_or_never() else { return };
-            self.switchboard.handle_link(link, event, self.shared.clock.ms());
+            self.handle_event(link, event);
         }
+    }
+
+    fn handle_event(&mut self, link: usize, event: GatewayEvent) {
+        let waited_ms = match &event {
+            GatewayEvent::Delivery(delivery) => Clock::since_ms(delivery.received_at()),
+            _ => 0,
+        };
+        self.switchboard.handle_link(link, event, waited_ms, self.shared.clock.ms());
     }
 
     fn tell_links(&mut self) {

@@ -223,9 +223,10 @@ impl SimGateway {
         self.lines.remove(&conn);
     }
 
-    /// A link says something; `link` as in [`commands`](Self::commands).
+    /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it: the
+    /// time to live of a message counts from here.
     pub fn link_event(&mut self, link: usize, event: GatewayEvent, now: Now) {
-        self.switchboard.handle_link(link, event, now.ms);
+        self.switchboard.handle_link(link, event, 0, now.ms);
         self.settle(now);
     }
 

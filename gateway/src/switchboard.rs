@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::{error, info, warn};
 use waybill_client::gateway::{Delivery, GatewayCommand, GatewayEvent, Registration, Report};
-use waybill_wire::code::{ErrorCode, Level};
+use waybill_wire::code::Level;
 
 use crate::config::GatewayConfig;
 use crate::fanout::Fanout;
@@ -58,7 +58,7 @@ impl Switchboard {
         let telemetry = Arc::clone(&queues.telemetry);
         let reports = Reports::new(config.limits.reports_max, config.deadlines.report_ms);
         let hub = Hub::new(config.hub_bounds(), salt);
-        let upstream = Upstream::new(links, config.limits.uplinks_max, config.deadlines.uplink_ms);
+        let upstream = Upstream::new(links, config.uplink_bounds());
         let (notices, uplinks) = (Vec::new(), Vec::new());
         Self { hub, upstream, reports, queues, telemetry, notices, uplinks }
     }
@@ -104,9 +104,18 @@ impl Switchboard {
         }
     }
 
-    pub(crate) fn handle_link(&mut self, link: usize, event: GatewayEvent, now_ms: u64) {
+    /// `waited_ms` is how long the event has been on its way from the socket.
+    pub(crate) fn handle_link(
+        &mut self,
+        link: usize,
+        event: GatewayEvent,
+        waited_ms: u64,
+        now_ms: u64,
+    ) {
         match event {
-            GatewayEvent::Delivery(delivery) => self.deliver(link, &delivery, now_ms),
+            GatewayEvent::Delivery(delivery) => {
+                self.deliver(link, &delivery, now_ms.saturating_sub(waited_ms), now_ms)
+            }
             GatewayEvent::Displaced { registration, winner } => {
                 self.displaced(registration, winner);
             }
@@ -114,7 +123,10 @@ impl Switchboard {
                 self.upstream.in_effect(link, ticket, &mut self.notices);
             }
             GatewayEvent::UplinkAck { sequence, code } => {
-                self.upstream.answered(sequence, code, &mut self.notices);
+                self.upstream.answered(link, sequence, code, &mut self.notices);
+            }
+            GatewayEvent::UplinkLost { sequence, transmitted: false } => {
+                self.upstream.not_transmitted(link, sequence);
             }
             GatewayEvent::Up(welcomed) => {
                 info!(link, broker = %welcomed.address, "link up");
@@ -125,13 +137,15 @@ impl Switchboard {
                 warn!(link, %reason, ?retry_in, "link down");
                 self.telemetry.link_losses.add(1);
                 self.reports.link_down(link);
-                self.upstream.link_down(link);
+                self.uplinks.retain(|(at, _)| *at != link);
+                self.upstream.link_down(link, &mut self.notices);
             }
             GatewayEvent::Failed(reason) => {
                 error!(link, %reason, "link failed and is not tried again");
                 self.telemetry.link_losses.add(1);
                 self.reports.link_down(link);
-                self.upstream.link_failed(link);
+                self.uplinks.retain(|(at, _)| *at != link);
+                self.upstream.link_failed(link, &mut self.notices);
             }
             // A broker's state concerns producers; what it has in effect is told by tickets.
             _ => {}
@@ -158,7 +172,7 @@ impl Switchboard {
         self.upstream.link_up(link);
     }
 
-    fn deliver(&mut self, link: usize, delivery: &Delivery, now_ms: u64) {
+    fn deliver(&mut self, link: usize, delivery: &Delivery, received_ms: u64, now_ms: u64) {
         let message = delivery.message();
         self.telemetry.messages_in.add(1);
         // Narrower than its list, or only part of a payload: to guess would be to serve wrongly.
@@ -166,10 +180,10 @@ impl Switchboard {
             self.telemetry.messages_unsupported.add(1);
             return;
         }
-        // Counted from here, where the link's events are taken: 0 is no limit (DEL-18).
+        // Counted from when the link had received it: 0 is no limit (DEL-18).
         let expires_ms = match message.ttl_ms {
             0 => NEVER,
-            ttl_ms => now_ms.saturating_add(ttl_ms.into()),
+            ttl_ms => received_ms.saturating_add(ttl_ms.into()),
         };
         let id = (message.origin.unwrap_or(0), message.sequence);
         let sender = message.sender;
@@ -255,13 +269,11 @@ impl Switchboard {
     /// A link was behind and did not take a command.
     pub(crate) fn not_taken(&mut self, link: usize, command: GatewayCommand) {
         match command {
-            GatewayCommand::Uplink(uplink) => {
-                let code = ErrorCode::OVERLOADED;
-                self.upstream.answered(uplink.sequence, code, &mut self.notices);
+            GatewayCommand::Report(report) => self.reports.put_back(link, report),
+            command => {
+                self.upstream.keep(link, command, &mut self.notices);
                 self.tell();
             }
-            GatewayCommand::Report(report) => self.reports.put_back(link, report),
-            changes => self.upstream.keep(link, changes),
         }
     }
 
@@ -269,7 +281,8 @@ impl Switchboard {
     pub(crate) fn link_gone(&mut self, link: usize, command: GatewayCommand) {
         self.not_taken(link, command);
         self.reports.link_down(link);
-        self.upstream.link_failed(link);
+        self.upstream.link_failed(link, &mut self.notices);
+        self.tell();
     }
 
     fn tell(&mut self) {
