@@ -71,7 +71,7 @@ pub(crate) struct Reports {
     /// Finished, with the gateway's number of its link.
     ready: VecDeque<(usize, Report)>,
     /// Deliveries that were not tracked for want of room, and reports that were not made.
-    overflowed: u64,
+    overflowed: usize,
 }
 
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl Reports {
     /// A delivery begins to be handed out to at most `users` users.
     pub(crate) fn open(&mut self, users: usize, everyone: bool) -> Draft {
         let is_tracked = self.places + users < self.places_max;
-        self.overflowed += u64::from(!is_tracked);
+        self.overflowed += usize::from(!is_tracked);
         self.opened += 1;
         Draft {
             number: self.opened,
@@ -294,7 +294,7 @@ impl Reports {
     }
 
     /// How often there was no room, for a delivery or for a report.
-    pub(crate) fn overflowed(&self) -> u64 {
+    pub(crate) fn overflowed(&self) -> usize {
         self.overflowed
     }
 }

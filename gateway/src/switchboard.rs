@@ -250,6 +250,7 @@ impl Switchboard {
         self.telemetry.users.set(self.hub.users());
         self.telemetry.links_up.set(self.upstream.links_up());
         self.collect();
+        self.telemetry.reports_overflowed.set(self.reports.overflowed());
         let mut commands = self.upstream.commands();
         commands.append(&mut self.uplinks);
         while let Some((link, report)) = self.reports.pop() {

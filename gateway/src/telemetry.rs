@@ -60,6 +60,7 @@ pub(crate) struct Telemetry {
     pub(crate) link_losses: Counter,
     pub(crate) displaced: Counter,
     pub(crate) reports: Counter,
+    pub(crate) reports_overflowed: Counter,
     links: Mutex<Vec<LinkStats>>,
     /// Gauges, set by the task that owns the hub.
     pub(crate) logged_in: Counter,
@@ -134,6 +135,7 @@ impl Telemetry {
             link_losses: self.link_losses.value(),
             displaced: self.displaced.value(),
             reports: self.reports.value(),
+            reports_overflowed: self.reports_overflowed.value(),
             links: self.links.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             connections: connections as u64,
             logged_in: self.logged_in.value(),
@@ -194,6 +196,9 @@ pub struct GatewayStats {
     pub displaced: u64,
     /// Reports on deliveries handed to links.
     pub reports: u64,
+    /// Deliveries that could not be tracked for want of room (`limits.reports_max`), and reports that
+    /// could not be made.
+    pub reports_overflowed: u64,
     /// Outages by link, in the order of the links.
     pub links: Vec<LinkStats>,
     /// WebSocket connections now.
