@@ -23,7 +23,7 @@ use crate::publish::Publish;
 use crate::receipt::{Progress, Receipt};
 
 mod encode;
-mod job;
+pub(crate) mod job;
 mod machine;
 mod resend;
 #[cfg(test)]

@@ -19,9 +19,9 @@ use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
 use crate::link::LinkError;
 use crate::machine::Machine;
 use crate::options::Options;
-use crate::producer::{Order, ProducerEvent, ProducerMachine};
+use crate::producer::{Bounds, Order, ProducerEvent, ProducerMachine, job::Reply};
 use crate::publish::Publish;
-use crate::receipt::Receipt;
+use crate::receipt::{Progress, Receipt};
 
 /// A link of any role, as its driver sees it.
 pub trait Link {
@@ -162,10 +162,18 @@ pub enum ProducerNews {
     },
 }
 
+/// A publish by the number it was given.
+#[derive(Debug)]
+struct Number(u64);
+
+impl Reply for Number {
+    fn progress(&mut self, _progress: Progress) {}
+}
+
 /// A producer.
 #[derive(Debug)]
 pub struct Producer {
-    core: LinkCore<ProducerMachine<u64>>,
+    core: LinkCore<ProducerMachine<Number>>,
 }
 
 impl Producer {
@@ -173,21 +181,26 @@ impl Producer {
     /// [`Options::check`].
     #[must_use]
     pub fn new(options: &Options, instance: u64) -> Self {
-        let machine = ProducerMachine::new(instance, options.max_in_flight);
+        let bounds = Bounds {
+            in_flight_max: options.max_in_flight,
+            resend_within: options.resend_within,
+            publish_timeout: options.publish_timeout,
+        };
+        let machine = ProducerMachine::new(instance, bounds);
         let identity = Identity { role: Role::PRODUCER, instance };
         Self { core: LinkCore::new(machine, identity, options) }
     }
 
     /// Publishes; `number` comes back with the outcome.
     pub fn publish(&mut self, now: Instant, number: u64, publish: Publish) {
-        self.core.command(now, vec![Order { publish, reply: number }]);
+        self.core.command(now, vec![Order { publish, reply: Number(number) }]);
     }
 
     /// What it tells next.
     pub fn poll(&mut self) -> Option<ProducerNews> {
         Some(match self.core.poll_event()? {
             ProducerEvent::Settled { reply, outcome } => {
-                ProducerNews::Settled { publish: reply, outcome }
+                ProducerNews::Settled { publish: reply.0, outcome }
             }
             ProducerEvent::Refused { sequence, code } => ProducerNews::Refused { sequence, code },
         })

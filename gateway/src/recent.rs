@@ -10,7 +10,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use waybill_wire::planted::{self, Bug};
 use waybill_wire::targets::UidRun;
 
 use crate::hub::MessageId;
@@ -63,9 +62,6 @@ pub(crate) struct Served {
 impl Served {
     /// Whether a connection of this user, confirmed at `rank`, was there.
     pub(crate) fn had(&self, uid: u64, rank: u64) -> bool {
-        if planted::is(Bug::DuplicateAfterResend) {
-            return false;
-        }
         let listed = self.listed.get(&uid).copied();
         self.everyone.max(listed).is_some_and(|seen| rank <= seen)
     }

@@ -16,8 +16,6 @@ use waybill_wire::session::Sequence;
 use waybill_wire::session::registration::{Filled, Registration};
 
 use super::link::{Fault, Life, Part, RoleState, refused};
-use super::receipts::Reports;
-use super::uplink::Uplinked;
 use super::{Core, Links};
 use crate::auth::Grant;
 use crate::io::{LinkId, Output};
@@ -31,8 +29,8 @@ pub(super) struct GatewayState {
     pub(super) incarnation: u64,
     pub(super) grant: Grant,
     pub(super) uplinks: Sequence,
-    pub(super) uplinked: Uplinked,
-    pub(super) reports: Reports,
+    // Uplinks that wait for a consumer's answer.
+    pub(super) unanswered: usize,
     registration: Registration,
     digest: Digest,
     // (namespace, UID) to (device class, login number). Mostly one login, so a list it is.
@@ -49,8 +47,7 @@ impl GatewayState {
             incarnation,
             grant,
             uplinks: Sequence::default(),
-            uplinked: Uplinked::default(),
-            reports: Reports::default(),
+            unanswered: 0,
             registration: Registration::default(),
             digest: Digest::default(),
             registered: HashMap::new(),

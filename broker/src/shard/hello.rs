@@ -10,9 +10,7 @@ use waybill_wire::session::{Sequence, support};
 
 use super::Core;
 use super::gateway::GatewayState;
-use super::link::{Admission, ConsumerState, Fault, Part, ProducerState, RoleState, refused};
-use super::receipts::Receipts;
-use super::uplink::Owed;
+use super::link::{Admission, Fault, Part, ProducerState, RoleState, refused};
 use crate::auth::Grant;
 use crate::shared::{ConsumerPlace, Place};
 use crate::telemetry::count;
@@ -21,7 +19,6 @@ impl Core {
     pub(super) fn hello(&mut self, part: &mut Part, hello: &Hello<'_>) -> Result<(), Fault> {
         let version = support::judge(hello).inspect_err(|_| self.count_refused())?;
         let grant = self.judge(hello).inspect_err(|_| self.count_refused())?;
-        part.capabilities = hello.capabilities & support::CAPABILITIES;
         let admitted = self.admit(part, hello, grant.clone());
         part.role = admitted.inspect_err(|_| self.count_refused())?;
         part.admission = Admission::Link;
@@ -34,7 +31,8 @@ impl Core {
             version,
             shard: self.id,
             session: self.shared.next_session(),
-            capabilities: part.capabilities,
+            // None of the registered capabilities runs in this draft.
+            capabilities: 0,
             broker: self.shared.instance,
             shards: self.shared.config.shards,
             keepalive_ms: self.shared.config.keepalive_ms,
@@ -80,7 +78,6 @@ impl Core {
                     instance: hello.instance,
                     grant,
                     sequence: Sequence::default(),
-                    receipts: Receipts::default(),
                 }))
             }
             Role::GATEWAY => {
@@ -96,10 +93,8 @@ impl Core {
                 RoleState::Gateway(Box::new(GatewayState::new(slot, hello.instance, grant)))
             }
             _ => {
-                let (instance, capabilities) = (hello.instance, part.capabilities);
-                let consumer = ConsumerPlace::new(place, grant.clone(), instance, capabilities);
-                self.shared.consumer_opened(consumer);
-                RoleState::Consumer(Box::new(ConsumerState { grant, owed: Owed::default() }))
+                self.shared.consumer_opened(ConsumerPlace { place, grant });
+                RoleState::Consumer(Box::default())
             }
         })
     }

@@ -254,7 +254,7 @@ impl GatewayMachine {
             Frame::Deliver(message) => {
                 let header_bytes = bytes.len() - message.payload.len();
                 let delivery =
-                    Delivery::new(Bytes::copy_from_slice(bytes), header_bytes, self.link, now);
+                    Delivery::new(Bytes::copy_from_slice(bytes), header_bytes, self.link);
                 self.events.push_back(GatewayEvent::Delivery(delivery));
                 Ok(())
             }
@@ -313,7 +313,8 @@ impl GatewayMachine {
         Ok(())
     }
 
-    /// The link is gone. Uplinks without an answer are given back as lost.
+    /// The link is gone. Uplinks without an answer are answered here: `consumer_lost` if they were
+    /// transmitted, since their fate is unknown, `no_consumer` if not.
     pub fn handle_down(&mut self, now: Instant) {
         if std::mem::take(&mut self.in_effect) {
             self.down_since = Some(now);
@@ -323,7 +324,7 @@ impl GatewayMachine {
         self.reports.clear();
         self.report_bytes = 0;
         self.suspend = None;
-        self.events.extend(self.uplinks.give_up().map(lost));
+        self.events.extend(self.uplinks.give_up().map(answered));
     }
 
     /// Appends frames to `out` until it has 64 KiB or nothing is left to say. Only while open.
@@ -422,10 +423,6 @@ fn is_at_odds(reason: &LinkError) -> bool {
 
 fn answered((sequence, code): Answer) -> GatewayEvent {
     GatewayEvent::UplinkAck { sequence, code }
-}
-
-fn lost((sequence, transmitted): (u64, bool)) -> GatewayEvent {
-    GatewayEvent::UplinkLost { sequence, transmitted }
 }
 
 fn told(displaced: &frame::Displaced) -> GatewayEvent {

@@ -1,0 +1,52 @@
+//! A whole cluster in one thread: real broker brains, gateways and clients, a network and a clock
+//! of its own, every choice from one seed, and an oracle that judges what clients saw.
+//!
+//! [`run`] plays one seed; the same seed plays the same run. The program `waybill-sim` plays many.
+
+mod chance;
+mod net;
+mod oracle;
+mod scenario;
+mod world;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use world::World;
+
+thread_local! {
+    static WORDS: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+static HOOK: Once = Once::new();
+
+/// What went wrong in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// Which promise, and about what; or the words of a panic.
+    pub words: String,
+}
+
+/// Plays one seed; how many things happened. With `trace` it tells all of them on stderr.
+///
+/// # Errors
+///
+/// A promise was broken, or something panicked.
+pub fn run(seed: u64, trace: bool) -> Result<u64, Failure> {
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            let words = info.payload_as_str().unwrap_or("?");
+            WORDS.set(Some(format!("{place}: {words}")));
+        }));
+    });
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, trace);
+        world.play();
+        world.events
+    }));
+    played.map_err(|_| Failure { seed, words: WORDS.take().unwrap_or_default() })
+}

@@ -1,0 +1,85 @@
+//! Plays seeds: one with its trace, or many on all cores.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use waybill_sim::{Failure, run};
+
+/// What was asked for.
+struct Wish {
+    first: u64,
+    count: u64,
+    trace: bool,
+}
+
+fn wish() -> Result<Wish, String> {
+    let mut wish = Wish { first: 0, count: 1_000, trace: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64, String> {
+            let value = words.next().ok_or_else(|| format!("{word} wants a number"))?;
+            value.parse().map_err(|_| format!("{value} is not a number"))
+        };
+        match word.as_str() {
+            "--seed" => (wish.first, wish.count) = (number()?, 1),
+            "--from" => wish.first = number()?,
+            "--seeds" => wish.count = number()?,
+            "--trace" => wish.trace = true,
+            other => return Err(format!("{other}: not one of --seed --from --seeds --trace")),
+        }
+    }
+    Ok(wish)
+}
+
+fn play(wish: &Wish) -> Vec<Failure> {
+    let next = AtomicU64::new(wish.first);
+    let failures = Mutex::new(Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= wish.first + wish.count {
+                        return;
+                    }
+                    if let Err(failure) = run(seed, wish.trace)
+                        && let Ok(mut failures) = failures.lock()
+                    {
+                        failures.push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap_or_default();
+    failures.sort_by_key(|failure| failure.seed);
+    failures
+}
+
+fn main() -> ExitCode {
+    let mut out = std::io::stdout();
+    let wish = match wish() {
+        Ok(wish) => wish,
+        Err(words) => {
+            let _gone = writeln!(std::io::stderr(), "{words}");
+            return ExitCode::from(2);
+        }
+    };
+    let began = Instant::now();
+    let failures = play(&wish);
+    let took = began.elapsed();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = u32::try_from(cores).unwrap_or(1).min(u32::try_from(wish.count).unwrap_or(1));
+    let each = took.as_secs_f64() * 1e3 * f64::from(cores) / wish.count as f64;
+    for Failure { seed, words } in failures.iter().take(20) {
+        let words = &words[..words.floor_char_boundary(1_500)];
+        let _gone = writeln!(out, "seed {seed}: {words}");
+    }
+    let failed = failures.len();
+    let _gone = writeln!(out, "{} seeds, {failed} failed, {each:.2} ms each", wish.count);
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -1,0 +1,311 @@
+//! What must be true of a run, kept naively: what clients did and saw, what receipts said, and from
+//! when to when each link and connection was undisturbed. It knows nothing of how anything works.
+//!
+//! *Sure* is a connection from the moment its user was told `ready` until its user goes or stops
+//! reading, and a gateway's link from the moment the broker confirmed what was declared until
+//! something is done to its connection or it goes. In between nothing excuses a message that does
+//! not come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use waybill_client::{ErrorCode, Publish, PublishError, Receipt};
+
+use crate::scenario::SECOND;
+
+mod judge;
+mod uplinks;
+
+use uplinks::Uplinks;
+
+/// Within this time a message passes a cluster that nothing disturbs.
+const GRACE: u64 = 5 * SECOND;
+
+/// For this long a gateway may have let go of a connection before its user knows.
+const LET_GO: u64 = 2 * SECOND;
+
+/// A publish.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    at: u64,
+    producer: usize,
+    namespace: u32,
+    /// `None`: everyone.
+    targets: Option<Vec<u64>>,
+    except: Vec<u64>,
+    expires: bool,
+    receipted: bool,
+    list: bool,
+    padding: usize,
+    transmitted: Vec<(usize, usize)>,
+    resent: bool,
+    settled: Option<(u64, Verdict)>,
+    /// Its producer was killed.
+    orphan: bool,
+}
+
+/// What its producer was told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    receipt: Option<Receipt>,
+}
+
+impl Verdict {
+    /// From an outcome.
+    #[must_use]
+    pub(crate) fn new(outcome: Result<Receipt, PublishError>) -> Self {
+        match outcome {
+            Ok(receipt) => Self { receipt: Some(receipt) },
+            Err(_) => Self { receipt: None },
+        }
+    }
+}
+
+impl Message {
+    /// A publish that `producer` is about to make.
+    #[must_use]
+    pub(crate) fn new(publish: &Publish, producer: usize, padding: u64) -> Self {
+        Self {
+            at: 0,
+            producer,
+            namespace: publish.namespace,
+            targets: publish.targets().map(<[u64]>::to_vec),
+            except: publish.except.clone(),
+            expires: publish.ttl.is_some(),
+            receipted: publish.level != waybill_client::ReceiptLevel::None,
+            list: publish.targets().is_some() && publish.mode != waybill_client::Mode::BROADCAST,
+            padding: usize::try_from(padding).unwrap_or(0),
+            transmitted: Vec::new(),
+            resent: false,
+            settled: None,
+            orphan: false,
+        }
+    }
+
+    fn is_for(&self, (namespace, uid): (u32, u64)) -> bool {
+        let listed = self.targets.as_ref().is_none_or(|uids| uids.contains(&uid));
+        self.namespace == namespace && listed && !self.except.contains(&uid)
+    }
+}
+
+/// A time something lasted; without an end it lasts.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u64,
+    to: Option<u64>,
+}
+
+impl Span {
+    fn covers(&self, from: u64, to: u64) -> bool {
+        self.from <= from && self.to.is_none_or(|end| end > to)
+    }
+}
+
+/// One connection of a user.
+#[derive(Debug)]
+struct Stay {
+    who: (u32, u64),
+    gateway: usize,
+    ready: bool,
+    gone: bool,
+    sure: Option<Span>,
+    got: BTreeSet<u64>,
+    /// By producer's link: the last message that was not sent again.
+    last: BTreeMap<usize, u64>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// Microseconds since the run began.
+    pub(crate) now: u64,
+    messages: Vec<Message>,
+    stays: Vec<Stay>,
+    /// By gateway and broker.
+    links: BTreeMap<(usize, usize), Vec<Span>>,
+    /// Producers' links that something was done to, and when.
+    disturbed: BTreeMap<usize, u64>,
+    uplinks: Uplinks,
+    /// Queues are so small that what nobody asked a receipt for may be dropped.
+    pub(crate) tight: bool,
+}
+
+/// The number a payload begins with.
+fn number_of(payload: &[u8]) -> u64 {
+    let bytes = payload.first_chunk().expect("every payload begins with its number");
+    u64::from_le_bytes(*bytes)
+}
+
+impl Oracle {
+    fn message(&self, number: u64) -> &Message {
+        let place = usize::try_from(number).ok();
+        let message = place.and_then(|place| self.messages.get(place));
+        message.unwrap_or_else(|| panic!("promise 10: nobody published {number}"))
+    }
+
+    fn message_mut(&mut self, number: u64) -> &mut Message {
+        let place = usize::try_from(number).expect("a number of a message");
+        &mut self.messages[place]
+    }
+
+    /// A publish is made; its number.
+    pub(crate) fn published(&mut self, message: Message) -> u64 {
+        self.messages.push(Message { at: self.now, ..message });
+        self.messages.len() as u64 - 1
+    }
+
+    /// The payload of a message.
+    #[must_use]
+    pub(crate) fn payload_of(&self, number: u64) -> Vec<u8> {
+        let mut payload = number.to_le_bytes().to_vec();
+        payload.resize(8 + self.message(number).padding, 0x5a);
+        payload
+    }
+
+    /// Its producer wrote it to a link.
+    pub(crate) fn transmitted(&mut self, payload: &[u8], pipe: usize, broker: usize, resend: bool) {
+        let number = number_of(payload);
+        let message = self.message_mut(number);
+        assert!(
+            resend || message.transmitted.is_empty(),
+            "promise 3: {number} is sent again and does not say so"
+        );
+        message.resent |= resend;
+        message.transmitted.push((pipe, broker));
+    }
+
+    /// Its producer was told what became of it.
+    pub(crate) fn settled(&mut self, number: u64, verdict: Verdict) {
+        let now = self.now;
+        let message = self.message_mut(number);
+        assert!(message.settled.is_none(), "{number} has two outcomes");
+        message.settled = Some((now, verdict));
+        self.judge_receipt(number);
+    }
+
+    /// Its producer will be told nothing of what it has not heard yet.
+    pub(crate) fn producer_killed(&mut self, producer: usize) {
+        let of = self.messages.iter_mut().filter(|it| it.producer == producer);
+        of.for_each(|message| message.orphan |= message.settled.is_none());
+    }
+
+    /// A user connects.
+    pub(crate) fn connects(&mut self, socket: usize, who: (u32, u64), gateway: usize) {
+        assert_eq!(socket, self.stays.len());
+        let (got, last) = (BTreeSet::new(), BTreeMap::new());
+        self.stays.push(Stay { who, gateway, ready: false, gone: false, sure: None, got, last });
+    }
+
+    /// A user was told that it is online; `sure` if it reads as fast as it should.
+    pub(crate) fn ready(&mut self, socket: usize, sure: bool) {
+        let now = self.now;
+        let stay = &mut self.stays[socket];
+        assert!(!stay.ready, "ready twice");
+        stay.ready = true;
+        if sure && !stay.gone {
+            stay.sure = Some(Span { from: now, to: None });
+        }
+    }
+
+    /// A user stops, or goes on, reading.
+    pub(crate) fn socket_unsure(&mut self, socket: usize) {
+        let now = self.now;
+        if let Some(span) = &mut self.stays[socket].sure {
+            span.to.get_or_insert(now);
+        }
+    }
+
+    /// A user's connection is over.
+    pub(crate) fn goes(&mut self, socket: usize) {
+        self.stays[socket].gone = true;
+        self.socket_unsure(socket);
+    }
+
+    /// The broker confirmed what the gateway declared, over this connection.
+    pub(crate) fn link_sure(&mut self, gateway: usize, broker: usize, pipe: usize) {
+        let now = self.now;
+        if self.disturbed.contains_key(&pipe) {
+            return;
+        }
+        let spans = self.links.entry((gateway, broker)).or_default();
+        if spans.last().is_none_or(|span| span.to.is_some()) {
+            spans.push(Span { from: now, to: None });
+        }
+    }
+
+    /// Something was done to the link, or it went.
+    pub(crate) fn link_unsure(&mut self, gateway: usize, broker: usize) {
+        let now = self.now;
+        if let Some(span) = self.links.get_mut(&(gateway, broker)).and_then(|it| it.last_mut()) {
+            span.to.get_or_insert(now);
+        }
+    }
+
+    /// Something was done to a connection.
+    pub(crate) fn pipe_disturbed(&mut self, pipe: usize) {
+        self.disturbed.entry(pipe).or_insert(self.now);
+    }
+
+    /// A message came to a connection: promises 1, 2 and 3.
+    pub(crate) fn receives(&mut self, socket: usize, id: (u64, u64), payload: &[u8]) {
+        let number = number_of(payload);
+        assert_eq!(payload, self.payload_of(number), "the payload is opaque: {number}");
+        let message = self.message(number).clone();
+        let stay = &mut self.stays[socket];
+        let about = (number, id, stay.who);
+        assert!(stay.ready, "WS: a message before ready: {about:?}");
+        let is_for = message.is_for(stay.who);
+        assert!(is_for, "promise 1: not for this user: {about:?} {message:?}");
+        assert!(stay.got.insert(number), "promise 3: twice: {about:?}");
+        let [(pipe, _)] = message.transmitted[..] else { return };
+        let before = stay.last.insert(pipe, number);
+        assert!(before.is_none_or(|before| before < number), "promise 2: {before:?} {about:?}");
+    }
+
+    /// Whether a connection got a message.
+    #[must_use]
+    pub(crate) fn has(&self, socket: usize, number: u64) -> bool {
+        self.stays[socket].got.contains(&number)
+    }
+
+    /// Every publish whose producer lives has an outcome (promise 6: receipts are never lost).
+    pub(crate) fn all_settled(&self) {
+        for (number, message) in self.messages.iter().enumerate() {
+            let settled = message.settled.is_some() || message.orphan;
+            assert!(settled, "promise 6: no outcome of {number}: {message:?}");
+        }
+        self.uplinks.all_answered(&self.stays, self.now);
+    }
+
+    /// A user sends a message; its number.
+    pub(crate) fn uplinks(&mut self, socket: usize, id: u32) -> u64 {
+        self.uplinks.sent(socket, id, self.stays[socket].who, self.now)
+    }
+
+    /// A user was told what became of it.
+    pub(crate) fn uplink_answered(&mut self, socket: usize, id: u32, code: ErrorCode) {
+        self.uplinks.told(socket, id, code);
+    }
+
+    /// A consumer, in this life, got it.
+    pub(crate) fn handed(&mut self, consumer: (usize, u64), payload: &[u8], who: (u32, u64)) {
+        self.uplinks.handed(consumer, number_of(payload), who);
+    }
+
+    /// A consumer answered it.
+    pub(crate) fn consumer_answers(&mut self, payload: &[u8], code: ErrorCode) {
+        self.uplinks.answered(number_of(payload), code);
+    }
+
+    /// A last message is judged by what is known of everybody.
+    pub(crate) fn last_reached(&self, number: u64, broker: usize, online: &BTreeSet<u64>) {
+        let message = self.message(number);
+        let settled = message.settled.as_ref().map(|(_, verdict)| verdict);
+        let Some(Verdict { receipt: Some(receipt), .. }) = settled else {
+            panic!("liveness: no receipt through broker {broker}: {message:?}");
+        };
+        let uids = message.targets.iter().flatten().copied();
+        let offline: Vec<u64> = uids.filter(|uid| !online.contains(uid)).collect();
+        assert_eq!(receipt.offline, offline, "promise 8: routes of broker {broker}: {receipt:?}");
+        assert_eq!(receipt.sent as usize, online.len(), "promise 8: {receipt:?}");
+    }
+}

@@ -1,0 +1,90 @@
+//! Judging receipts when they come, and messages once all is over.
+
+use std::collections::BTreeSet;
+
+use waybill_client::Receipt;
+
+use super::{GRACE, LET_GO, Message, Oracle, Span, Stay, Verdict};
+
+impl Oracle {
+    /// Promise 5 within one receipt: each distinct target counts once, and the excepted ones are
+    /// named as such.
+    pub(super) fn judge_receipt(&self, number: u64) {
+        let message = self.message(number);
+        let Some((_, Verdict { receipt: Some(receipt), .. })) = &message.settled else { return };
+        let Some(targets) = &message.targets else { return };
+        if receipt.in_doubt || !message.receipted {
+            return;
+        }
+        let distinct: BTreeSet<u64> = targets.iter().copied().collect();
+        let named = named(receipt);
+        let sum = receipt.sent as usize + receipt.unknown_count as usize + named.len();
+        assert_eq!(sum, distinct.len(), "promise 5: {number}: {message:?}");
+        let mut once = BTreeSet::new();
+        for uid in named {
+            assert!(distinct.contains(&uid), "promise 1: {uid} was not asked for: {message:?}");
+            assert!(once.insert(uid), "promise 5: {uid} counts twice: {message:?}");
+        }
+        for uid in &receipt.filtered {
+            assert!(message.except.contains(uid), "promise 5: {uid} is no exception: {message:?}");
+        }
+    }
+
+    fn link_spans(&self, gateway: usize, broker: usize) -> impl Iterator<Item = &Span> {
+        self.links.get(&(gateway, broker)).into_iter().flatten()
+    }
+
+    /// Whether this connection was, for all of this time, one that the broker must have known.
+    fn was_here(&self, stay: &Stay, broker: usize, from: u64, to: u64) -> bool {
+        stay.sure.is_some_and(|span| span.covers(from, to))
+            && self.link_spans(stay.gateway, broker).any(|span| span.covers(from, to))
+    }
+
+    /// Everything that can be told only at the end.
+    ///
+    /// # Panics
+    ///
+    /// When a promise was broken.
+    pub(crate) fn judge(&self) {
+        for (number, message) in self.messages.iter().enumerate() {
+            self.judge_message(number as u64, message);
+        }
+    }
+
+    fn judge_message(&self, number: u64, message: &Message) {
+        let [(pipe, broker)] = message.transmitted[..] else { return };
+        let settled = message.settled.as_ref();
+        let Some((at, Verdict { receipt: Some(receipt), .. })) = settled else { return };
+        for (socket, stay) in self.stays.iter().enumerate() {
+            if !message.is_for(stay.who) {
+                continue;
+            }
+            let uid = stay.who.1;
+            let about = (number, socket, stay.who, stay.gateway, broker);
+            if receipt.offline.contains(&uid) {
+                let there = self.was_here(stay, broker, message.at, at + LET_GO);
+                assert!(!there, "promise 8: reported offline: {about:?} {message:?} {stay:?}");
+                continue;
+            }
+            if receipt.in_doubt || message.expires || stay.got.contains(&number) {
+                continue;
+            }
+            let excused = receipt.unknown.contains(&uid) && message.list
+                || receipt.dropped.iter().any(|it| it.uids.contains(&uid));
+            let unreceipted = !message.receipted || message.targets.is_none() || !message.list;
+            let late = self.disturbed.get(&pipe).is_some_and(|since| *since < at + GRACE);
+            let silent = unreceipted && (late || self.tight);
+            if excused || silent {
+                continue;
+            }
+            let there = self.was_here(stay, broker, message.at, at + GRACE);
+            assert!(!there, "promises 5 and 6: {about:?} did not come: {message:?} {stay:?}");
+        }
+    }
+}
+
+/// Targets that a receipt names, in any role.
+fn named(receipt: &Receipt) -> Vec<u64> {
+    let dropped = receipt.dropped.iter().flat_map(|it| &it.uids);
+    receipt.offline.iter().chain(&receipt.filtered).chain(dropped).copied().collect()
+}

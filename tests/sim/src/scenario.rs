@@ -1,0 +1,121 @@
+//! What one seed plays: how many of everything, and which kinds of faults, each switched on or off
+//! by itself so that rare combinations come up.
+
+use crate::chance::Chance;
+
+/// Milliseconds, in the clock's unit.
+pub(crate) const MS: u64 = 1_000;
+/// Seconds, in the clock's unit.
+pub(crate) const SECOND: u64 = 1_000 * MS;
+
+/// One of the things that can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A link is reset.
+    Reset,
+    /// A link dies without a word, in one direction or both.
+    HalfOpen,
+    /// Nothing moves on a link for a while.
+    Freeze,
+    /// A process stops and goes on.
+    Pause,
+    /// A process's clock leaps.
+    Jump,
+    /// A broker is killed and comes back.
+    BrokerCrash,
+    /// A gateway is killed and comes back as another life.
+    GatewayCrash,
+    /// A producer is killed and comes back as another life.
+    ProducerCrash,
+    /// A consumer is killed and comes back as another life.
+    ConsumerCrash,
+    /// Somebody talks nonsense to a broker.
+    Garbage,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::Reset,
+    Fault::HalfOpen,
+    Fault::Freeze,
+    Fault::Pause,
+    Fault::Jump,
+    Fault::BrokerCrash,
+    Fault::GatewayCrash,
+    Fault::ProducerCrash,
+    Fault::ConsumerCrash,
+    Fault::Garbage,
+];
+
+/// The play.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// Brokers, and shards of each.
+    pub(crate) brokers: usize,
+    /// Shards of each broker.
+    pub(crate) shards: u16,
+    /// Gateways.
+    pub(crate) gateways: usize,
+    /// Users, each with one UID.
+    pub(crate) users: usize,
+    /// UIDs per namespace: fewer than users, so that some share one.
+    pub(crate) uids: u64,
+    /// Producers.
+    pub(crate) producers: usize,
+    /// Consumers.
+    pub(crate) consumers: usize,
+    /// Things that happen before the cluster heals.
+    pub(crate) actions: u64,
+    /// Longest time between two of them.
+    pub(crate) pause: u64,
+    /// Kinds of faults that occur.
+    pub(crate) faults: Vec<Fault>,
+    /// One action in so many is a fault.
+    pub(crate) fault_every: u64,
+    /// Longest time a chunk of bytes travels.
+    pub(crate) delay: u64,
+    /// Bytes a socket holds in one direction.
+    pub(crate) socket_bytes: usize,
+    /// Bytes that may wait for one link at a broker.
+    pub(crate) outbox_bytes: usize,
+    /// Bytes that may wait for one user at a gateway.
+    pub(crate) queue_bytes: usize,
+    /// Largest payload.
+    pub(crate) payload: u64,
+    /// Whether users stop reading now and then.
+    pub(crate) slow_users: bool,
+    /// Whether clocks run at different rates.
+    pub(crate) skewed: bool,
+    /// Milliseconds a lost gateway's slot is kept.
+    pub(crate) resume_window_ms: u32,
+}
+
+impl Scenario {
+    /// The play of a seed.
+    #[must_use]
+    pub(crate) fn new(chance: &mut Chance) -> Self {
+        let faults = FAULTS.into_iter().filter(|_| chance.one_in(2)).collect();
+        let tight = chance.one_in(3);
+        let users = chance.size(3, 14);
+        Self {
+            brokers: chance.size(1, 3),
+            shards: if chance.one_in(2) { 1 } else { 2 },
+            gateways: chance.size(2, 4),
+            users,
+            uids: chance.between(2, 2 + users as u64),
+            producers: chance.size(1, 3),
+            consumers: chance.size(0, 2),
+            actions: chance.between(60, 160),
+            pause: chance.between(5, 120) * MS,
+            faults,
+            fault_every: chance.between(4, 30),
+            delay: if chance.one_in(3) { 60 * MS } else { 4 * MS },
+            socket_bytes: if tight { 1_500 } else { 64 << 10 },
+            outbox_bytes: if tight { 6_000 } else { 1 << 20 },
+            queue_bytes: if tight { 4_096 } else { 256 << 10 },
+            payload: if chance.one_in(3) { 900 } else { 40 },
+            slow_users: chance.one_in(2),
+            skewed: chance.one_in(2),
+            resume_window_ms: [0, 1_000, 4_000][chance.place(3)],
+        }
+    }
+}

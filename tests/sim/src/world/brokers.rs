@@ -1,0 +1,253 @@
+//! Broker processes: real shards, whose orders the network carries out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use waybill_broker::BrokerConfig;
+use waybill_broker::io::{Input, LinkId, Output};
+use waybill_broker::mail::Mail;
+use waybill_broker::shard::Shard;
+use waybill_broker::shared::Shared;
+
+use super::{Event, Process, TICK, Work, World};
+use crate::net::{Far, Pipe};
+use crate::scenario::MS;
+
+/// One broker.
+pub(super) struct Broker {
+    pub(super) process: Process,
+    pub(super) shards: Vec<Shard>,
+    shared: Arc<Shared>,
+    mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
+}
+
+impl World {
+    fn broker_config(&self) -> BrokerConfig {
+        BrokerConfig {
+            shards: self.scenario.shards,
+            keepalive_ms: 1_000,
+            outbox_bytes_max: self.scenario.outbox_bytes,
+            resume_window_ms: self.scenario.resume_window_ms,
+            ..BrokerConfig::default()
+        }
+    }
+
+    fn brain(&mut self) -> (Vec<Shard>, Arc<Shared>) {
+        let shared = Arc::new(Shared::new(self.broker_config(), self.chance.id()));
+        let shards = 0..self.scenario.shards;
+        (shards.map(|id| Shard::new(id, Arc::clone(&shared))).collect(), shared)
+    }
+
+    pub(super) fn add_broker(&mut self) {
+        let process = Process::new(&mut self.chance, self.scenario.skewed);
+        let (shards, shared) = self.brain();
+        let broker = self.brokers.len();
+        self.brokers.push(Broker { process, shards, shared, mail: BTreeMap::new() });
+        self.soon(TICK, Event::Tick { broker });
+    }
+
+    /// Another life of a broker that was killed.
+    pub(super) fn broker_again(&mut self, at: usize) {
+        let (shards, shared) = self.brain();
+        let broker = &mut self.brokers[at];
+        broker.process.alive = true;
+        broker.process.life += 1;
+        (broker.shards, broker.shared) = (shards, shared);
+        broker.mail.clear();
+    }
+
+    fn broker_now(&self, at: usize) -> Duration {
+        Duration::from_micros(self.brokers[at].process.local(self.now))
+    }
+
+    pub(super) fn tick(&mut self, broker: usize) {
+        self.schedule(self.now + TICK, Event::Tick { broker });
+        if self.brokers[broker].process.runs() {
+            for shard in 0..self.brokers[broker].shards.len() {
+                self.input(broker, shard, Input::Tick);
+            }
+        }
+    }
+
+    /// A broker that was stopped goes on: it reads what came before it looks at the time.
+    pub(super) fn broker_resumes(&mut self, broker: usize) {
+        let pipes = self.pipes_of(broker);
+        pipes.iter().for_each(|&pipe| self.far_read(pipe));
+        pipes.iter().for_each(|&pipe| self.far_write(pipe));
+    }
+
+    pub(super) fn pipes_of(&self, broker: usize) -> Vec<usize> {
+        let far = |pipe: &Pipe| pipe.far.as_ref().is_some_and(|far| far.broker == broker);
+        self.pipes.iter().filter(|(_, pipe)| far(pipe)).map(|(number, _)| *number).collect()
+    }
+
+    /// A connection is there.
+    pub(super) fn accept(&mut self, near: Option<usize>, broker: usize) -> usize {
+        let shard = self.chance.place(self.brokers[broker].shards.len());
+        self.pipes_made += 1;
+        let number = self.pipes_made;
+        let pipe = Pipe::new(near, broker, shard, self.scenario.socket_bytes);
+        self.pipes.insert(number, pipe);
+        self.input(broker, shard, Input::Accepted { link: link_of(number) });
+        number
+    }
+
+    pub(super) fn mail(&mut self, broker: usize, life: u64, from: usize, to: usize) {
+        let it = &mut self.brokers[broker];
+        if it.process.life != life || !it.process.alive {
+            return;
+        }
+        if it.process.paused {
+            return self.soon(50 * MS, Event::Mail { broker, life, from, to });
+        }
+        if let Some(mail) = it.mail.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+            self.input(broker, to, Input::Mail(mail));
+        }
+    }
+
+    pub(super) fn far_read(&mut self, number: usize) {
+        let piece = self.chance.piece();
+        let Some(pipe) = self.pipes.get_mut(&number) else { return };
+        let Some(Far { broker, shard, read, .. }) = &mut pipe.far else { return };
+        let (broker, shard) = (*broker, *shard);
+        if !pipe.up.is_readable() || !self.brokers[broker].process.runs() {
+            return;
+        }
+        let Some(mut data) = read.take() else { return };
+        pipe.up.read(piece, &mut data);
+        let near = pipe.near;
+        let link = link_of(number);
+        let input = if data.is_empty() {
+            Input::Ended { link }
+        } else {
+            self.work.extend(near.map(Work::End));
+            Input::Bytes { link, data }
+        };
+        self.input(broker, shard, input);
+    }
+
+    pub(super) fn far_write(&mut self, number: usize) {
+        loop {
+            let (piece, at) = (self.chance.piece(), self.arrival());
+            let Some(pipe) = self.pipes.get_mut(&number) else { return };
+            let Some(Far { broker, shard, write, .. }) = &mut pipe.far else { return };
+            let (broker, shard) = (*broker, *shard);
+            if !self.brokers[broker].process.runs() {
+                return;
+            }
+            let Some((data, written)) = write else { return };
+            let end = data.len().min(*written + piece);
+            let (count, at) = pipe.down.write(at, &data[*written..end]);
+            if count == 0 {
+                return;
+            }
+            *written += count;
+            let whole = (*written == data.len()).then(|| write.take()).flatten();
+            self.schedule(at, Event::ArriveDown { pipe: number });
+            if let Some((data, _)) = whole {
+                return self.input(broker, shard, Input::Wrote { link: link_of(number), data });
+            }
+        }
+    }
+
+    /// The broker learns that the connection was reset.
+    pub(super) fn reset_far(&mut self, number: usize) {
+        let Some(pipe) = self.pipes.get_mut(&number) else { return };
+        let Some(Far { broker, shard, .. }) = pipe.far else { return };
+        if self.brokers[broker].process.paused {
+            return self.soon(50 * MS, Event::ResetFar { pipe: number });
+        }
+        pipe.far = None;
+        self.input(broker, shard, Input::Failed { link: link_of(number) });
+        self.drop_pipe(number);
+    }
+
+    /// Forgets a pipe that neither end holds.
+    pub(super) fn drop_pipe(&mut self, number: usize) {
+        let gone = |pipe: &Pipe| pipe.near.is_none() && pipe.far.is_none();
+        if self.pipes.get(&number).is_some_and(gone) {
+            self.pipes.remove(&number);
+        }
+    }
+
+    fn input(&mut self, broker: usize, shard: usize, input: Input) {
+        let now = self.broker_now(broker);
+        let brain = &mut self.brokers[broker].shards[shard];
+        brain.handle(now, input);
+        brain.flush(now);
+        while let Some(output) = self.brokers[broker].shards[shard].output() {
+            self.carry_out(broker, shard, output);
+        }
+    }
+
+    fn carry_out(&mut self, broker: usize, shard: usize, output: Output) {
+        match output {
+            Output::Read { link, buffer } => {
+                if let Some(far) = self.far(link) {
+                    let before = far.read.replace(buffer);
+                    assert!(before.is_none(), "one read at a time");
+                    self.work.push_back(Work::FarRead(number_of(link)));
+                }
+            }
+            Output::Write { link, data } => {
+                if let Some(far) = self.far(link) {
+                    let before = far.write.replace((data, 0));
+                    assert!(before.is_none(), "one write at a time");
+                    self.work.push_back(Work::FarWrite(number_of(link)));
+                }
+            }
+            Output::Shutdown { link } => self.far_ends(number_of(link)),
+            Output::Close { link } => self.far_closes(number_of(link)),
+            Output::Mail { to, mail } => {
+                let (life, to) = (self.brokers[broker].process.life, usize::from(to));
+                let waiting = self.brokers[broker].mail.entry((shard, to)).or_default();
+                waiting.push_back(mail);
+                self.soon(200, Event::Mail { broker, life, from: shard, to });
+            }
+            Output::Drained => {}
+        }
+    }
+
+    fn far(&mut self, link: LinkId) -> Option<&mut Far> {
+        self.pipes.get_mut(&number_of(link))?.far.as_mut()
+    }
+
+    fn far_ends(&mut self, number: usize) {
+        let at = self.arrival();
+        if let Some(pipe) = self.pipes.get_mut(&number) {
+            let at = pipe.down.end(at);
+            self.schedule(at, Event::ArriveDown { pipe: number });
+        }
+    }
+
+    /// A socket that is closed with bytes in it resets the connection.
+    fn far_closes(&mut self, number: usize) {
+        let Some(pipe) = self.pipes.get_mut(&number) else { return };
+        pipe.far = None;
+        if pipe.up.unread() > 0 && !pipe.up.dead {
+            let at = self.arrival();
+            self.schedule(at, Event::ResetNear { pipe: number });
+        } else {
+            self.far_ends(number);
+        }
+        self.drop_pipe(number);
+    }
+
+    /// Checks what a broker says of itself.
+    pub(super) fn ledger(&self, broker: usize) -> waybill_broker::Ledger {
+        let mut ledger = waybill_broker::Ledger::default();
+        for shard in &self.brokers[broker].shards {
+            shard.counters().add_to(&mut ledger);
+        }
+        ledger
+    }
+}
+
+fn link_of(number: usize) -> LinkId {
+    LinkId(number as u64)
+}
+
+fn number_of(link: LinkId) -> usize {
+    usize::try_from(link.0).expect("a number of a pipe")
+}

@@ -1,0 +1,151 @@
+//! Gateway processes: the real switchboard and sessions, with the real links to every broker.
+
+use std::time::Duration;
+
+use waybill_client::gateway::GatewayEvent;
+use waybill_client::sim::GatewayLink;
+use waybill_client::{Backoff, Options};
+use waybill_gateway::GatewayConfig;
+use waybill_gateway::session::Now;
+use waybill_gateway::sim::SimGateway;
+
+use super::ends::{Owner, Phase, address_of};
+use super::{Event, Process, Work, World};
+use crate::scenario::{MS, SECOND};
+
+/// Signs the users' tokens.
+pub(super) const SECRET: &str = "a secret that all of them know, of 32 bytes";
+
+/// One gateway.
+pub(super) struct Gateway {
+    pub(super) process: Process,
+    pub(super) sim: SimGateway,
+    pub(super) links: Vec<GatewayLink>,
+    pub(super) ends: Vec<usize>,
+    /// Sockets of this life.
+    pub(super) sockets: Vec<usize>,
+    due: u64,
+}
+
+/// Options of every link, short in time so that a run is.
+pub(super) fn options(brokers: impl IntoIterator<Item = usize>) -> Options {
+    Options {
+        backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2) },
+        connect_timeout: Duration::from_secs(2),
+        ..Options::new(brokers.into_iter().map(address_of))
+    }
+}
+
+impl World {
+    fn gateway_parts(&mut self) -> (SimGateway, Vec<GatewayLink>) {
+        let brokers = 0..self.brokers.len();
+        let mut config = GatewayConfig::default();
+        config.jwt.secret = SECRET.into();
+        config.broker.addresses = brokers.clone().map(address_of).collect();
+        config.deadlines.register_ms = 4_000;
+        config.deadlines.uplink_ms = 4_000;
+        config.deadlines.heartbeat_ms = 4_000;
+        config.deadlines.close_ms = 1_000;
+        config.limits.queue_bytes_max = self.scenario.queue_bytes;
+        let incarnation = self.chance.id();
+        let sim = SimGateway::new(&config, incarnation);
+        (sim, brokers.map(|at| GatewayLink::new(&options([at]), incarnation)).collect())
+    }
+
+    pub(super) fn add_gateway(&mut self) {
+        let process = Process::new(&mut self.chance, self.scenario.skewed);
+        let (sim, links) = self.gateway_parts();
+        let at = self.gateways.len();
+        let ends = (0..links.len()).map(|broker| self.add_end(Owner::Gateway(at, broker)));
+        let ends = ends.collect();
+        let (sockets, due) = (Vec::new(), u64::MAX);
+        self.gateways.push(Gateway { process, sim, links, ends, sockets, due });
+    }
+
+    /// Another life of a gateway that was killed.
+    pub(super) fn gateway_again(&mut self, at: usize) {
+        let (sim, links) = self.gateway_parts();
+        let gateway = &mut self.gateways[at];
+        gateway.process.alive = true;
+        gateway.process.life += 1;
+        (gateway.sim, gateway.links) = (sim, links);
+        gateway.due = u64::MAX;
+        for end in gateway.ends.clone() {
+            self.end_again(end);
+        }
+    }
+
+    pub(super) fn gateway_now(&self, at: usize) -> Now {
+        let local = self.gateways[at].process.local(self.now);
+        Now { ms: local / MS, unix_s: 1_800_000_000 + local / SECOND }
+    }
+
+    pub(super) fn gateway_news(&mut self, at: usize, broker: usize) {
+        let now = self.gateway_now(at);
+        let mut any = false;
+        while let Some(event) = self.gateways[at].links[broker].poll() {
+            any = true;
+            match &event {
+                GatewayEvent::InEffect { .. } => {
+                    let pipe = self.ends[self.gateways[at].ends[broker]].pipe;
+                    pipe.into_iter().for_each(|pipe| self.oracle.link_sure(at, broker, pipe));
+                }
+                GatewayEvent::Down { .. } => self.oracle.link_unsure(at, broker),
+                _ => {}
+            }
+            self.gateways[at].sim.link_event(broker, event, now);
+        }
+        if any {
+            self.work.push_back(Work::Gateway(at));
+        }
+    }
+
+    /// Hands over what is due in either direction.
+    pub(super) fn drive_gateway(&mut self, at: usize) {
+        if !self.gateways[at].process.runs() {
+            return;
+        }
+        let now = self.gateway_now(at);
+        let gateway = &mut self.gateways[at];
+        gateway.due = u64::MAX;
+        if gateway.sim.deadline().is_some_and(|due| due <= now.ms) {
+            gateway.sim.tick(now);
+        }
+        self.hand_commands(at);
+        for place in 0..self.gateways[at].sockets.len() {
+            let socket = self.gateways[at].sockets[place];
+            self.hand_in(socket);
+        }
+        self.look_at_sockets(at);
+        self.gateway_later(at);
+    }
+
+    pub(super) fn hand_commands(&mut self, at: usize) {
+        let now = self.instant(&self.gateways[at].process);
+        let gateway = &mut self.gateways[at];
+        for (link, command) in gateway.sim.commands() {
+            let end = gateway.ends[link];
+            if self.ends[end].phase == Phase::Over {
+                gateway.sim.link_gone(link, command);
+            } else if gateway.links[link].wants_commands() {
+                gateway.links[link].command(now, command);
+                self.work.push_back(Work::End(end));
+            } else {
+                gateway.sim.not_taken(link, command);
+            }
+        }
+    }
+
+    fn gateway_later(&mut self, at: usize) {
+        let gateway = &self.gateways[at];
+        let Some(due) = gateway.sim.deadline() else { return };
+        let mut due = gateway.process.real(due.saturating_mul(MS)).max(self.now + 500);
+        if gateway.sim.has_changes() {
+            due = due.min(self.now + 5 * MS);
+        }
+        if due < gateway.due {
+            self.gateways[at].due = due;
+            self.schedule(due, Event::Gateway { gateway: at });
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The end of a run: faults stop, everybody comes back, and what must be true then is checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use waybill_client::Publish;
+
+use super::{Actor, Event, World};
+use crate::scenario::SECOND;
+
+/// Time the cluster has to heal: silence found out, back-off, a snapshot, a login.
+const HEAL: u64 = 25 * SECOND;
+
+/// Time the last messages have.
+const LAST: u64 = 4 * SECOND;
+
+impl World {
+    pub(super) fn heal(&mut self) {
+        self.note(|_| "faults stop".into());
+        self.healing = true;
+        for actor in self.actors() {
+            self.resume(actor);
+            self.restart(actor);
+        }
+        for user in 0..self.users.len() {
+            self.soon(SECOND, Event::User { user });
+        }
+        self.run_for(HEAL);
+        self.all_is_well();
+        self.last_round();
+        for gateway in 0..self.gateways.len() {
+            let stats = self.gateways[gateway].sim.stats();
+            assert!(stats.balances(), "promise 5: gateway {gateway}: {stats:?}");
+        }
+    }
+
+    fn actors(&self) -> Vec<Actor> {
+        let brokers = (0..self.brokers.len()).map(Actor::Broker);
+        let gateways = (0..self.gateways.len()).map(Actor::Gateway);
+        let producers = (0..self.producers.len()).map(Actor::Producer);
+        let consumers = (0..self.consumers.len()).map(Actor::Consumer);
+        brokers.chain(gateways).chain(producers).chain(consumers).collect()
+    }
+
+    fn all_is_well(&self) {
+        for user in &self.users {
+            let ready = |at: &&usize| self.sockets[**at].open && self.sockets[**at].ready;
+            let online = user.sockets.iter().filter(ready).count();
+            assert_eq!(online, 1, "liveness: {:?} is not online", user.who());
+        }
+        for (number, gateway) in self.gateways.iter().enumerate() {
+            let up = gateway.sim.stats().links_up;
+            let all = self.brokers.len() as u64;
+            assert_eq!(up, all, "liveness: links of gateway {number}");
+        }
+        self.oracle.all_settled();
+    }
+
+    /// Through each broker one message for everybody there is and some there are not.
+    fn last_round(&mut self) {
+        let mut online: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+        for user in &self.users {
+            let (namespace, uid) = user.who();
+            online.entry(namespace).or_default().insert(uid);
+        }
+        let mut last = Vec::new();
+        for broker in 0..self.brokers.len() {
+            self.add_producer(Some(broker));
+            for namespace in 0..2 {
+                let all: Vec<u64> = (1..=self.scenario.uids + 2).collect();
+                let publish = Publish::to(all).namespace(namespace);
+                let number = self.publish(self.producers.len() - 1, publish);
+                last.push((number, broker, namespace));
+            }
+        }
+        self.run_for(LAST);
+        let nobody = BTreeSet::new();
+        for (number, broker, namespace) in last {
+            let here = online.get(&namespace).unwrap_or(&nobody);
+            self.oracle.last_reached(number, broker, here);
+            for user in self.users.iter().filter(|it| it.who().0 == namespace) {
+                let copies = user.sockets.iter().filter(|at| self.oracle.has(**at, number));
+                let copies = copies.count();
+                assert_eq!(copies, 1, "liveness: {:?} and last message {number}", user.who());
+            }
+        }
+    }
+
+    /// Promise 7, at a moment like any other.
+    pub(super) fn check_bounds(&self) {
+        for gateway in &self.gateways {
+            let stats = gateway.sim.stats();
+            assert!(stats.balances(), "promise 5: {stats:?}");
+        }
+        for broker in 0..self.brokers.len() {
+            let ledger = self.ledger(broker);
+            let out = ledger.written + ledger.expired + ledger.lost + ledger.in_doubt;
+            assert!(out <= ledger.queued, "promise 5: {ledger:?}");
+        }
+    }
+}
