@@ -20,8 +20,24 @@ pub struct BrokerConfig {
     /// Most links at once, over all shards: 1 to 1,000,000.
     pub links_max: u32,
     /// Milliseconds of silence after which a link is asked for a sign of life; after three times
-    /// as many it is ended. 100 to 600,000, or 0 for never.
+    /// as many it is ended. 100 to 600,000, or 0 for never. Default 1,000: a peer that vanished is
+    /// gone in 3 s.
     pub keepalive_ms: u32,
+    /// Milliseconds a connection is idle before the system asks the other one for a sign of life,
+    /// three times, a third as long apart: 1,000 to 7,200,000, or 0 for never. Default 3,000.
+    pub tcp_keepalive_ms: u32,
+    /// Milliseconds for which sent bytes may stay unacknowledged before the system gives the
+    /// connection up (Linux): 1,000 to 3,600,000, or 0 for the system's own. Default 30,000. A peer
+    /// that lives and does not read, as one the broker has paused, runs into it too, so it is only
+    /// what is left where `keepalive_ms` does not count.
+    pub tcp_user_timeout_ms: u32,
+    /// Milliseconds a gateway has to report what became of a message whose producer wants to know:
+    /// 100 to 600,000. Default 5,000. After that its part of the receipt is unknown.
+    pub report_timeout_ms: u32,
+    /// Address and port for `GET /healthz` and `GET /ledger`; port 0 takes a free one. Only a
+    /// loopback address is accepted, since whoever asks is answered. Empty, the default: nobody
+    /// is.
+    pub admin_listen: String,
     /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
     /// is accounted twice as much, since what is being written no longer counts as waiting.
     pub outbox_bytes_max: usize,
@@ -75,7 +91,11 @@ impl Default for BrokerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7711)),
             shards: 1,
             links_max: 16_384,
-            keepalive_ms: 10_000,
+            keepalive_ms: 1_000,
+            tcp_keepalive_ms: 3_000,
+            tcp_user_timeout_ms: 30_000,
+            report_timeout_ms: 5_000,
+            admin_listen: String::new(),
             outbox_bytes_max: 8 << 20,
             resume_window_ms: 10_000,
             drain_ms: 5_000,
@@ -107,6 +127,9 @@ pub enum ConfigError {
          broker.tokens, or listen on 127.0.0.1"
     )]
     OpenToAll(SocketAddr),
+    /// An admin address that is none, or that others can reach.
+    #[error("admin_listen = \"{0}\" must be a loopback address with a port, as 127.0.0.1:7710")]
+    Admin(String),
     /// A token that cannot be used.
     #[error("tokens[{index}] (name \"{name}\"): {problem}")]
     Token {
@@ -138,6 +161,14 @@ impl BrokerConfig {
         if self.keepalive_ms != 0 {
             range("keepalive_ms", self.keepalive_ms.into(), 100, 600_000)?;
         }
+        if self.tcp_keepalive_ms != 0 {
+            range("tcp_keepalive_ms", self.tcp_keepalive_ms.into(), 1_000, 7_200_000)?;
+        }
+        if self.tcp_user_timeout_ms != 0 {
+            range("tcp_user_timeout_ms", self.tcp_user_timeout_ms.into(), 1_000, 3_600_000)?;
+        }
+        range("report_timeout_ms", self.report_timeout_ms.into(), 100, 600_000)?;
+        self.admin_address()?;
         range("outbox_bytes_max", self.outbox_bytes_max as u64, 262_144, 1 << 30)?;
         range("resume_window_ms", self.resume_window_ms.into(), 0, 600_000)?;
         range("drain_ms", self.drain_ms.into(), 0, 3_600_000)?;
@@ -159,6 +190,22 @@ impl BrokerConfig {
 }
 
 impl BrokerConfig {
+    /// Where health and ledger are told, if anywhere.
+    ///
+    /// # Errors
+    ///
+    /// What is set is no loopback address with a port.
+    pub fn admin_address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.admin_listen.is_empty() {
+            return Ok(None);
+        }
+        let address: Option<SocketAddr> = self.admin_listen.parse().ok();
+        match address.filter(|address| address.ip().is_loopback()) {
+            Some(address) => Ok(Some(address)),
+            None => Err(ConfigError::Admin(self.admin_listen.clone())),
+        }
+    }
+
     /// Two entries with one secret would make it a matter of order whose rights count.
     fn validate_tokens_differ(&self) -> Result<(), ConfigError> {
         for (index, token) in self.tokens.iter().enumerate() {
@@ -240,12 +287,24 @@ mod tests {
         check("shards = 65", |config| config.shards = 65);
         check("links_max = 0", |config| config.links_max = 0);
         check("keepalive_ms = 99", |config| config.keepalive_ms = 99);
+        check("tcp_keepalive_ms = 1", |config| config.tcp_keepalive_ms = 1);
+        check("tcp_user_timeout_ms = 999", |config| config.tcp_user_timeout_ms = 999);
+        check("report_timeout_ms = 99", |config| config.report_timeout_ms = 99);
         check("outbox_bytes_max = 1", |config| config.outbox_bytes_max = 1);
         check("resume_window_ms = 600001", |config| config.resume_window_ms = 600_001);
         check("drain_ms = 3600001", |config| config.drain_ms = 3_600_001);
         check("gateways_max = 0", |config| config.gateways_max = 0);
         check("routes_max = 0", |config| config.routes_max = 0);
         assert_eq!(with(|config| config.keepalive_ms = 0), Ok(()), "0 is never");
+    }
+
+    #[test]
+    fn health_and_ledger_are_told_on_this_machine_only() {
+        for wrong in ["0.0.0.0:7710", "192.0.2.1:7710", "127.0.0.1", "here"] {
+            let refused = with(|config| config.admin_listen = wrong.into()).unwrap_err();
+            assert!(refused.contains(wrong) && refused.contains("loopback"), "{refused}");
+        }
+        assert_eq!(with(|config| config.admin_listen = "[::1]:0".into()), Ok(()));
     }
 
     #[test]

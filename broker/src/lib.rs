@@ -5,11 +5,14 @@
 //! [`Broker::start`] is the one door for programs. Never here: gateways' WebSockets, clients'
 //! retries, the meaning of payloads.
 
+mod admin;
 pub mod auth;
 pub mod config;
 pub mod io;
+pub mod ledger;
 pub mod limits;
 pub mod mail;
+pub mod merge;
 pub mod outbox;
 mod server;
 pub mod shard;
@@ -17,5 +20,5 @@ pub mod shared;
 pub mod telemetry;
 
 pub use config::{BrokerConfig, ConfigError, TokenConfig};
+pub use ledger::{Frames, Ledger};
 pub use server::{Broker, BrokerHandle, ShardFailed, StartError};
-pub use telemetry::Ledger;

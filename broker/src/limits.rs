@@ -12,7 +12,10 @@
 //!                                             32 bytes for a frame of 40
 //!     + 2 x (WRITE_BYTES + one frame)         being written, and its spare
 //!     + CONTROL_BYTES_MAX                     answers waiting
-//!     + UPLINKS_UNANSWERED_MAX x 64 )         uplinks without an answer
+//!     + UPLINKS_UNANSWERED_MAX x 192          uplinks without an answer, asked or owed
+//!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, and the last of them
+//!     + REPORTS_AWAITED_MAX x 96 )            REPORTs a gateway owes
+//! + ADMIN_CONNECTIONS_MAX x 64 KiB            who asks for health and ledger
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
 //! ```
 //!
@@ -50,6 +53,26 @@ pub const LOGINS_PER_USER_MAX: usize = 256;
 /// Uplinks a consumer's link may owe an answer for, and a gateway's may wait for one for; one more
 /// is refused, as `outbox_full` and `overloaded`. It also bounds the answers between shards.
 pub const UPLINKS_UNANSWERED_MAX: usize = 65_536;
+
+/// Bytes of the receipts of stage `delivered` that one producer's link may wait for. A PUBLISH
+/// that comes when there are as many is refused as `overloaded`.
+pub const RECEIPTS_PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// How many of them there may be.
+pub const RECEIPTS_PENDING_MAX: usize = 65_536;
+
+/// REPORTs that one gateway's link may owe. What it is sent beyond is of unknown fate at once.
+pub const REPORTS_AWAITED_MAX: usize = 65_536;
+
+/// Namespaces in which one consumer's link may be in a group.
+pub const GROUPS_PER_LINK_MAX: usize = 64;
+
+/// Connections for health and ledger at one time; another one waits in the kernel's backlog.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// Milliseconds between two questions whether what was written has been read, where there is no
+/// keepalive.
+pub const CONFIRM_MS: u64 = 1_000;
 
 /// Milliseconds for which a link that was sent a fatal error is still read, and what it sends
 /// discarded. Closing at once would make the kernel reset the connection, and the peer might

@@ -4,6 +4,7 @@
 use waybill_wire::code::ErrorCode;
 
 use crate::io::LinkId;
+use crate::merge::Word;
 
 /// An uplink that waits for a consumer's answer. The answer goes to the link that asked and to no
 /// other: a newer link of the same gateway did not ask (UP-3).
@@ -17,6 +18,41 @@ pub struct Question {
     pub origin: u64,
     /// The gateway's number for it.
     pub sequence: u64,
+    /// The asking link's number for it: a gateway may ask the same again.
+    pub number: u64,
+}
+
+/// A part of a message whose fate a producer wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Shard of the producer's link.
+    pub shard: u16,
+    /// The producer's link.
+    pub link: LinkId,
+    /// That link's number for the message: a producer may send the same again.
+    pub number: u64,
+    /// Which gateway's part of it.
+    pub part: u16,
+}
+
+/// A DELIVER that a gateway will report, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Who asks.
+    pub asked: Asked,
+    /// The producer's instance, as in the frame.
+    pub origin: u64,
+    /// The producer's number, as in the frame.
+    pub sequence: u64,
+}
+
+/// Whose ledger a frame is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// A gateway.
+    Gateways,
+    /// A consumer.
+    Consumers,
 }
 
 /// A link whose messages are held back until those of an older link are written, or lost with it
@@ -38,8 +74,19 @@ pub enum Mail {
         link: LinkId,
         /// The whole frame.
         frame: Vec<u8>,
+        /// What that link is.
+        receiver: Receiver,
         /// Time to live that is left, in milliseconds; 0 = without limit.
         ttl_ms: u32,
+        /// Whether its fate is to be told, and to whom.
+        awaited: Option<Awaited>,
+    },
+    /// What became of a gateway's part of a message.
+    Word {
+        /// Who asked.
+        asked: Asked,
+        /// What is known.
+        word: Word,
     },
     /// As `Deliver`, for a consumer, which owes an answer for it.
     Uplink {

@@ -60,6 +60,17 @@ impl Room {
 struct Mark {
     bytes: usize,
     expires: Option<Duration>,
+    // Not 0: whoever waits for word of this frame is told when it expires.
+    number: u64,
+}
+
+/// How a message is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Milliseconds to live, counted from when it is taken in; 0 = without limit.
+    pub ttl_ms: u32,
+    /// Its number in [`Outbox::take_expired`]; 0 for one that nobody asks for.
+    pub number: u64,
 }
 
 /// What one write took from the outbox.
@@ -80,6 +91,7 @@ pub struct Outbox {
     marks: VecDeque<Mark>,
     spare: Vec<u8>,
     room: Arc<Room>,
+    expired: Vec<u64>,
 }
 
 impl Outbox {
@@ -93,6 +105,7 @@ impl Outbox {
             marks: VecDeque::new(),
             spare: Vec::new(),
             room: Room::new(most),
+            expired: Vec::new(),
         }
     }
 
@@ -127,14 +140,18 @@ impl Outbox {
     }
 
     /// Encodes one message if there is room for it; else nothing changes and the answer is `false`.
-    /// `ttl_ms` counts from `now`; 0 = without limit.
-    pub fn offer(&mut self, now: Duration, ttl_ms: u32, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub fn offer(
+        &mut self,
+        now: Duration,
+        terms: Terms,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         let before = self.messages.len();
         encode(&mut self.messages);
         let bytes = self.messages.len() - before;
         let fits = self.room.reserve(bytes);
         if fits {
-            self.mark(now, bytes, ttl_ms);
+            self.mark(now, bytes, terms);
         } else {
             self.messages.truncate(before);
         }
@@ -142,14 +159,20 @@ impl Outbox {
     }
 
     /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved.
-    pub fn accept(&mut self, now: Duration, ttl_ms: u32, frame: &[u8]) {
+    pub fn accept(&mut self, now: Duration, terms: Terms, frame: &[u8]) {
         self.messages.extend_from_slice(frame);
-        self.mark(now, frame.len(), ttl_ms);
+        self.mark(now, frame.len(), terms);
     }
 
-    fn mark(&mut self, now: Duration, bytes: usize, ttl_ms: u32) {
+    fn mark(&mut self, now: Duration, bytes: usize, terms: Terms) {
+        let Terms { ttl_ms, number } = terms;
         let expires = (ttl_ms != 0).then(|| now + Duration::from_millis(ttl_ms.into()));
-        self.marks.push_back(Mark { bytes, expires });
+        self.marks.push_back(Mark { bytes, expires, number });
+    }
+
+    /// The numbers of the messages that have expired since the last call, 0 left out.
+    pub fn take_expired(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.expired)
     }
 
     /// All answers and no message, for a link whose messages are held.
@@ -197,6 +220,9 @@ impl Outbox {
                 }
                 Some(_) => {
                     taken.expired += 1;
+                    if mark.number != 0 {
+                        self.expired.push(mark.number);
+                    }
                     continue;
                 }
             }

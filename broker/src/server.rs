@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use crate::admin::Admin;
 use crate::config::{BrokerConfig, ConfigError};
-use crate::io::tokio::{ORDERS_WAITING_MAX, Order, run};
+use crate::io::tokio::{ORDERS_WAITING_MAX, Order, SignsOfLife, run};
+use crate::ledger::{Counters, Ledger};
 use crate::shard::Shard;
 use crate::shared::Shared;
-use crate::telemetry::{Counters, Ledger};
 
 /// Connections the kernel may hold that were not accepted yet. The kernel lowers it to
 /// `net.core.somaxconn`, 4096 on a current Linux.
@@ -52,6 +53,7 @@ pub struct ShardFailed;
 #[derive(Debug)]
 pub struct BrokerHandle {
     local_addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
     counters: Vec<Arc<Counters>>,
     stop: watch::Sender<Option<u32>>,
@@ -73,30 +75,34 @@ impl Broker {
     pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
         config.validate()?;
         let listen = config.listen;
-        let listener =
-            bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
-        let local_addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Listen { address: listen, source })?;
+        let (listener, local_addr) = bind(listen)?;
+        let admin = config.admin_address()?.map(bind).transpose()?;
+        let admin_addr = admin.as_ref().map(|(_, address)| *address);
         let shared = Arc::new(Shared::new(config, random_instance()));
         let brains: Vec<Shard> =
             (0..shared.config.shards).map(|id| Shard::new(id, Arc::clone(&shared))).collect();
-        let counters = brains.iter().map(|brain| Arc::clone(brain.counters())).collect();
+        let counters: Vec<_> = brains.iter().map(|brain| Arc::clone(brain.counters())).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             brains.iter().map(|_| mpsc::channel(ORDERS_WAITING_MAX)).unzip();
         let (stop, stopping) = watch::channel(None);
+        if let Some((listener, _)) = admin {
+            let admin = Admin::new(Arc::clone(&shared), counters.clone(), stop.subscribe());
+            spawn("waybill-admin".into(), None, move || admin.serve(listener))?;
+        }
+        let signs_of_life = SignsOfLife::new(&shared.config);
         let running = brains.len() + 1;
         let (end, ends) = mpsc::channel(running);
         let started = Instant::now();
         for (id, (brain, orders)) in brains.into_iter().zip(receivers).enumerate() {
             let others = senders.clone();
-            spawn(format!("waybill-shard-{id}"), end.clone(), move || async move {
-                tokio::task::LocalSet::new().run_until(run(brain, orders, others, started)).await;
+            spawn(format!("waybill-shard-{id}"), Some(end.clone()), move || async move {
+                let shard = run(brain, signs_of_life, orders, others, started);
+                tokio::task::LocalSet::new().run_until(shard).await;
             })?;
         }
-        spawn("waybill-accept".into(), end, move || accept(listener, senders, stopping))?;
+        spawn("waybill-accept".into(), Some(end), move || accept(listener, senders, stopping))?;
         info!(%local_addr, shards = shared.config.shards, "broker listens");
-        Ok(BrokerHandle { local_addr, shared, counters, stop, ends, running })
+        Ok(BrokerHandle { local_addr, admin_addr, shared, counters, stop, ends, running })
     }
 }
 
@@ -105,6 +111,12 @@ impl BrokerHandle {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it tells health and ledger, if it does.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// Begins to stop: nobody is accepted any more, links are asked to leave and are ended after
@@ -131,11 +143,7 @@ impl BrokerHandle {
     /// What its shards counted.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger::default();
-        for counters in &self.counters {
-            counters.add_to(&mut ledger);
-        }
-        ledger
+        Ledger::of(self.counters.iter().map(Arc::as_ref))
     }
 
     /// What its shards share.
@@ -145,7 +153,16 @@ impl BrokerHandle {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens, and the address with the port it got.
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = listen(address).and_then(|listener| {
+        let local_addr = listener.local_addr()?;
+        Ok((listener, local_addr))
+    });
+    bound.map_err(|source| StartError::Listen { address, source })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // So that a restart need not wait for the last life's connections to be forgotten.
@@ -182,13 +199,13 @@ impl Drop for Goodbye {
 
 fn spawn<F: Future<Output = ()>>(
     name: String,
-    end: mpsc::Sender<End>,
+    end: Option<mpsc::Sender<End>>,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Thread)?;
     let body = move || {
-        let _goodbye = Goodbye(end);
+        let _goodbye = end.map(Goodbye);
         runtime.block_on(work());
     };
     std::thread::Builder::new().name(name).spawn(body).map(drop).map_err(StartError::Thread)

@@ -8,9 +8,11 @@ mod endings;
 mod gateway;
 mod hello;
 mod link;
-#[expect(dead_code, reason = "readiness of its callers comes with resume")]
+mod offline;
+#[expect(dead_code, reason = "its callers come with resume")]
 mod presence;
 mod publish;
+mod receipts;
 mod sending;
 mod uplink;
 
@@ -24,12 +26,13 @@ use waybill_wire::frame::Frame;
 use waybill_wire::session::Step;
 
 use crate::io::{Input, LinkId, Output};
+use crate::ledger::Counters;
 use crate::limits::SWEEP_STEPS;
 use crate::mail::Mail;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
-use crate::shard::sending::Offered;
+use crate::shard::sending::Offer;
 use crate::shared::Shared;
-use crate::telemetry::{Counters, count};
+use crate::telemetry::count;
 
 /// See the module.
 pub struct Shard {
@@ -123,9 +126,7 @@ impl Shard {
 
     /// Counts mail for a shard that has ended.
     pub fn undeliverable(&mut self, mail: &Mail) {
-        if matches!(mail, Mail::Deliver { .. } | Mail::Uplink { .. }) {
-            count(&self.core.counters.dropped_no_link, 1);
-        }
+        self.core.undeliverable(&mut self.links, mail);
     }
 
     /// Acts on a link outside of the map, so that the others can be reached meanwhile.
@@ -265,7 +266,11 @@ impl Core {
                 part.not_supported(frame);
                 Ok(())
             }
-            Step::Done | Step::Pong { .. } => Ok(()),
+            Step::Done => Ok(()),
+            Step::Pong { token } => {
+                self.answered(part, token);
+                Ok(())
+            }
             Step::Drain { .. } => {
                 self.peer_drains(part);
                 Ok(())
@@ -287,6 +292,14 @@ impl Core {
             Frame::Barrier(barrier) => self.barrier(part, barrier),
             Frame::Uplink(message) => self.uplink(links, part, message),
             Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
+            Frame::Group(group) => {
+                self.group(part, group);
+                Ok(())
+            }
+            Frame::Report(report) => {
+                self.report(links, part, report);
+                Ok(())
+            }
             // An ERROR is never answered (SEC-18): two ends that did would never stop.
             Frame::Error(error) => {
                 let (shard, link, code) = (self.id, part.id.0, error.code);
@@ -302,14 +315,10 @@ impl Core {
 
     fn mail(&mut self, links: &mut Links, mail: Mail) {
         match mail {
-            Mail::Deliver { link, frame, ttl_ms } => match links.get_mut(&link) {
-                Some(receiver) if receiver.part.takes_messages() => {
-                    receiver.part.outbox.accept(self.now, ttl_ms, &frame);
-                    count(&self.counters.queued, 1);
-                    self.touch(&mut receiver.part);
-                }
-                _ => count(&self.counters.dropped_no_link, 1),
-            },
+            Mail::Deliver { link, receiver, frame, ttl_ms, awaited } => {
+                self.deliver_mailed(links, link, &frame, Offer { receiver, ttl_ms, awaited });
+            }
+            Mail::Word { asked, word } => self.told(links, asked, &word),
             Mail::Uplink { link, question, frame } => {
                 self.uplink_mailed(links, link, question, &frame);
             }

@@ -6,12 +6,12 @@
 mod consumers;
 mod gateways;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use waybill_routing::{Limits, Routes};
 
-pub(crate) use consumers::ConsumerPlace;
+pub(crate) use consumers::{ConsumerPlace, Feed};
 pub(crate) use gateways::Found;
 use gateways::Gateways;
 
@@ -47,6 +47,8 @@ pub struct Shared {
     pub routes: Routes,
     gateways: RwLock<Gateways>,
     consumers: RwLock<Vec<ConsumerPlace>>,
+    presence_wanted: AtomicBool,
+    offline_wanted: AtomicBool,
     ages: AtomicU64,
     links: AtomicU32,
     refused: AtomicU32,
@@ -68,6 +70,8 @@ impl Shared {
             routes: Routes::new(limits),
             gateways: RwLock::default(),
             consumers: RwLock::default(),
+            presence_wanted: AtomicBool::new(false),
+            offline_wanted: AtomicBool::new(false),
             ages: AtomicU64::new(0),
             links: AtomicU32::new(0),
             refused: AtomicU32::new(0),

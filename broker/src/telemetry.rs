@@ -1,73 +1,51 @@
-//! The broker's ledger: what came in and what became of it, counted by cause.
+//! How the broker counts: one set of counters per shard, written by its thread alone, read by all.
 //!
-//! One set of counters per shard, written by its thread alone and read by anyone. Promise 5:
-//! `queued = written + expired + lost + in_doubt + still waiting`, in frames.
+//! [`crate::ledger`] says what is counted and what must balance. Some counters are gauges, which go
+//! down as well; a gauge may go up on one shard and down on another, so only the sum over all
+//! shards means something.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
-
+/// Makes a struct of counters and the struct their sums go to; `each` names sets of them inside.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Counters of one shard.
+    (
+        $(#[$outer:meta])* $counters:ident => $sums:ident {
+            $($(#[$doc:meta])* $name:ident,)*
+        } $(each {
+            $($(#[$set_doc:meta])* $set:ident: $set_counters:ident => $set_sums:ident,)+
+        })?
+    ) => {
+        $(#[$outer])*
         #[derive(Debug, Default)]
-        pub struct Counters {
+        pub struct $counters {
             $($(#[$doc])* pub(crate) $name: AtomicU64,)*
+            $($($(#[$set_doc])* pub(crate) $set: $set_counters,)+)?
         }
 
-        /// What the counters of all shards sum to.
+        $(#[$outer])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-        pub struct Ledger {
+        pub struct $sums {
             $($(#[$doc])* pub $name: u64,)*
+            $($($(#[$set_doc])* pub $set: $set_sums,)+)?
         }
 
-        impl Counters {
+        impl $counters {
             /// Adds these counters to a sum.
-            pub fn add_to(&self, ledger: &mut Ledger) {
-                $(ledger.$name += self.$name.load(Ordering::Relaxed);)*
+            pub fn add_to(&self, sums: &mut $sums) {
+                $(sums.$name = sums.$name.wrapping_add(self.$name.load(Ordering::Relaxed));)*
+                $($(self.$set.add_to(&mut sums.$set);)+)?
             }
         }
     };
 }
-
-counters! {
-    /// Links accepted.
-    links_accepted,
-    /// Links refused because there were too many.
-    links_refused,
-    /// Links ended with an error of the peer (codes 101-299).
-    links_faulted,
-    /// HELLOs refused.
-    hellos_refused,
-    /// PUBLISH frames received.
-    publishes,
-    /// PUBLISH frames refused as a whole.
-    publishes_refused,
-    /// Distinct targets that no gateway had registered.
-    targets_offline,
-    /// Frames put into outboxes, for gateways and consumers.
-    queued,
-    /// Frames handed to the kernel.
-    written,
-    /// Frames whose time to live ran out in the outbox.
-    expired,
-    /// Frames that found no room in the outbox they were for; never queued.
-    dropped_outbox_full,
-    /// Frames for a gateway whose link had just gone; never queued.
-    dropped_no_link,
-    /// Frames still waiting when their link ended.
-    lost,
-    /// Frames in a write when their link ended.
-    in_doubt,
-    /// Registration records applied.
-    registrations,
-    /// UPLINK frames received.
-    uplinks,
-    /// Uplinks answered with a code other than 0.
-    uplinks_refused,
-}
+pub(crate) use counters;
 
 /// Counts on a counter that only this thread writes.
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+/// Lowers a gauge that only this thread writes.
+pub(crate) fn uncount(gauge: &AtomicU64, by: u64) {
+    gauge.store(gauge.load(Ordering::Relaxed).wrapping_sub(by), Ordering::Relaxed);
 }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 
-use tracing::info;
+use tracing::{info, warn};
 use waybill_broker::{Broker, BrokerConfig, BrokerHandle, ShardFailed};
 use waybill_gateway::{Gateway, GatewayConfig, GatewayHandle};
 
@@ -90,7 +90,11 @@ impl Running {
         if let Some(broker) = &mut self.broker {
             broker.drain();
             broker.stopped().await.map_err(|error| shard_failure(&Err(error)))?;
-            info!(ledger = ?broker.ledger(), "broker stopped");
+            let ledger = broker.ledger();
+            if let Err(wrong) = ledger.balances() {
+                warn!(%wrong, "the ledger does not balance");
+            }
+            info!(ledger = %serde_json::json!(ledger), "broker stopped");
         }
         Ok(())
     }

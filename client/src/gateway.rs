@@ -7,7 +7,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -111,13 +111,20 @@ pub enum GatewayEvent {
     /// A message for users of this gateway.
     Delivery(Delivery),
     /// The answer to an uplink; code 0 = a consumer has it. Every uplink that is not abandoned gets
-    /// exactly one: `consumer_lost` if its link died (the fate is unknown), `no_consumer` while
-    /// there is no link, `overloaded` if too many wait.
+    /// exactly one, or is [lost](Self::UplinkLost): `no_consumer` while there is no link,
+    /// `overloaded` if too many wait.
     UplinkAck {
         /// That of the uplink.
         sequence: u64,
         /// 0, or why not.
         code: ErrorCode,
+    },
+    /// The link ended before the uplink was answered; comes before the `Down` or `Failed`.
+    UplinkLost {
+        /// That of the uplink.
+        sequence: u64,
+        /// Whether it was transmitted, so that its fate is unknown.
+        transmitted: bool,
     },
     /// The broker's state changed.
     BrokerState {
@@ -167,6 +174,7 @@ pub struct Delivery {
     frame: Bytes,
     header_bytes: usize,
     link: u64,
+    received: Instant,
 }
 
 /// How a gateway link is made.
@@ -298,15 +306,21 @@ impl Stream for GatewayEvents {
 
 impl Delivery {
     /// `frame` is a DELIVER that was decoded once.
-    fn new(frame: Bytes, header_bytes: usize, link: u64) -> Self {
+    fn new(frame: Bytes, header_bytes: usize, link: u64, received: Instant) -> Self {
         debug_assert!(header_bytes <= frame.len());
-        Self { frame, header_bytes, link }
+        Self { frame, header_bytes, link, received }
     }
 
     /// The link it came by: this handle's links count from 1.
     #[must_use]
     pub fn link(&self) -> u64 {
         self.link
+    }
+
+    /// When the whole of it had been received: its time to live counts from here ([DEL-18]).
+    #[must_use]
+    pub fn received_at(&self) -> Instant {
+        self.received
     }
 
     /// What the header says. Reads the header again: call it once and keep the result.

@@ -27,6 +27,12 @@ impl Clock {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Milliseconds since a moment that a link has noted.
+    pub(crate) fn since_ms(moment: std::time::Instant) -> u64 {
+        let since = Instant::now().saturating_duration_since(Instant::from_std(moment));
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The instant at which [`now`](Self::now) reaches `ms`, or a year from now if that is
     /// earlier: a timer that fires too early is set again.
     pub(crate) fn instant(&self, ms: u64) -> Instant {

@@ -16,6 +16,7 @@ use crate::auth::Verifier;
 use crate::hub::Bounds;
 use crate::session::SessionLimits;
 use crate::transports::origin::Origin;
+use crate::upstream::UplinkBounds;
 
 /// Settings of one gateway process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,10 @@ pub struct DeadlineConfig {
     /// Milliseconds a closing connection is given to take its close frame and answer it. 100 to
     /// 60,000, default 5,000.
     pub close_ms: u64,
+    /// Milliseconds from a delivery whose producer asks for level delivered to the report on it; users
+    /// not heard of by then are reported as unknown. Keep it below the brokers' `report_timeout_ms`.
+    /// 100 to 60,000, default 2,000.
+    pub report_ms: u64,
     /// Milliseconds over which a draining gateway spreads its closes; clients are told to come back
     /// after a random part of it. 0 to 3,600,000, default 5,000.
     pub drain_ms: u64,
@@ -98,6 +103,8 @@ pub struct DeadlineConfig {
 /// + (4,096 + 256) x 64 KiB                      the mailbox, and what a turn takes from it
 /// + recent_messages_max x (16 x 8 + 128) bytes  message ids and the UIDs they were for,
 /// + 32 KiB                                      one list more: the newest stays
+/// + 2 x reports_max x 64 bytes                  who was reached, until it is reported
+/// + uplink_bytes_max                            what has no answer, to be sent again
 /// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
 /// + for each broker:
 ///   16 MiB + one frame of 1.1 MiB + 64 KiB      events not taken yet, and what is being read
@@ -128,9 +135,16 @@ pub struct LimitConfig {
     /// Unanswered *send*s of all connections; more are refused as `overloaded`. 1 to 1,048,576,
     /// default 16,384.
     pub uplinks_max: usize,
+    /// Bytes of unanswered *send*s, which are kept to be sent again when a link ends; more are refused
+    /// as `overloaded`. 131,072 to 1,073,741,824, default 16,777,216.
+    pub uplink_bytes_max: usize,
     /// Message ids kept to recognise a message that a producer sent again, at most once per
     /// connection. 0 to 1,048,576 (0 recognises none), default 16,384.
     pub recent_messages_max: usize,
+    /// Deliveries that wait to be reported on, and their users, counted together; beyond, a delivery
+    /// is reported at once and the users it was queued for as unknown. 1 to 16,777,216, default
+    /// 1,048,576.
+    pub reports_max: usize,
 }
 
 impl GatewayConfig {
@@ -167,6 +181,14 @@ impl GatewayConfig {
             heartbeat_ms: deadlines.heartbeat_ms,
             close_ms: deadlines.close_ms,
             uplinks_max: limits.uplinks_per_connection_max,
+        }
+    }
+
+    pub(crate) fn uplink_bounds(&self) -> UplinkBounds {
+        UplinkBounds {
+            count_max: self.limits.uplinks_max,
+            bytes_max: self.limits.uplink_bytes_max,
+            wait_ms: self.deadlines.uplink_ms,
         }
     }
 
@@ -240,6 +262,7 @@ impl DeadlineConfig {
         in_range("deadlines.uplink_ms", self.uplink_ms, 100, 600_000)?;
         in_range("deadlines.heartbeat_ms", self.heartbeat_ms, 100, 600_000)?;
         in_range("deadlines.close_ms", self.close_ms, 100, 60_000)?;
+        in_range("deadlines.report_ms", self.report_ms, 100, 60_000)?;
         in_range("deadlines.drain_ms", self.drain_ms, 0, 3_600_000)
     }
 }
@@ -256,7 +279,9 @@ impl LimitConfig {
         range("limits.queue_bytes_max", self.queue_bytes_max, 1024, 64 << 20)?;
         range("limits.uplinks_per_connection_max", self.uplinks_per_connection_max, 1, 1 << 16)?;
         range("limits.uplinks_max", self.uplinks_max, 1, 1 << 20)?;
-        range("limits.recent_messages_max", self.recent_messages_max, 0, 1 << 20)
+        range("limits.uplink_bytes_max", self.uplink_bytes_max, 128 << 10, 1 << 30)?;
+        range("limits.recent_messages_max", self.recent_messages_max, 0, 1 << 20)?;
+        range("limits.reports_max", self.reports_max, 1, 1 << 24)
     }
 }
 
@@ -313,6 +338,7 @@ impl Default for DeadlineConfig {
             uplink_ms: 10_000,
             heartbeat_ms: 25_000,
             close_ms: 5_000,
+            report_ms: 2_000,
             drain_ms: 5_000,
         }
     }
@@ -326,7 +352,9 @@ impl Default for LimitConfig {
             queue_bytes_max: 64 << 10,
             uplinks_per_connection_max: 32,
             uplinks_max: 16_384,
+            uplink_bytes_max: 16 << 20,
             recent_messages_max: 16_384,
+            reports_max: 1 << 20,
         }
     }
 }

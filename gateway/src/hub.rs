@@ -72,6 +72,23 @@ pub enum LoginRefused {
     Connections,
     /// The user has.
     ConnectionsOfUser,
+    /// A broker has just told that this login lost against the one with that number.
+    Displaced(u64),
+}
+
+/// A target, or a connection of it, that a message met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met<'a, H> {
+    /// Serve this connection.
+    Connection(&'a H),
+    /// Left out by EXCEPT or EXCEPT_SELF.
+    Filtered,
+    /// Served by this message id before.
+    Repeated,
+    /// Not confirmed yet.
+    Unready,
+    /// Nobody here has it.
+    Missed,
 }
 
 /// The connections that have logged in.
@@ -211,12 +228,37 @@ impl<H> Hub<H> {
         self.directory.users()
     }
 
+    /// The connections that have exactly this registration.
+    pub fn holders(&self, registration: Registration) -> impl Iterator<Item = ConnectionId> {
+        let Registration { namespace, uid, .. } = registration;
+        let members = self.directory.members(Namespace(namespace), Uid(uid)).iter();
+        let indices = members.map(|member| *member as usize);
+        let held = indices.filter(move |index| self.slots[*index].registration == registration);
+        held.map(|index| self.id(index))
+    }
+
     /// Gives `serve` each confirmed connection in the audience, once, and remembers the message id.
     pub fn deliver(
         &mut self,
         id: MessageId,
         audience: &Audience<'_>,
         mut serve: impl FnMut(&H),
+    ) -> Tally {
+        self.deliver_watched(id, audience, |_, met| {
+            if let Met::Connection(handle) = met {
+                serve(handle);
+            }
+        })
+    }
+
+    /// As [`deliver`](Self::deliver), and tells of the others too, with their UIDs: each connection
+    /// in the audience once, those of one listed UID one after another, and each listed UID that
+    /// nobody has, as often as it is listed.
+    pub fn deliver_watched(
+        &mut self,
+        id: MessageId,
+        audience: &Audience<'_>,
+        mut meet: impl FnMut(u64, Met<'_, H>),
     ) -> Tally {
         self.message += 1;
         // RESEND is not asked: a copy sent again through one broker may overtake the first, which
@@ -243,16 +285,17 @@ impl<H> Hub<H> {
         }
         if audience.everyone {
             for member in self.directory.all(namespace) {
-                visit.serve(member, None, &mut serve);
+                visit.serve(member, None, &mut meet);
             }
         } else {
             for uid in audience.listed.iter() {
                 let members = self.directory.members(namespace, Uid(uid));
                 if members.is_empty() {
                     visit.tally.missed += 1;
+                    meet(uid, Met::Missed);
                 }
                 for member in members {
-                    visit.serve(*member, Some(uid), &mut serve);
+                    visit.serve(*member, Some(uid), &mut meet);
                 }
             }
         }
@@ -304,7 +347,7 @@ impl<H> Visit<'_, H> {
     }
 
     /// `uid` is the target the directory was asked for, `None` for everyone.
-    fn serve(&mut self, member: u32, uid: Option<u64>, serve: &mut impl FnMut(&H)) {
+    fn serve(&mut self, member: u32, uid: Option<u64>, meet: &mut impl FnMut(u64, Met<'_, H>)) {
         let slot = &mut self.slots[member as usize];
         let Registration { namespace, uid: own, .. } = slot.registration;
         // Promise 1, at the last place that could break it: what the slot says of itself decides.
@@ -318,15 +361,14 @@ impl<H> Visit<'_, H> {
         let excluded = slot.mark == self.excluded;
         slot.mark = self.touched;
         let repeated = self.repeat.as_ref().is_some_and(|served| served.had(own, slot.rank));
-        match slot.rank {
-            _ if excluded => self.tally.filtered += 1,
-            0 => self.tally.unready += 1,
-            _ if repeated => self.tally.repeated += 1,
-            _ => {
-                self.tally.served += 1;
-                serve(&slot.handle);
-            }
-        }
+        let (count, met) = match slot.rank {
+            _ if excluded => (&mut self.tally.filtered, Met::Filtered),
+            0 => (&mut self.tally.unready, Met::Unready),
+            _ if repeated => (&mut self.tally.repeated, Met::Repeated),
+            _ => (&mut self.tally.served, Met::Connection(&slot.handle)),
+        };
+        *count += 1;
+        meet(own, met);
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fanout;
 mod http;
 pub mod hub;
 mod recent;
+mod reports;
 mod server;
 pub mod session;
 #[cfg(any(test, feature = "sim"))]

@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use waybill_wire::planted::{self, Bug};
 use waybill_wire::targets::UidRun;
 
 use crate::hub::MessageId;
@@ -62,6 +63,9 @@ pub(crate) struct Served {
 impl Served {
     /// Whether a connection of this user, confirmed at `rank`, was there.
     pub(crate) fn had(&self, uid: u64, rank: u64) -> bool {
+        if planted::is(Bug::DuplicateAfterResend) {
+            return false;
+        }
         let listed = self.listed.get(&uid).copied();
         self.everyone.max(listed).is_some_and(|seen| rank <= seen)
     }

@@ -35,8 +35,7 @@ use crate::session::SessionLimits;
 use crate::switchboard::{FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::origin::Origin;
-use crate::transports::pressure::Pressure;
-use crate::transports::{Outbox, Word};
+use crate::transports::{Outbox, QueueShared, Word};
 
 /// Words of connections that wait for the switchboard; beyond, sockets are not read.
 const MAILBOX_MAX: usize = 4096;
@@ -77,11 +76,10 @@ pub(crate) struct Shared {
     pub(crate) verifier: Verifier,
     pub(crate) clock: Clock,
     pub(crate) session_limits: Arc<SessionLimits>,
-    pub(crate) queue_bytes_max: usize,
     pub(crate) connections_max: usize,
     pub(crate) allowed_origins: Vec<Origin>,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) queues: Arc<QueueShared>,
     pub(crate) mailbox: mpsc::Sender<FromConnection>,
     drain_ms: u64,
     live: Mutex<Live>,
@@ -119,8 +117,8 @@ impl Gateway {
 
         let (mailbox, inbox) = mpsc::channel(MAILBOX_MAX);
         let shared = Arc::new(Shared::new(&config, mailbox));
-        let telemetry = Arc::clone(&shared.telemetry);
-        let switchboard = Switchboard::new(&config, links.handles.len(), rand::random(), telemetry);
+        let queues = Arc::clone(&shared.queues);
+        let switchboard = Switchboard::new(&config, links.handles.len(), rand::random(), queues);
 
         let (stop, stopped) = watch::channel(Stage::Running);
         let router = http::router(Arc::clone(&shared), extra_routes);
@@ -202,16 +200,19 @@ impl std::fmt::Debug for GatewayHandle {
 
 impl Shared {
     pub(crate) fn new(config: &GatewayConfig, mailbox: mpsc::Sender<FromConnection>) -> Self {
+        let telemetry = Arc::<Telemetry>::default();
         let origins = config.allowed_origins.iter().filter_map(|origin| Origin::parse(origin));
         Self {
             verifier: config.verifier(),
             clock: Clock::new(),
             session_limits: Arc::new(config.session_limits()),
-            queue_bytes_max: config.limits.queue_bytes_max,
             connections_max: config.limits.connections_max,
             allowed_origins: origins.collect(),
-            telemetry: Arc::default(),
-            pressure: Arc::default(),
+            queues: Arc::new(QueueShared::new(
+                config.limits.queue_bytes_max,
+                Arc::clone(&telemetry),
+            )),
+            telemetry,
             mailbox,
             drain_ms: config.deadlines.drain_ms,
             live: Mutex::default(),
@@ -345,7 +346,7 @@ impl Running {
         let mut words = Vec::new();
         let until = self.switchboard.deadline_ms().map(|ms| self.shared.clock.instant(ms));
         let behind = self.switchboard.has_changes();
-        let pressed = self.shared.pressure.is_on();
+        let pressed = self.shared.queues.pressure.is_on();
         tokio::select! {
             () = emptied(&mut self.stop) => return false,
             _ = self.inbox.recv_many(&mut words, TURN_MAX), if !self.switchboard.is_behind() => {
@@ -357,7 +358,8 @@ impl Running {
             Some((link, event)) = self.links.events.next(), if !pressed => {
                 self.handle_events(link, event);
             }
-            () = self.shared.pressure.eased(), if pressed => {}
+            () = self.shared.queues.pressure.eased(), if pressed => {}
+            () = self.shared.queues.settled.filled() => {}
             () = sleep_until(until), if until.is_some() => {
                 self.switchboard.tick(self.shared.clock.ms());
             }
@@ -370,14 +372,22 @@ impl Running {
     /// Handles an event, and what has arrived with it, so that it is written together; no more once
     /// a connection has to look at its queue first.
     fn handle_events(&mut self, link: usize, event: GatewayEvent) {
-        self.switchboard.handle_link(link, event, self.shared.clock.ms());
+        self.handle_event(link, event);
         for _ in 1..TURN_MAX {
-            if self.shared.pressure.is_on() {
+            if self.shared.queues.pressure.is_on() {
                 return;
             }
             let Some(Some((link, event))) = self.links.events.next().now_or_never() else { return };
-            self.switchboard.handle_link(link, event, self.shared.clock.ms());
+            self.handle_event(link, event);
         }
+    }
+
+    fn handle_event(&mut self, link: usize, event: GatewayEvent) {
+        let waited_ms = match &event {
+            GatewayEvent::Delivery(delivery) => Clock::since_ms(delivery.received_at()),
+            _ => 0,
+        };
+        self.switchboard.handle_link(link, event, waited_ms, self.shared.clock.ms());
     }
 
     fn tell_links(&mut self) {

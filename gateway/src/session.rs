@@ -59,7 +59,8 @@ pub enum Output {
     Ping,
     /// Log this user in at the hub.
     Login(Identity),
-    /// Log the connection out at the hub. Comes once for each [`Output::Login`].
+    /// Log the connection out at the hub. Comes once for each [`Output::Login`], unless the hub
+    /// refused it or let the connection go itself.
     Logout,
     /// Send this to the backend and bring the answer to [`Session::answered`].
     Uplink {
@@ -229,8 +230,18 @@ impl Session {
     pub fn login_refused(&mut self, refused: LoginRefused, now: Now, out: &mut Vec<Output>) {
         if let State::Registering { .. } = self.state {
             // Nothing to log out: the hub has not taken it.
-            self.shut(CloseCode::TOO_MANY, refused.reason().into(), now, out);
+            match refused {
+                LoginRefused::Displaced(winner) => self.displaced(winner, now, out),
+                _ => self.shut(CloseCode::TOO_MANY, refused.reason().into(), now, out),
+            }
         }
+    }
+
+    /// A login with a higher number, `winner`, has taken this one's place. The hub has let the
+    /// connection go already.
+    pub fn displaced(&mut self, winner: u64, now: Now, out: &mut Vec<Output>) {
+        let reason = format!("the login with number {winner} has taken over");
+        self.shut(CloseCode::DISPLACED, reason.into(), now, out);
     }
 
     /// The user's registration is in effect (WS-5).
@@ -363,6 +374,7 @@ impl LoginRefused {
         match self {
             Self::Connections => "the gateway has too many connections",
             Self::ConnectionsOfUser => "the user has too many connections here",
+            Self::Displaced(_) => "a login with a higher number has taken over",
         }
     }
 }

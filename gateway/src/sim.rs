@@ -52,9 +52,8 @@ use crate::subprotocol::Subprotocol;
 use crate::switchboard::Switchboard;
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::line::{Framing, Line};
-use crate::transports::pressure::Pressure;
 use crate::transports::writer::SLICES_MAX;
-use crate::transports::{Outbox, Word};
+use crate::transports::{Outbox, QueueShared, Word};
 
 /// A client's connection; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,12 +86,11 @@ pub struct SimGateway {
     switchboard: Switchboard,
     verifier: Verifier,
     limits: Arc<SessionLimits>,
-    queue_bytes_max: usize,
     connections_max: usize,
     drain_ms: Option<u64>,
     config_drain_ms: u64,
     telemetry: Arc<Telemetry>,
-    pressure: Arc<Pressure>,
+    queues: Arc<QueueShared>,
     lines: BTreeMap<Conn, Peer>,
     opened: u64,
 }
@@ -115,16 +113,17 @@ impl SimGateway {
         config.validate().expect("the simulator's configuration is valid");
         let telemetry = Arc::<Telemetry>::default();
         let links = config.broker.addresses.len();
+        let bytes_max = config.limits.queue_bytes_max;
+        let queues = Arc::new(QueueShared::new(bytes_max, Arc::clone(&telemetry)));
         Self {
-            switchboard: Switchboard::new(config, links, salt, Arc::clone(&telemetry)),
+            switchboard: Switchboard::new(config, links, salt, Arc::clone(&queues)),
             verifier: config.verifier(),
             limits: Arc::new(config.session_limits()),
-            queue_bytes_max: config.limits.queue_bytes_max,
             connections_max: config.limits.connections_max,
             drain_ms: None,
             config_drain_ms: config.deadlines.drain_ms,
             telemetry,
-            pressure: Arc::default(),
+            queues,
             lines: BTreeMap::new(),
             opened: 0,
         }
@@ -135,8 +134,7 @@ impl SimGateway {
         self.telemetry.upgrades.add(1);
         let subprotocol = Subprotocol::Binary;
         let session = Session::new(Arc::clone(&self.limits), subprotocol, now);
-        let (pressure, telemetry) = (Arc::clone(&self.pressure), Arc::clone(&self.telemetry));
-        let outbox = Arc::new(Outbox::new(subprotocol, self.queue_bytes_max, pressure, telemetry));
+        let outbox = Arc::new(Outbox::new(subprotocol, Arc::clone(&self.queues)));
         if let Some(drain_ms) = self.drain_ms {
             outbox.say(Word::drain(usize::try_from(self.opened).unwrap_or(0), drain_ms));
         }
@@ -225,9 +223,10 @@ impl SimGateway {
         self.lines.remove(&conn);
     }
 
-    /// A link says something; `link` as in [`commands`](Self::commands).
+    /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it: the
+    /// time to live of a message counts from here.
     pub fn link_event(&mut self, link: usize, event: GatewayEvent, now: Now) {
-        self.switchboard.handle_link(link, event, now.ms);
+        self.switchboard.handle_link(link, event, 0, now.ms);
         self.settle(now);
     }
 
@@ -313,7 +312,7 @@ impl SimGateway {
             }
         }
         self.lines.retain(|_, peer| !peer.line.is_aborted());
-        debug_assert!(!self.pressure.is_on(), "every queue has been looked at");
+        debug_assert!(!self.queues.pressure.is_on(), "every queue has been looked at");
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use waybill_client::gateway::GatewayMachine;
-use waybill_wire::code::Kind;
+use waybill_client::gateway::{Change, GatewayMachine, Registration};
+use waybill_wire::code::{Kind, Level};
 use waybill_wire::{Frame, MessageHead};
 
 use super::*;
@@ -13,6 +13,21 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn now(ms: u64) -> Now {
     Now { ms, unix_s: 1_800_000_000 }
+}
+
+fn login_of(uid: u64, number: u64) -> Bytes {
+    let expires_at = now(0).unix_s + 3600;
+    login(
+        SECRET.as_bytes(),
+        Grant { namespace: 0, uid, device_class: 0, login: number, expires_at },
+    )
+}
+
+/// The event a link makes of a DELIVER.
+fn delivery(frame: &[u8]) -> GatewayEvent {
+    let mut machine = GatewayMachine::new(1, 1 << 20);
+    machine.handle_frame(Instant::now(), &Frame::decode(frame).unwrap(), frame).unwrap();
+    machine.poll_event().unwrap()
 }
 
 /// A gateway whose only link is a broker that confirms at once.
@@ -51,10 +66,12 @@ impl Site {
     }
 
     fn user(&mut self, uid: u64) -> Conn {
+        self.user_with(uid, 0)
+    }
+
+    fn user_with(&mut self, uid: u64, number: u64) -> Conn {
         let conn = self.gateway.connect(now(0));
-        let expires_at = now(0).unix_s + 3600;
-        let grant = Grant { namespace: 0, uid, device_class: 0, login: 0, expires_at };
-        self.gateway.from_client(conn, now(0), false, &login(SECRET.as_bytes(), grant));
+        self.gateway.from_client(conn, now(0), false, &login_of(uid, number));
         self.turn();
         let said = self.gateway.to_client(conn, now(0), 1000);
         let [ToClient::Message(ready)] = &said[..] else { panic!("{said:?}") };
@@ -66,11 +83,70 @@ impl Site {
         let head = MessageHead { sequence, origin: Some(7), ..MessageHead::default() };
         let mut frame = Vec::new();
         head.encode(Kind::DELIVER, &[uid], payload, &mut frame).unwrap();
-        let mut machine = GatewayMachine::new(1, 1 << 20);
-        let decoded = Frame::decode(&frame).unwrap();
-        machine.handle_frame(Instant::now(), &decoded, &frame).unwrap();
-        self.event(machine.poll_event().unwrap());
+        self.event(delivery(&frame));
     }
+}
+
+/// The reports on deliveries that a test asks for.
+fn report(site: &mut Site) -> Vec<(u32, u32, u32, u32)> {
+    let commands = site.gateway.commands().into_iter();
+    let counts = commands.filter_map(|(_, command)| match command {
+        GatewayCommand::Report(r) => Some((r.reached, r.offline, r.dropped, r.unknown)),
+        _ => None,
+    });
+    counts.collect()
+}
+
+#[test]
+fn a_delivery_of_level_delivered_is_reported_once_it_is_written() {
+    let mut site = Site::new();
+    let (quick, slow) = (site.user(1001), site.user(1002));
+    let head = MessageHead {
+        sequence: 1,
+        origin: Some(7),
+        level: Level::DELIVERED,
+        ..MessageHead::default()
+    };
+    let mut frame = Vec::new();
+    head.encode(Kind::DELIVER, &[1001, 1002, 1003], b"x", &mut frame).unwrap();
+    let event = delivery(&frame);
+    site.gateway.link_event(0, event.clone(), now(0));
+    site.gateway.to_client(quick, now(0), 1000);
+    assert_eq!(report(&mut site), []);
+    assert_eq!(site.gateway.deadline(), Some(2000));
+    // In the middle of the frame its user leaves.
+    site.gateway.to_client(slow, now(0), 3);
+    site.gateway.disconnect(slow, now(1));
+    assert_eq!(report(&mut site), [(1, 1, 0, 1)]);
+    // A copy by another broker: the first one reached those who are left.
+    site.gateway.link_event(0, event, now(2));
+    assert_eq!(report(&mut site), [(1, 2, 0, 0)]);
+    assert_eq!(site.gateway.stats().reports, 2);
+}
+
+#[test]
+fn promise_8_exactly_the_displaced_login_goes() {
+    let mut site = Site::new();
+    let (loser, other) = (site.user_with(1001, 5), site.user_with(1001, 9));
+    let registration = Registration { namespace: 0, uid: 1001, device_class: 0, login: 5 };
+    let told = GatewayEvent::Displaced { registration, winner: 9 };
+    site.gateway.link_event(0, told.clone(), now(0));
+    // Both brokers tell.
+    site.gateway.link_event(0, told, now(0));
+    // It comes again before its removal is in effect: it would have lost as well.
+    let again = site.gateway.connect(now(0));
+    site.gateway.from_client(again, now(0), false, &login_of(1001, 5));
+    for conn in [loser, again] {
+        let said = site.gateway.to_client(conn, now(0), 1000);
+        assert_eq!(said, [ToClient::Close(CloseCode::DISPLACED)]);
+    }
+    assert_eq!(site.gateway.to_client(other, now(0), 1000), []);
+    let commands = site.gateway.commands();
+    let [(0, GatewayCommand::Change { changes, .. })] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(changes[..], [Change::remove(registration)]);
+    assert_eq!((site.gateway.stats().displaced, site.gateway.stats().logged_in), (1, 1));
 }
 
 #[test]

@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
-use waybill_client::gateway::{Delivery, GatewayCommand, GatewayEvent, Registration};
-use waybill_wire::code::ErrorCode;
+use waybill_client::gateway::{Delivery, GatewayCommand, GatewayEvent, Registration, Report};
+use waybill_wire::code::Level;
 
 use crate::config::GatewayConfig;
 use crate::fanout::Fanout;
-use crate::hub::{Audience, ConnectionId, Hub};
+use crate::hub::{Audience, ConnectionId, Hub, LoginRefused, Met};
+use crate::reports::{Draft, Outcome, Reports, Ticket};
 use crate::subprotocol::Message;
 use crate::telemetry::Telemetry;
-use crate::transports::{NEVER, Outbox, Timed, Word};
+use crate::transports::{NEVER, Outbox, QueueShared, Timed, Word};
 use crate::upstream::{Notice, Outgoing, Upstream};
 
 /// What a connection asks. Those of one connection arrive in order; its outbox names it.
@@ -32,6 +33,8 @@ pub(crate) enum FromConnection {
 pub(crate) struct Switchboard {
     hub: Hub<Entry>,
     upstream: Upstream,
+    reports: Reports,
+    queues: Arc<QueueShared>,
     telemetry: Arc<Telemetry>,
     notices: Vec<Notice>,
     uplinks: Vec<(usize, GatewayCommand)>,
@@ -50,11 +53,14 @@ impl Switchboard {
         config: &GatewayConfig,
         links: usize,
         salt: u64,
-        telemetry: Arc<Telemetry>,
+        queues: Arc<QueueShared>,
     ) -> Self {
+        let telemetry = Arc::clone(&queues.telemetry);
+        let reports = Reports::new(config.limits.reports_max, config.deadlines.report_ms);
         let hub = Hub::new(config.hub_bounds(), salt);
-        let upstream = Upstream::new(links, config.limits.uplinks_max, config.deadlines.uplink_ms);
-        Self { hub, upstream, telemetry, notices: Vec::new(), uplinks: Vec::new() }
+        let upstream = Upstream::new(links, config.uplink_bounds());
+        let (notices, uplinks) = (Vec::new(), Vec::new());
+        Self { hub, upstream, reports, queues, telemetry, notices, uplinks }
     }
 
     pub(crate) fn handle_connection(&mut self, event: FromConnection, now_ms: u64) {
@@ -82,6 +88,9 @@ impl Switchboard {
 
     fn login(&mut self, registration: Registration, outbox: &Arc<Outbox>) {
         self.telemetry.logins.add(1);
+        if let Some(winner) = self.upstream.displaced_by(registration) {
+            return outbox.say(Word::LoginRefused(LoginRefused::Displaced(winner)));
+        }
         let entry = Entry { outbox: Arc::clone(outbox), registration };
         match self.hub.login(registration, entry) {
             Ok((connection, first)) => {
@@ -95,28 +104,48 @@ impl Switchboard {
         }
     }
 
-    pub(crate) fn handle_link(&mut self, link: usize, event: GatewayEvent, now_ms: u64) {
+    /// `waited_ms` is how long the event has been on its way from the socket.
+    pub(crate) fn handle_link(
+        &mut self,
+        link: usize,
+        event: GatewayEvent,
+        waited_ms: u64,
+        now_ms: u64,
+    ) {
         match event {
-            GatewayEvent::Delivery(delivery) => self.deliver(&delivery, now_ms),
+            GatewayEvent::Delivery(delivery) => {
+                self.deliver(link, &delivery, now_ms.saturating_sub(waited_ms), now_ms)
+            }
+            GatewayEvent::Displaced { registration, winner } => {
+                self.displaced(registration, winner);
+            }
             GatewayEvent::InEffect { ticket } => {
                 self.upstream.in_effect(link, ticket, &mut self.notices);
             }
             GatewayEvent::UplinkAck { sequence, code } => {
-                self.upstream.answered(sequence, code, &mut self.notices);
+                self.upstream.answered(link, sequence, code, &mut self.notices);
+            }
+            GatewayEvent::UplinkLost { sequence, transmitted: false } => {
+                self.upstream.not_transmitted(link, sequence);
             }
             GatewayEvent::Up(welcomed) => {
                 info!(link, broker = %welcomed.address, "link up");
                 self.link_up(link);
             }
+            GatewayEvent::Restored { gap, resumed } => self.telemetry.restored(link, gap, resumed),
             GatewayEvent::Down { reason, retry_in } => {
                 warn!(link, %reason, ?retry_in, "link down");
                 self.telemetry.link_losses.add(1);
-                self.upstream.link_down(link);
+                self.reports.link_down(link);
+                self.uplinks.retain(|(at, _)| *at != link);
+                self.upstream.link_down(link, &mut self.notices);
             }
             GatewayEvent::Failed(reason) => {
                 error!(link, %reason, "link failed and is not tried again");
                 self.telemetry.link_losses.add(1);
-                self.upstream.link_failed(link);
+                self.reports.link_down(link);
+                self.uplinks.retain(|(at, _)| *at != link);
+                self.upstream.link_failed(link, &mut self.notices);
             }
             // A broker's state concerns producers; what it has in effect is told by tickets.
             _ => {}
@@ -124,11 +153,26 @@ impl Switchboard {
         self.tell();
     }
 
+    /// A login lost against a higher number: exactly its connections go, and the registration with
+    /// them. Both brokers tell it; the second finds nobody.
+    fn displaced(&mut self, registration: Registration, winner: u64) {
+        let losers: Vec<ConnectionId> = self.hub.holders(registration).collect();
+        for connection in &losers {
+            if let Some((entry, _)) = self.hub.logout(*connection) {
+                self.telemetry.displaced.add(1);
+                entry.outbox.say(Word::Displaced { winner });
+            }
+        }
+        if !losers.is_empty() {
+            self.upstream.displace(registration, winner);
+        }
+    }
+
     pub(crate) fn link_up(&mut self, link: usize) {
         self.upstream.link_up(link);
     }
 
-    fn deliver(&mut self, delivery: &Delivery, now_ms: u64) {
+    fn deliver(&mut self, link: usize, delivery: &Delivery, received_ms: u64, now_ms: u64) {
         let message = delivery.message();
         self.telemetry.messages_in.add(1);
         // Narrower than its list, or only part of a payload: to guess would be to serve wrongly.
@@ -136,10 +180,10 @@ impl Switchboard {
             self.telemetry.messages_unsupported.add(1);
             return;
         }
-        // Counted from here, where the link's events are taken: 0 is no limit (DEL-18).
+        // Counted from when the link had received it: 0 is no limit (DEL-18).
         let expires_ms = match message.ttl_ms {
             0 => NEVER,
-            ttl_ms => now_ms.saturating_add(ttl_ms.into()),
+            ttl_ms => received_ms.saturating_add(ttl_ms.into()),
         };
         let id = (message.origin.unwrap_or(0), message.sequence);
         let sender = message.sender;
@@ -159,21 +203,34 @@ impl Switchboard {
             sender: sender.map(|sender| sender.uid),
             payload: message.payload,
         });
-        let tally = self.hub.deliver(id, &audience, |entry| {
-            let bytes = fanout.frame(entry.outbox.subprotocol());
-            entry.outbox.write(Timed { bytes, expires_ms });
+        let mut draft = (message.level == Level::DELIVERED).then(|| {
+            let listed = message.targets.len();
+            let users = if message.everyone { self.hub.users() } else { listed };
+            self.reports.open(users, message.everyone)
         });
+        let tally = self.hub.deliver_watched(id, &audience, |uid, met| {
+            let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
+            if let Met::Connection(entry) = met {
+                let bytes = fanout.frame(entry.outbox.subprotocol());
+                entry.outbox.write(Timed { bytes, expires_ms, ticket });
+            }
+        });
+        if let Some(draft) = draft {
+            self.reports.seal(draft, link, Report::on(delivery), now_ms);
+        }
         self.telemetry.count(tally);
         self.telemetry.encodings.add(fanout.encodings());
     }
 
     pub(crate) fn tick(&mut self, now_ms: u64) {
         self.upstream.tick(now_ms, &mut self.notices);
+        self.collect();
+        self.reports.tick(now_ms);
         self.tell();
     }
 
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.upstream.deadline_ms()
+        self.upstream.deadline_ms().into_iter().chain(self.reports.deadline_ms()).min()
     }
 
     /// Whether connections should wait with what they ask.
@@ -183,7 +240,7 @@ impl Switchboard {
 
     /// Whether a link has not taken over all it should.
     pub(crate) fn has_changes(&self) -> bool {
-        self.upstream.has_changes()
+        self.upstream.has_changes() || self.reports.is_ready()
     }
 
     /// Ends a turn: what the links must be told, in order. One that a link does not take goes to
@@ -192,27 +249,41 @@ impl Switchboard {
         self.telemetry.logged_in.set(self.hub.len());
         self.telemetry.users.set(self.hub.users());
         self.telemetry.links_up.set(self.upstream.links_up());
+        self.collect();
+        self.telemetry.reports_overflowed.set(self.reports.overflowed());
         let mut commands = self.upstream.commands();
         commands.append(&mut self.uplinks);
+        while let Some((link, report)) = self.reports.pop() {
+            self.telemetry.reports.add(1);
+            commands.push((link, GatewayCommand::Report(report)));
+        }
         commands
+    }
+
+    /// Takes over what connections say became of messages.
+    fn collect(&mut self) {
+        for (ticket, outcome) in self.queues.settled.take() {
+            self.reports.settle(ticket, outcome);
+        }
     }
 
     /// A link was behind and did not take a command.
     pub(crate) fn not_taken(&mut self, link: usize, command: GatewayCommand) {
         match command {
-            GatewayCommand::Uplink(uplink) => {
-                let code = ErrorCode::OVERLOADED;
-                self.upstream.answered(uplink.sequence, code, &mut self.notices);
+            GatewayCommand::Report(report) => self.reports.put_back(link, report),
+            command => {
+                self.upstream.keep(link, command, &mut self.notices);
                 self.tell();
             }
-            changes => self.upstream.keep(link, changes),
         }
     }
 
     /// A link has ended for good.
     pub(crate) fn link_gone(&mut self, link: usize, command: GatewayCommand) {
         self.not_taken(link, command);
-        self.upstream.link_failed(link);
+        self.reports.link_down(link);
+        self.upstream.link_failed(link, &mut self.notices);
+        self.tell();
     }
 
     fn tell(&mut self) {
@@ -237,4 +308,17 @@ impl Switchboard {
             }
         }
     }
+}
+
+/// Notes what a target, or a connection of it, has met; the ticket if it is queued.
+fn drafted(draft: &mut Draft, uid: u64, met: &Met<'_, Entry>) -> Ticket {
+    match met {
+        Met::Connection(_) => return draft.queued(uid),
+        Met::Filtered => draft.settled(uid, Outcome::Filtered),
+        Met::Repeated => draft.settled(uid, Outcome::Reached),
+        // Not told *ready*: it has no connection that could be served.
+        Met::Unready => draft.settled(uid, Outcome::Gone),
+        Met::Missed => draft.offline(uid),
+    }
+    Ticket::NONE
 }

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use waybill_wire::code::CloseCode;
@@ -56,6 +58,10 @@ pub(crate) struct Telemetry {
     pub(crate) uplinks_accepted: Counter,
     pub(crate) uplinks_refused: Counter,
     pub(crate) link_losses: Counter,
+    pub(crate) displaced: Counter,
+    pub(crate) reports: Counter,
+    pub(crate) reports_overflowed: Counter,
+    links: Mutex<Vec<LinkStats>>,
     /// Gauges, set by the task that owns the hub.
     pub(crate) logged_in: Counter,
     pub(crate) users: Counter,
@@ -71,6 +77,19 @@ impl Telemetry {
         self.repeated.add(tally.repeated);
         self.unready.add(tally.unready);
         self.served.add(tally.served);
+    }
+
+    /// An outage at this link has ended.
+    pub(crate) fn restored(&self, link: usize, gap: Duration, resumed: bool) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.len() <= link {
+            links.resize_with(link + 1, LinkStats::default);
+        }
+        let stats = &mut links[link];
+        stats.gaps += 1;
+        stats.gap_ms += u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        let how = if resumed { &mut stats.resumes } else { &mut stats.snapshots };
+        *how += 1;
     }
 
     pub(crate) fn closed(&self, code: CloseCode) {
@@ -114,6 +133,10 @@ impl Telemetry {
             uplinks_refused: self.uplinks_refused.value(),
             closes,
             link_losses: self.link_losses.value(),
+            displaced: self.displaced.value(),
+            reports: self.reports.value(),
+            reports_overflowed: self.reports_overflowed.value(),
+            links: self.links.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             connections: connections as u64,
             logged_in: self.logged_in.value(),
             users: self.users.value(),
@@ -169,6 +192,15 @@ pub struct GatewayStats {
     pub closes: BTreeMap<&'static str, u64>,
     /// Times a link to a broker was lost.
     pub link_losses: u64,
+    /// Connections closed because a login with a higher number took over.
+    pub displaced: u64,
+    /// Reports on deliveries handed to links.
+    pub reports: u64,
+    /// Deliveries that could not be tracked for want of room (`limits.reports_max`), and reports that
+    /// could not be made.
+    pub reports_overflowed: u64,
+    /// Outages by link, in the order of the links.
+    pub links: Vec<LinkStats>,
     /// WebSocket connections now.
     pub connections: u64,
     /// Connections that are logged in now.
@@ -177,6 +209,22 @@ pub struct GatewayStats {
     pub users: u64,
     /// Links to brokers that are up now.
     pub links_up: u64,
+}
+
+/// Outages of one link that have ended: users were registered before and were not in effect there
+/// meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LinkStats {
+    /// How many.
+    pub gaps: u64,
+    /// Milliseconds of all of them, each from the loss of the link until everything declared was in
+    /// effect again.
+    pub gap_ms: u64,
+    /// Of these, ended by a resumed session.
+    pub resumes: u64,
+    /// Of these, ended by a snapshot.
+    pub snapshots: u64,
 }
 
 /// Messages that were addressed to a connection and did not reach it.

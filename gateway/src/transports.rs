@@ -15,6 +15,7 @@
 pub(crate) mod line;
 pub(crate) mod origin;
 pub(crate) mod pressure;
+pub(crate) mod settled;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
 pub(crate) mod writer;
@@ -29,7 +30,9 @@ use futures_util::task::AtomicWaker;
 use waybill_wire::code::ErrorCode;
 
 use self::pressure::Pressure;
+use self::settled::Settled;
 use crate::hub::{ConnectionId, LoginRefused};
+use crate::reports::{Outcome, Ticket};
 use crate::subprotocol::Subprotocol;
 use crate::telemetry::Telemetry;
 
@@ -39,8 +42,18 @@ use crate::telemetry::Telemetry;
 pub(crate) enum Word {
     Confirmed(ConnectionId),
     LoginRefused(LoginRefused),
-    Answered { id: u32, code: ErrorCode },
-    Drain { reconnect_after_ms: u32, close_in_ms: u64 },
+    /// The login with this number has taken the place of the connection's own.
+    Displaced {
+        winner: u64,
+    },
+    Answered {
+        id: u32,
+        code: ErrorCode,
+    },
+    Drain {
+        reconnect_after_ms: u32,
+        close_in_ms: u64,
+    },
 }
 
 impl Word {
@@ -59,13 +72,28 @@ impl Word {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     subprotocol: Subprotocol,
-    bytes_max: usize,
     /// The connection's number, 0 before its login; written by the task that owns the hub.
     connection: AtomicU64,
     queue: Mutex<Queue>,
     reader: AtomicWaker,
-    pressure: Arc<Pressure>,
-    telemetry: Arc<Telemetry>,
+    shared: Arc<QueueShared>,
+}
+
+/// What the queues of a gateway share.
+#[derive(Debug)]
+pub(crate) struct QueueShared {
+    pub(crate) bytes_max: usize,
+    pub(crate) pressure: Pressure,
+    pub(crate) settled: Settled,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+impl QueueShared {
+    /// Each queue may hold `bytes_max` bytes.
+    pub(crate) fn new(bytes_max: usize, telemetry: Arc<Telemetry>) -> Self {
+        let (pressure, settled) = (Pressure::default(), Settled::default());
+        Self { bytes_max, pressure, settled, telemetry }
+    }
 }
 
 /// A message's frame on its way to one connection.
@@ -74,6 +102,8 @@ pub(crate) struct Timed {
     pub(crate) bytes: Bytes,
     /// When it is no longer to be written (DEL-19), `NEVER` if there is no such time.
     pub(crate) expires_ms: u64,
+    /// Who waits to hear what became of it.
+    pub(crate) ticket: Ticket,
 }
 
 /// A time that does not come.
@@ -110,20 +140,13 @@ pub(crate) struct Taken {
 }
 
 impl Outbox {
-    pub(crate) fn new(
-        subprotocol: Subprotocol,
-        bytes_max: usize,
-        pressure: Arc<Pressure>,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
+    pub(crate) fn new(subprotocol: Subprotocol, shared: Arc<QueueShared>) -> Self {
         Self {
             subprotocol,
-            bytes_max,
             connection: AtomicU64::new(0),
             queue: Mutex::default(),
             reader: AtomicWaker::new(),
-            pressure,
-            telemetry,
+            shared,
         }
     }
 
@@ -132,7 +155,12 @@ impl Outbox {
     }
 
     pub(crate) fn telemetry(&self) -> &Telemetry {
-        &self.telemetry
+        &self.shared.telemetry
+    }
+
+    /// Says what became of a message that was queued here.
+    pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome) {
+        self.shared.settled.add(ticket, outcome);
     }
 
     pub(crate) fn set_connection(&self, connection: ConnectionId) {
@@ -147,23 +175,30 @@ impl Outbox {
     pub(crate) fn write(&self, frame: Timed) {
         let mut queue = self.lock();
         let len = frame.bytes.len();
-        if queue.state == State::Open && queue.fits(len, self.bytes_max) {
+        if queue.state == State::Open && queue.fits(len, self.shared.bytes_max) {
             queue.waiting_bytes += len;
             queue.frames.push_back(frame);
-            if queue.waiting_bytes > self.bytes_max && !queue.blocked && !queue.presses {
+            if queue.waiting_bytes > self.shared.bytes_max && !queue.blocked && !queue.presses {
                 queue.presses = true;
-                self.pressure.add();
+                self.shared.pressure.add();
             }
         } else {
             if queue.state == State::Open {
                 queue.state = State::Overrun;
                 let dropped = std::mem::take(&mut queue.frames);
                 queue.waiting_bytes -= bytes(&dropped);
-                self.telemetry.dropped_slow.add(dropped.len() as u64);
+                self.telemetry().dropped_slow.add(dropped.len() as u64);
+                dropped.iter().for_each(|frame| self.settle(frame.ticket, Outcome::Full));
             }
             match queue.state {
-                State::Closed => self.telemetry.dropped_closed.add(1),
-                _ => self.telemetry.dropped_slow.add(1),
+                State::Closed => {
+                    self.telemetry().dropped_closed.add(1);
+                    self.settle(frame.ticket, Outcome::Gone);
+                }
+                _ => {
+                    self.telemetry().dropped_slow.add(1);
+                    self.settle(frame.ticket, Outcome::Full);
+                }
             }
         }
         drop(queue);
@@ -200,7 +235,7 @@ impl Outbox {
     /// Counts bytes of the connection's own (answers, pongs) as waiting; whether they fit.
     pub(crate) fn charge(&self, len: usize) -> bool {
         let mut queue = self.lock();
-        let fits = queue.fits(len, self.bytes_max);
+        let fits = queue.fits(len, self.shared.bytes_max);
         queue.waiting_bytes += len;
         fits
     }
@@ -234,7 +269,7 @@ impl Outbox {
 
     fn ease(&self, queue: &mut Queue) {
         if std::mem::take(&mut queue.presses) {
-            self.pressure.ease();
+            self.shared.pressure.ease();
         }
     }
 

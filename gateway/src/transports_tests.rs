@@ -4,33 +4,37 @@ use super::*;
 
 struct Rig {
     outbox: Outbox,
-    pressure: Arc<Pressure>,
+    shared: Arc<QueueShared>,
     telemetry: Arc<Telemetry>,
 }
 
 /// A queue with a bound of 100 bytes.
 fn rig() -> Rig {
-    let (pressure, telemetry) = (Arc::<Pressure>::default(), Arc::<Telemetry>::default());
-    let (pressing, counting) = (Arc::clone(&pressure), Arc::clone(&telemetry));
-    Rig { outbox: Outbox::new(Subprotocol::Json, 100, pressing, counting), pressure, telemetry }
+    let telemetry = Arc::<Telemetry>::default();
+    let shared = Arc::new(QueueShared::new(100, Arc::clone(&telemetry)));
+    Rig { outbox: Outbox::new(Subprotocol::Json, Arc::clone(&shared)), shared, telemetry }
 }
 
 fn write(outbox: &Outbox, lens: &[usize]) {
     for len in lens {
-        outbox.write(Timed { bytes: Bytes::from(vec![b'x'; *len]), expires_ms: NEVER });
+        outbox.write(Timed {
+            bytes: Bytes::from(vec![b'x'; *len]),
+            expires_ms: NEVER,
+            ticket: Ticket::NONE,
+        });
     }
 }
 
 #[test]
 fn promise_7_bytes_are_bounded_until_written() {
-    let Rig { outbox, pressure, telemetry } = rig();
+    let Rig { outbox, shared, telemetry } = rig();
     write(&outbox, &[60, 40]);
     let taken = outbox.take();
     assert_eq!((taken.frames.len(), taken.overrun), (2, false));
     outbox.block();
     // Taken but not written: the bound still counts them.
     write(&outbox, &[1]);
-    assert!(outbox.take().overrun && !pressure.is_on());
+    assert!(outbox.take().overrun && !shared.pressure.is_on());
     assert_eq!(telemetry.dropped_slow.value(), 1);
 }
 
@@ -50,18 +54,18 @@ fn what_waited_in_a_full_queue_is_dropped_and_counted() {
 
 #[test]
 fn promise_7_a_burst_nobody_has_looked_at_presses_instead_of_ending_its_connection() {
-    let Rig { outbox, pressure, telemetry } = rig();
+    let Rig { outbox, shared, telemetry } = rig();
     write(&outbox, &[60, 40]);
-    assert!(!pressure.is_on());
+    assert!(!shared.pressure.is_on());
     // The one that crosses the bound; whoever writes now waits until the task has looked.
     write(&outbox, &[70]);
-    assert!(pressure.is_on());
+    assert!(shared.pressure.is_on());
     let taken = outbox.take();
     assert_eq!((bytes(&taken.frames), taken.overrun), (170, false));
     outbox.release(100);
-    assert!(pressure.is_on(), "it is still at it");
+    assert!(shared.pressure.is_on(), "it is still at it");
     outbox.block();
-    assert!(!pressure.is_on());
+    assert!(!shared.pressure.is_on());
     write(&outbox, &[31]);
     assert!(outbox.take().overrun, "now it is known that it does not read");
     assert_eq!(telemetry.dropped_slow.value(), 1);
@@ -69,18 +73,18 @@ fn promise_7_a_burst_nobody_has_looked_at_presses_instead_of_ending_its_connecti
 
 #[test]
 fn a_queue_that_was_emptied_may_be_filled_again_whatever_there_was_before() {
-    let Rig { outbox, pressure, .. } = rig();
+    let Rig { outbox, shared, .. } = rig();
     write(&outbox, &[60]);
     outbox.block();
     outbox.release(bytes(&outbox.take().frames));
     write(&outbox, &[60, 60]);
-    assert!(pressure.is_on());
+    assert!(shared.pressure.is_on());
     outbox.release(bytes(&outbox.take().frames));
-    assert!(!pressure.is_on());
+    assert!(!shared.pressure.is_on());
     write(&outbox, &[5000]);
-    assert!(pressure.is_on());
+    assert!(shared.pressure.is_on());
     assert_eq!(bytes(&outbox.close()), 5000);
-    assert!(!pressure.is_on());
+    assert!(!shared.pressure.is_on());
 }
 
 #[test]
@@ -97,10 +101,10 @@ fn a_large_message_is_taken_and_what_follows_is_not_while_it_is_stuck() {
 
 #[test]
 fn own_bytes_share_the_bound() {
-    let Rig { outbox, pressure, .. } = rig();
+    let Rig { outbox, shared, .. } = rig();
     assert!(outbox.charge(90));
     assert!(outbox.charge(11), "they are written in the same breath");
-    assert!(!pressure.is_on());
+    assert!(!shared.pressure.is_on());
     outbox.block();
     assert!(!outbox.charge(1));
     outbox.release(102);

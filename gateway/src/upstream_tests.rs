@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use waybill_client::gateway::Change;
+use waybill_wire::code::Op;
 
 use super::*;
 
@@ -10,7 +12,11 @@ fn user(uid: u64) -> Registration {
 }
 
 fn machine(links: usize) -> Upstream {
-    Upstream::new(links, 2, 10_000)
+    bounded(links, 2)
+}
+
+fn bounded(links: usize, count_max: usize) -> Upstream {
+    Upstream::new(links, UplinkBounds { count_max, bytes_max: 1 << 20, wait_ms: 10_000 })
 }
 
 /// The change commands of a turn as (link, ticket, number of changes).
@@ -88,7 +94,7 @@ fn while_no_broker_is_linked_logins_wait() {
     upstream.in_effect(0, 1, &mut out);
     assert_eq!(out, [confirmed(1)]);
     out.clear();
-    upstream.link_down(0);
+    upstream.link_down(0, &mut out);
     assert_eq!(upstream.links_up(), 0);
     // The registration stands, but not at any broker now.
     upstream.wait(ConnectionId(2), user(1), &mut out);
@@ -113,7 +119,7 @@ fn the_first_broker_confirms_but_only_what_it_has() {
     assert_eq!(out, [confirmed(1)]);
     out.clear();
     // The broker that had it is lost, the other is still behind.
-    upstream.link_down(1);
+    upstream.link_down(1, &mut out);
     upstream.wait(ConnectionId(2), user(1), &mut out);
     assert!(out.is_empty());
     upstream.in_effect(0, 1, &mut out);
@@ -127,22 +133,38 @@ fn a_command_that_was_not_taken_is_offered_with_what_came_since() {
     upstream.register(user(2));
     for (link, command) in upstream.commands() {
         if link == 1 {
-            upstream.keep(link, command);
+            upstream.keep(link, command, &mut Vec::new());
         }
     }
     assert!(upstream.has_changes());
     assert_eq!(changes(&mut upstream), [(1, 1, 2)], "the same ticket: nothing new is in it");
     upstream.register(user(3));
     for (link, command) in upstream.commands() {
-        upstream.keep(link, command);
+        upstream.keep(link, command, &mut Vec::new());
     }
     upstream.unregister(user(3));
     upstream.register(user(4));
     // The latest of each registration counts; a ticket never falls.
     assert_eq!(changes(&mut upstream), [(0, 3, 2), (1, 3, 2)]);
     upstream.register(user(5));
-    upstream.link_failed(0);
+    upstream.link_failed(0, &mut Vec::new());
     assert_eq!(changes(&mut upstream), [(1, 4, 1)]);
+}
+
+#[test]
+fn promise_8_a_login_that_lost_cannot_cancel_its_own_removal() {
+    let mut upstream = machine(1);
+    let mut out = Vec::new();
+    upstream.link_up(0);
+    upstream.register(user(1));
+    assert_eq!(changes(&mut upstream), [(0, 1, 1)]);
+    upstream.displace(user(1), 7);
+    assert_eq!(upstream.displaced_by(user(1)), Some(7));
+    assert_eq!(changes(&mut upstream), [(0, 2, 1)]);
+    upstream.in_effect(0, 1, &mut out);
+    assert_eq!(upstream.displaced_by(user(1)), Some(7), "the removal is still on its way");
+    upstream.in_effect(0, 2, &mut out);
+    assert_eq!(upstream.displaced_by(user(1)), None, "the broker judges the next one");
 }
 
 #[test]
@@ -155,15 +177,14 @@ fn uplinks_are_answered_once_bounded_and_in_time() {
     assert_eq!(send(&mut upstream, 2, 5), Ok((0, 2)));
     assert_eq!(send(&mut upstream, 3, 6), Err(ErrorCode::OVERLOADED));
     assert_eq!(upstream.deadline_ms(), Some(10_000));
-    let answer = |id, code| Notice::Answered { connection: ConnectionId(9), id, code };
-    upstream.answered(2, ErrorCode(0), &mut out);
+    upstream.answered(0, 2, ErrorCode(0), &mut out);
     upstream.tick(9_999, &mut out);
     assert_eq!(out, [answer(2, ErrorCode(0))]);
     out.clear();
     upstream.tick(10_000, &mut out);
     assert_eq!(out, [answer(1, ErrorCode::CONSUMER_LOST)]);
     out.clear();
-    upstream.answered(1, ErrorCode(0), &mut out);
+    upstream.answered(0, 1, ErrorCode(0), &mut out);
     assert!(out.is_empty(), "its user has been told");
     assert_eq!(upstream.deadline_ms(), None);
 }
@@ -180,55 +201,154 @@ fn an_uplink_that_was_never_answered_is_abandoned_at_its_link() {
     assert_eq!(upstream.commands(), [abandon(1)]);
     assert!(!upstream.has_changes());
     // The link is behind: it is told again, and until then the uplink takes its room.
-    upstream.keep(0, GatewayCommand::Abandon { sequence: 1 });
+    upstream.keep(0, GatewayCommand::Abandon { sequence: 1 }, &mut out);
     assert!(upstream.has_changes());
     assert_eq!(send(&mut upstream, 3, 2), Err(ErrorCode::OVERLOADED));
     assert_eq!(upstream.commands(), [abandon(1)]);
     assert_eq!(send(&mut upstream, 4, 2), Ok((0, 3)));
     // A link that has ended remembers none.
-    upstream.link_down(0);
+    upstream.link_down(0, &mut out);
     upstream.tick(20_000, &mut out);
     assert_eq!(upstream.commands(), []);
 }
 
 #[test]
 fn promise_2_a_user_keeps_their_link_while_an_uplink_is_unanswered_there() {
-    let mut upstream = Upstream::new(2, 1000, 10_000);
+    let mut upstream = bounded(2, 1000);
     let mut out = Vec::new();
     (0..2).for_each(|link| upstream.link_up(link));
     // Where this user's go when nothing of theirs is unanswered, and where they go without it.
-    let usual = upstream.link_of(user(1)).unwrap();
+    let usual = upstream.uplinks.link_of((0, 1)).unwrap();
     let other = 1 - usual;
-    upstream.link_down(usual);
+    upstream.link_down(usual, &mut out);
     assert_eq!(send(&mut upstream, 1, 0), Ok((other, 1)));
     upstream.link_up(usual);
     assert_eq!(send(&mut upstream, 2, 0), Ok((other, 2)), "the first is still on its way");
-    upstream.answered(1, ErrorCode(0), &mut out);
+    upstream.answered(other, 1, ErrorCode(0), &mut out);
     assert_eq!(send(&mut upstream, 3, 0), Ok((other, 3)), "the second is");
-    upstream.answered(3, ErrorCode(0), &mut out);
-    upstream.answered(2, ErrorCode(0), &mut out);
+    upstream.answered(other, 3, ErrorCode(0), &mut out);
+    upstream.answered(usual, 2, ErrorCode(0), &mut out);
+    assert_eq!(out.len(), 2, "an answer by a link that does not have it is none");
+    upstream.answered(other, 2, ErrorCode(0), &mut out);
     assert_eq!(send(&mut upstream, 4, 0), Ok((usual, 4)));
-    // Ended is as good as answered; what comes late of the ended one counts for nothing.
-    upstream.link_down(usual);
-    assert_eq!(send(&mut upstream, 5, 0), Ok((other, 5)));
-    upstream.link_up(usual);
-    upstream.answered(4, ErrorCode::CONSUMER_LOST, &mut out);
-    assert_eq!(send(&mut upstream, 6, 0), Ok((other, 6)));
     upstream.tick(10_000, &mut out);
-    assert_eq!(send(&mut upstream, 7, 10_000), Ok((usual, 7)));
-    assert_eq!(out.len(), 6, "each is answered once");
+    assert_eq!(out.len(), 4, "each is answered once");
+}
+
+/// The uplinks among a turn's commands as (link, sequence, sent again).
+fn moved(upstream: &mut Upstream) -> Vec<(usize, u64, bool)> {
+    let commands = upstream.commands().into_iter();
+    let uplinks = commands.filter_map(|(link, command)| match command {
+        GatewayCommand::Uplink(uplink) => Some((link, uplink.sequence, uplink.resend)),
+        _ => None,
+    });
+    uplinks.collect()
+}
+
+fn answer(id: u32, code: ErrorCode) -> Notice {
+    Notice::Answered { connection: ConnectionId(9), id, code }
+}
+
+#[test]
+fn promise_2_what_was_unanswered_moves_to_another_link_in_order_once() {
+    let mut upstream = bounded(2, 1000);
+    let mut out = Vec::new();
+    (0..2).for_each(|link| upstream.link_up(link));
+    let usual = upstream.uplinks.link_of((0, 1)).unwrap();
+    let other = 1 - usual;
+    (1..=3).for_each(|id| assert!(send(&mut upstream, id, 0).is_ok()));
+    upstream.not_transmitted(usual, 3);
+    upstream.link_down(usual, &mut out);
+    // New ones go after them.
+    assert_eq!(send(&mut upstream, 4, 0), Ok((other, 4)));
+    let expected = [(other, 1, true), (other, 2, true), (other, 3, false)];
+    assert_eq!(moved(&mut upstream), expected, "what was not transmitted is not sent again");
+    assert!(out.is_empty(), "their user notices nothing");
+    upstream.link_up(usual);
+    assert_eq!(send(&mut upstream, 5, 0), Ok((other, 5)), "and stays there");
+    upstream.answered(usual, 1, ErrorCode::NO_CONSUMER, &mut out);
+    assert!(out.is_empty(), "a late word of the link that had it");
+    upstream.answered(other, 1, ErrorCode(0), &mut out);
+    assert_eq!(out, [answer(1, ErrorCode(0))]);
+    out.clear();
+    upstream.link_down(other, &mut out);
+    assert_eq!(out, [answer(2, ErrorCode::CONSUMER_LOST)], "once");
+    let expected = [(usual, 3, true), (usual, 4, true), (usual, 5, true)];
+    assert_eq!(moved(&mut upstream), expected);
+}
+
+#[test]
+fn without_a_link_an_uplink_waits_for_the_next_as_long_as_its_user_does() {
+    let mut upstream = bounded(1, 1000);
+    let mut out = Vec::new();
+    upstream.link_up(0);
+    assert_eq!(send(&mut upstream, 1, 0), Ok((0, 1)));
+    assert_eq!(send(&mut upstream, 2, 5_000), Ok((0, 2)));
+    upstream.link_down(0, &mut out);
+    assert_eq!(moved(&mut upstream), []);
+    assert_eq!(send(&mut upstream, 3, 5_000), Err(ErrorCode::NO_CONSUMER));
+    upstream.tick(10_000, &mut out);
+    assert_eq!(out, [answer(1, ErrorCode::CONSUMER_LOST)]);
+    upstream.link_up(0);
+    assert_eq!(moved(&mut upstream), [(0, 2, true)]);
+    upstream.answered(0, 2, ErrorCode(0), &mut out);
+    assert_eq!(out[1..], [answer(2, ErrorCode(0))]);
+    assert_eq!(upstream.uplinks_waiting(), 0);
+}
+
+#[test]
+fn promise_7_bytes_of_unanswered_uplinks_are_bounded() {
+    let bounds = UplinkBounds { count_max: 1000, bytes_max: 1000, wait_ms: 10_000 };
+    let mut upstream = Upstream::new(1, bounds);
+    let mut out = Vec::new();
+    upstream.link_up(0);
+    let taken = (1..=100).take_while(|id| send(&mut upstream, *id, 0).is_ok()).count();
+    assert!((2..10).contains(&taken), "{taken}");
+    assert_eq!(send(&mut upstream, 101, 0), Err(ErrorCode::OVERLOADED));
+    upstream.answered(0, 1, ErrorCode(0), &mut out);
+    assert!(send(&mut upstream, 102, 0).is_ok());
+}
+
+#[test]
+fn links_come_and_go() {
+    let mut upstream = bounded(1, 1000);
+    let mut out = Vec::new();
+    upstream.link_up(0);
+    upstream.register(user(1));
+    assert_eq!(changes(&mut upstream), [(0, 1, 1)]);
+    upstream.in_effect(0, 1, &mut out);
+    assert_eq!(upstream.add_link(), 1);
+    upstream.register(user(2));
+    // The new broker gets what stands, the old one what is new.
+    assert_eq!(changes(&mut upstream), [(0, 2, 1), (1, 2, 2)]);
+    upstream.link_up(1);
+    upstream.in_effect(1, 2, &mut out);
+    assert_eq!(send(&mut upstream, 1, 0).unwrap().1, 1);
+    let at = upstream.uplinks.link_of((0, 1)).unwrap();
+    upstream.retire_link(0);
+    upstream.register(user(3));
+    assert_eq!(changes(&mut upstream), [(1, 3, 1)], "nothing more for the one that goes");
+    assert_eq!(upstream.uplinks.link_of((0, 1)), Some(at), "what is unanswered stays");
+    upstream.in_effect(0, 3, &mut out);
+    upstream.wait(ConnectionId(3), user(3), &mut out);
+    assert!(out.is_empty(), "and what it confirms does not count");
+    upstream.link_gone(0, &mut out);
+    assert_eq!(upstream.uplinks.link_of((0, 1)), Some(1));
+    assert!(moved(&mut upstream).len() <= 1);
+    assert_eq!(upstream.add_link(), 0, "its number is free");
+    assert_eq!(changes(&mut upstream).last(), Some(&(0, 4, 3)));
 }
 
 #[test]
 fn promise_2_one_user_uses_one_link() {
-    let mut upstream = Upstream::new(3, 1000, 10_000);
+    let mut upstream = bounded(3, 1000);
     (0..3).for_each(|link| upstream.link_up(link));
-    let link = |upstream: &Upstream, uid| upstream.link_of(user(uid)).unwrap();
+    let link = |upstream: &Upstream, uid| upstream.uplinks.link_of((0, uid)).unwrap();
     let before: Vec<usize> = (0..300).map(|uid| link(&upstream, uid)).collect();
     for number in 0..3 {
         assert!(before.iter().filter(|link| **link == number).count() > 50, "{before:?}");
     }
-    upstream.link_down(1);
+    upstream.link_down(1, &mut Vec::new());
     for (uid, before) in (0..).zip(before) {
         let after = link(&upstream, uid);
         assert!(after != 1 && (before == 1 || after == before), "only those of link 1 move");
@@ -276,7 +396,7 @@ proptest! {
                     brokers[link].up = true;
                 }
                 4 => {
-                    upstream.link_down(link);
+                    upstream.link_down(link, &mut out);
                     brokers[link].up = false;
                 }
                 5 => if brokers[link].up {
@@ -285,7 +405,7 @@ proptest! {
                 // A turn: link 1 takes commands over only now and then.
                 _ => for (link, command) in upstream.commands() {
                     if link == 1 && uid > 0 {
-                        upstream.keep(link, command);
+                        upstream.keep(link, command, &mut Vec::new());
                         continue;
                     }
                     let GatewayCommand::Change { ticket, changes } = command else { continue };

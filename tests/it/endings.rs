@@ -82,7 +82,7 @@ fn promise_5_a_superseded_link_is_written_out_before_it_ends() {
         }
         ends_with(net, older.line, ErrorCode::SUPERSEDED);
         assert_eq!(newer.delivery(net).payload, b"newer");
-        assert_eq!(net.ledger().lost, 0);
+        assert_eq!(net.ledger().gateways.lost, 0);
     });
 }
 
@@ -103,7 +103,7 @@ fn promise_2_a_path_moves_only_after_the_old_one_has_drained_or_died() {
             // It does not read, so after a second it is given up.
             net.advance(Duration::from_secs(2));
             assert_eq!(newer.delivery(&mut net).payload, b"newer");
-            let ledger = net.ledger();
+            let ledger = net.ledger().gateways;
             assert_eq!((ledger.lost, ledger.in_doubt), (1, 1));
         } else {
             net.stall(older.line, false);
@@ -130,7 +130,7 @@ fn a_link_whose_last_messages_expired_is_told_why_it_ends() {
         assert_eq!(older.delivery(&mut net).payload, b"kernel");
         // Nothing is left to be written before the ERROR, which waits for nothing.
         ends_with(&mut net, older.line, ErrorCode::SUPERSEDED);
-        assert_eq!(net.ledger().expired, 1);
+        assert_eq!(net.ledger().gateways.expired, 1);
     }
 }
 

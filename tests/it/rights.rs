@@ -184,7 +184,7 @@ fn an_uplink_that_asks_for_what_does_not_run_is_refused() {
     everywhere(&BrokerConfig::default(), |net| {
         let gateway = welcomed(net, Role::GATEWAY, "");
         let sender = Some(Sender { uid: 1001, connection: 5 });
-        let level = Level::DELIVERED;
+        let level = Level::ACKNOWLEDGED;
         let head = MessageHead { sequence: 1, sender, level, ..MessageHead::default() };
         let mut out = Vec::new();
         head.encode_uplink(b"up", &mut out).unwrap();

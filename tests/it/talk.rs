@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Op, Role};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Ping, Pong, Record, Snapshot};
+use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Record, Snapshot};
 use waybill_wire::message::MessageHead;
 
 use crate::support::{Line, Net};
@@ -94,17 +94,12 @@ impl Producer {
         net.send(self.line, &out);
     }
 
-    /// The next receipt; a broker that asks for a sign of life meanwhile gets it.
+    /// The next receipt.
     pub(crate) fn receipt(&mut self, net: &mut Net) -> Receipt {
-        loop {
-            let frame = net.frame(self.line).expect("a receipt");
-            match Frame::decode(&frame) {
-                Ok(Frame::Receipt(receipt)) => return Receipt::of(&receipt),
-                Ok(Frame::Ping(Ping { token })) => {
-                    net.send(self.line, &encode(&Frame::Pong(Pong { token })));
-                }
-                _ => panic!("no receipt: {frame:02x?}"),
-            }
+        let frame = net.frame(self.line).expect("a receipt");
+        match Frame::decode(&frame) {
+            Ok(Frame::Receipt(receipt)) => Receipt::of(&receipt),
+            _ => panic!("no receipt: {frame:02x?}"),
         }
     }
 }

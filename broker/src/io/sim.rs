@@ -13,11 +13,11 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::config::BrokerConfig;
 use crate::io::{Input, LinkId, Output};
+use crate::ledger::Ledger;
 use crate::limits::TICK_MS;
 use crate::mail::Mail;
 use crate::shard::Shard;
 use crate::shared::Shared;
-use crate::telemetry::Ledger;
 
 /// The test's end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -229,11 +229,7 @@ impl Sim {
     /// The counters of all shards.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger::default();
-        for shard in &self.shards {
-            shard.counters().add_to(&mut ledger);
-        }
-        ledger
+        Ledger::of(self.shards.iter().map(|shard| shard.counters().as_ref()))
     }
 
     /// What the shards share.

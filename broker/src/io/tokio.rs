@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{debug, warn};
 
+use crate::config::BrokerConfig;
 use crate::io::{Input, LinkId, Output};
 use crate::limits::TICK_MS;
 use crate::mail::Mail;
@@ -77,10 +78,51 @@ impl Drop for LinkIo {
     }
 }
 
+/// What the system itself does to notice that a peer is gone. The protocol's PING is quicker; this
+/// is for where it does not count: a link that is not read, and one whose keepalive is off.
+#[derive(Clone, Copy, Debug)]
+pub struct SignsOfLife {
+    /// Idle time before the first probe; zero: no probes.
+    pub keepalive: Duration,
+    /// How long sent bytes may stay unacknowledged; zero: the system's own.
+    pub user_timeout: Duration,
+}
+
+impl SignsOfLife {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &BrokerConfig) -> Self {
+        Self {
+            keepalive: Duration::from_millis(config.tcp_keepalive_ms.into()),
+            user_timeout: Duration::from_millis(config.tcp_user_timeout_ms.into()),
+        }
+    }
+
+    fn ask_of(self, stream: &std::net::TcpStream) -> std::io::Result<()> {
+        let socket = socket2::SockRef::from(stream);
+        if !self.keepalive.is_zero() {
+            let probes = socket2::TcpKeepalive::new()
+                .with_time(self.keepalive)
+                .with_interval((self.keepalive / PROBES).max(Duration::from_secs(1)))
+                .with_retries(PROBES);
+            socket.set_tcp_keepalive(&probes)?;
+        }
+        #[cfg(target_os = "linux")]
+        if !self.user_timeout.is_zero() {
+            socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        }
+        Ok(())
+    }
+}
+
+/// Unanswered probes after which the system ends a connection.
+const PROBES: u32 = 3;
+
 /// Runs one shard until it is drained. To be called inside a `LocalSet`. Times are counted from
 /// `started`, the same for all shards of a broker: what they share has deadlines.
 pub async fn run(
     brain: Shard,
+    signs_of_life: SignsOfLife,
     orders: mpsc::Receiver<Order>,
     others: Vec<mpsc::Sender<Order>>,
     started: Instant,
@@ -88,6 +130,7 @@ pub async fn run(
     let backlog = others.iter().map(|_| VecDeque::new()).collect();
     Loop {
         brain,
+        signs_of_life,
         queue: Rc::default(),
         links: HashMap::new(),
         links_seen: 0,
@@ -102,6 +145,7 @@ pub async fn run(
 
 struct Loop {
     brain: Shard,
+    signs_of_life: SignsOfLife,
     queue: Rc<Queue>,
     links: HashMap<LinkId, LinkIo>,
     links_seen: u64,
@@ -188,6 +232,7 @@ impl Loop {
     fn accept(&mut self, stream: std::net::TcpStream) {
         let stream = stream
             .set_nodelay(true)
+            .and_then(|()| self.signs_of_life.ask_of(&stream))
             .and_then(|()| stream.set_nonblocking(true))
             .and_then(|()| TcpStream::from_std(stream));
         let stream = match stream {

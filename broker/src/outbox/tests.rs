@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Outbox, TTL_OFFSET, Taken};
+use super::{Outbox, TTL_OFFSET, Taken, Terms};
 use crate::limits::WRITE_BYTES;
 
 const MOST: usize = 4096;
@@ -40,6 +40,7 @@ fn frame(number: u8, bytes: usize, ttl_ms: u32) -> Vec<u8> {
 struct Naive {
     control: Vec<u8>,
     frames: VecDeque<(u8, usize, u32, u64)>,
+    expired: Vec<u64>,
 }
 
 impl Naive {
@@ -54,6 +55,7 @@ impl Naive {
             let left = (since + u64::from(ttl_ms)).saturating_sub(now_ms);
             if ttl_ms != 0 && left == 0 {
                 taken.expired += 1;
+                self.expired.push(number.into());
                 continue;
             }
             let left = if ttl_ms == 0 { 0 } else { u32::try_from(left).unwrap() };
@@ -77,7 +79,9 @@ proptest! {
                 Step::Offer { bytes, ttl_ms } => {
                     number = number.wrapping_add(1);
                     let fits = naive.waiting() + bytes <= MOST;
-                    let offered = outbox.offer(now, ttl_ms, |out| out.extend(frame(number, bytes, ttl_ms)));
+                    let terms = Terms { ttl_ms, number: number.into() };
+                    let data = frame(number, bytes, ttl_ms);
+                    let offered = outbox.offer(now, terms, |out| out.extend(data));
                     prop_assert_eq!(offered, fits);
                     if fits {
                         naive.frames.push_back((number, bytes, ttl_ms, now_ms));
@@ -90,6 +94,10 @@ proptest! {
                 Step::Take => {
                     let (data, taken) = outbox.take(now);
                     prop_assert_eq!((data.clone(), taken), naive.take(now_ms));
+                    let expired = std::mem::take(&mut naive.expired);
+                    // A number of 0 asks for nothing.
+                    let asked = expired.into_iter().filter(|number| *number != 0);
+                    prop_assert_eq!(outbox.take_expired(), asked.collect::<Vec<_>>());
                     outbox.recycle(data);
                 }
                 Step::Wait { ms } => now_ms += ms,
@@ -104,7 +112,10 @@ proptest! {
 fn one_write_ends_at_the_first_frame_that_passes_its_size() {
     let mut outbox = Outbox::new(1 << 20);
     for number in 0..10 {
-        assert!(outbox.offer(Duration::ZERO, 0, |out| out.extend(frame(number, 100_000, 0))));
+        assert!(
+            outbox.offer(Duration::ZERO, Terms::default(), |out| out
+                .extend(frame(number, 100_000, 0)))
+        );
     }
     let sizes: Vec<usize> = std::iter::from_fn(|| {
         let (data, _) = outbox.take(Duration::ZERO);
@@ -118,8 +129,8 @@ fn one_write_ends_at_the_first_frame_that_passes_its_size() {
 #[test]
 fn answers_go_ahead_of_messages_and_are_never_refused() {
     let mut outbox = Outbox::new(100);
-    assert!(outbox.offer(Duration::ZERO, 0, |out| out.extend([1; 100])));
-    assert!(!outbox.offer(Duration::ZERO, 0, |out| out.push(2)));
+    assert!(outbox.offer(Duration::ZERO, Terms::default(), |out| out.extend([1; 100])));
+    assert!(!outbox.offer(Duration::ZERO, Terms::default(), |out| out.push(2)));
     outbox.control().extend([9; 500]);
     let (data, taken) = outbox.take(Duration::ZERO);
     assert_eq!((data.len(), &data[..500], taken.frames), (600, &[9; 500][..], 1));
@@ -130,7 +141,7 @@ fn answers_go_ahead_of_messages_and_are_never_refused() {
 fn what_is_abandoned_is_counted_and_its_room_given_back() {
     let mut outbox = Outbox::new(1000);
     for _ in 0..3 {
-        assert!(outbox.offer(Duration::ZERO, 0, |out| out.extend([1; 40])));
+        assert!(outbox.offer(Duration::ZERO, Terms::default(), |out| out.extend([1; 40])));
     }
     outbox.control().push(9);
     assert_eq!(outbox.abandon(), 3);

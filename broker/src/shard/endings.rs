@@ -49,7 +49,7 @@ impl Core {
             count(&self.counters.links_faulted, 1);
         }
         self.leave(links, part);
-        count(&self.counters.lost, part.outbox.abandon());
+        self.abandon(part);
         self.close_after(part, fault, FLUSH_MS);
     }
 
@@ -84,9 +84,16 @@ impl Core {
     /// Takes back what the link's role gave it; once.
     pub(super) fn leave(&mut self, links: &mut Links, part: &mut Part) {
         match std::mem::take(&mut part.role) {
-            RoleState::Gateway(gateway) => self.gateway_left(&gateway),
-            RoleState::Consumer(consumer) => self.consumer_left(links, part.id, &consumer),
-            RoleState::Producer(_) => self.shared.producer_closed(),
+            RoleState::Gateway(mut gateway) => {
+                self.reports_lost(links, &mut gateway.reports);
+                self.uplinks_left(&gateway.uplinked);
+                self.gateway_left(&gateway);
+            }
+            RoleState::Consumer(consumer) => self.consumer_left(links, part.id, consumer.owed),
+            RoleState::Producer(producer) => {
+                self.receipts_lost(&producer.receipts);
+                self.shared.producer_closed();
+            }
             RoleState::None => {}
         }
     }
@@ -101,8 +108,8 @@ impl Core {
     /// The ledger's last entry for a link.
     pub(super) fn forget(&mut self, links: &mut Links, part: &mut Part) {
         self.release_successor(links, part);
-        count(&self.counters.in_doubt, part.writing.take().unwrap_or_default());
-        count(&self.counters.lost, part.outbox.abandon());
+        self.abandon(part);
+        self.doubt(part);
         match part.admission {
             Admission::Link => self.shared.link_closed(),
             Admission::Stranger => {
@@ -119,6 +126,8 @@ impl Core {
         let part = &mut link.part;
         match part.life {
             Life::Open => {
+                self.ask_for_confirmation(part);
+                self.check_reports(part);
                 if let Err(fault) = part.session.expired(self.now) {
                     self.fault(links, part, fault);
                 } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {

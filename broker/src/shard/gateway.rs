@@ -16,6 +16,8 @@ use waybill_wire::session::Sequence;
 use waybill_wire::session::registration::{Filled, Registration};
 
 use super::link::{Fault, Life, Part, RoleState, refused};
+use super::receipts::Reports;
+use super::uplink::Uplinked;
 use super::{Core, Links};
 use crate::auth::Grant;
 use crate::io::{LinkId, Output};
@@ -29,8 +31,8 @@ pub(super) struct GatewayState {
     pub(super) incarnation: u64,
     pub(super) grant: Grant,
     pub(super) uplinks: Sequence,
-    // Uplinks that wait for a consumer's answer.
-    pub(super) unanswered: usize,
+    pub(super) uplinked: Uplinked,
+    pub(super) reports: Reports,
     registration: Registration,
     digest: Digest,
     // (namespace, UID) to (device class, login number). Mostly one login, so a list it is.
@@ -47,7 +49,8 @@ impl GatewayState {
             incarnation,
             grant,
             uplinks: Sequence::default(),
-            unanswered: 0,
+            uplinked: Uplinked::default(),
+            reports: Reports::default(),
             registration: Registration::default(),
             digest: Digest::default(),
             registered: HashMap::new(),

@@ -10,7 +10,9 @@ use waybill_wire::session::{Sequence, support};
 
 use super::Core;
 use super::gateway::GatewayState;
-use super::link::{Admission, Fault, Part, ProducerState, RoleState, refused};
+use super::link::{Admission, ConsumerState, Fault, Part, ProducerState, RoleState, refused};
+use super::receipts::Receipts;
+use super::uplink::Owed;
 use crate::auth::Grant;
 use crate::shared::{ConsumerPlace, Place};
 use crate::telemetry::count;
@@ -19,6 +21,7 @@ impl Core {
     pub(super) fn hello(&mut self, part: &mut Part, hello: &Hello<'_>) -> Result<(), Fault> {
         let version = support::judge(hello).inspect_err(|_| self.count_refused())?;
         let grant = self.judge(hello).inspect_err(|_| self.count_refused())?;
+        part.capabilities = hello.capabilities & support::CAPABILITIES;
         let admitted = self.admit(part, hello, grant.clone());
         part.role = admitted.inspect_err(|_| self.count_refused())?;
         part.admission = Admission::Link;
@@ -31,8 +34,7 @@ impl Core {
             version,
             shard: self.id,
             session: self.shared.next_session(),
-            // None of the registered capabilities runs in this draft.
-            capabilities: 0,
+            capabilities: part.capabilities,
             broker: self.shared.instance,
             shards: self.shared.config.shards,
             keepalive_ms: self.shared.config.keepalive_ms,
@@ -78,6 +80,7 @@ impl Core {
                     instance: hello.instance,
                     grant,
                     sequence: Sequence::default(),
+                    receipts: Receipts::default(),
                 }))
             }
             Role::GATEWAY => {
@@ -93,8 +96,10 @@ impl Core {
                 RoleState::Gateway(Box::new(GatewayState::new(slot, hello.instance, grant)))
             }
             _ => {
-                self.shared.consumer_opened(ConsumerPlace { place, grant });
-                RoleState::Consumer(Box::default())
+                let (instance, capabilities) = (hello.instance, part.capabilities);
+                let consumer = ConsumerPlace::new(place, grant.clone(), instance, capabilities);
+                self.shared.consumer_opened(consumer);
+                RoleState::Consumer(Box::new(ConsumerState { grant, owed: Owed::default() }))
             }
         })
     }

@@ -6,10 +6,9 @@
 //!   +-----------transport failed, peer's fatal ERROR+----------------------------------> Gone
 //! ```
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::code::{ErrorCode, Kind, capability};
 use waybill_wire::deframe::Deframer;
 use waybill_wire::frame::{ErrorFrame, Frame};
 use waybill_wire::session::{Refusal, Sequence, Session};
@@ -17,9 +16,11 @@ use waybill_wire::session::{Refusal, Sequence, Session};
 use crate::auth::Grant;
 use crate::io::LinkId;
 use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
-use crate::mail::{Question, Successor};
+use crate::mail::{Receiver, Successor};
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
+use crate::shard::receipts::Receipts;
+use crate::shard::uplink::Owed;
 
 pub(super) use waybill_wire::session::Fault;
 
@@ -37,9 +38,19 @@ pub(super) struct Part {
     pub(super) session: Session,
     pub(super) outbox: Outbox,
     pub(super) role: RoleState,
+    // What its HELLO offered and this broker runs.
+    pub(super) capabilities: u64,
     pub(super) reading: Reading,
-    // Messages in the write that is on its way.
-    pub(super) writing: Option<u64>,
+    // Whether a write is on its way.
+    pub(super) writing: bool,
+    // Whose messages its outbox holds.
+    pub(super) receiver: Receiver,
+    // Messages given to the transport, and how many of them the peer is known to have read.
+    pub(super) handed: u64,
+    pub(super) confirmed: u64,
+    // A PING that is on its way, and what was handed to the transport before it.
+    pub(super) asked: Option<(u32, u64)>,
+    pub(super) asked_at: Duration,
     // When a link that is Closing or Lingering is closed, come what may.
     pub(super) linger: Duration,
     // Not read until it has read its answers.
@@ -87,12 +98,12 @@ pub(super) struct ProducerState {
     pub(super) instance: u64,
     pub(super) grant: Grant,
     pub(super) sequence: Sequence,
+    pub(super) receipts: Receipts,
 }
 
-#[derive(Default)]
 pub(super) struct ConsumerState {
-    // Uplinks it owes an answer for, by gateway incarnation and sequence, as it will name them.
-    pub(super) unanswered: BTreeMap<(u64, u64), Question>,
+    pub(super) grant: Grant,
+    pub(super) owed: Owed,
 }
 
 /// Where the link's read buffer is.
@@ -144,8 +155,14 @@ impl Link {
             session: Session::broker(now),
             outbox: Outbox::new(outbox_bytes_max),
             role: RoleState::None,
+            capabilities: 0,
             reading: Reading::Held(Vec::new()),
-            writing: None,
+            writing: false,
+            receiver: Receiver::Gateways,
+            handed: 0,
+            confirmed: 0,
+            asked: None,
+            asked_at: now,
             linger: Duration::ZERO,
             waits: false,
             touched: false,
@@ -170,16 +187,31 @@ impl Part {
         self.life == Life::Open || self.farewell.is_some()
     }
 
-    /// Whether nobody waits for anything: nothing unsent, or reserved by another shard, and no
-    /// uplink without its answer.
+    /// Whether nobody waits for anything: nothing unsent, unread, or reserved by another shard, and
+    /// no uplink without its answer.
     pub(super) fn is_idle(&self) -> bool {
         let answered = match &self.role {
-            RoleState::Gateway(gateway) => gateway.unanswered == 0,
-            RoleState::Consumer(consumer) => consumer.unanswered.is_empty(),
-            RoleState::None | RoleState::Producer(_) => true,
+            RoleState::Gateway(gateway) => gateway.uplinked.is_empty(),
+            RoleState::Consumer(consumer) => consumer.owed.is_empty(),
+            RoleState::Producer(producer) => producer.receipts.is_empty(),
+            RoleState::None => true,
         };
-        let sent = self.outbox.is_empty() && self.writing.is_none();
+        let sent = self.outbox.is_empty() && !self.writing && self.confirmed == self.handed;
         answered && sent && self.outbox.room().waiting() == 0
+    }
+
+    /// Whether its HELLO offered that, and this broker runs it.
+    pub(super) fn can(&self, capability: u64) -> bool {
+        self.capabilities & capability != 0
+    }
+
+    /// The number for the next frame that a gateway is to report; `None` if it will not.
+    pub(super) fn report_number(&mut self) -> Option<u64> {
+        let reports = self.can(capability::REPORTS);
+        match &mut self.role {
+            RoleState::Gateway(gateway) if reports => gateway.reports.next(),
+            _ => None,
+        }
     }
 
     /// Answers a frame that has no effect here (SES-7).

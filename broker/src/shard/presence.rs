@@ -2,22 +2,34 @@
 
 use waybill_wire::code::Event;
 use waybill_wire::digest::Registered;
+use waybill_wire::frame::Presence;
 
+use super::sending::Offer;
 use super::{Core, Links};
+use crate::mail::Receiver;
+use crate::shared::Feed;
 
 impl Core {
-    /// Whether any consumer wants to hear of presence: without one nothing is prepared for it.
+    /// Whether any consumer wants to hear of presence at all: without one nothing is prepared for
+    /// it.
     pub(super) fn presence_wanted(&self) -> bool {
-        false
+        self.shared.is_wanted(Feed::Presence)
     }
 
-    /// Tells one consumer of each group that offers it what became of a gateway's registration.
+    /// Tells one consumer of each group that offers it what became of one registration of a
+    /// gateway. Nobody answers; one that finds no room is counted as dropped.
     pub(super) fn presence(
         &mut self,
-        _links: &mut Links,
-        _event: Event,
-        _registered: Registered,
-        _incarnation: u64,
+        links: &mut Links,
+        event: Event,
+        registered: Registered,
+        incarnation: u64,
     ) {
+        let Registered { namespace, uid, device_class, login } = registered;
+        let frame = Presence { event, device_class, namespace, uid, login, gateway: incarnation };
+        for place in self.shared.consumers_for(Feed::Presence, namespace, uid) {
+            let offer = Offer { receiver: Receiver::Consumers, ttl_ms: 0, awaited: None };
+            self.offer(links, &place, offer, |out| frame.encode(out));
+        }
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! The payload is passed on as bytes and never looked at.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use waybill_routing::{Audience, Mode as Lookup, Namespace, Part as Share, Query, Routed};
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Mode};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
+use waybill_wire::planted::{self, Bug};
 use waybill_wire::session::support;
 
-use super::link::{Fault, Part, RoleState};
-use super::{Core, Links, Offered};
+use super::link::{Fault, Part, ProducerState, RoleState};
+use super::sending::{Offer, Offered};
+use super::{Core, Links};
+use crate::mail::{Asked, Awaited, Receiver};
+use crate::merge::{self, Merge, Word};
 use crate::shared::Found;
 use crate::telemetry::count;
 
@@ -25,24 +30,69 @@ impl Core {
         let RoleState::Producer(producer) = &mut part.role else {
             unreachable!("the session passes PUBLISH from producers only");
         };
-        count(&self.counters.publishes, 1);
         producer.sequence.advance(Kind::PUBLISH, message.sequence, message.resend)?;
+        count(&self.counters.publishes, 1);
         let instance = producer.instance;
         if let Some(code) = refusal(message, producer.grant.covers(message.namespace)) {
-            count(&self.counters.publishes_refused, 1);
-            put_receipt(part, &Receipt { code, ..empty_receipt(message) });
+            self.refuse(part, message, code);
             return Ok(());
         }
         let mut plan = std::mem::take(&mut self.plan);
         self.shared.routes.resolve(&[query(message)], &mut plan);
         let routed = plan.routed(0);
-        count(&self.counters.targets_offline, routed.offline().len() as u64);
-        let offers = self.deliver(links, message, instance, routed);
-        if message.level == Level::ROUTED {
-            answer(part, message, routed, &offers);
+        match ask(producer, message, routed) {
+            Ok(asking) => self.route(links, part, message, instance, routed, asking),
+            Err(code) => self.refuse(part, message, code),
         }
         self.plan = plan;
         Ok(())
+    }
+
+    fn refuse(&mut self, part: &mut Part, message: &Message<'_>, code: ErrorCode) {
+        count(&self.counters.publishes_refused, 1);
+        put_receipt(part, &Receipt { code, last: true, ..empty_receipt(message) });
+    }
+
+    fn route(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        message: &Message<'_>,
+        instance: u64,
+        routed: Routed<'_>,
+        asking: Option<(u64, Merge)>,
+    ) {
+        let number = asking.as_ref().map(|(number, _)| *number);
+        let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
+        let offers = self.deliver(links, message, instance, asked, routed);
+        let fates = Fates::of(message, routed, &offers);
+        self.count_routed(message, routed, &fates);
+        self.tell_offline(links, message, instance, &fates.offline);
+        if message.level == Level::NONE {
+            return;
+        }
+        fates.answer(part, message, routed, &offers);
+        match asking {
+            Some((number, mut merge)) => {
+                Fates::settle(&mut merge, routed, &offers);
+                self.expect(part, number, message.sequence, taken(&offers), merge);
+            }
+            None => count(&self.counters.receipts_answered, 1),
+        }
+    }
+
+    fn count_routed(&self, message: &Message<'_>, routed: Routed<'_>, fates: &Fates<'_>) {
+        let counters = &self.counters;
+        let filtered = routed.filtered().len();
+        let all = routed.reached() + routed.offline().len() + filtered + routed.unresolved();
+        count(&counters.publishes_routed, 1);
+        count(&counters.targets, all as u64);
+        count(&counters.targets_sent, fates.sent as u64);
+        count(&counters.targets_offline, fates.offline.len() as u64);
+        count(&counters.targets_filtered, filtered as u64);
+        count(&counters.targets_dropped, fates.dropped.len() as u64);
+        count(&counters.targets_unresolved, routed.unresolved() as u64);
+        count(&counters.receipts_asked, u64::from(message.level != Level::NONE));
     }
 
     /// Offers its share to each gateway of the plan; the outcomes in the plan's order.
@@ -51,35 +101,73 @@ impl Core {
         links: &mut Links,
         message: &Message<'_>,
         instance: u64,
+        asked: Option<Asked>,
         routed: Routed<'_>,
     ) -> Vec<Offered> {
         let ttl_ms = message.ttl_ms;
-        let offer = |(slot, share)| {
+        let (origin, sequence) = (instance, message.sequence);
+        let offer = |(at, (slot, share))| {
             let place = match self.shared.gateway(slot, message.namespace) {
                 Found::At(place) => place,
                 Found::NotAllowed => return Offered::NotAllowed,
                 Found::Gone => {
-                    count(&self.counters.dropped_no_link, 1);
+                    count(&self.counters.gateways.offered, 1);
+                    count(&self.counters.gateways.dropped_no_link, 1);
                     return Offered::NoLink;
                 }
             };
-            self.offer(links, &place, ttl_ms, |out| match share {
+            let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
+            let awaited = asked.map(|asked| Awaited { asked, origin, sequence });
+            let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
+            self.offer(links, &place, offer, |out| match share {
+                Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
+                    let all: Vec<u64> = message.targets.iter().collect();
+                    message.deliver_narrowed(instance, &all, ttl_ms, out);
+                }
                 Share::Uids(uids) => message.deliver_narrowed(instance, uids, ttl_ms, out),
                 Share::Whole => message.deliver_whole(instance, ttl_ms, out),
             })
         };
-        routed.parts().map(offer).collect()
+        routed.parts().enumerate().map(offer).collect()
     }
+}
+
+/// The place of a part in its plan.
+fn number_of(at: usize) -> u16 {
+    u16::try_from(at).expect("there are no more parts than slots, of which there are 65,536")
+}
+
+/// What will be told of a message at the level `delivered`, if that is asked for: the number of the
+/// receipt, and a part for each part of the plan. `overloaded`, if too much waits already.
+fn ask(
+    producer: &mut ProducerState,
+    message: &Message<'_>,
+    routed: Routed<'_>,
+) -> Result<Option<(u64, Merge)>, ErrorCode> {
+    if message.level != Level::DELIVERED {
+        return Ok(None);
+    }
+    let mut merge =
+        if message.everyone { Merge::everyone() } else { Merge::list(message.targets.iter()) };
+    for (_, share) in routed.parts() {
+        merge.part(match share {
+            Share::Uids(uids) => merge::Share::Uids(uids),
+            Share::Whole => merge::Share::Whole,
+        });
+    }
+    if !producer.receipts.has_room_for(&merge) {
+        return Err(ErrorCode::OVERLOADED);
+    }
+    Ok(Some((producer.receipts.next(), merge)))
 }
 
 /// Why a message cannot be taken at all, if so.
 fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
-    if !permitted {
-        return Some(ErrorCode::NOT_PERMITTED);
+    if permitted {
+        support::missing_for(message).map(|_| ErrorCode::NOT_SUPPORTED)
+    } else {
+        Some(ErrorCode::NOT_PERMITTED)
     }
-    // Reports of gateways are not merged by this broker yet.
-    let missing = support::missing_for(message).is_some() || message.level == Level::DELIVERED;
-    missing.then_some(ErrorCode::NOT_SUPPORTED)
 }
 
 fn query<'a>(message: &Message<'a>) -> Query<'a> {
@@ -99,32 +187,98 @@ fn query<'a>(message: &Message<'a>) -> Query<'a> {
     }
 }
 
-/// UIDs that no gateway took the frame for: those of whom one had no room, and those whose
-/// gateways had all just gone.
-#[derive(Default)]
-struct Failed {
-    dropped: BTreeSet<u64>,
-    gone: BTreeSet<u64>,
+/// What became of the targets when the frames were offered.
+struct Fates<'a> {
+    sent: usize,
+    /// No gateway had them, or those that had were all just gone.
+    offline: Cow<'a, [u64]>,
+    /// No gateway took the frame for them, and one had no room.
+    dropped: Vec<u64>,
 }
 
-fn failed(routed: Routed<'_>, offers: &[Offered]) -> Failed {
-    let mut failed = Failed::default();
-    if !offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink)) {
-        return failed;
+impl<'a> Fates<'a> {
+    fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
+        let offline = Cow::Borrowed(routed.offline());
+        if !offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink)) {
+            return Self { sent: routed.reached(), offline, dropped: Vec::new() };
+        }
+        let of = |wanted: fn(Offered) -> bool| {
+            let parts = routed.parts().zip(offers).filter(move |(_, offered)| wanted(**offered));
+            parts.flat_map(|((_, share), _)| match share {
+                Share::Uids(uids) => uids,
+                // There is no list to name anybody from; the ledger has the frame.
+                Share::Whole => &[],
+            })
+        };
+        let taken: BTreeSet<u64> = of(Offered::is_taken).copied().collect();
+        let full = of(|it| it == Offered::Full).copied();
+        let dropped: BTreeSet<u64> = full.filter(|uid| !taken.contains(uid)).collect();
+        let settled = |uid: &u64| taken.contains(uid) || dropped.contains(uid);
+        let gone = of(|it| it == Offered::NoLink).copied();
+        let gone: BTreeSet<u64> = gone.filter(|uid| !settled(uid)).collect();
+        let sent = routed.reached() - dropped.len() - gone.len();
+        let offline = if gone.is_empty() {
+            offline
+        } else {
+            Cow::Owned(in_order(message, offline.iter().copied().chain(gone).collect()))
+        };
+        Self { sent, offline, dropped: in_order(message, dropped) }
     }
-    let of = |wanted: Offered| {
-        let parts = routed.parts().zip(offers).filter(move |(_, offered)| **offered == wanted);
-        parts.flat_map(|((_, share), _)| match share {
-            Share::Uids(uids) => uids,
-            // There is no list to name anybody from; the ledger has the frame.
-            Share::Whole => &[],
-        })
-    };
-    let taken: BTreeSet<u64> = of(Offered::Taken).copied().collect();
-    failed.dropped = of(Offered::Full).copied().filter(|uid| !taken.contains(uid)).collect();
-    let settled = |uid: &u64| taken.contains(uid) || failed.dropped.contains(uid);
-    failed.gone = of(Offered::NoLink).copied().filter(|uid| !settled(uid)).collect();
-    failed
+
+    /// Puts the receipt of stage `routed`.
+    fn answer(
+        &self,
+        part: &mut Part,
+        message: &Message<'_>,
+        routed: Routed<'_>,
+        offers: &[Offered],
+    ) {
+        let sets = [
+            (Fate::OFFLINE, ErrorCode(0), &*self.offline),
+            (Fate::FILTERED, ErrorCode(0), routed.filtered()),
+            (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.dropped[..]),
+        ];
+        let mut named = [FateSet::default(); 3];
+        let mut count = 0;
+        for (fate, cause, uids) in sets {
+            if !uids.is_empty() {
+                named[count] = FateSet { fate, cause, uids: uids.into() };
+                count += 1;
+            }
+        }
+        let receipt = Receipt {
+            last: message.level == Level::ROUTED,
+            sent: length(self.sent),
+            offline: length(self.offline.len()),
+            unknown: length(routed.unresolved()),
+            filtered: length(routed.filtered().len()),
+            dropped: length(self.dropped.len()),
+            gateways: taken(offers),
+            fate_sets: (&named[..count]).into(),
+            ..empty_receipt(message)
+        };
+        put_receipt(part, &receipt);
+    }
+
+    /// What is known already at the level `delivered`, when the parts have been offered.
+    fn settle(merge: &mut Merge, routed: Routed<'_>, offers: &[Offered]) {
+        merge.settle(routed.offline(), Fate::OFFLINE, ErrorCode(0));
+        merge.settle(routed.filtered(), Fate::FILTERED, ErrorCode(0));
+        for (at, offered) in offers.iter().enumerate() {
+            let word = match offered {
+                Offered::Taken => continue,
+                Offered::Untold => Word::Unknown,
+                Offered::Full => Word::Full,
+                Offered::NoLink | Offered::NotAllowed => Word::Gone,
+            };
+            merge.hear(number_of(at), &word);
+        }
+    }
+}
+
+/// Gateways that a frame was taken for.
+fn taken(offers: &[Offered]) -> u32 {
+    length(offers.iter().filter(|offered| offered.is_taken()).count())
 }
 
 /// The UIDs of a set, each once, in the order of the PUBLISH (PUB-4).
@@ -132,45 +286,9 @@ fn in_order(message: &Message<'_>, mut set: BTreeSet<u64>) -> Vec<u64> {
     message.targets.iter().filter(|uid| set.remove(uid)).collect()
 }
 
-fn answer(part: &mut Part, message: &Message<'_>, routed: Routed<'_>, offers: &[Offered]) {
-    let Failed { dropped, gone } = failed(routed, offers);
-    let sent = routed.reached() - dropped.len() - gone.len();
-    let mut offline = routed.offline();
-    let merged: Vec<u64>;
-    if !gone.is_empty() {
-        merged = in_order(message, offline.iter().copied().chain(gone).collect());
-        offline = &merged;
-    }
-    let dropped = if dropped.is_empty() { Vec::new() } else { in_order(message, dropped) };
-    let sets = [
-        (Fate::OFFLINE, ErrorCode(0), offline),
-        (Fate::FILTERED, ErrorCode(0), routed.filtered()),
-        (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &dropped[..]),
-    ];
-    let mut named = [FateSet::default(); 3];
-    let mut count = 0;
-    for (fate, cause, uids) in sets {
-        if !uids.is_empty() {
-            named[count] = FateSet { fate, cause, uids: uids.into() };
-            count += 1;
-        }
-    }
-    let gateways = offers.iter().filter(|&&offered| offered == Offered::Taken).count();
-    let receipt = Receipt {
-        sent: length(sent),
-        offline: length(offline.len()),
-        unknown: length(routed.unresolved()),
-        filtered: length(routed.filtered().len()),
-        dropped: length(dropped.len()),
-        gateways: length(gateways),
-        fate_sets: (&named[..count]).into(),
-        ..empty_receipt(message)
-    };
-    put_receipt(part, &receipt);
-}
-
+/// At stage `routed`, and not the last.
 fn empty_receipt<'a>(message: &Message<'_>) -> Receipt<'a> {
-    Receipt { last: true, stage: Level::ROUTED, sequence: message.sequence, ..Receipt::default() }
+    Receipt { stage: Level::ROUTED, sequence: message.sequence, ..Receipt::default() }
 }
 
 fn put_receipt(part: &mut Part, receipt: &Receipt<'_>) {

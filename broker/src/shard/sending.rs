@@ -1,30 +1,219 @@
-//! What waits for a link: from the offer of a frame to the order to write it. And what is read.
+//! What waits for a link, from the offer of a frame to the order to write it, and what is read.
+//!
+//! A frame is offered once, by the shard that made it. It is queued, or refused, where its outbox
+//! is; from there it is expired, lost with its link, or handed to the transport. What was handed
+//! over counts as delivered when the peer answers a PING that lies after it on the link: it has
+//! read all that came before.
+
+use std::time::Duration;
 
 use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::planted::{self, Bug};
 
 use super::link::{Life, Link, Part, refused};
 use super::{Core, Links};
-use crate::io::Output;
-use crate::limits::CONTROL_BYTES_MAX;
-use crate::mail::Mail;
-use crate::outbox::Taken;
+use crate::io::{LinkId, Output};
+use crate::ledger::{Counters, FrameCounters};
+use crate::limits::{CONFIRM_MS, CONTROL_BYTES_MAX};
+use crate::mail::{Awaited, Mail, Receiver};
+use crate::merge::Word;
+use crate::outbox::{Taken, Terms};
 use crate::shared::Place;
-use crate::telemetry::count;
+use crate::telemetry::{count, uncount};
+
+/// What became of a frame that was offered to an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    Taken,
+    /// Taken, and nobody will tell what becomes of it.
+    Untold,
+    Full,
+    NoLink,
+    /// Not offered: its credential has no right to the namespace.
+    NotAllowed,
+}
+
+impl Offered {
+    pub(super) fn is_taken(self) -> bool {
+        matches!(self, Self::Taken | Self::Untold)
+    }
+}
+
+/// How a frame is offered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) receiver: Receiver,
+    pub(super) ttl_ms: u32,
+    // Whether its fate is to be told.
+    pub(super) awaited: Option<Awaited>,
+}
+
+impl Counters {
+    pub(super) fn frames(&self, receiver: Receiver) -> &FrameCounters {
+        match receiver {
+            Receiver::Gateways => &self.gateways,
+            Receiver::Consumers => &self.consumers,
+        }
+    }
+}
 
 impl Core {
+    /// Offers one frame to the outbox at `place`, here or in another shard.
+    pub(super) fn offer(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        offer: Offer,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Offered {
+        let Offer { receiver, ttl_ms, awaited } = offer;
+        let frames = self.counters.frames(receiver);
+        count(&frames.offered, 1);
+        let counts_drops = !planted::is(Bug::LostDropCount);
+        if place.shard != self.id {
+            let mut frame = Vec::new();
+            encode(&mut frame);
+            if !place.room.reserve(frame.len()) {
+                count(&frames.dropped_outbox_full, counts_drops.into());
+                return Offered::Full;
+            }
+            count(&frames.between_shards, 1);
+            let mail = Mail::Deliver { link: place.link, receiver, frame, ttl_ms, awaited };
+            self.outputs.push_back(Output::Mail { to: place.shard, mail });
+            return Offered::Taken;
+        }
+        let Some(link) = links.get_mut(&place.link).filter(|it| it.part.takes_messages()) else {
+            count(&frames.dropped_no_link, 1);
+            return Offered::NoLink;
+        };
+        let number = awaited.and_then(|_| link.part.report_number());
+        let terms = Terms { ttl_ms, number: number.unwrap_or(0) };
+        if !link.part.outbox.offer(self.now, terms, encode) {
+            count(&frames.dropped_outbox_full, counts_drops.into());
+            return Offered::Full;
+        }
+        self.queued(receiver, &mut link.part);
+        match (awaited, number) {
+            (Some(awaited), Some(number)) => self.await_report(&mut link.part, number, awaited),
+            (Some(_), None) => return Offered::Untold,
+            (None, _) => {}
+        }
+        Offered::Taken
+    }
+
+    /// A frame that another shard offered, and whose place it has reserved.
+    pub(super) fn deliver_mailed(
+        &mut self,
+        links: &mut Links,
+        link: LinkId,
+        frame: &[u8],
+        offer: Offer,
+    ) {
+        let Offer { receiver, ttl_ms, awaited } = offer;
+        let frames = self.counters.frames(receiver);
+        uncount(&frames.between_shards, 1);
+        let Some(link) = links.get_mut(&link).filter(|it| it.part.takes_messages()) else {
+            count(&frames.dropped_no_link, 1);
+            if let Some(awaited) = awaited {
+                self.tell(links, awaited.asked, Word::Gone);
+            }
+            return;
+        };
+        let number = awaited.and_then(|_| link.part.report_number());
+        let terms = Terms { ttl_ms, number: number.unwrap_or(0) };
+        link.part.outbox.accept(self.now, terms, frame);
+        self.queued(receiver, &mut link.part);
+        match (awaited, number) {
+            (Some(awaited), Some(number)) => self.await_report(&mut link.part, number, awaited),
+            (Some(awaited), None) => self.tell(links, awaited.asked, Word::Unknown),
+            (None, _) => {}
+        }
+    }
+
+    /// Mail for a shard that has ended.
+    pub(super) fn undeliverable(&mut self, links: &mut Links, mail: &Mail) {
+        match *mail {
+            Mail::Deliver { receiver, awaited, .. } => {
+                let frames = self.counters.frames(receiver);
+                uncount(&frames.between_shards, 1);
+                count(&frames.dropped_no_link, 1);
+                if let Some(awaited) = awaited {
+                    self.tell(links, awaited.asked, Word::Gone);
+                }
+            }
+            Mail::Uplink { question, .. } => {
+                uncount(&self.counters.consumers.between_shards, 1);
+                count(&self.counters.consumers.dropped_no_link, 1);
+                self.answer(links, question, ErrorCode::CONSUMER_LOST);
+            }
+            _ => {}
+        }
+    }
+
+    /// One more message waits in a link's outbox.
+    pub(super) fn queued(&mut self, receiver: Receiver, part: &mut Part) {
+        part.receiver = receiver;
+        let frames = self.counters.frames(receiver);
+        count(&frames.queued, 1);
+        count(&frames.waiting, 1);
+        self.touch(part);
+    }
+
+    /// Gives up the messages that wait for a link.
+    pub(super) fn abandon(&mut self, part: &mut Part) {
+        let (frames, lost) = (self.counters.frames(part.receiver), part.outbox.abandon());
+        count(&frames.lost, lost);
+        uncount(&frames.waiting, lost);
+    }
+
+    /// The link has ended: nobody will say what became of the messages that were handed over.
+    pub(super) fn doubt(&mut self, part: &mut Part) {
+        let (frames, in_doubt) =
+            (self.counters.frames(part.receiver), part.handed - part.confirmed);
+        count(&frames.in_doubt, in_doubt);
+        uncount(&frames.unconfirmed, in_doubt);
+        part.confirmed = part.handed;
+    }
+
+    /// Asks whether what was handed over has been read: once a period, and at every tick when the
+    /// broker stops. The PING goes into the answers, so it lies behind what was handed over and
+    /// ahead of what waits.
+    pub(super) fn ask_for_confirmation(&mut self, part: &mut Part) {
+        let keepalive_ms = self.shared.config.keepalive_ms;
+        let period_ms = if keepalive_ms == 0 { CONFIRM_MS } else { keepalive_ms.into() };
+        let due = part.asked_at + Duration::from_millis(period_ms);
+        let is_due = due <= self.now || self.drain.is_some();
+        if part.handed == part.confirmed || part.asked.is_some() || !is_due {
+            return;
+        }
+        if let Some(token) = part.session.ping(self.now) {
+            part.asked = Some((token, part.handed));
+            part.asked_at = self.now;
+        }
+    }
+
+    /// The peer answered a PING: it has read what came before.
+    pub(super) fn answered(&mut self, part: &mut Part, token: u32) {
+        let Some((_, mark)) = part.asked.take_if(|(asked, _)| *asked == token) else { return };
+        let (frames, read) = (self.counters.frames(part.receiver), mark - part.confirmed);
+        count(&frames.delivered, read);
+        uncount(&frames.unconfirmed, read);
+        part.confirmed = mark;
+    }
+
+    pub(super) fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
+        let part = &mut link.part;
+        part.writing = false;
+        part.outbox.recycle(data);
+        self.touch(part);
+        self.read(part);
+    }
+
     pub(super) fn touch(&mut self, part: &mut Part) {
         if !part.touched {
             part.touched = true;
             self.touched.push(part.id);
         }
-    }
-
-    pub(super) fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
-        let part = &mut link.part;
-        count(&self.counters.written, part.writing.take().unwrap_or_default());
-        part.outbox.recycle(data);
-        self.touch(part);
-        self.read(part);
     }
 
     pub(super) fn flush(&mut self, links: &mut Links, link: &mut Link) {
@@ -35,7 +224,7 @@ impl Core {
             let words = "answers pile up: this link asks and does not read";
             self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
         }
-        if part.life == Life::Gone || part.writing.is_some() {
+        if part.life == Life::Gone || part.writing {
             return;
         }
         loop {
@@ -49,14 +238,9 @@ impl Core {
             if part.outbox.is_empty() {
                 break;
             }
-            let (data, taken) = if part.held {
-                (part.outbox.take_answers(), Taken::default())
-            } else {
-                part.outbox.take(self.now)
-            };
-            count(&self.counters.expired, taken.expired);
+            let data = self.take(links, part);
             if !data.is_empty() {
-                part.writing = Some(taken.frames);
+                part.writing = true;
                 self.outputs.push_back(Output::Write { link: part.id, data });
                 return;
             }
@@ -86,46 +270,21 @@ impl Core {
         }
     }
 
-    /// Offers one frame to the outbox at `place`, here or in another shard.
-    pub(super) fn offer(
-        &mut self,
-        links: &mut Links,
-        place: &Place,
-        ttl_ms: u32,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Offered {
-        if place.shard != self.id {
-            let mut frame = Vec::new();
-            encode(&mut frame);
-            if !place.room.reserve(frame.len()) {
-                count(&self.counters.dropped_outbox_full, 1);
-                return Offered::Full;
-            }
-            let mail = Mail::Deliver { link: place.link, frame, ttl_ms };
-            self.outputs.push_back(Output::Mail { to: place.shard, mail });
-            return Offered::Taken;
-        }
-        let Some(receiver) = links.get_mut(&place.link).filter(|it| it.part.takes_messages())
-        else {
-            count(&self.counters.dropped_no_link, 1);
-            return Offered::NoLink;
+    /// What is written next.
+    fn take(&mut self, links: &mut Links, part: &mut Part) -> Vec<u8> {
+        let (data, Taken { frames: handed, expired }) = if part.held {
+            (part.outbox.take_answers(), Taken::default())
+        } else {
+            part.outbox.take(self.now)
         };
-        if !receiver.part.outbox.offer(self.now, ttl_ms, encode) {
-            count(&self.counters.dropped_outbox_full, 1);
-            return Offered::Full;
+        part.handed += handed;
+        let frames = self.counters.frames(part.receiver);
+        count(&frames.expired, expired);
+        count(&frames.unconfirmed, handed);
+        uncount(&frames.waiting, expired + handed);
+        if expired > 0 {
+            self.expired_unreported(links, part);
         }
-        count(&self.counters.queued, 1);
-        self.touch(&mut receiver.part);
-        Offered::Taken
+        data
     }
-}
-
-/// What became of a frame that was offered to an outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offered {
-    Taken,
-    Full,
-    NoLink,
-    /// Not offered: its credential has no right to the namespace.
-    NotAllowed,
 }

@@ -1,16 +1,81 @@
-//! UPLINK and its answer: from a gateway to one consumer and back to the link that asked.
+//! UPLINK and its answer: from a gateway to one consumer of each group, and one answer back to the
+//! link that asked.
 
-use waybill_wire::code::{ErrorCode, Kind};
-use waybill_wire::frame::{Frame, UplinkAck};
+use std::collections::BTreeMap;
+
+use waybill_wire::code::{ErrorCode, Kind, Op, capability};
+use waybill_wire::frame::{ErrorFrame, Frame, Group, UplinkAck};
 use waybill_wire::message::Message;
 use waybill_wire::session::{Refusal, support};
 
-use super::link::{ConsumerState, Fault, Life, Part, RoleState};
+use super::link::{Fault, Life, Part, RoleState};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::limits::UPLINKS_UNANSWERED_MAX;
-use crate::mail::{Mail, Question};
-use crate::telemetry::count;
+use crate::mail::{Mail, Question, Receiver};
+use crate::outbox::Terms;
+use crate::shared::{Feed, Place};
+use crate::telemetry::{count, uncount};
+
+/// Uplinks that a gateway's link waits for an answer to, by its own numbers.
+#[derive(Default)]
+pub(super) struct Uplinked {
+    waiting: BTreeMap<u64, Verdict>,
+    last: u64,
+}
+
+/// What the consumers of an uplink have said so far.
+#[derive(Clone, Copy)]
+struct Verdict {
+    // Groups that have not answered.
+    open: usize,
+    // The first code that was not 0.
+    code: ErrorCode,
+}
+
+impl Uplinked {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// One group has answered; the verdict when it was the last.
+    fn hear(&mut self, number: u64, code: ErrorCode) -> Option<ErrorCode> {
+        let verdict = self.waiting.get_mut(&number)?;
+        if verdict.code == ErrorCode(0) {
+            verdict.code = code;
+        }
+        verdict.open -= 1;
+        if verdict.open > 0 {
+            return None;
+        }
+        self.waiting.remove(&number).map(|verdict| verdict.code)
+    }
+}
+
+/// Uplinks a consumer's link owes an answer for, by gateway incarnation and sequence, as it will
+/// name them. One that was sent again is there twice and has one answer.
+#[derive(Default)]
+pub(super) struct Owed {
+    questions: BTreeMap<(u64, u64), Vec<Question>>,
+    count: usize,
+}
+
+impl Owed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn insert(&mut self, question: Question) {
+        self.count += 1;
+        self.questions.entry((question.origin, question.sequence)).or_default().push(question);
+    }
+
+    fn remove(&mut self, origin: u64, sequence: u64) -> Vec<Question> {
+        let questions = self.questions.remove(&(origin, sequence)).unwrap_or_default();
+        self.count -= questions.len();
+        questions
+    }
+}
 
 impl Core {
     pub(super) fn uplink(
@@ -22,27 +87,42 @@ impl Core {
         let RoleState::Gateway(gateway) = &mut part.role else {
             unreachable!("the session passes UPLINK from gateways only");
         };
-        count(&self.counters.uplinks, 1);
         gateway.uplinks.advance(Kind::UPLINK, message.sequence, message.resend)?;
+        count(&self.counters.uplinks, 1);
+        count(&self.counters.uplinks_pending, 1);
+        gateway.uplinked.last += 1;
         let question = Question {
             shard: self.id,
             link: part.id,
             origin: gateway.incarnation,
             sequence: message.sequence,
+            number: gateway.uplinked.last,
         };
-        let code = if !gateway.grant.covers(message.namespace) {
-            ErrorCode::NOT_PERMITTED
+        let uid = message.sender.map_or(0, |sender| sender.uid);
+        let refused = if !gateway.grant.covers(message.namespace) {
+            Err(ErrorCode::NOT_PERMITTED)
         } else if support::missing_for(message).is_some() {
-            ErrorCode::NOT_SUPPORTED
-        } else if gateway.unanswered >= UPLINKS_UNANSWERED_MAX {
-            ErrorCode::OVERLOADED
+            Err(ErrorCode::NOT_SUPPORTED)
+        } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX {
+            Err(ErrorCode::OVERLOADED)
         } else {
-            self.hand_over(links, message, question)
+            let picked = self.shared.consumers_for(Feed::Uplinks, message.namespace, uid);
+            if picked.is_empty() { Err(ErrorCode::NO_CONSUMER) } else { Ok(picked) }
         };
-        if code == ErrorCode(0) {
-            gateway.unanswered += 1;
-        } else {
-            self.put_answer(part, question, code);
+        let places = match refused {
+            Ok(places) => places,
+            Err(code) => {
+                self.put_answer(part, question, code);
+                return Ok(());
+            }
+        };
+        let verdict = Verdict { open: places.len(), code: ErrorCode(0) };
+        gateway.uplinked.waiting.insert(question.number, verdict);
+        for place in places {
+            let code = self.hand_over(links, message, question, &place);
+            if code != ErrorCode(0) {
+                self.heard(part, question, code);
+            }
         }
         Ok(())
     }
@@ -53,20 +133,19 @@ impl Core {
         links: &mut Links,
         message: &Message<'_>,
         question: Question,
+        place: &Place,
     ) -> ErrorCode {
-        let uid = message.sender.map_or(0, |sender| sender.uid);
-        let Some(place) = self.shared.consumer(message.namespace, uid) else {
-            return ErrorCode::NO_CONSUMER;
-        };
+        count(&self.counters.consumers.offered, 1);
         let mut frame = Vec::new();
         message.uplink_forward(question.origin, &mut frame);
         if !place.room.reserve(frame.len()) {
-            count(&self.counters.dropped_outbox_full, 1);
+            count(&self.counters.consumers.dropped_outbox_full, 1);
             return ErrorCode::OUTBOX_FULL;
         }
         if place.shard == self.id {
             return self.take_in(links, place.link, question, &frame);
         }
+        count(&self.counters.consumers.between_shards, 1);
         let mail = Mail::Uplink { link: place.link, question, frame };
         self.outputs.push_back(Output::Mail { to: place.shard, mail });
         ErrorCode(0)
@@ -82,21 +161,20 @@ impl Core {
     ) -> ErrorCode {
         let part = links.get_mut(&link).map(|link| &mut link.part);
         let Some(part) = part.filter(|part| part.life == Life::Open) else {
-            count(&self.counters.dropped_no_link, 1);
+            count(&self.counters.consumers.dropped_no_link, 1);
             return ErrorCode::CONSUMER_LOST;
         };
         let RoleState::Consumer(consumer) = &mut part.role else {
             unreachable!("a place of a consumer is that of a consumer's link");
         };
-        if consumer.unanswered.len() >= UPLINKS_UNANSWERED_MAX {
+        if consumer.owed.count >= UPLINKS_UNANSWERED_MAX {
             part.outbox.room().release(frame.len());
-            count(&self.counters.dropped_outbox_full, 1);
+            count(&self.counters.consumers.dropped_outbox_full, 1);
             return ErrorCode::OUTBOX_FULL;
         }
-        consumer.unanswered.insert((question.origin, question.sequence), question);
-        part.outbox.accept(self.now, 0, frame);
-        count(&self.counters.queued, 1);
-        self.touch(part);
+        consumer.owed.insert(question);
+        part.outbox.accept(self.now, Terms::default(), frame);
+        self.queued(Receiver::Consumers, part);
         ErrorCode(0)
     }
 
@@ -108,6 +186,7 @@ impl Core {
         question: Question,
         frame: &[u8],
     ) {
+        uncount(&self.counters.consumers.between_shards, 1);
         let code = self.take_in(links, link, question, frame);
         if code != ErrorCode(0) {
             self.answer(links, question, code);
@@ -128,28 +207,57 @@ impl Core {
             let (code, kind, reference) = (ErrorCode::BAD_VALUE, Kind::UPLINK_ACK, ack.sequence);
             return Err(Refusal { code, kind, reference, detail, retry_after_ms: 0 }.into());
         }
-        // One that was not asked, or not any more, changes nothing.
-        if let Some(question) = consumer.unanswered.remove(&(ack.origin, ack.sequence)) {
-            self.answer(links, question, ack.code);
+        let questions = consumer.owed.remove(ack.origin, ack.sequence);
+        if questions.is_empty() {
+            // One that was not asked, or not any more, changes nothing.
+            count(&self.counters.answers_ignored, 1);
         }
+        questions.into_iter().for_each(|question| self.answer(links, question, ack.code));
         Ok(())
     }
 
+    /// GROUP: in one namespace the consumer is in this group from now on, or no longer.
+    pub(super) fn group(&mut self, part: &mut Part, group: &Group<'_>) {
+        let Group { op, namespace, name } = *group;
+        let RoleState::Consumer(consumer) = &part.role else {
+            unreachable!("the session passes GROUP from consumers only");
+        };
+        let (shard, link) = (self.id, part.id);
+        let refusal = if !part.can(capability::GROUPS) {
+            Some((ErrorCode::NOT_SUPPORTED, "this link's HELLO did not offer groups"))
+        } else if !consumer.grant.covers(namespace) {
+            Some((ErrorCode::NOT_PERMITTED, "this token does not allow the namespace"))
+        } else if op == Op::REMOVE {
+            self.shared.consumer_parts(shard, link, namespace, name);
+            None
+        } else if self.shared.consumer_joins(shard, link, namespace, name) {
+            None
+        } else {
+            Some((ErrorCode::OVERLOADED, "a link may be in groups of 64 namespaces"))
+        };
+        if let Some((code, detail)) = refusal {
+            let error = ErrorFrame { code, ref_kind: Kind::GROUP, detail, ..ErrorFrame::default() };
+            part.put(&Frame::Error(error));
+        }
+    }
+
     /// Whoever still waits for this consumer learns that the fate is unknown.
-    pub(super) fn consumer_left(
-        &mut self,
-        links: &mut Links,
-        link: LinkId,
-        consumer: &ConsumerState,
-    ) {
+    pub(super) fn consumer_left(&mut self, links: &mut Links, link: LinkId, owed: Owed) {
         self.shared.consumer_closed(self.id, link);
-        for &question in consumer.unanswered.values() {
+        for question in owed.questions.into_values().flatten() {
             self.answer(links, question, ErrorCode::CONSUMER_LOST);
         }
     }
 
-    /// Sends an answer to the link that asked, if it is still there.
-    fn answer(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
+    /// The gateway's link has ended: nobody is left to be answered.
+    pub(super) fn uplinks_left(&mut self, uplinked: &Uplinked) {
+        let gone = uplinked.waiting.len() as u64;
+        count(&self.counters.uplinks_asker_gone, gone);
+        uncount(&self.counters.uplinks_pending, gone);
+    }
+
+    /// Passes a consumer's answer on to the link that asked, if it is still there.
+    pub(super) fn answer(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
         if question.shard == self.id {
             return self.answer_here(links, question, code);
         }
@@ -159,16 +267,34 @@ impl Core {
 
     pub(super) fn answer_here(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
         let Some(mut link) = links.remove(&question.link) else { return };
-        if let RoleState::Gateway(gateway) = &mut link.part.role {
-            gateway.unanswered -= 1;
-            self.put_answer(&mut link.part, question, code);
-        }
+        self.heard(&mut link.part, question, code);
         links.insert(link.part.id, link);
     }
 
+    fn heard(&mut self, part: &mut Part, question: Question, code: ErrorCode) {
+        if let RoleState::Gateway(gateway) = &mut part.role
+            && let Some(verdict) = gateway.uplinked.hear(question.number, code)
+        {
+            self.put_answer(part, question, verdict);
+        }
+    }
+
     fn put_answer(&mut self, part: &mut Part, question: Question, code: ErrorCode) {
+        uncount(&self.counters.uplinks_pending, 1);
+        let counters = &self.counters;
+        let cause = match code {
+            ErrorCode(0) => &counters.uplinks_accepted,
+            ErrorCode::NO_CONSUMER => &counters.uplinks_no_consumer,
+            ErrorCode::CONSUMER_LOST => &counters.uplinks_consumer_lost,
+            ErrorCode::OUTBOX_FULL => &counters.uplinks_outbox_full,
+            ErrorCode::OVERLOADED => &counters.uplinks_overloaded,
+            ErrorCode::NOT_PERMITTED => &counters.uplinks_not_permitted,
+            ErrorCode::NOT_SUPPORTED => &counters.uplinks_not_supported,
+            _ => &counters.uplinks_refused_by_consumer,
+        };
+        count(cause, 1);
         if code != ErrorCode(0) {
-            count(&self.counters.uplinks_refused, 1);
+            count(&counters.uplinks_refused, 1);
         }
         let Question { sequence, origin, .. } = question;
         part.put(&Frame::UplinkAck(UplinkAck { code, sequence, origin }));

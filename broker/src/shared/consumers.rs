@@ -1,33 +1,247 @@
-//! Which links consume, and which of them gets what.
+//! Which links consume, in which groups, and which of them gets what.
+//!
+//! One consumer of each group is picked by rendezvous hashing over the consumers' instances: every
+//! broker picks the same of the same set, and a consumer that comes or goes moves no user but its
+//! own.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use waybill_wire::code::capability;
 use waybill_wire::digest::mix;
 
 use super::{Place, Shared, UNPOISONED};
 use crate::auth::Grant;
 use crate::io::LinkId;
+use crate::limits::GROUPS_PER_LINK_MAX;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerPlace {
-    pub(crate) place: Place,
-    pub(crate) grant: Grant,
+    place: Place,
+    grant: Grant,
+    instance: u64,
+    capabilities: u64,
+    groups: Groups,
+}
+
+/// Where a consumer takes part.
+#[derive(Clone, Debug)]
+enum Groups {
+    /// In the group without a name, in every namespace: it knows nothing of groups.
+    Nameless,
+    /// In one group in each of these.
+    Named(BTreeMap<u32, Arc<str>>),
+}
+
+/// What consumers are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feed {
+    Uplinks,
+    Presence,
+    Offline,
+}
+
+impl ConsumerPlace {
+    pub(crate) fn new(place: Place, grant: Grant, instance: u64, capabilities: u64) -> Self {
+        let groups = if capabilities & capability::GROUPS == 0 {
+            Groups::Nameless
+        } else {
+            Groups::Named(BTreeMap::new())
+        };
+        Self { place, grant, instance, capabilities, groups }
+    }
+
+    fn wants(&self, feed: Feed) -> bool {
+        let needs = match feed {
+            Feed::Uplinks => return true,
+            Feed::Presence => capability::PRESENCE,
+            Feed::Offline => capability::OFFLINE,
+        };
+        self.capabilities & needs != 0
+    }
+
+    /// The group it is in in a namespace, of which the one without a name is empty.
+    fn group(&self, namespace: u32) -> Option<&str> {
+        match &self.groups {
+            _ if !self.grant.covers(namespace) => None,
+            Groups::Nameless => Some(""),
+            Groups::Named(named) => named.get(&namespace).map(AsRef::as_ref),
+        }
+    }
+
+    /// Ties, which only links of one instance have, are broken by where they are.
+    fn weight(&self, key: u64) -> (u64, u16, LinkId) {
+        (mix(self.instance ^ key), self.place.shard, self.place.link)
+    }
 }
 
 impl Shared {
     pub(crate) fn consumer_opened(&self, consumer: ConsumerPlace) {
-        self.consumers.write().expect(UNPOISONED).push(consumer);
+        let mut consumers = self.consumers.write().expect(UNPOISONED);
+        consumers.push(consumer);
+        self.count_wishes(&consumers);
     }
 
     pub(crate) fn consumer_closed(&self, shard: u16, link: LinkId) {
-        self.consumers.write().expect(UNPOISONED).retain(|it| !it.place.is(shard, link));
+        let mut consumers = self.consumers.write().expect(UNPOISONED);
+        consumers.retain(|it| !it.place.is(shard, link));
+        self.count_wishes(&consumers);
     }
 
-    /// The consumer for one user's uplinks: the same as long as the set of consumers is, and
-    /// neighbouring users spread over them.
-    pub(crate) fn consumer(&self, namespace: u32, uid: u64) -> Option<Place> {
+    fn count_wishes(&self, consumers: &[ConsumerPlace]) {
+        let any = |feed| consumers.iter().any(|it| it.wants(feed));
+        // Relaxed: a hint, under whose shadow the list is looked at.
+        self.presence_wanted.store(any(Feed::Presence), Ordering::Relaxed);
+        self.offline_wanted.store(any(Feed::Offline), Ordering::Relaxed);
+    }
+
+    /// Whether any consumer wants a feed at all: without one nothing is prepared for it.
+    pub(crate) fn is_wanted(&self, feed: Feed) -> bool {
+        match feed {
+            Feed::Uplinks => true,
+            Feed::Presence => self.presence_wanted.load(Ordering::Relaxed),
+            Feed::Offline => self.offline_wanted.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Puts a consumer into a group of a namespace, in the place of the one it was in there;
+    /// `false` if it is in too many.
+    pub(crate) fn consumer_joins(
+        &self,
+        shard: u16,
+        link: LinkId,
+        namespace: u32,
+        name: &str,
+    ) -> bool {
+        let mut consumers = self.consumers.write().expect(UNPOISONED);
+        let consumer = consumers.iter_mut().find(|it| it.place.is(shard, link));
+        let Some(Groups::Named(named)) = consumer.map(|it| &mut it.groups) else { return true };
+        let fits = named.len() < GROUPS_PER_LINK_MAX || named.contains_key(&namespace);
+        if fits {
+            named.insert(namespace, name.into());
+        }
+        fits
+    }
+
+    /// Takes a consumer out of a group, if it is in that one.
+    pub(crate) fn consumer_parts(&self, shard: u16, link: LinkId, namespace: u32, name: &str) {
+        let mut consumers = self.consumers.write().expect(UNPOISONED);
+        let consumer = consumers.iter_mut().find(|it| it.place.is(shard, link));
+        if let Some(Groups::Named(named)) = consumer.map(|it| &mut it.groups)
+            && named.get(&namespace).is_some_and(|held| **held == *name)
+        {
+            named.remove(&namespace);
+        }
+    }
+
+    /// The consumers that get something of one user: one of each group that has one, in the order
+    /// of the groups' names.
+    pub(crate) fn consumers_for(&self, feed: Feed, namespace: u32, uid: u64) -> Vec<Place> {
+        let key = mix(uid.wrapping_add(mix(namespace.into())));
         let consumers = self.consumers.read().expect(UNPOISONED);
-        let eligible = || consumers.iter().filter(|it| it.grant.covers(namespace));
-        let count = eligible().count() as u64;
-        let pick = mix(uid.wrapping_add(u64::from(namespace) << 32)).checked_rem(count)?;
-        eligible().nth(usize::try_from(pick).ok()?).map(|it| it.place.clone())
+        let mut picked: BTreeMap<&str, &ConsumerPlace> = BTreeMap::new();
+        for consumer in consumers.iter().filter(|it| it.wants(feed)) {
+            let Some(group) = consumer.group(namespace) else { continue };
+            let held = picked.entry(group).or_insert(consumer);
+            if consumer.weight(key) > held.weight(key) {
+                *held = consumer;
+            }
+        }
+        picked.into_values().map(|it| it.place.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::outbox::Room;
+
+    fn consumer(shared: &Shared, link: u64, instance: u64, capabilities: u64) -> ConsumerPlace {
+        let grant = shared.credentials.judge(b"", waybill_wire::code::Role::CONSUMER).unwrap();
+        let place = Place { shard: 0, link: LinkId(link), room: Room::new(1) };
+        ConsumerPlace::new(place, grant, instance, capabilities)
+    }
+
+    fn picks(shared: &Shared, feed: Feed, namespace: u32, uid: u64) -> Vec<u64> {
+        shared.consumers_for(feed, namespace, uid).iter().map(|it| it.link.0).collect()
+    }
+
+    fn shared() -> Shared {
+        Shared::new(BrokerConfig::default(), 1)
+    }
+
+    #[test]
+    fn every_broker_picks_the_same_of_the_same_set_whatever_order_they_came_in() {
+        let (one, other) = (shared(), shared());
+        for instance in [11, 12, 13] {
+            one.consumer_opened(consumer(&one, instance, instance, 0));
+        }
+        for instance in [13, 11, 12] {
+            other.consumer_opened(consumer(&other, instance, instance, 0));
+        }
+        let mut counts = BTreeMap::<u64, usize>::new();
+        for uid in 0..3_000 {
+            let picked = picks(&one, Feed::Uplinks, 7, uid);
+            assert_eq!(picked, picks(&other, Feed::Uplinks, 7, uid));
+            *counts.entry(picked[0]).or_default() += 1;
+        }
+        assert!(counts.values().all(|count| (850..1_150).contains(count)), "{counts:?}");
+        // Whoever goes takes no other's users along.
+        let before: Vec<_> = (0..3_000).map(|uid| picks(&one, Feed::Uplinks, 7, uid)[0]).collect();
+        one.consumer_closed(0, LinkId(12));
+        for (uid, before) in (0..3_000).zip(before) {
+            let now = picks(&one, Feed::Uplinks, 7, uid)[0];
+            assert!(now == before || before == 12, "{uid} moved from {before} to {now}");
+        }
+    }
+
+    #[test]
+    fn each_group_gets_one_and_a_link_without_a_group_gets_nothing() {
+        let shared = shared();
+        shared.consumer_opened(consumer(&shared, 1, 1, 0));
+        for link in 2..=4 {
+            shared.consumer_opened(consumer(&shared, link, link, capability::GROUPS));
+        }
+        assert_eq!(picks(&shared, Feed::Uplinks, 0, 9), [1]);
+        for link in [2, 3] {
+            assert!(shared.consumer_joins(0, LinkId(link), 0, "orders"));
+        }
+        assert!(shared.consumer_joins(0, LinkId(4), 0, "audit"));
+        let picked = picks(&shared, Feed::Uplinks, 0, 9);
+        assert_eq!((picked.len(), picked[0], picked[1]), (3, 1, 4));
+        assert!([2, 3].contains(&picked[2]));
+        assert_eq!(picks(&shared, Feed::Uplinks, 1, 9), [1], "groups are a namespace's");
+        // Joining another moves it, and leaving one it is not in does nothing.
+        assert!(shared.consumer_joins(0, LinkId(4), 0, "orders"));
+        shared.consumer_parts(0, LinkId(4), 0, "audit");
+        assert_eq!(picks(&shared, Feed::Uplinks, 0, 9).len(), 2);
+        (2..=4).for_each(|link| shared.consumer_parts(0, LinkId(link), 0, "orders"));
+        assert_eq!(picks(&shared, Feed::Uplinks, 0, 9), [1]);
+    }
+
+    #[test]
+    fn promise_7_a_link_is_in_so_many_groups_and_no_more() {
+        let shared = shared();
+        shared.consumer_opened(consumer(&shared, 1, 1, capability::GROUPS));
+        for namespace in 0..64 {
+            assert!(shared.consumer_joins(0, LinkId(1), namespace, "orders"));
+        }
+        assert!(!shared.consumer_joins(0, LinkId(1), 64, "orders"));
+        assert!(shared.consumer_joins(0, LinkId(1), 63, "audit"), "a move takes no more");
+    }
+
+    #[test]
+    fn a_feed_goes_to_those_that_offer_it() {
+        let shared = shared();
+        shared.consumer_opened(consumer(&shared, 1, 1, 0));
+        assert!(!shared.is_wanted(Feed::Presence) && !shared.is_wanted(Feed::Offline));
+        shared.consumer_opened(consumer(&shared, 2, 2, capability::PRESENCE));
+        shared.consumer_opened(consumer(&shared, 3, 3, capability::OFFLINE));
+        assert_eq!(picks(&shared, Feed::Presence, 0, 9), [2]);
+        assert_eq!(picks(&shared, Feed::Offline, 0, 9), [3]);
+        shared.consumer_closed(0, LinkId(3));
+        assert!(shared.is_wanted(Feed::Presence) && !shared.is_wanted(Feed::Offline));
     }
 }

@@ -254,7 +254,7 @@ impl GatewayMachine {
             Frame::Deliver(message) => {
                 let header_bytes = bytes.len() - message.payload.len();
                 let delivery =
-                    Delivery::new(Bytes::copy_from_slice(bytes), header_bytes, self.link);
+                    Delivery::new(Bytes::copy_from_slice(bytes), header_bytes, self.link, now);
                 self.events.push_back(GatewayEvent::Delivery(delivery));
                 Ok(())
             }
@@ -313,8 +313,7 @@ impl GatewayMachine {
         Ok(())
     }
 
-    /// The link is gone. Uplinks without an answer are answered here: `consumer_lost` if they were
-    /// transmitted, since their fate is unknown, `no_consumer` if not.
+    /// The link is gone. Uplinks without an answer are given back as lost.
     pub fn handle_down(&mut self, now: Instant) {
         if std::mem::take(&mut self.in_effect) {
             self.down_since = Some(now);
@@ -324,7 +323,7 @@ impl GatewayMachine {
         self.reports.clear();
         self.report_bytes = 0;
         self.suspend = None;
-        self.events.extend(self.uplinks.give_up().map(answered));
+        self.events.extend(self.uplinks.give_up().map(lost));
     }
 
     /// Appends frames to `out` until it has 64 KiB or nothing is left to say. Only while open.
@@ -423,6 +422,10 @@ fn is_at_odds(reason: &LinkError) -> bool {
 
 fn answered((sequence, code): Answer) -> GatewayEvent {
     GatewayEvent::UplinkAck { sequence, code }
+}
+
+fn lost((sequence, transmitted): (u64, bool)) -> GatewayEvent {
+    GatewayEvent::UplinkLost { sequence, transmitted }
 }
 
 fn told(displaced: &frame::Displaced) -> GatewayEvent {

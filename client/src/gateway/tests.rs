@@ -263,6 +263,9 @@ fn a_wrong_confirmation_ends_the_link() {
 fn acks(events: &[GatewayEvent]) -> Vec<(u64, u16)> {
     let ack = |event: &GatewayEvent| match event {
         GatewayEvent::UplinkAck { sequence, code } => Some((*sequence, code.0)),
+        // As the codes that say the same to a user.
+        GatewayEvent::UplinkLost { sequence, transmitted: true } => Some((*sequence, 405)),
+        GatewayEvent::UplinkLost { sequence, transmitted: false } => Some((*sequence, 305)),
         _ => None,
     };
     events.iter().filter_map(ack).collect()

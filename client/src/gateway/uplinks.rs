@@ -58,14 +58,12 @@ impl Uplinks {
         self.unanswered.remove(&sequence)
     }
 
-    /// The link is gone: `consumer_lost` for what was transmitted, since its fate is unknown,
-    /// `no_consumer` for the rest.
-    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Answer> {
+    /// The link is gone: sequences, and whether they were transmitted.
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = (u64, bool)> {
         self.bytes = 0;
         let lost = std::mem::take(&mut self.unanswered).into_iter();
-        let lost = lost.map(|sequence| (sequence, ErrorCode::CONSUMER_LOST));
         let unsent = std::mem::take(&mut self.waiting).into_iter();
-        lost.chain(unsent.map(|uplink| (uplink.sequence, ErrorCode::NO_CONSUMER)))
+        lost.map(|sequence| (sequence, true)).chain(unsent.map(|uplink| (uplink.sequence, false)))
     }
 
     /// Appends frames until `out` has [`WRITE_BYTES`]; what cannot be encoded is refused.

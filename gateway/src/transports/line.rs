@@ -24,6 +24,7 @@ use super::writer::{Left, SLICES_MAX, Writer};
 use super::{Outbox, Word, bytes};
 use crate::auth::Verifier;
 use crate::fanout;
+use crate::reports::Outcome;
 use crate::session::{Now, Output, Session};
 use crate::switchboard::FromConnection;
 
@@ -139,7 +140,7 @@ impl<F: Framing> Line<F> {
             self.writer.push_message(frame);
         }
         if code == CloseCode::SLOW_CONNECTION {
-            let left = self.writer.give_up_unbegun();
+            let left = self.writer.give_up_unbegun(|t| self.outbox.settle(t, Outcome::Full));
             self.outbox.telemetry().dropped_slow.add(left.messages);
             self.outbox.release(left.bytes);
         }
@@ -180,6 +181,7 @@ impl<F: Framing> Line<F> {
             self.session(now, |session, out| match word {
                 Word::Confirmed(connection) => session.confirmed(connection, out),
                 Word::LoginRefused(refused) => session.login_refused(refused, now, out),
+                Word::Displaced { winner } => session.displaced(winner, now, out),
                 Word::Answered { id, code } => session.answered(id, code, now, out),
                 Word::Drain { reconnect_after_ms, close_in_ms } => {
                     session.drain(reconnect_after_ms, close_in_ms, now, out);
@@ -192,6 +194,7 @@ impl<F: Framing> Line<F> {
             } else {
                 self.outbox.release(frame.bytes.len());
                 self.outbox.telemetry().dropped_closed.add(1);
+                self.outbox.settle(frame.ticket, Outcome::Gone);
             }
         }
         self.overrun(taken.overrun, now);
@@ -234,16 +237,14 @@ impl<F: Framing> Line<F> {
     /// The socket is gone, or the other side reads nothing more. Takes nothing more for this
     /// connection and drops what has not begun to be written.
     pub(crate) fn lost(&mut self, now: Now) {
-        let frames = self.outbox.close();
-        let left = self.writer.give_up_unbegun();
-        self.outbox.telemetry().dropped_closed.add(left.messages + frames.len() as u64);
-        self.outbox.release(left.bytes + bytes(&frames));
+        self.give_up_unbegun();
         self.session(now, |session, out| session.ended(now, out));
     }
 
     /// Whether something waits to be written, once what has expired by now is out (DEL-20).
     pub(crate) fn wants_to_write(&mut self, now_ms: u64) -> bool {
-        let Left { messages, bytes } = self.writer.expire(now_ms);
+        let expired = self.writer.expire(now_ms, |t| self.outbox.settle(t, Outcome::Expired));
+        let Left { messages, bytes } = expired;
         if bytes > 0 {
             self.outbox.telemetry().dropped_expired.add(messages);
             self.outbox.release(bytes);
@@ -258,7 +259,8 @@ impl<F: Framing> Line<F> {
 
     /// `len` bytes of the slices are with the kernel.
     pub(crate) fn written(&mut self, len: usize) {
-        let Left { messages, bytes } = self.writer.advance(len);
+        let written = self.writer.advance(len, |t| self.outbox.settle(t, Outcome::Reached));
+        let Left { messages, bytes } = written;
         self.outbox.telemetry().delivered.add(messages);
         self.outbox.release(bytes);
     }
@@ -269,14 +271,23 @@ impl<F: Framing> Line<F> {
     }
 }
 
+impl<F> Line<F> {
+    /// What has not begun to be written never will be.
+    fn give_up_unbegun(&mut self) {
+        let frames = self.outbox.close();
+        let left = self.writer.give_up_unbegun(|t| self.outbox.settle(t, Outcome::Gone));
+        frames.iter().for_each(|frame| self.outbox.settle(frame.ticket, Outcome::Gone));
+        self.outbox.telemetry().dropped_closed.add(left.messages + frames.len() as u64);
+        self.outbox.release(left.bytes + bytes(&frames));
+    }
+}
+
 impl<F> Drop for Line<F> {
     /// The last line of this connection's ledger.
     fn drop(&mut self) {
-        let queued = self.outbox.close().len() as u64;
-        let unbegun = self.writer.give_up_unbegun().messages;
-        let telemetry = self.outbox.telemetry();
-        telemetry.dropped_closed.add(queued + unbegun);
-        telemetry.in_doubt.add(self.writer.messages());
+        self.give_up_unbegun();
+        let begun = self.writer.give_up_begun(|t| self.outbox.settle(t, Outcome::InDoubt));
+        self.outbox.telemetry().in_doubt.add(begun.into());
     }
 }
 

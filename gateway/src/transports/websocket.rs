@@ -107,8 +107,7 @@ impl Connection {
     ) -> Self {
         let now = shared.clock.now();
         let session = Session::new(Arc::clone(&shared.session_limits), subprotocol, now);
-        let (pressure, telemetry) = (Arc::clone(&shared.pressure), Arc::clone(&shared.telemetry));
-        let outbox = Outbox::new(subprotocol, shared.queue_bytes_max, pressure, telemetry);
+        let outbox = Outbox::new(subprotocol, Arc::clone(&shared.queues));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)

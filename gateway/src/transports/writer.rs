@@ -11,6 +11,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::reports::Ticket;
 use crate::transports::{NEVER, Timed};
 
 /// Frames handed to one write. Loopback writes of 128-byte frames stop gaining beyond some 30; the
@@ -30,6 +31,7 @@ struct Chunk {
     bytes: Bytes,
     is_message: bool,
     expires_ms: u64,
+    ticket: Ticket,
 }
 
 impl Default for Writer {
@@ -52,9 +54,9 @@ impl Writer {
 
     /// A message for the user, after what waits.
     pub(crate) fn push_message(&mut self, frame: Timed) {
-        let Timed { bytes, expires_ms } = frame;
+        let Timed { bytes, expires_ms, ticket } = frame;
         self.expires_ms = self.expires_ms.min(expires_ms);
-        self.chunks.push_back(Chunk { bytes, is_message: true, expires_ms });
+        self.chunks.push_back(Chunk { bytes, is_message: true, expires_ms, ticket });
     }
 
     /// A word of our own, after what waits.
@@ -68,8 +70,9 @@ impl Writer {
         self.chunks.insert(first_boundary, Chunk::own(bytes));
     }
 
-    /// Takes out what has expired and has not begun to be written (DEL-20).
-    pub(crate) fn expire(&mut self, now_ms: u64) -> Left {
+    /// Takes out what has expired and has not begun to be written (DEL-20). Here and below `gone`
+    /// gets the ticket of each message that leaves.
+    pub(crate) fn expire(&mut self, now_ms: u64, mut gone: impl FnMut(Ticket)) -> Left {
         let mut left = Left::default();
         if now_ms < self.expires_ms {
             return left;
@@ -83,6 +86,7 @@ impl Writer {
             } else {
                 left.messages += u64::from(chunk.is_message);
                 left.bytes += chunk.bytes.len();
+                gone(chunk.ticket);
             }
             stays
         });
@@ -101,7 +105,7 @@ impl Writer {
     }
 
     /// `len` bytes of the slices were written.
-    pub(crate) fn advance(&mut self, len: usize) -> Left {
+    pub(crate) fn advance(&mut self, len: usize, mut gone: impl FnMut(Ticket)) -> Left {
         let mut left = Left { messages: 0, bytes: len };
         self.offset += len;
         while let Some(chunk) = self.chunks.front()
@@ -109,6 +113,7 @@ impl Writer {
         {
             self.offset -= chunk.bytes.len();
             left.messages += u64::from(chunk.is_message);
+            gone(chunk.ticket);
             self.chunks.pop_front();
         }
         debug_assert!(!self.chunks.is_empty() || self.offset == 0);
@@ -121,25 +126,34 @@ impl Writer {
 
     /// Gives up whatever has not begun to be written: half a frame must be completed, or the close
     /// frame after it could not be read.
-    pub(crate) fn give_up_unbegun(&mut self) -> Left {
+    pub(crate) fn give_up_unbegun(&mut self, mut gone: impl FnMut(Ticket)) -> Left {
         let begun = usize::from(self.offset > 0);
         let mut left = Left::default();
         for chunk in self.chunks.drain(begun..) {
             left.messages += u64::from(chunk.is_message);
             left.bytes += chunk.bytes.len();
+            gone(chunk.ticket);
         }
         left
     }
 
-    /// Messages that are not wholly written.
-    pub(crate) fn messages(&self) -> u64 {
-        self.chunks.iter().filter(|chunk| chunk.is_message).count() as u64
+    /// Gives up the frame that was begun, if there is one, and says whether it was a message.
+    pub(crate) fn give_up_begun(&mut self, mut gone: impl FnMut(Ticket)) -> bool {
+        if self.offset == 0 {
+            return false;
+        }
+        self.offset = 0;
+        let begun = self.chunks.pop_front();
+        begun.is_some_and(|chunk| {
+            gone(chunk.ticket);
+            chunk.is_message
+        })
     }
 }
 
 impl Chunk {
     fn own(bytes: Bytes) -> Self {
-        Self { bytes, is_message: false, expires_ms: NEVER }
+        Self { bytes, is_message: false, expires_ms: NEVER, ticket: Ticket::NONE }
     }
 }
 
@@ -155,12 +169,12 @@ mod tests {
         let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(len);
         let len = bytes.len();
-        writer.advance(len);
+        writer.advance(len, |_| ());
         bytes
     }
 
     fn message(bytes: &'static [u8], expires_ms: u64) -> Timed {
-        Timed { bytes: Bytes::from_static(bytes), expires_ms }
+        Timed { bytes: Bytes::from_static(bytes), expires_ms, ticket: Ticket::NONE }
     }
 
     #[test]
@@ -170,13 +184,13 @@ mod tests {
             writer.push_message(message(bytes, expires_ms));
         }
         writer.push_own(Bytes::from_static(b"X"));
-        assert_eq!(writer.expire(4), Left::default());
+        assert_eq!(writer.expire(4, |_| ()), Left::default());
         assert_eq!(written(&mut writer, 1), b"a");
         // The first is not called back: half of it is out.
-        assert_eq!(writer.expire(5), Left { messages: 1, bytes: 1 });
-        assert_eq!(writer.expire(6), Left::default());
-        assert_eq!(writer.expire(7), Left { messages: 1, bytes: 4 });
-        assert_eq!(writer.expire(u64::MAX - 1), Left::default());
+        assert_eq!(writer.expire(5, |_| ()), Left { messages: 1, bytes: 1 });
+        assert_eq!(writer.expire(6, |_| ()), Left::default());
+        assert_eq!(writer.expire(7, |_| ()), Left { messages: 1, bytes: 4 });
+        assert_eq!(writer.expire(u64::MAX - 1, |_| ()), Left::default());
         assert_eq!(written(&mut writer, 99), b"aaaccccX");
     }
 
@@ -201,10 +215,10 @@ mod tests {
             writer.push_message(message(bytes, NEVER));
         }
         written(&mut writer, 5);
-        assert_eq!(writer.give_up_unbegun(), Left { messages: 1, bytes: 4 });
+        assert_eq!(writer.give_up_unbegun(|_| ()), Left { messages: 1, bytes: 4 });
         writer.push_own(Bytes::from_static(b"X"));
         assert_eq!(written(&mut writer, 99), b"bbbX");
-        assert_eq!(writer.give_up_unbegun(), Left::default());
+        assert_eq!(writer.give_up_unbegun(|_| ()), Left::default());
     }
 
     proptest! {
@@ -219,7 +233,7 @@ mod tests {
                 // Each frame says its own length, so that a reader notices any mixture.
                 let frame = Bytes::from(vec![u8::try_from(len).unwrap(); len]);
                 match what {
-                    0 => writer.push_message(Timed { bytes: frame, expires_ms: NEVER }),
+                    0 => writer.push_message(Timed { bytes: frame, expires_ms: NEVER, ticket: Ticket::NONE }),
                     1 => writer.push_own(frame),
                     _ => writer.push_control(frame),
                 }

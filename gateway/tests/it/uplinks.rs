@@ -86,7 +86,11 @@ fn ws_9_backends_that_never_answer_block_nobody() {
 #[test]
 fn ws_9_with_too_many_waiting_and_without_a_broker() {
     run(async {
-        let mut site = Site::start(|config| config.limits.uplinks_per_connection_max = 1).await;
+        let mut site = Site::start(|config| {
+            config.limits.uplinks_per_connection_max = 1;
+            config.deadlines.uplink_ms = 2000;
+        })
+        .await;
         let mut user = site.user(1001).await;
         for id in [1, 2, 3] {
             let send = format!(r#"{{"type":"send","id":{id},"data":"x"}}"#);
@@ -98,7 +102,8 @@ fn ws_9_with_too_many_waiting_and_without_a_broker() {
         assert!(site.broker.uplinks.is_empty());
         site.broker.acknowledge(first.sequence, ErrorCode(0)).await;
         assert_eq!(user.hear().await, serde_json::json!({"type": "sent", "id": 1}));
-        // The link dies with the second one on it: nobody knows what became of it.
+        // The link dies with the second one on it, and no other comes up in time: nobody knows what
+        // became of it.
         site.broker.uplinks.recv().await.unwrap();
         site.broker.hang_up().await;
         let refused = user.hear().await;

@@ -517,8 +517,10 @@ impl Oracle {
 
     /// Nothing that the broker took in was lost on the way, neither a frame nor an answer.
     pub(super) fn nothing_lost(&self, ledger: &Ledger) {
-        let Ledger { lost, in_doubt, dropped_no_link, .. } = *ledger;
-        assert_eq!((lost, in_doubt, dropped_no_link), (0, 0, 0), "{ledger:?}");
+        for frames in [&ledger.gateways, &ledger.consumers] {
+            let gone = (frames.lost, frames.in_doubt, frames.dropped_no_link);
+            assert_eq!(gone, (0, 0, 0), "{ledger:?}");
+        }
         for (question, reader) in &self.handed {
             let asked = &self.stations[&self.asked[question].0].questions[&question.1];
             let code = asked.answer.unwrap_or_else(|| panic!("no answer to {question:?}"));
@@ -549,8 +551,12 @@ impl Oracle {
                 assert_eq!(line, None, "promise 8: {uid} was here all the time: {about:?}");
             }
         }
-        assert!(queued <= ledger.queued + ledger.dropped_no_link, "{queued} of {ledger:?}");
-        let most = ledger.written + ledger.in_doubt;
-        assert!((ledger.written..=most).contains(&self.frames), "{} {ledger:?}", self.frames);
+        let both = [&ledger.gateways, &ledger.consumers];
+        let most: u64 = both.iter().map(|it| it.queued + it.dropped_no_link).sum();
+        assert!(queued <= most, "{queued} of {ledger:?}");
+        // What was confirmed was read, and what was read had been given to the transport.
+        let read: u64 = both.iter().map(|it| it.delivered).sum();
+        let most: u64 = both.iter().map(|it| it.written()).sum();
+        assert!((read..=most).contains(&self.frames), "{} {ledger:?}", self.frames);
     }
 }

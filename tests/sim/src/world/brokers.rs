@@ -236,11 +236,8 @@ impl World {
 
     /// Checks what a broker says of itself.
     pub(super) fn ledger(&self, broker: usize) -> waybill_broker::Ledger {
-        let mut ledger = waybill_broker::Ledger::default();
-        for shard in &self.brokers[broker].shards {
-            shard.counters().add_to(&mut ledger);
-        }
-        ledger
+        let shards = &self.brokers[broker].shards;
+        waybill_broker::Ledger::of(shards.iter().map(|shard| &**shard.counters()))
     }
 }
 

@@ -92,9 +92,9 @@ impl World {
             assert!(stats.balances(), "promise 5: {stats:?}");
         }
         for broker in 0..self.brokers.len() {
-            let ledger = self.ledger(broker);
-            let out = ledger.written + ledger.expired + ledger.lost + ledger.in_doubt;
-            assert!(out <= ledger.queued, "promise 5: {ledger:?}");
+            if let Err(words) = self.ledger(broker).balances() {
+                panic!("promise 5: broker {broker}: {words}");
+            }
         }
     }
 }

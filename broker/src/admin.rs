@@ -1,0 +1,137 @@
+//! Health and ledger over HTTP, for whoever runs this machine: `GET /healthz`, `GET /ledger`.
+//!
+//! A thread beside the shards, which reads their counters and asks them nothing. It listens on a
+//! loopback address only, since whoever asks is answered. Never: anything that changes the broker.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{debug, warn};
+use waybill_wire::code::BrokerState;
+
+use crate::ledger::{Counters, Ledger};
+use crate::limits::ADMIN_CONNECTIONS_MAX;
+use crate::shared::Shared;
+
+/// Bytes of a request's head, at most; hyper's least.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// How long a request's head may take.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long accepting rests when the system has no more file descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(crate) struct Admin {
+    shared: Arc<Shared>,
+    counters: Vec<Arc<Counters>>,
+    stopping: watch::Receiver<Option<u32>>,
+}
+
+#[derive(Serialize)]
+struct Health {
+    state: &'static str,
+    links: u32,
+    routes: usize,
+}
+
+impl Admin {
+    /// Serves until the sender of `stopping` is gone.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        counters: Vec<Arc<Counters>>,
+        stopping: watch::Receiver<Option<u32>>,
+    ) -> Self {
+        Self { shared, counters, stopping }
+    }
+
+    pub(crate) async fn serve(self, listener: TcpListener) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return warn!(%error, "the admin listener cannot be watched"),
+        };
+        let mut stopping = self.stopping.clone();
+        let routes = Router::new()
+            .route("/healthz", get(health))
+            .route("/ledger", get(ledger))
+            .with_state(Arc::new(self));
+        let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+        let accepting = async {
+            loop {
+                match accept(&listener, &places).await {
+                    Ok((stream, place)) => {
+                        tokio::spawn(answer(stream, place, routes.clone()));
+                    }
+                    Err(error) => {
+                        warn!(%error, "an admin connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_REST).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = accepting => {}
+            // Nothing that is sent ends it, only the end of the sender.
+            _ = stopping.wait_for(|_| false) => {}
+        }
+    }
+
+    fn state(&self) -> BrokerState {
+        if self.stopping.borrow().is_some() { BrokerState::DRAINING } else { BrokerState::READY }
+    }
+}
+
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.expect("nobody closes the semaphore");
+    Ok((listener.accept().await?.0, place))
+}
+
+async fn answer(stream: TcpStream, place: OwnedSemaphorePermit, routes: Router) {
+    let _place = place;
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // One request each: an idle connection would keep others out.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "admin connection ended");
+    }
+}
+
+async fn health(State(admin): State<Arc<Admin>>) -> Response {
+    let state = admin.state();
+    let code =
+        if state == BrokerState::READY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let health = Health {
+        state: state.name().unwrap_or("unknown"),
+        links: admin.shared.links(),
+        routes: admin.shared.routes.routes(),
+    };
+    (code, NOT_STORED, Json(health)).into_response()
+}
+
+async fn ledger(State(admin): State<Arc<Admin>>) -> Response {
+    let ledger = Ledger::of(admin.counters.iter().map(Arc::as_ref));
+    (NOT_STORED, Json(ledger)).into_response()
+}
+
+const NOT_STORED: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];

@@ -1,0 +1,33 @@
+//! The offline feed: who was offline for a message, towards the consumers that ask for it, so that
+//! another service can reach those users.
+
+use waybill_wire::message::Message;
+
+use super::sending::Offer;
+use super::{Core, Links};
+use crate::mail::Receiver;
+use crate::shared::Feed;
+
+impl Core {
+    /// Gives the message, narrowed to the users that were offline for it, to one consumer of each
+    /// group that offers the feed. Nobody answers; one that finds no room is counted and gone.
+    pub(super) fn tell_offline(
+        &mut self,
+        links: &mut Links,
+        message: &Message<'_>,
+        instance: u64,
+        offline: &[u64],
+    ) {
+        let Some(&first) = offline.first() else { return };
+        if !self.shared.is_wanted(Feed::Offline) {
+            return;
+        }
+        for place in self.shared.consumers_for(Feed::Offline, message.namespace, first) {
+            // The time to live is passed on as it came (OFL-2): it is not a delivery that waits.
+            let offer = Offer { receiver: Receiver::Consumers, ttl_ms: 0, awaited: None };
+            self.offer(links, &place, offer, |out| {
+                message.offline_narrowed(instance, offline, out);
+            });
+        }
+    }
+}

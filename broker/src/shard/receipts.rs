@@ -1,0 +1,260 @@
+//! Receipts of stage `delivered`: what producers wait for, what gateways owe, and how the two meet.
+//!
+//! A producer's link keeps a [`Merge`] for each message until every gateway's part is settled or
+//! its time is over. The link of a gateway keeps, for each DELIVER it has to report, whose part that
+//! is. What settles a part travels as mail to the producer's shard. Both tables are in the order of
+//! their deadlines, since there is one time for all. A frame that expires in the outbox, or is lost
+//! with its link, settles its part like a REPORT.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use waybill_wire::code::Level;
+use waybill_wire::frame::{FateSet, Frame, Receipt, Report};
+
+use super::link::{Part, RoleState};
+use super::{Core, Links};
+use crate::io::Output;
+use crate::limits::{RECEIPTS_PENDING_BYTES_MAX, RECEIPTS_PENDING_MAX, REPORTS_AWAITED_MAX};
+use crate::mail::{Asked, Awaited, Mail};
+use crate::merge::{Merge, Outcome, Told, Word};
+use crate::telemetry::{count, uncount};
+
+/// Receipts that one producer's link waits for.
+#[derive(Default)]
+pub(super) struct Receipts {
+    pending: BTreeMap<u64, Pending>,
+    last: u64,
+    bytes: usize,
+}
+
+struct Pending {
+    sequence: u64,
+    gateways: u32,
+    merge: Merge,
+    bytes: usize,
+    until: Duration,
+}
+
+impl Receipts {
+    /// The number of the next one.
+    pub(super) fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Whether there is room for one more.
+    pub(super) fn has_room_for(&self, merge: &Merge) -> bool {
+        self.pending.len() < RECEIPTS_PENDING_MAX
+            && self.bytes + merge.bytes() <= RECEIPTS_PENDING_BYTES_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    fn insert(&mut self, number: u64, pending: Pending) {
+        self.bytes += pending.bytes;
+        self.pending.insert(number, pending);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
+        self.bytes -= pending.bytes;
+        Some(pending)
+    }
+
+    /// The first one whose time is over.
+    fn overdue(&mut self, now: Duration) -> Option<Pending> {
+        let (&number, _) = self.pending.first_key_value().filter(|(_, it)| it.until <= now)?;
+        self.remove(number)
+    }
+}
+
+/// REPORTs that one gateway's link owes.
+#[derive(Default)]
+pub(super) struct Reports {
+    owed: BTreeMap<u64, (Awaited, Duration)>,
+    // (origin, sequence, number): a message that was sent again is owed twice, and the one that
+    // was sent first is reported first.
+    by_id: BTreeSet<(u64, u64, u64)>,
+    last: u64,
+}
+
+impl Reports {
+    /// The number to mark the frame with, if its REPORT can be waited for; not 0.
+    pub(super) fn next(&mut self) -> Option<u64> {
+        self.last += 1;
+        (self.owed.len() < REPORTS_AWAITED_MAX).then_some(self.last)
+    }
+
+    pub(super) fn insert(&mut self, number: u64, awaited: Awaited, until: Duration) {
+        self.by_id.insert((awaited.origin, awaited.sequence, number));
+        self.owed.insert(number, (awaited, until));
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Asked> {
+        let (awaited, _) = self.owed.remove(&number)?;
+        self.by_id.remove(&(awaited.origin, awaited.sequence, number));
+        Some(awaited.asked)
+    }
+
+    /// Whose part a REPORT of this message settles.
+    fn first(&mut self, origin: u64, sequence: u64) -> Option<Asked> {
+        let of_it = (origin, sequence, 0)..=(origin, sequence, u64::MAX);
+        let &(_, _, number) = self.by_id.range(of_it).next()?;
+        self.remove(number)
+    }
+
+    /// Those whose producers wait no longer.
+    fn forget_overdue(&mut self, now: Duration) {
+        while let Some((&number, _)) = self.owed.first_key_value().filter(|(_, it)| it.1 <= now) {
+            self.remove(number);
+        }
+    }
+}
+
+impl Core {
+    fn report_by(&self) -> Duration {
+        self.now + Duration::from_millis(self.shared.config.report_timeout_ms.into())
+    }
+
+    /// Waits for the parts of a message, or answers at once if there are none to wait for.
+    pub(super) fn expect(
+        &mut self,
+        part: &mut Part,
+        number: u64,
+        sequence: u64,
+        gateways: u32,
+        merge: Merge,
+    ) {
+        count(&self.counters.receipts_pending, 1);
+        let until = self.report_by();
+        let pending = Pending { sequence, gateways, bytes: merge.bytes(), merge, until };
+        if pending.merge.is_complete() {
+            return self.complete(part, &pending);
+        }
+        if let RoleState::Producer(producer) = &mut part.role {
+            producer.receipts.insert(number, pending);
+        }
+    }
+
+    /// A frame whose fate is to be told was queued for a gateway. Whether there will be a word.
+    pub(super) fn await_report(&self, part: &mut Part, number: u64, awaited: Awaited) {
+        let until = self.report_by();
+        if let RoleState::Gateway(gateway) = &mut part.role {
+            gateway.reports.insert(number, awaited, until);
+        }
+    }
+
+    /// REPORT came. One that nobody waits for changes nothing.
+    pub(super) fn report(&mut self, links: &mut Links, part: &mut Part, report: &Report<'_>) {
+        let RoleState::Gateway(gateway) = &mut part.role else {
+            unreachable!("the session passes REPORT from gateways only");
+        };
+        let asked = (report.stage == Level::DELIVERED)
+            .then(|| gateway.reports.first(report.origin, report.sequence))
+            .flatten();
+        match asked {
+            Some(asked) => self.tell(links, asked, Word::Told(Told::of(report))),
+            None => count(&self.counters.reports_ignored, 1),
+        }
+    }
+
+    /// Frames whose time ran out in the outbox of a gateway will not be reported.
+    pub(super) fn expired_unreported(&mut self, links: &mut Links, part: &mut Part) {
+        let numbers = part.outbox.take_expired();
+        let RoleState::Gateway(gateway) = &mut part.role else { return };
+        let asked: Vec<Asked> =
+            numbers.into_iter().filter_map(|number| gateway.reports.remove(number)).collect();
+        asked.into_iter().for_each(|asked| self.tell(links, asked, Word::Expired));
+    }
+
+    /// The gateway's link has ended: nobody will say what became of what it was sent.
+    pub(super) fn reports_lost(&mut self, links: &mut Links, reports: &mut Reports) {
+        reports.by_id.clear();
+        for (awaited, _) in std::mem::take(&mut reports.owed).into_values() {
+            self.tell(links, awaited.asked, Word::Unknown);
+        }
+    }
+
+    /// Passes on what settles a part.
+    pub(super) fn tell(&mut self, links: &mut Links, asked: Asked, word: Word) {
+        if asked.shard == self.id {
+            return self.told(links, asked, &word);
+        }
+        self.outputs.push_back(Output::Mail { to: asked.shard, mail: Mail::Word { asked, word } });
+    }
+
+    /// A part of a message that one of this shard's producers waits for is settled.
+    pub(super) fn told(&mut self, links: &mut Links, asked: Asked, word: &Word) {
+        let Some(link) = links.get_mut(&asked.link) else {
+            return count(&self.counters.reports_ignored, 1);
+        };
+        let part = &mut link.part;
+        let RoleState::Producer(producer) = &mut part.role else {
+            return count(&self.counters.reports_ignored, 1);
+        };
+        let Some(pending) = producer.receipts.pending.get_mut(&asked.number) else {
+            return count(&self.counters.reports_ignored, 1);
+        };
+        pending.merge.hear(asked.part, word);
+        if pending.merge.is_complete()
+            && let Some(pending) = producer.receipts.remove(asked.number)
+        {
+            self.complete(part, &pending);
+        }
+    }
+
+    /// Gives up what has been waited for too long, at either end.
+    pub(super) fn check_reports(&mut self, part: &mut Part) {
+        match &mut part.role {
+            RoleState::Gateway(gateway) => gateway.reports.forget_overdue(self.now),
+            RoleState::Producer(_) => self.answer_overdue(part),
+            _ => {}
+        }
+    }
+
+    fn answer_overdue(&mut self, part: &mut Part) {
+        while let RoleState::Producer(producer) = &mut part.role
+            && let Some(mut pending) = producer.receipts.overdue(self.now)
+        {
+            count(&self.counters.reports_missed, pending.merge.give_up() as u64);
+            self.complete(part, &pending);
+        }
+    }
+
+    /// The final receipt.
+    fn complete(&mut self, part: &mut Part, pending: &Pending) {
+        uncount(&self.counters.receipts_pending, 1);
+        count(&self.counters.receipts_answered, 1);
+        let Outcome { sent, counts: [offline, unknown, filtered, dropped], named } =
+            pending.merge.outcome();
+        let sets = named.iter();
+        let sets: Vec<FateSet<'_>> = sets
+            .map(|(fate, cause, uids)| FateSet { fate: *fate, cause: *cause, uids: uids.into() })
+            .collect();
+        let receipt = Receipt {
+            last: true,
+            stage: Level::DELIVERED,
+            sequence: pending.sequence,
+            sent,
+            offline,
+            unknown,
+            filtered,
+            dropped,
+            gateways: pending.gateways,
+            fate_sets: (&sets).into(),
+            ..Receipt::default()
+        };
+        part.put(&Frame::Receipt(receipt));
+        self.touch(part);
+    }
+
+    /// The producer's link has ended: nobody is left to be told.
+    pub(super) fn receipts_lost(&mut self, receipts: &Receipts) {
+        let gone = receipts.pending.len() as u64;
+        count(&self.counters.receipts_producer_gone, gone);
+        uncount(&self.counters.receipts_pending, gone);
+    }
+}

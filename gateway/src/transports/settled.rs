@@ -1,0 +1,36 @@
+//! Where connections say what became of messages that a report waits for, for the switchboard to
+//! collect.
+//!
+//! Bounded by the queues: each entry is for a message that was in one, and only the switchboard, which
+//! collects, queues messages.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::reports::{Outcome, Ticket};
+
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    entries: Mutex<Vec<(Ticket, Outcome)>>,
+    filled: Notify,
+}
+
+impl Settled {
+    /// Says what became of one; nothing is waited for if the ticket is none.
+    pub(crate) fn add(&self, ticket: Ticket, outcome: Outcome) {
+        if ticket.is_some() {
+            self.entries.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, outcome));
+            self.filled.notify_one();
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<(Ticket, Outcome)> {
+        std::mem::take(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there may be something to take.
+    pub(crate) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}
