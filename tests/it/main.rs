@@ -5,9 +5,13 @@
 
 mod chaos;
 mod conformance;
+mod consumers;
 mod endings;
+mod ledgers;
+mod liveness;
 mod overload;
 mod promises;
+mod receipts;
 mod rights;
 mod storm;
 mod support;

@@ -150,6 +150,22 @@ impl Net {
         }
     }
 
+    /// Waits until the broker asks for a sign of life, and gives it.
+    pub(crate) fn ping(&mut self, line: Line) {
+        let frame = self.any_frame(line).expect("a PING");
+        let Ok(Frame::Ping(Ping { token })) = Frame::decode(&frame) else { panic!("{frame:02x?}") };
+        let mut pong = Vec::new();
+        Pong { token }.encode(&mut pong);
+        self.send(line, &pong);
+    }
+
+    /// Lets a little time pass on the simulator; on sockets it passes by itself.
+    pub(crate) fn pass_time(&mut self) {
+        if let Inner::Sim { sim, .. } = &mut self.inner {
+            sim.advance(SIM_STEP);
+        }
+    }
+
     /// As `frame`, for a peer that deals with PINGs itself.
     pub(crate) fn any_frame(&mut self, line: Line) -> Option<Vec<u8>> {
         loop {
@@ -309,6 +325,21 @@ impl Net {
         let Ledger { gateways, consumers, .. } = self.ledger();
         for frames in [gateways, consumers] {
             assert_eq!((frames.waiting, frames.unconfirmed), (0, 0), "no link is left: {frames:?}");
+        }
+    }
+
+    /// Waits until the ledger says so; time passes on the simulator.
+    pub(crate) fn until(&mut self, happened: impl Fn(&Ledger) -> bool) {
+        let (began, mut waited) = (Instant::now(), Duration::ZERO);
+        while !happened(&self.ledger()) {
+            assert!(began.elapsed().max(waited) < PATIENCE, "it never came: {:?}", self.ledger());
+            match &mut self.inner {
+                Inner::Tokio { .. } => std::thread::yield_now(),
+                Inner::Sim { sim, .. } => {
+                    sim.advance(SIM_STEP);
+                    waited += SIM_STEP;
+                }
+            }
         }
     }
 

@@ -20,6 +20,15 @@ pub(crate) fn hello(role: Role, instance: u64) -> Vec<u8> {
 }
 
 pub(crate) fn hello_with(role: Role, instance: u64, credential: &[u8]) -> Vec<u8> {
+    hello_offering(role, instance, credential, 0)
+}
+
+pub(crate) fn hello_offering(
+    role: Role,
+    instance: u64,
+    credential: &[u8],
+    capabilities: u64,
+) -> Vec<u8> {
     encode(&Frame::Hello(Hello {
         data: false,
         role,
@@ -27,7 +36,7 @@ pub(crate) fn hello_with(role: Role, instance: u64, credential: &[u8]) -> Vec<u8
         version_max: 1,
         instance,
         session: 0,
-        capabilities: 0,
+        capabilities,
         route_group: 0,
         wanted_shard: 0xffff,
         credential,
@@ -35,10 +44,15 @@ pub(crate) fn hello_with(role: Role, instance: u64, credential: &[u8]) -> Vec<u8
 }
 
 pub(crate) fn link(net: &mut Net, role: Role, instance: u64) -> Line {
+    link_offering(net, role, instance, 0)
+}
+
+pub(crate) fn link_offering(net: &mut Net, role: Role, instance: u64, capabilities: u64) -> Line {
     let line = net.connect();
-    net.send(line, &hello(role, instance));
+    net.send(line, &hello_offering(role, instance, b"", capabilities));
     let welcome = net.frame(line).expect("WELCOME");
-    assert!(matches!(Frame::decode(&welcome), Ok(Frame::Welcome(_))), "{welcome:02x?}");
+    let Ok(Frame::Welcome(welcome)) = Frame::decode(&welcome) else { panic!("{welcome:02x?}") };
+    assert_eq!(welcome.capabilities, capabilities, "the broker runs what the test offers");
     line
 }
 

@@ -342,3 +342,24 @@ async fn writer(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_asked_for_what_is_configured() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let config = BrokerConfig::default();
+        SignsOfLife::new(&config).ask_of(&stream).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+        let none = SignsOfLife { keepalive: Duration::ZERO, user_timeout: Duration::ZERO };
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        none.ask_of(&stream).unwrap();
+        assert!(!socket2::SockRef::from(&stream).keepalive().unwrap());
+    }
+}
