@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use waybill_routing::{Namespace, Policies, Policy};
 use waybill_wire::code::Role;
 
 /// Settings of one broker process.
@@ -41,8 +42,25 @@ pub struct BrokerConfig {
     /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
     /// is accounted twice as much, since what is being written no longer counts as waiting.
     pub outbox_bytes_max: usize,
-    /// Milliseconds for which the slot of a gateway that lost its link is kept: 0 to 600,000.
+    /// Milliseconds for which what a gateway registered is kept when its link has gone, so that it
+    /// can go on with it: 0 to 600,000. Its users are offline meanwhile.
     pub resume_window_ms: u32,
+    /// Milliseconds without a new gateway after which a starting broker takes those that are in
+    /// effect for all there are, and answers publishes: 0 to 600,000. It should be longer than
+    /// gateways' longest pause between two attempts to link. 0: it answers at once, and says
+    /// `offline` of users whose gateway has not come back yet; for tests, and a broker that no
+    /// gateway outlives.
+    pub ready_quiet_ms: u32,
+    /// Milliseconds after its start when a broker answers in any case: 1 to 3,600,000.
+    pub ready_max_ms: u32,
+    /// Gateways that are expected: a starting broker answers as soon as as many are in effect. 0 to
+    /// 65,536, 0 if that is not known.
+    pub gateways_expected: u32,
+    /// Which logins of one user may stand at once, in namespaces that `logins` does not name:
+    /// `all`, `one_per_device_class` or `one`. The higher login number wins.
+    pub logins_default: LoginPolicy,
+    /// The same for single namespaces.
+    pub logins: Vec<LoginsConfig>,
     /// Milliseconds that links have to leave when the broker is told to stop: 0 to 3,600,000.
     pub drain_ms: u32,
     /// Gateways that may be known at once, those being forgotten included: 1 to 65,536.
@@ -51,6 +69,39 @@ pub struct BrokerConfig {
     pub routes_max: usize,
     /// Who may link. Empty: anybody on this machine, and nobody from elsewhere.
     pub tokens: Vec<TokenConfig>,
+}
+
+/// Which logins of one user may stand at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginPolicy {
+    /// Any number.
+    #[default]
+    All,
+    /// One for each device class.
+    OnePerDeviceClass,
+    /// One, whatever the device class.
+    One,
+}
+
+impl From<LoginPolicy> for Policy {
+    fn from(policy: LoginPolicy) -> Self {
+        match policy {
+            LoginPolicy::All => Self::All,
+            LoginPolicy::OnePerDeviceClass => Self::OnePerDeviceClass,
+            LoginPolicy::One => Self::One,
+        }
+    }
+}
+
+/// The policy of one namespace.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginsConfig {
+    /// The namespace.
+    pub namespace: u32,
+    /// What holds there.
+    pub policy: LoginPolicy,
 }
 
 /// One credential and what it allows.
@@ -98,6 +149,11 @@ impl Default for BrokerConfig {
             admin_listen: String::new(),
             outbox_bytes_max: 8 << 20,
             resume_window_ms: 10_000,
+            ready_quiet_ms: 6_000,
+            ready_max_ms: 60_000,
+            gateways_expected: 0,
+            logins_default: LoginPolicy::All,
+            logins: Vec::new(),
             drain_ms: 5_000,
             gateways_max: 4_096,
             routes_max: 1 << 24,
@@ -130,6 +186,14 @@ pub enum ConfigError {
     /// An admin address that is none, or that others can reach.
     #[error("admin_listen = \"{0}\" must be a loopback address with a port, as 127.0.0.1:7710")]
     Admin(String),
+    /// A namespace with two policies.
+    #[error("logins[{index}]: namespace {namespace} has a policy already; each has one")]
+    LoginsTwice {
+        /// Place in the list, from 0.
+        index: usize,
+        /// The namespace.
+        namespace: u32,
+    },
     /// A token that cannot be used.
     #[error("tokens[{index}] (name \"{name}\"): {problem}")]
     Token {
@@ -171,6 +235,9 @@ impl BrokerConfig {
         self.admin_address()?;
         range("outbox_bytes_max", self.outbox_bytes_max as u64, 262_144, 1 << 30)?;
         range("resume_window_ms", self.resume_window_ms.into(), 0, 600_000)?;
+        range("ready_quiet_ms", self.ready_quiet_ms.into(), 0, 600_000)?;
+        range("ready_max_ms", self.ready_max_ms.into(), 1, 3_600_000)?;
+        range("gateways_expected", self.gateways_expected.into(), 0, 65_536)?;
         range("drain_ms", self.drain_ms.into(), 0, 3_600_000)?;
         range("gateways_max", self.gateways_max.into(), 1, 65_536)?;
         range("routes_max", self.routes_max as u64, 1, 1_000_000_000)?;
@@ -182,6 +249,7 @@ impl BrokerConfig {
             })?;
         }
         self.validate_tokens_differ()?;
+        self.validate_logins_differ()?;
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::OpenToAll(self.listen));
         }
@@ -204,6 +272,23 @@ impl BrokerConfig {
             Some(address) => Ok(Some(address)),
             None => Err(ConfigError::Admin(self.admin_listen.clone())),
         }
+    }
+
+    /// What holds for each namespace.
+    #[must_use]
+    pub fn policies(&self) -> Policies {
+        let named = self.logins.iter().map(|it| (Namespace(it.namespace), it.policy.into()));
+        Policies::new(named, self.logins_default.into())
+    }
+
+    fn validate_logins_differ(&self) -> Result<(), ConfigError> {
+        for (index, entry) in self.logins.iter().enumerate() {
+            let namespace = entry.namespace;
+            if self.logins[..index].iter().any(|other| other.namespace == namespace) {
+                return Err(ConfigError::LoginsTwice { index, namespace });
+            }
+        }
+        Ok(())
     }
 
     /// Two entries with one secret would make it a matter of order whose rights count.
@@ -292,6 +377,9 @@ mod tests {
         check("report_timeout_ms = 99", |config| config.report_timeout_ms = 99);
         check("outbox_bytes_max = 1", |config| config.outbox_bytes_max = 1);
         check("resume_window_ms = 600001", |config| config.resume_window_ms = 600_001);
+        check("ready_quiet_ms = 600001", |config| config.ready_quiet_ms = 600_001);
+        check("ready_max_ms = 0", |config| config.ready_max_ms = 0);
+        check("gateways_expected = 65537", |config| config.gateways_expected = 65_537);
         check("drain_ms = 3600001", |config| config.drain_ms = 3_600_001);
         check("gateways_max = 0", |config| config.gateways_max = 0);
         check("routes_max = 0", |config| config.routes_max = 0);
@@ -305,6 +393,14 @@ mod tests {
             assert!(refused.contains(wrong) && refused.contains("loopback"), "{refused}");
         }
         assert_eq!(with(|config| config.admin_listen = "[::1]:0".into()), Ok(()));
+    }
+
+    #[test]
+    fn a_namespace_has_one_policy() {
+        let of = |namespace| LoginsConfig { namespace, policy: LoginPolicy::One };
+        assert_eq!(with(|config| config.logins = vec![of(1), of(2)]), Ok(()));
+        let refused = with(|config| config.logins = vec![of(1), of(2), of(1)]).unwrap_err();
+        assert!(refused.contains("logins[2]") && refused.contains("namespace 1"), "{refused}");
     }
 
     #[test]

@@ -8,17 +8,19 @@
 mod admin;
 pub mod auth;
 pub mod config;
+mod declared;
 pub mod io;
 pub mod ledger;
 pub mod limits;
 pub mod mail;
 pub mod merge;
 pub mod outbox;
+pub mod readiness;
 mod server;
 pub mod shard;
 pub mod shared;
 pub mod telemetry;
 
-pub use config::{BrokerConfig, ConfigError, TokenConfig};
+pub use config::{BrokerConfig, ConfigError, LoginPolicy, LoginsConfig, TokenConfig};
 pub use ledger::{Frames, Ledger};
 pub use server::{Broker, BrokerHandle, ShardFailed, StartError};

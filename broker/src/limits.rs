@@ -89,4 +89,11 @@ pub const TICK_MS: u64 = 100;
 /// some 0.35 us a route (measured at 10^6 routes) for less than 2 ms.
 pub const SWEEP_STEPS: usize = 5_000;
 
+/// Registrations of dead gateways freed in one tick of one shard, and told to consumers as lost.
+pub const BURIAL_STEPS: usize = 5_000;
+
+/// Registrations that came with a snapshot and are told to consumers, or made to contend with other
+/// logins of their users, in one tick of one shard.
+pub const FOLLOW_STEPS: usize = 5_000;
+
 const _: () = assert!(WRITE_BYTES >= READ_BYTES && SPARE_BYTES >= WRITE_BYTES);

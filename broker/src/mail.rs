@@ -1,7 +1,12 @@
 //! What shards say to each other. A frame in it has its place in the receiving outbox reserved
 //! already, so that mail on its way is bounded by the outboxes it is meant for.
 
+use std::collections::BTreeSet;
+
+use waybill_routing::Slot;
 use waybill_wire::code::ErrorCode;
+use waybill_wire::digest::Registered;
+use waybill_wire::frame::Displaced;
 
 use crate::io::LinkId;
 use crate::merge::Word;
@@ -110,6 +115,24 @@ pub enum Mail {
         link: LinkId,
         /// Who waits for its end.
         successor: Successor,
+    },
+    /// What consumers were told to be at a gateway by the slot that yours replaced.
+    Told {
+        /// The newer link.
+        link: LinkId,
+        /// The incarnation of both.
+        incarnation: u64,
+        /// The registrations; their place is still reserved.
+        old: BTreeSet<Registered>,
+    },
+    /// A login at one of your gateways lost against another.
+    Displaced {
+        /// The gateway's link.
+        link: LinkId,
+        /// The slot that has it, if it is still that link's.
+        slot: Slot,
+        /// What to tell it.
+        displaced: Displaced,
     },
     /// The link that yours took over from has been written out, or has gone: messages may flow.
     Release {

@@ -4,32 +4,36 @@
 //! link once per turn, and `output` yields the orders. Every mutation is followed by draining the
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
+mod displacement;
 mod endings;
 mod gateway;
+mod handover;
 mod hello;
 mod link;
 mod offline;
-#[expect(dead_code, reason = "its callers come with resume")]
 mod presence;
 mod publish;
 mod receipts;
+mod resume;
 mod sending;
+mod state;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use waybill_routing::{Plan, Slot};
+use waybill_routing::Plan;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::Frame;
 use waybill_wire::session::Step;
 
 use crate::io::{Input, LinkId, Output};
 use crate::ledger::Counters;
-use crate::limits::SWEEP_STEPS;
+use crate::limits::{FOLLOW_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
+use crate::shard::resume::Burial;
 use crate::shard::sending::Offer;
 use crate::shared::Shared;
 use crate::telemetry::count;
@@ -53,8 +57,10 @@ struct Core {
     outputs: VecDeque<Output>,
     // Links with something to write; a link is in it at most once.
     touched: Vec<LinkId>,
-    // Slots whose gateway is gone, in order of the end of their resume window.
-    suspended: VecDeque<(Duration, Slot)>,
+    // What slots that died had declared.
+    burials: VecDeque<Burial>,
+    // The links of this shard know that the broker is ready.
+    told_ready: bool,
     // Links without a HELLO, oldest first, and some that have said theirs or gone since.
     strangers: VecDeque<LinkId>,
     strangers_now: usize,
@@ -68,13 +74,14 @@ impl Shard {
     pub fn new(id: u16, shared: Arc<Shared>) -> Self {
         let core = Core {
             id,
+            told_ready: shared.is_ready(),
             shared,
             counters: Arc::default(),
             now: Duration::ZERO,
             plan: Plan::new(),
             outputs: VecDeque::new(),
             touched: Vec::new(),
-            suspended: VecDeque::new(),
+            burials: VecDeque::new(),
             strangers: VecDeque::new(),
             strangers_now: 0,
             drain: None,
@@ -93,6 +100,7 @@ impl Shard {
     pub fn handle(&mut self, now: Duration, input: Input) {
         debug_assert!(now >= self.core.now);
         self.core.now = now;
+        self.announce();
         match input {
             Input::Accepted { link } => self.accepted(link),
             Input::Bytes { link, data } => self.with(link, |core, links, link| {
@@ -105,6 +113,7 @@ impl Shard {
             Input::Tick => self.tick(),
             Input::Drain { deadline_ms } => self.drain(deadline_ms),
         }
+        self.announce();
     }
 
     /// Orders a write for every touched link that has none on its way.
@@ -186,17 +195,19 @@ impl Shard {
     }
 
     fn tick(&mut self) {
+        let now = self.core.now;
+        self.core.shared.readiness(|readiness| readiness.look(now));
+        let mut budget = FOLLOW_STEPS;
         let ids: Vec<LinkId> = self.links.keys().copied().collect();
         for id in ids {
-            self.with(id, Core::check_time);
+            self.with(id, |core, links, link| {
+                core.check_time(links, link);
+                core.catch_up(links, &mut link.part, &mut budget);
+            });
         }
         let core = &mut self.core;
-        while core.suspended.front().is_some_and(|&(end, _)| end <= core.now) {
-            if let Some((_, slot)) = core.suspended.pop_front() {
-                // A newer life of the gateway, or its snapshot, may have ended the slot already.
-                let _ = core.shared.routes.kill(slot);
-            }
-        }
+        core.end_overdue();
+        core.bury_some(&mut self.links);
         core.shared.routes.sweep(SWEEP_STEPS);
         let links = &self.links;
         let known = |id: &LinkId| {
@@ -288,8 +299,10 @@ impl Core {
         match frame {
             Frame::Publish(message) => self.publish(links, part, message),
             Frame::Snapshot(records) => self.snapshot(links, part, records),
-            Frame::Delta(records) => self.delta(part, records),
+            Frame::Delta(records) => self.delta(links, part, records),
             Frame::Barrier(barrier) => self.barrier(part, barrier),
+            Frame::Resume(resume) => self.resume(links, part, resume),
+            Frame::Suspend(suspend) => self.suspend(part, suspend),
             Frame::Uplink(message) => self.uplink(links, part, message),
             Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
             Frame::Group(group) => {
@@ -325,6 +338,12 @@ impl Core {
             Mail::UplinkAnswer { question, code } => self.answer_here(links, question, code),
             Mail::Supersede { link, successor } => self.supersede_mailed(links, link, successor),
             Mail::Release { link } => self.release(links, link),
+            Mail::Told { link, incarnation, old } => {
+                self.told_mailed(links, link, incarnation, old);
+            }
+            Mail::Displaced { link, slot, displaced } => {
+                self.displaced_mailed(links, link, slot, displaced);
+            }
         }
     }
 }

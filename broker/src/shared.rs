@@ -1,15 +1,19 @@
-//! What all shards see: the route table, which link serves a slot, which links consume.
+//! What all shards see: the route table, which link serves a slot, which links consume, which
+//! sessions may be resumed, which logins contend, and whether the broker is ready.
 //!
 //! Locks here are held for a look-up or an insertion, never across a call into a shard.
 //! Never: frames, outboxes' bytes.
 
 mod consumers;
 mod gateways;
+pub(crate) mod sessions;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
-use waybill_routing::{Limits, Routes};
+use waybill_routing::{Limits, Login, Logins, Namespace, Policies, Policy, Routes, Uid};
+use waybill_wire::digest::Registered;
 
 pub(crate) use consumers::{ConsumerPlace, Feed};
 pub(crate) use gateways::Found;
@@ -20,6 +24,8 @@ use crate::config::BrokerConfig;
 use crate::io::LinkId;
 use crate::limits::{REFUSALS_MAX, STRANGERS_PART};
 use crate::outbox::Room;
+use crate::readiness::{Readiness, Wait};
+use sessions::Sessions;
 
 /// Where a link is, and the space of its outbox.
 #[derive(Clone, Debug)]
@@ -46,6 +52,13 @@ pub struct Shared {
     /// The route table.
     pub routes: Routes,
     gateways: RwLock<Gateways>,
+    held: Mutex<Sessions>,
+    readiness: Mutex<Readiness>,
+    // What `readiness` says, for those who ask often.
+    ready: AtomicBool,
+    policies: Policies,
+    /// Logins that contend: of live slots, in namespaces with a policy.
+    pub(crate) logins: Mutex<Logins>,
     consumers: RwLock<Vec<ConsumerPlace>>,
     presence_wanted: AtomicBool,
     offline_wanted: AtomicBool,
@@ -57,14 +70,25 @@ pub struct Shared {
     sessions: AtomicU64,
 }
 
-const UNPOISONED: &str = "nothing panics while it holds this lock";
+pub(crate) const UNPOISONED: &str = "nothing panics while it holds this lock";
 
 impl Shared {
     /// State of a broker with a validated configuration. `instance` must not be 0.
     #[must_use]
     pub fn new(config: BrokerConfig, instance: u64) -> Self {
         let limits = Limits { slots: config.gateways_max, routes: config.routes_max };
+        let readiness = Readiness::new(Wait {
+            quiet: Duration::from_millis(config.ready_quiet_ms.into()),
+            most: Duration::from_millis(config.ready_max_ms.into()),
+            expected: config.gateways_expected,
+        });
+        let policies = config.policies();
         Self {
+            ready: AtomicBool::new(readiness.is_ready()),
+            readiness: Mutex::new(readiness),
+            held: Mutex::default(),
+            logins: Mutex::new(Logins::new(policies.clone())),
+            policies,
             credentials: Credentials::new(&config),
             instance,
             routes: Routes::new(limits),
@@ -86,6 +110,39 @@ impl Shared {
     pub(crate) fn next_session(&self) -> u64 {
         let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         self.instance.wrapping_add(number).max(1)
+    }
+
+    /// Whether the broker may be asked where users are.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Something that readiness depends on happened, unless it is over.
+    pub(crate) fn readiness(&self, happened: impl FnOnce(&mut Readiness)) {
+        if !self.is_ready() {
+            let mut readiness = self.readiness.lock().expect(UNPOISONED);
+            happened(&mut readiness);
+            self.ready.store(readiness.is_ready(), Ordering::Relaxed);
+        }
+    }
+
+    /// Gateways that are waited for, as far as known.
+    pub(crate) fn gateways_missing(&self) -> u32 {
+        self.readiness.lock().expect(UNPOISONED).missing()
+    }
+
+    /// Whether no login can ever displace another.
+    pub(crate) fn allows_all_logins(&self) -> bool {
+        self.policies.allow_all()
+    }
+
+    /// A registration as a login that contends with others, if there is a policy for it.
+    pub(crate) fn contender(&self, registered: Registered) -> Option<Login> {
+        let Registered { namespace, uid, device_class, login } = registered;
+        let namespace = Namespace(namespace);
+        let contends = self.policies.of(namespace) != Policy::All;
+        contends.then_some(Login { namespace, uid: Uid(uid), device_class, number: login })
     }
 
     /// Counts a link in, or says that there are too many.

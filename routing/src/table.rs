@@ -10,6 +10,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
+use waybill_wire::planted::{self, Bug};
+
 use crate::plan::PartSpan;
 use crate::slot::Step;
 use crate::{
@@ -55,7 +57,8 @@ impl Table {
             None => (self.grow()?, 0),
         };
         let entry = &mut self.slots[index as usize];
-        assert!(entry.held.is_empty(), "an index is free only once it is swept");
+        let swept = entry.held.is_empty() || planted::is(Bug::ReusedSlot);
+        assert!(swept, "an index is free only once it is swept");
         entry.incarnation = incarnation;
         entry.state = Some(SlotState::Filling);
         Ok(Slot::new(index, generation))
@@ -92,6 +95,9 @@ impl Table {
     }
 
     pub(crate) fn resume(&mut self, slot: Slot) -> Result<(), SlotError> {
+        if planted::is(Bug::HalfSweptResume) {
+            self.revive(slot);
+        }
         self.step(slot, Step::Resume)
     }
 
@@ -127,11 +133,16 @@ impl Table {
 
     pub(crate) fn sweep(&mut self, budget: usize) -> SweepProgress {
         let mut progress = SweepProgress::default();
+        let budget = if planted::is(Bug::HalfSweptResume) { budget.min(1) } else { budget };
         for _ in 0..budget {
             let Some(&index) = self.dead.front() else { break };
             let entry = &mut self.slots[index as usize];
             assert_eq!(entry.state, Some(SlotState::Dead), "only the dead are swept");
-            if let Some((namespace, uid)) = entry.held.pop_first() {
+            if planted::is(Bug::ReusedSlot) {
+                self.routes_dead -= entry.held.len();
+                entry.state = None;
+                self.dead.pop_front();
+            } else if let Some((namespace, uid)) = entry.held.pop_first() {
                 let removed = self.directory.remove(namespace, uid, index);
                 assert_ne!(removed, Removed::Absent, "what a slot holds is in the directory");
                 self.routes_dead -= 1;
@@ -250,6 +261,17 @@ impl Table {
         let removed = self.directory.remove(change.namespace, change.uid, slot.number());
         assert_eq!(held, removed != Removed::Absent, "slot and directory agree");
         held
+    }
+
+    /// A bug, planted to be found: a slot that is being swept is taken for a suspended one.
+    fn revive(&mut self, slot: Slot) {
+        let Some(entry) = self.slots.get_mut(slot.index()) else { return };
+        if entry.state == Some(SlotState::Dead) && entry.generation == slot.generation() + 1 {
+            entry.generation = slot.generation();
+            entry.state = Some(SlotState::Suspended);
+            self.routes_dead -= entry.held.len();
+            self.dead.retain(|index| *index != slot.number());
+        }
     }
 
     fn step(&mut self, slot: Slot, step: Step) -> Result<(), SlotError> {

@@ -87,7 +87,8 @@ impl Core {
             RoleState::Gateway(mut gateway) => {
                 self.reports_lost(links, &mut gateway.reports);
                 self.uplinks_left(&gateway.uplinked);
-                self.gateway_left(&gateway);
+                let last = self.place(part);
+                self.gateway_left(*gateway, last);
             }
             RoleState::Consumer(consumer) => self.consumer_left(links, part.id, consumer.owed),
             RoleState::Producer(producer) => {

@@ -1,77 +1,82 @@
-//! What a gateway declares: snapshot, deltas, barriers, and the end of its link.
+//! What a gateway declares: snapshot, deltas, barriers.
 //!
 //! Routes are by UID, registrations by (namespace, UID, device class, login number): a route
 //! stands as long as one registration of its UID does (DIG-2), so the link remembers them all.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use waybill_routing::{
-    Change, Incarnation, Namespace, Op as RouteOp, Slot, SlotError, SlotState, Uid,
-};
-use waybill_wire::code::{ErrorCode, Kind, Op};
-use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Barrier, Delta, Frame, InEffect, Record, Snapshot};
+use waybill_routing::{Change, Incarnation, Namespace, Op as RouteOp, Slot, SlotError, Uid};
+use waybill_wire::code::{ErrorCode, Event, Kind, Op};
+use waybill_wire::digest::Registered;
+use waybill_wire::frame::{Barrier, Delta, Frame, InEffect, Record, Records, Snapshot};
+use waybill_wire::planted::{self, Bug};
 use waybill_wire::session::Sequence;
 use waybill_wire::session::registration::{Filled, Registration};
 
-use super::link::{Fault, Life, Part, RoleState, refused};
+use super::link::{Fault, Part, RoleState, refused};
 use super::receipts::Reports;
+use super::resume::Claim;
 use super::uplink::Uplinked;
 use super::{Core, Links};
 use crate::auth::Grant;
-use crate::io::{LinkId, Output};
-use crate::limits::{LINGER_MS, LOGINS_PER_USER_MAX};
-use crate::mail::{Mail, Successor};
+use crate::declared::Declared;
+use crate::limits::LOGINS_PER_USER_MAX;
 use crate::shared::{Place, Shared};
 use crate::telemetry::count;
 
 pub(super) struct GatewayState {
     pub(super) slot: Slot,
     pub(super) incarnation: u64,
+    pub(super) session: u64,
     pub(super) grant: Grant,
+    // It can resume, so its slot is kept when its link has gone.
+    pub(super) resumes: bool,
     pub(super) uplinks: Sequence,
     pub(super) uplinked: Uplinked,
     pub(super) reports: Reports,
-    registration: Registration,
-    digest: Digest,
-    // (namespace, UID) to (device class, login number). Mostly one login, so a list it is.
-    registered: HashMap<(u32, u64), Vec<(u8, u64)>>,
-    // Registrations in `registered`.
-    count: usize,
+    pub(super) registration: Registration,
+    pub(super) declared: Box<Declared>,
+    // The suspended session it goes on with, until it has: by RESUME, or by a snapshot instead.
+    pub(super) claim: Option<Claim>,
+    // A frame was applied in part: what is declared is not what the version says.
+    pub(super) torn: bool,
     changes: Vec<Change>,
+    effects: Vec<(Event, Registered)>,
+    late: Vec<Change>,
 }
 
 impl GatewayState {
-    pub(super) fn new(slot: Slot, incarnation: u64, grant: Grant) -> Self {
+    pub(super) fn new(slot: Slot, incarnation: u64, session: u64, grant: Grant) -> Self {
         Self {
             slot,
             incarnation,
+            session,
             grant,
+            resumes: false,
             uplinks: Sequence::default(),
             uplinked: Uplinked::default(),
             reports: Reports::default(),
             registration: Registration::default(),
-            digest: Digest::default(),
-            registered: HashMap::new(),
-            count: 0,
+            declared: Box::default(),
+            claim: None,
+            torn: false,
             changes: Vec::new(),
+            effects: Vec::new(),
+            late: Vec::new(),
         }
     }
 
-    /// Takes records in, in order, and leaves in `changes` what they mean for routes.
-    fn declare(
-        &mut self,
-        shared: &Shared,
-        kind: Kind,
-        records: impl Iterator<Item = Record>,
-    ) -> Result<(), Fault> {
+    /// Takes records in, in order, and leaves in `changes` what they mean for routes and in
+    /// `effects` what they mean for others.
+    fn declare(&mut self, shared: &Shared, kind: Kind, records: Records<'_>) -> Result<(), Fault> {
         self.changes.clear();
-        for record in records {
-            if !self.grant.covers(record.namespace) {
-                let words = "this token does not allow a namespace that is registered here";
-                return Err(refused(ErrorCode::NOT_PERMITTED, kind, words));
-            }
+        self.effects.clear();
+        if !records.iter().all(|record| self.grant.covers(record.namespace)) {
+            let words = "this token does not allow a namespace that is registered here";
+            return Err(refused(ErrorCode::NOT_PERMITTED, kind, words));
+        }
+        self.torn = true;
+        for record in records.iter() {
             let op = if record.op == Op::ADD {
                 self.add(shared, &record)
                     .map_err(|words| refused(ErrorCode::OVERLOADED, kind, words))?
@@ -84,56 +89,76 @@ impl GatewayState {
                 uid: Uid(record.uid),
             }));
         }
+        self.torn = false;
         Ok(())
     }
 
     fn add(&mut self, shared: &Shared, record: &Record) -> Result<Option<RouteOp>, &'static str> {
-        let logins = self.registered.entry((record.namespace, record.uid)).or_default();
-        let login = (record.device_class, record.login);
-        if logins.contains(&login) {
+        let registered = registered(record);
+        if self.declared.contains(registered) {
             return Ok(None);
         }
-        if logins.len() >= LOGINS_PER_USER_MAX {
+        let logins = self.declared.logins(record.namespace, record.uid, LOGINS_PER_USER_MAX);
+        if logins >= LOGINS_PER_USER_MAX {
             return Err("a user has more logins at one gateway than this broker keeps: 256");
         }
         if !shared.reserve_registrations(1) {
             return Err("this broker holds as many registrations as routes_max allows");
         }
-        logins.push(login);
-        self.count += 1;
-        self.digest.add(registered(record));
-        Ok((logins.len() == 1).then_some(RouteOp::Add))
+        self.declared.add(registered);
+        if !self.is_filling() {
+            self.effects.push((Event::LOGIN, registered));
+        }
+        Ok((logins == 0).then_some(RouteOp::Add))
     }
 
     fn remove(&mut self, shared: &Shared, record: &Record) -> Option<RouteOp> {
-        let key = (record.namespace, record.uid);
-        let logins = self.registered.get_mut(&key)?;
-        let login = (record.device_class, record.login);
-        let at = logins.iter().position(|held| *held == login)?;
-        logins.swap_remove(at);
-        self.count -= 1;
-        shared.release_registrations(1);
-        self.digest.remove(registered(record));
-        if !logins.is_empty() {
+        let registered = registered(record);
+        if !self.declared.remove(registered) {
             return None;
         }
-        self.registered.remove(&key);
-        Some(RouteOp::Remove)
+        shared.release_registrations(1);
+        self.effects.push((Event::LOGOUT, registered));
+        let last = self.declared.logins(record.namespace, record.uid, 1) == 0;
+        last.then_some(RouteOp::Remove)
     }
 
-    fn in_effect(&self) -> Frame<'static> {
-        let (version, digest) = (self.registration.version(), self.digest.value());
+    fn is_filling(&self) -> bool {
+        !self.registration.is_live() && !self.registration.is_resuming()
+    }
+
+    pub(super) fn in_effect(&self) -> Frame<'static> {
+        let (version, digest) = (self.registration.version(), self.declared.digest());
         Frame::InEffect(InEffect { version, digest })
     }
 }
 
 impl Part {
-    fn gateway(&mut self) -> &mut GatewayState {
+    pub(super) fn gateway(&mut self) -> &mut GatewayState {
         match &mut self.role {
             RoleState::Gateway(gateway) => gateway,
             _ => unreachable!("the session passes registrations from gateways only"),
         }
     }
+
+    /// The gateway of this incarnation, if the link is one's.
+    pub(super) fn gateway_of(&mut self, incarnation: u64) -> Option<&mut GatewayState> {
+        match &mut self.role {
+            RoleState::Gateway(gateway) if gateway.incarnation == incarnation => Some(gateway),
+            _ => None,
+        }
+    }
+}
+
+/// What a slot that went live took the place of.
+#[derive(Default)]
+struct Replaced {
+    /// The link that served it, and may still have something to write.
+    link: Option<Place>,
+    /// What consumers had been told of it.
+    told: BTreeSet<Registered>,
+    /// That is with the shard of the link, and comes by mail.
+    comes: bool,
 }
 
 impl Core {
@@ -145,32 +170,49 @@ impl Core {
     ) -> Result<(), Fault> {
         let gateway = part.gateway();
         let Snapshot { first, last, version, records } = *snapshot;
+        let resuming = gateway.registration.is_resuming();
         let filled = gateway.registration.snapshot(first, last, version)?;
-        gateway.declare(&self.shared, Kind::SNAPSHOT, records.iter())?;
+        if resuming {
+            self.give_up_resuming(gateway)?;
+        }
+        // While it fills, nothing of it is in effect for others.
+        gateway.declare(&self.shared, Kind::SNAPSHOT, records)?;
         self.apply(gateway, Kind::SNAPSHOT)?;
         if filled == Filled::Complete {
-            let (slot, incarnation) = (gateway.slot, gateway.incarnation);
             let answer = gateway.in_effect();
-            if let Some(older) = self.go_live(slot, incarnation)? {
+            let replaced = self.go_live(gateway)?;
+            self.follow_snapshot(part, replaced.told, replaced.comes);
+            if let Some(older) = replaced.link {
                 part.held = self.supersede_at(links, &older, part.id);
             }
             part.put(&answer);
+            self.now_in_effect(links, part);
         }
         Ok(())
     }
 
-    pub(super) fn delta(&mut self, part: &mut Part, delta: &Delta<'_>) -> Result<(), Fault> {
+    pub(super) fn delta(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        delta: &Delta<'_>,
+    ) -> Result<(), Fault> {
         let gateway = part.gateway();
         gateway.registration.delta(delta.version)?;
-        gateway.declare(&self.shared, Kind::DELTA, delta.records.iter())?;
-        self.apply(gateway, Kind::DELTA)
+        gateway.declare(&self.shared, Kind::DELTA, delta.records)?;
+        if planted::is(Bug::LateUnregister) {
+            hold_removals_back(gateway);
+        }
+        self.apply(gateway, Kind::DELTA)?;
+        self.follow(links, part);
+        Ok(())
     }
 
     /// Routes are shared by all shards and change in place, so what was applied is in effect on
     /// every one of them.
     pub(super) fn barrier(&mut self, part: &mut Part, barrier: &Barrier) -> Result<(), Fault> {
         let gateway = part.gateway();
-        gateway.registration.barrier(barrier.version, barrier.digest, gateway.digest.value())?;
+        gateway.registration.barrier(barrier.version, barrier.digest, gateway.declared.digest())?;
         let answer = gateway.in_effect();
         part.put(&answer);
         Ok(())
@@ -178,7 +220,11 @@ impl Core {
 
     fn apply(&mut self, gateway: &mut GatewayState, kind: Kind) -> Result<(), Fault> {
         count(&self.counters.registrations, gateway.changes.len() as u64);
+        if planted::is(Bug::StaleDigest) && gateway.registration.is_resuming() {
+            return Ok(());
+        }
         let applied = self.shared.routes.apply(gateway.slot, &gateway.changes);
+        gateway.torn = applied.is_err();
         applied.map(|_| ()).map_err(|error| match error {
             SlotError::RoutesFull { .. } => {
                 let words = "this broker holds as many routes as routes_max allows";
@@ -188,18 +234,44 @@ impl Core {
         })
     }
 
+    /// What a DELTA changed becomes known to others: consumers, and logins it displaces.
+    fn follow(&mut self, links: &mut Links, part: &mut Part) {
+        let wanted = self.presence_wanted();
+        let gateway = part.gateway();
+        let (incarnation, answers) = (gateway.incarnation, gateway.registration.is_live());
+        let mut effects = std::mem::take(&mut gateway.effects);
+        for &(event, registered) in &effects {
+            let declared = &mut part.gateway().declared;
+            let tells = wanted.then(|| declared.changed(event, registered, answers)).flatten();
+            if let Some(event) = tells {
+                self.presence(links, event, registered, incarnation);
+            }
+            if answers && part.gateway().declared.has_entered(registered) {
+                self.contend(links, part, event, registered);
+            }
+        }
+        effects.clear();
+        part.gateway().effects = effects;
+    }
+
     /// The snapshot is complete: its slot answers from here on, and what the gateway had before
-    /// dies in the same step. The link that served it until now, if there is one.
-    fn go_live(&self, slot: Slot, incarnation: u64) -> Result<Option<Place>, Fault> {
-        let mut standing = self.shared.routes.standing(Incarnation(incarnation));
+    /// dies in the same step.
+    fn go_live(&mut self, gateway: &mut GatewayState) -> Result<Replaced, Fault> {
+        let (slot, incarnation) = (gateway.slot, gateway.incarnation);
+        let routes = &self.shared.routes;
+        let mut standing = routes.standing(Incarnation(incarnation));
         loop {
             // Its snapshot may end after that of a link which came later.
             if standing.is_some_and(|standing| self.shared.is_newer(standing, slot)) {
                 return Err(superseded(Kind::SNAPSHOT));
             }
-            let older = standing.and_then(|older| self.shared.link_of(older));
-            match self.shared.routes.go_live(slot, standing) {
-                Ok(()) => return Ok(older),
+            let link = standing.and_then(|older| self.shared.link_of(older));
+            match routes.go_live(slot, standing) {
+                Ok(()) => {
+                    let comes = link.is_some();
+                    let replaced = Replaced { link, comes, ..Replaced::default() };
+                    return Ok(self.replaced(gateway, replaced));
+                }
                 // Another link of the same life got in between.
                 Err(SlotError::NotReplaced { standing: newer }) => standing = Some(newer),
                 Err(_) => return Err(superseded(Kind::SNAPSHOT)),
@@ -207,82 +279,37 @@ impl Core {
         }
     }
 
-    /// Ends the older link once it is written out; whether the newer one has to wait for that.
-    fn supersede_at(&mut self, links: &mut Links, older: &Place, newer: LinkId) -> bool {
-        let successor = Successor { shard: self.id, link: newer };
-        if older.shard == self.id {
-            return self.supersede(links, older.link, successor);
+    /// What a suspended slot had is here, with the link's own claim or in the table; what a live one
+    /// had comes from the shard of its link, when that ends.
+    fn replaced(&mut self, gateway: &mut GatewayState, by_a_link: Replaced) -> Replaced {
+        let incarnation = gateway.incarnation;
+        let claimed = gateway.claim.take().and_then(Claim::into_given_up);
+        let outlives = planted::is(Bug::ResumeAfterDeath);
+        let held = if outlives { None } else { self.shared.held_by(incarnation) };
+        let held = held.map(|held| (held.declared, held.last));
+        let mut had = [held, claimed].into_iter().flatten();
+        let latest = if by_a_link.comes { None } else { had.next() };
+        for (declared, _) in had {
+            self.bury(incarnation, declared, false);
         }
-        let mail = Mail::Supersede { link: older.link, successor };
-        self.outputs.push_back(Output::Mail { to: older.shard, mail });
-        true
-    }
-
-    fn supersede(&mut self, links: &mut Links, older: LinkId, successor: Successor) -> bool {
-        let Some(mut link) = links.remove(&older) else { return false };
-        if link.part.life == Life::Open {
-            self.dismiss(links, &mut link.part, superseded(Kind(0)), LINGER_MS);
-        }
-        let waits = link.part.life == Life::Closing;
-        if waits {
-            link.part.successor = Some(successor);
-        }
-        links.insert(older, link);
-        waits
-    }
-
-    pub(super) fn supersede_mailed(
-        &mut self,
-        links: &mut Links,
-        older: LinkId,
-        successor: Successor,
-    ) {
-        if !self.supersede(links, older, successor) {
-            self.release_at(links, successor);
-        }
-    }
-
-    /// The link that is ending has nothing more to write: the one that took over may begin.
-    pub(super) fn release_successor(&mut self, links: &mut Links, part: &mut Part) {
-        if let Some(successor) = part.successor.take() {
-            self.release_at(links, successor);
-        }
-    }
-
-    fn release_at(&mut self, links: &mut Links, successor: Successor) {
-        let Successor { shard, link } = successor;
-        if shard == self.id {
-            self.release(links, link);
-        } else {
-            self.outputs.push_back(Output::Mail { to: shard, mail: Mail::Release { link } });
-        }
-    }
-
-    pub(super) fn release(&mut self, links: &mut Links, newer: LinkId) {
-        if let Some(link) = links.get_mut(&newer) {
-            link.part.held = false;
-            self.touch(&mut link.part);
-        }
-    }
-
-    /// A gateway's link ended: its users are offline at once (promise 8).
-    pub(super) fn gateway_left(&mut self, gateway: &GatewayState) {
-        let GatewayState { slot, incarnation, count, .. } = *gateway;
-        self.shared.gateway_closed(slot, incarnation);
-        self.shared.release_registrations(count);
-        match self.shared.routes.state(slot) {
-            SlotState::Live if self.shared.routes.suspend(slot).is_ok() => {
-                let window = Duration::from_millis(self.shared.config.resume_window_ms.into());
-                self.suspended.push_back((self.now + window, slot));
-            }
-            SlotState::Dead => {}
-            // Its snapshot was not complete, or a newer link took over between the two calls.
-            _ => drop(self.shared.routes.kill(slot)),
-        }
+        let Some((declared, last)) = latest else { return by_a_link };
+        let (told, rest) = declared.into_told();
+        self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
+        Replaced { link: Some(last), told, comes: false }
     }
 }
 
-fn superseded(kind: Kind) -> Fault {
+/// A bug, planted to be found: who was removed stays until the next DELTA.
+fn hold_removals_back(gateway: &mut GatewayState) {
+    let late = std::mem::take(&mut gateway.late);
+    let (removals, others) =
+        std::mem::take(&mut gateway.changes).into_iter().partition(|it| it.op == RouteOp::Remove);
+    gateway.late = removals;
+    gateway.changes = late;
+    gateway.changes.extend::<Vec<_>>(others);
+}
+
+pub(super) fn superseded(kind: Kind) -> Fault {
     refused(ErrorCode::SUPERSEDED, kind, "a newer link of this gateway took over")
 }
 

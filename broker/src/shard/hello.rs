@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use waybill_routing::Incarnation;
-use waybill_wire::code::{BrokerState, ErrorCode, Kind, Role};
+use waybill_wire::code::{ErrorCode, Kind, Role, capability};
 use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::session::{Sequence, support};
 
 use super::Core;
-use super::gateway::GatewayState;
 use super::link::{Admission, ConsumerState, Fault, Part, ProducerState, RoleState, refused};
 use super::receipts::Receipts;
 use super::uplink::Owed;
@@ -28,12 +26,16 @@ impl Core {
         self.strangers_now -= 1;
         let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
         tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
+        let (session, resumed) = match &part.role {
+            RoleState::Gateway(gateway) => (gateway.session, gateway.registration.is_resuming()),
+            _ => (self.shared.next_session(), false),
+        };
         let welcome = Welcome {
-            resumed: false,
-            state: BrokerState::READY,
+            resumed,
+            state: self.state(),
             version,
             shard: self.id,
-            session: self.shared.next_session(),
+            session,
             capabilities: part.capabilities,
             broker: self.shared.instance,
             shards: self.shared.config.shards,
@@ -42,6 +44,10 @@ impl Core {
             payload_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX),
         };
         part.put(&Frame::Welcome(welcome));
+        if resumed {
+            Self::put_resumed(part);
+        }
+        self.put_state(part);
         let keepalive = Duration::from_millis(self.shared.config.keepalive_ms.into());
         part.session.accept(self.now, keepalive, hello.role);
         Ok(())
@@ -88,12 +94,13 @@ impl Core {
                     let words = "a gateway of this incarnation is linked with another token";
                     return Err(refused(ErrorCode::NOT_PERMITTED, Kind::HELLO, words));
                 }
-                let slot = self.shared.routes.open(Incarnation(hello.instance)).map_err(|_| {
-                    let words = "this broker knows as many gateways as gateways_max allows";
-                    refused(ErrorCode::TOO_MANY_LINKS, Kind::HELLO, words)
-                })?;
-                self.shared.gateway_opened(slot, hello.instance, place, grant.clone());
-                RoleState::Gateway(Box::new(GatewayState::new(slot, hello.instance, grant)))
+                let resumes = hello.capabilities & capability::RESUME != 0;
+                let gateway = self.gateway_session(hello, grant, resumes)?;
+                let slot = gateway.slot;
+                self.shared.gateway_opened(slot, hello.instance, place, gateway.grant.clone());
+                let now = self.now;
+                self.shared.readiness(|readiness| readiness.linked(now));
+                RoleState::Gateway(Box::new(gateway))
             }
             _ => {
                 let (instance, capabilities) = (hello.instance, part.capabilities);
@@ -104,7 +111,7 @@ impl Core {
         })
     }
 
-    fn place(&self, part: &Part) -> Place {
+    pub(super) fn place(&self, part: &Part) -> Place {
         Place { shard: self.id, link: part.id, room: part.outbox.room().clone() }
     }
 }

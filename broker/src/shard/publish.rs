@@ -33,7 +33,10 @@ impl Core {
         producer.sequence.advance(Kind::PUBLISH, message.sequence, message.resend)?;
         count(&self.counters.publishes, 1);
         let instance = producer.instance;
-        if let Some(code) = refusal(message, producer.grant.covers(message.namespace)) {
+        let refusal = refusal(message, producer.grant.covers(message.namespace));
+        // Whoever is not known yet is not offline (PUB-3).
+        let not_ready = (!self.told_ready).then_some(ErrorCode::NOT_READY);
+        if let Some(code) = refusal.or(not_ready) {
             self.refuse(part, message, code);
             return Ok(());
         }

@@ -40,11 +40,13 @@ pub(crate) enum Found {
 }
 
 impl Shared {
-    /// Whether a credential may speak for this life of a gateway: no link does, or one that showed
-    /// the same credential.
+    /// Whether a credential may speak for this life of a gateway: no link does and no session is
+    /// kept for it, or those of the same credential.
     pub(crate) fn may_be(&self, incarnation: u64, grant: &Grant) -> bool {
         let gateways = self.gateways.read().expect(UNPOISONED);
-        gateways.by_incarnation.get(&incarnation).is_none_or(|(held, _)| held.same_holder(grant))
+        let same = |held: &Grant| held.same_holder(grant);
+        gateways.by_incarnation.get(&incarnation).is_none_or(|(held, _)| same(held))
+            && self.may_resume(incarnation, grant)
     }
 
     /// A gateway's link is there, though its slot does not answer yet.
@@ -57,6 +59,18 @@ impl Shared {
         gateways.by_slot[slot.index()] =
             Some(GatewayPlace { slot, place, grant: grant.clone(), age });
         gateways.by_incarnation.entry(incarnation).or_insert((grant, 0)).1 += 1;
+    }
+
+    /// A link gives up the slot it was to resume and fills a fresh one. It stays as old as it is.
+    pub(crate) fn gateway_moved(&self, from: Slot, to: Slot) {
+        let mut gateways = self.gateways.write().expect(UNPOISONED);
+        let most = gateways.by_slot.len().max(to.index() + 1);
+        gateways.by_slot.resize(most, None);
+        if gateways.at(from).is_some()
+            && let Some(place) = gateways.by_slot[from.index()].take()
+        {
+            gateways.by_slot[to.index()] = Some(GatewayPlace { slot: to, ..place });
+        }
     }
 
     pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64) {

@@ -94,12 +94,17 @@ struct Parts {
 
 fn put_together(loaded: Loaded) -> Parts {
     let drains = [loaded.gives("broker.drain_ms"), loaded.gives("gateway.deadlines.drain_ms")];
+    let loaded_expects = loaded.gives("broker.gateways_expected");
     let mut settings = loaded.settings;
     if !drains[0] {
         settings.broker.drain_ms = DRAIN_MS;
     }
     if !drains[1] {
         settings.gateway.deadlines.drain_ms = DRAIN_MS.into();
+    }
+    if !loaded_expects {
+        // There is one gateway, and it is in this process.
+        settings.broker.gateways_expected = 1;
     }
     if settings.gateway.jwt.secret.is_empty() {
         settings.gateway.jwt.secret = random_secret();

@@ -108,6 +108,7 @@ fn broker_mistake(config: &BrokerConfig) -> Option<Found> {
         BrokerError::OpenToAll(_) => {
             ("listen", Some("add a token under [[broker.tokens]], or listen on 127.0.0.1".into()))
         }
+        BrokerError::LoginsTwice { .. } => ("logins", None),
         _ => ("tokens", None),
     };
     Some(Found { key: format!("broker.{key}"), problem: format!("broker.{error}"), remedy })
