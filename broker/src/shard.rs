@@ -302,7 +302,7 @@ impl Core {
             Frame::Delta(records) => self.delta(links, part, records),
             Frame::Barrier(barrier) => self.barrier(part, barrier),
             Frame::Resume(resume) => self.resume(links, part, resume),
-            Frame::Suspend(suspend) => self.suspend(part, suspend),
+            Frame::Suspend(suspend) if part.gateway().resumes => self.suspend(part, suspend),
             Frame::Uplink(message) => self.uplink(links, part, message),
             Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
             Frame::Group(group) => {

@@ -162,8 +162,8 @@ impl Routes {
     }
 
     /// Applies registrations in their order, for a slot in any state but dead. Touches no other
-    /// slot's routes, however many hold the user. Only of a live slot the changes are seen by queries
-    /// at once.
+    /// slot's routes, however many hold the user. Only of a live slot the changes are seen by
+    /// queries at once.
     ///
     /// The batch is refused as a whole, before its first change, if its adds alone could exceed
     /// [`Limits::routes`]; adds that would change nothing count too.

@@ -23,8 +23,8 @@ pub enum SlotState {
     Filling,
     /// Routes answer and change.
     Live,
-    /// The control link is lost: lookups say offline, nothing is swept. Changes are stored: a gateway
-    /// that resumes tells what it missed before the slot answers again.
+    /// The control link is lost: lookups say offline, nothing is swept. Changes are stored: a
+    /// gateway that resumes tells what it missed before the slot answers again.
     Suspended,
     /// For good: routes answer nothing and wait to be swept.
     Dead,

@@ -59,9 +59,6 @@ const CLOCKS: &[&str] = &[
     "tests/endure/src/clock.rs",
 ];
 
-/// Hashed maps that nothing walks through, so that their order does not show.
-const LOOKED_UP_ONLY: &[&str] = &["broker/src/shard/gateway.rs"];
-
 const BANS: &[Ban] = &[
     Ban {
         names: &[
@@ -88,7 +85,7 @@ const BANS: &[Ban] = &[
     Ban {
         names: &["HashMap", "HashSet"],
         rooms: &["broker/src/shard.rs", "broker/src/shard", "routing/src"],
-        but: LOOKED_UP_ONLY,
+        but: &[],
         scope: Scope::OutsideTests,
         instead: "an ordered map or an index: a run must follow from its inputs alone",
     },

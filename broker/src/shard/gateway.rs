@@ -279,8 +279,8 @@ impl Core {
         }
     }
 
-    /// What a suspended slot had is here, with the link's own claim or in the table; what a live one
-    /// had comes from the shard of its link, when that ends.
+    /// What a suspended slot had is here, with the link's own claim or in the table; what a live
+    /// one had comes from the shard of its link, when that ends.
     fn replaced(&mut self, gateway: &mut GatewayState, by_a_link: Replaced) -> Replaced {
         let incarnation = gateway.incarnation;
         let claimed = gateway.claim.take().and_then(Claim::into_given_up);

@@ -1,8 +1,8 @@
 //! Sessions of gateways whose link has gone, for the time in which they may be resumed.
 //!
-//! Whoever takes a session out owns it: a link that goes on with it, a snapshot that replaces it, or
-//! the shard that finds its window over. So there is never more than one, and a session that has
-//! died is nowhere.
+//! Whoever takes a session out owns it: a link that goes on with it, a snapshot that replaces it,
+//! or the shard that finds its window over. So there is never more than one, and a session that
+//! has died is nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

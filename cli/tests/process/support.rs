@@ -60,8 +60,10 @@ impl Place {
             }
         }
         command.env("WAYBILL_RUNTIME", self.runtime_file());
-        // A test knows whom it started; a broker need not wait for others.
-        command.env("WAYBILL_BROKER__READY_QUIET_MS", "0");
+        if arguments.first() == Some(&"broker") {
+            // A test knows whom it started; its broker need not wait for others.
+            command.env("WAYBILL_BROKER__READY_QUIET_MS", "0");
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
