@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use waybill_broker::{BrokerConfig, TokenConfig};
+use waybill_broker::{BrokerConfig, LoginPolicy, TokenConfig};
 use waybill_wire::code::ErrorCode;
 use waybill_wire::frame::Frame;
 
@@ -36,10 +36,9 @@ struct Settings {
     token: Option<String>,
     roles: Option<Vec<String>>,
     namespaces: Option<Vec<u32>>,
-    #[serde(rename = "logins")]
-    _logins: Option<String>,
-    #[serde(rename = "gateways_expected")]
-    _gateways_expected: Option<u32>,
+    #[serde(default)]
+    logins: LoginPolicy,
+    gateways_expected: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -58,13 +57,9 @@ struct Step {
     _note: Option<String>,
 }
 
-/// Files of what this broker does not run yet.
-const NOT_YET: &[&str] = &["logins.toml", "presence.toml", "readiness.toml", "resume.toml"];
-
 fn dialogues() -> Vec<Dialogue> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-spec/vectors/dialogues");
     let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| NOT_YET.iter().all(|file| !path.ends_with(file)));
     paths.sort();
     let parse = |path: &std::path::PathBuf| {
         let text = std::fs::read_to_string(path).unwrap();
@@ -114,7 +109,7 @@ fn bytes(hex: &str, memory: &Memory) -> Vec<u8> {
 }
 
 fn settings(dialogue: &Dialogue) -> BrokerConfig {
-    let Settings { token, roles, namespaces, .. } = &dialogue.broker;
+    let Settings { token, roles, namespaces, logins, gateways_expected } = &dialogue.broker;
     let everything = ["producer", "gateway", "consumer"].map(String::from).to_vec();
     let tokens = token.iter().map(|token| TokenConfig {
         name: "dialogue".into(),
@@ -126,6 +121,9 @@ fn settings(dialogue: &Dialogue) -> BrokerConfig {
         tokens: tokens.collect(),
         keepalive_ms: LONG_MS,
         resume_window_ms: LONG_MS,
+        logins_default: *logins,
+        ready_quiet_ms: if gateways_expected.is_some() { LONG_MS } else { 0 },
+        gateways_expected: gateways_expected.unwrap_or(0),
         ..BrokerConfig::default()
     }
 }
