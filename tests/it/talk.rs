@@ -29,13 +29,33 @@ pub(crate) fn hello_offering(
     credential: &[u8],
     capabilities: u64,
 ) -> Vec<u8> {
+    hello_to(role, instance, credential, 0, capabilities)
+}
+
+/// Asks to go on with a session.
+pub(crate) fn hello_in_session(
+    role: Role,
+    instance: u64,
+    session: u64,
+    capabilities: u64,
+) -> Vec<u8> {
+    hello_to(role, instance, b"", session, capabilities)
+}
+
+fn hello_to(
+    role: Role,
+    instance: u64,
+    credential: &[u8],
+    session: u64,
+    capabilities: u64,
+) -> Vec<u8> {
     encode(&Frame::Hello(Hello {
         data: false,
         role,
         version_min: 1,
         version_max: 1,
         instance,
-        session: 0,
+        session,
         capabilities,
         route_group: 0,
         wanted_shard: 0xffff,
