@@ -3,10 +3,13 @@
 //! Flags, environment and file come first; else the running `waybill up` is found by its runtime
 //! file; else the default address. Connecting, reconnecting and back-off are the client crate's.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use waybill_client::consumer::BrokerLink;
 use waybill_client::{ConnectError, LinkError, LinkState, Options};
 use waybill_wire::code::{ContentType, Encoding};
 
@@ -106,6 +109,30 @@ pub(crate) async fn tell_changes(mut states: watch::Receiver<LinkState>) {
                 lost = false;
             }
             _ => {}
+        }
+    }
+}
+
+/// The same for a consumer, which has a link to each broker.
+pub(crate) async fn tell_changes_of_all(mut links: watch::Receiver<Vec<BrokerLink>>) {
+    let mut lost = BTreeSet::new();
+    loop {
+        for BrokerLink { broker, state, .. } in links.borrow_and_update().iter() {
+            match state {
+                LinkState::Down { reason, retry_in, .. } if lost.insert(Arc::clone(broker)) => {
+                    tell_down(reason, *retry_in);
+                }
+                LinkState::Failed(reason) if lost.insert(Arc::clone(broker)) => {
+                    output::talk(format_args!("{reason}; not tried again"));
+                }
+                LinkState::Open(_) if lost.remove(broker) => {
+                    output::talk(format_args!("linked again to broker {broker}"));
+                }
+                _ => {}
+            }
+        }
+        if links.changed().await.is_err() {
+            return;
         }
     }
 }

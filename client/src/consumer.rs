@@ -1,30 +1,46 @@
 //! The consumer: a backend that receives what users send.
 //!
-//! [`Consumer`] is the handle, [`Uplinks`] the stream of [`UplinkMessage`]s. Each message holds a
-//! place in the queue of answers from the moment it is handed out, so answering never waits and
-//! never fails; a backend that answers slowly is simply read more slowly.
+//! [`Consumer`] is the handle, [`ConsumerEvents`] the stream. There is a link to every broker of
+//! the list, and what they bring is merged: an uplink that comes a second time, because its gateway
+//! lost a link, is not handed out again but answered as the first was. Each message holds a place
+//! in the queue of answers of its link from the moment it is handed out, so answering never waits
+//! and never fails; a backend that answers slowly is simply read more slowly.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{mpsc, watch};
-use waybill_wire::code::{ErrorClass, ErrorCode, Role};
+use tokio::sync::watch;
+use waybill_wire::code::{ErrorClass, ErrorCode};
+use waybill_wire::limits::GROUP_BYTES_MAX;
 use waybill_wire::message::Content;
 
-use crate::connection::{Connection, Control, Identity};
+use crate::connection::Control;
 use crate::error::ConnectError;
+use crate::finder::{Resolver, SystemResolver};
 use crate::link::LinkState;
 use crate::options::{Options, OptionsError};
-use crate::outlet::{NoSlot, Outlet, Queue, Queuing, Weight, queue};
+use crate::outlet::Queuing;
 
+mod event;
+mod links;
 mod machine;
+mod merge;
+mod recent;
 #[cfg(test)]
 mod tests;
 
-use machine::Received;
-pub(crate) use machine::{Answer, ConsumerMachine};
+pub use event::{ConsumerEvent, OfflineMessage, PresenceEvent};
+pub use links::BrokerLink;
+use machine::ReceivedUplink;
+#[cfg(feature = "sim")]
+pub(crate) use machine::{Answer, ConsumerMachine, Received};
+use merge::Merged;
+
+/// Namespaces in which a consumer may be in a group, as a broker allows a link.
+pub const GROUPS_MAX: usize = 64;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -36,23 +52,65 @@ pub enum Ack {
     Manual,
 }
 
-/// What a consumer wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ConsumerOptions {
-    /// Who answers.
-    pub ack: Ack,
+/// Consumers of one name share the users' messages of a namespace; each name gets all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The tenant.
+    pub namespace: u32,
+    /// 1 to `group_bytes_max` bytes.
+    pub name: String,
 }
 
-/// A consumer link. Lives as long as its [`Uplinks`].
+/// What a consumer wants.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ConsumerConfig {
+    /// Who answers.
+    pub ack: Ack,
+    /// The group it is in, for each namespace it serves: one for a namespace, at most
+    /// [`GROUPS_MAX`]. With none it is in the group without a name of every namespace it may see.
+    pub groups: Vec<Group>,
+    /// Whether it gets [`ConsumerEvent::Presence`].
+    pub presence: bool,
+    /// Whether it gets [`ConsumerEvent::Offline`].
+    pub offline: bool,
+}
+
+impl ConsumerConfig {
+    /// Whether this can work.
+    ///
+    /// # Errors
+    ///
+    /// What cannot, and why.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let wrong = |problem: String| Err(OptionsError { field: "groups", problem });
+        let count = self.groups.len();
+        if count > GROUPS_MAX {
+            return wrong(format!("{count} groups, a link may be in {GROUPS_MAX}"));
+        }
+        for (index, Group { namespace, name }) in self.groups.iter().enumerate() {
+            if !(1..=GROUP_BYTES_MAX).contains(&name.len()) {
+                let bytes = name.len();
+                return wrong(format!("{name:?}: {bytes} bytes are not in 1..={GROUP_BYTES_MAX}"));
+            }
+            if self.groups[..index].iter().any(|other| other.namespace == *namespace) {
+                return wrong(format!("namespace {namespace} is there twice: one group for each"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The links of a consumer. They live as long as its [`ConsumerEvents`].
 #[derive(Clone, Debug)]
 pub struct Consumer {
     control: Control,
+    links: watch::Receiver<Vec<BrokerLink>>,
 }
 
-/// What users send, in order of arrival. Dropping it closes the link.
+/// What a consumer receives, in order of arrival. Dropping it closes the links.
 #[derive(Debug)]
-pub struct Uplinks {
-    messages: Queuing<UplinkMessage>,
+pub struct ConsumerEvents {
+    events: Queuing<ConsumerEvent>,
     ack: Ack,
 }
 
@@ -77,14 +135,8 @@ pub struct UplinkMessage {
     pub content: Option<Content>,
     /// The message itself.
     pub payload: Bytes,
-    answer: Option<Place>,
-}
-
-/// The place an answer has in the queue.
-#[derive(Debug)]
-struct Place {
-    link: u64,
-    permit: mpsc::OwnedPermit<Answer>,
+    /// Where the answer goes.
+    merged: Option<Merged>,
 }
 
 impl Consumer {
@@ -93,22 +145,21 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// An option that cannot work, or the last broker's answer.
+    /// An option that cannot work, or a broker's answer if none said WELCOME.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub async fn connect(
         options: Options,
-        consumer: ConsumerOptions,
-    ) -> Result<(Self, Uplinks), ConnectError> {
-        let brokers = options.brokers.len();
-        let (consumer, uplinks) = Self::start(options, consumer)?;
-        consumer.control.opened(brokers).await?;
-        Ok((consumer, uplinks))
+        config: ConsumerConfig,
+    ) -> Result<(Self, ConsumerEvents), ConnectError> {
+        let (consumer, events) = Self::start(options, config)?;
+        consumer.control.opened(1).await?;
+        Ok((consumer, events))
     }
 
-    /// Starts without waiting.
+    /// Starts without waiting: a link to each broker of the list.
     ///
     /// # Errors
     ///
@@ -119,56 +170,75 @@ impl Consumer {
     /// Outside a tokio runtime.
     pub fn start(
         options: Options,
-        consumer: ConsumerOptions,
-    ) -> Result<(Self, Uplinks), OptionsError> {
-        options.check()?;
-        let instance = rand::random_range(1..=u64::MAX);
-        let identity = Identity { role: Role::CONSUMER, instance };
-        let (answers, inbox) = mpsc::channel(options.max_in_flight);
-        let (outlet, messages) = queue(options.max_in_flight, options.max_pending_bytes);
-        let outlet = Messages { messages: outlet, answers };
-        let machine = ConsumerMachine::default();
-        let control = Connection::start(options, identity, machine, inbox, outlet)?;
-        Ok((Self { control }, Uplinks { messages, ack: consumer.ack }))
+        config: ConsumerConfig,
+    ) -> Result<(Self, ConsumerEvents), OptionsError> {
+        Self::start_with(options, config, Arc::new(SystemResolver))
     }
 
-    /// The link's state now.
+    /// The same, with a resolver for names of the list.
+    ///
+    /// # Errors
+    ///
+    /// An option that cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start_with(
+        options: Options,
+        config: ConsumerConfig,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<(Self, ConsumerEvents), OptionsError> {
+        options.check()?;
+        config.check()?;
+        let ack = config.ack;
+        let (control, links, events) = links::start(options, config, resolver);
+        Ok((Self { control, links }, ConsumerEvents { events, ack }))
+    }
+
+    /// Open if any link is; down only if none is open or being opened.
     #[must_use]
     pub fn state(&self) -> LinkState {
         self.control.state()
     }
 
-    /// The link's state, to be watched.
+    /// The same, to be watched.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<LinkState> {
         self.control.watch()
     }
 
-    /// Says DRAIN, waits for the answers to what was handed out, closes; at the latest after
-    /// [`Options::close_timeout`](crate::Options::close_timeout).
+    /// Every link by its broker, to be watched.
+    #[must_use]
+    pub fn watch_links(&self) -> watch::Receiver<Vec<BrokerLink>> {
+        self.links.clone()
+    }
+
+    /// Says DRAIN on each link, waits for the answers to what was handed out, closes; at the latest
+    /// after [`Options::close_timeout`](crate::Options::close_timeout).
     pub async fn close(&self) {
         self.control.close().await;
     }
 }
 
-impl Stream for Uplinks {
-    type Item = UplinkMessage;
+impl Stream for ConsumerEvents {
+    type Item = ConsumerEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut message = std::task::ready!(self.messages.poll(context));
-        if let (Some(message), Ack::Auto) = (&mut message, self.ack) {
+        let mut event = std::task::ready!(self.events.poll(context));
+        if let (Some(ConsumerEvent::Uplink(message)), Ack::Auto) = (&mut event, self.ack) {
             message.answer(ErrorCode(0));
         }
-        Poll::Ready(message)
+        Poll::Ready(event)
     }
 }
 
 impl UplinkMessage {
-    fn new(received: Received, permit: mpsc::OwnedPermit<Answer>) -> Self {
-        let Received { link, origin, sequence, namespace, uid, connection, .. } = received;
-        let Received { labels, content, payload, .. } = received;
-        let answer = Some(Place { link, permit });
-        Self { namespace, uid, connection, origin, sequence, labels, content, payload, answer }
+    fn new(received: ReceivedUplink, merged: Merged) -> Self {
+        let ReceivedUplink { origin, sequence, namespace, uid, connection, .. } = received;
+        let ReceivedUplink { labels, content, payload, .. } = received;
+        let merged = Some(merged);
+        Self { namespace, uid, connection, origin, sequence, labels, content, payload, merged }
     }
 
     /// Tells the gateway that the message is in good hands. Nothing happens if it was answered.
@@ -186,13 +256,12 @@ impl UplinkMessage {
     /// Whether the message was answered.
     #[must_use]
     pub fn is_answered(&self) -> bool {
-        self.answer.is_none()
+        self.merged.is_none()
     }
 
     fn answer(&mut self, code: ErrorCode) {
-        let Self { origin, sequence, .. } = *self;
-        if let Some(Place { link, permit }) = self.answer.take() {
-            permit.send(Answer { link, origin, sequence, code });
+        if let Some(merged) = self.merged.take() {
+            merged.answer((self.origin, self.sequence), code);
         }
     }
 }
@@ -201,47 +270,5 @@ impl Drop for UplinkMessage {
     /// The gateway waits for an answer: silence would leave it waiting as long as the link lives.
     fn drop(&mut self) {
         self.answer(ErrorCode::CONSUMER_LOST);
-    }
-}
-
-/// Hands messages out, each with its place in the queue of answers.
-#[derive(Debug)]
-struct Messages {
-    messages: Queue<UplinkMessage>,
-    answers: mpsc::Sender<Answer>,
-}
-
-impl Outlet<Received> for Messages {
-    fn offer(&mut self, event: Received) -> Result<(), Received> {
-        // The slot first: a message that nobody takes must not hold a place.
-        let slot = match self.messages.reserve(event.bytes()) {
-            Ok(slot) => slot,
-            Err(NoSlot::Full) => return Err(event),
-            Err(NoSlot::Gone) => return Ok(()),
-        };
-        match self.answers.clone().try_reserve_owned() {
-            Ok(permit) => slot.send(UplinkMessage::new(event, permit)),
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(event),
-            // The link is closing: the broker tells the gateway that nobody took it.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
-        }
-        Ok(())
-    }
-
-    async fn room(&mut self) {
-        // Given back at once; the task is the only one that takes it.
-        let _place = self.answers.reserve().await;
-        self.messages.freed().await;
-    }
-
-    fn is_gone(&self) -> bool {
-        self.messages.is_abandoned()
-    }
-}
-
-impl Weight for Received {
-    fn bytes(&self) -> usize {
-        let labels: usize = self.labels.iter().map(String::len).sum();
-        labels + self.payload.len()
     }
 }

@@ -54,6 +54,7 @@ mod connection;
 pub mod consumer;
 mod discovery;
 mod error;
+mod finder;
 pub mod gateway;
 mod link;
 mod machine;
@@ -66,9 +67,13 @@ mod receipt;
 pub mod sim;
 
 pub use backoff::Backoff;
-pub use consumer::{Ack, Consumer, ConsumerOptions, UplinkMessage, Uplinks};
-pub use discovery::{DNS_PREFIX, Discovery, Finder, Found, Lookup, Resolver, SystemResolver};
+pub use consumer::{
+    Ack, Consumer, ConsumerConfig, ConsumerEvent, ConsumerEvents, Group, OfflineMessage,
+    PresenceEvent, UplinkMessage,
+};
+pub use discovery::{DNS_PREFIX, Discovery, Found};
 pub use error::{ConnectError, InvalidPublish, Obstacle, PublishError};
+pub use finder::{Finder, Lookup, Resolver, SystemResolver};
 pub use link::{LinkError, LinkErrorKind, LinkGone, LinkState, Welcomed};
 pub use options::{
     COUNT_MAX, DEFAULT_PORT, Options, OptionsError, PENDING_BYTES_MIN, is_host_port,
@@ -77,5 +82,7 @@ pub use producer::{PendingReceipt, Producer};
 pub use publish::{Audience, Publish, ReceiptLevel};
 pub use receipt::{Dropped, Progress, Receipt};
 // Words of the protocol that appear in this interface.
-pub use waybill_wire::code::{BrokerState, ContentType, Encoding, ErrorCode, Mode, Op, Priority};
+pub use waybill_wire::code::{
+    BrokerState, ContentType, Encoding, ErrorCode, Event, Mode, Op, Priority,
+};
 pub use waybill_wire::message::{Content, Message};

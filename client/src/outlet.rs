@@ -92,14 +92,26 @@ impl<E> Queue<E> {
 
     /// Waits until what was refused last may be reserved.
     pub(crate) async fn freed(&mut self) {
-        // What is reserved is given back at once. The task is the only one that takes it, so it
-        // stays free; a receiver that is gone fails the first wait, and the next offer says so.
+        // What is reserved is given back at once. If another connection takes it meanwhile the next
+        // offer is refused, and this is waited for again; a receiver that is gone fails the first
+        // wait, and the next offer says so.
         if self.events.reserve().await.is_ok() {
             tokio::select! {
                 _room = self.room.acquire_many(self.wanted) => {}
                 () = self.events.closed() => {}
             }
         }
+    }
+
+    /// Another end of the same queue, for another connection.
+    pub(crate) fn another(&self) -> Self {
+        let (events, room) = (self.events.clone(), Arc::clone(&self.room));
+        Self { events, room, bytes_max: self.bytes_max, wanted: 1 }
+    }
+
+    /// Waits until the stream is gone.
+    pub(crate) async fn abandoned(&self) {
+        self.events.closed().await;
     }
 
     /// Whether the stream is gone.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use waybill_wire::code::{ErrorCode, Role};
 
 use crate::connection::{Identity, LinkCore};
-use crate::consumer::{Answer, ConsumerMachine};
+use crate::consumer::{Answer, ConsumerMachine, Received};
 use crate::error::PublishError;
 use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
 use crate::link::LinkError;
@@ -289,7 +289,11 @@ impl Consumer {
 
     /// What it tells next.
     pub fn poll(&mut self) -> Option<ConsumerUplink> {
-        let received = self.core.poll_event()?;
+        let received = loop {
+            if let Received::Uplink(uplink) = self.core.poll_event()? {
+                break uplink;
+            }
+        };
         Some(ConsumerUplink {
             origin: received.origin,
             sequence: received.sequence,

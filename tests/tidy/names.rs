@@ -55,6 +55,8 @@ const CLOCKS: &[&str] = &[
     "cli/src/demo.rs",
     "client/src/connection.rs",
     "client/src/connection",
+    "client/src/consumer/merge.rs",
+    "client/src/finder.rs",
     "gateway/src/clock.rs",
     "tests/endure/src/clock.rs",
 ];

@@ -28,8 +28,11 @@ Examples:
   waybill sub --uid 1001,1002
   waybill sub --uid 1001 --count 1 --timeout 5s --json
   waybill sub --consumer
+  waybill sub --consumer --group audit --presence --offline --json
 
-Says on stderr when it listens. With several --broker one is linked to, the first that answers. \
+Says on stderr when it listens. With several --broker a consumer links to each; for users one is \
+linked to, the first that answers. Consumers of one --group share the users' messages, each group \
+gets all of them. \
 Exit 0: stopped, or --count was reached, or --timeout passed with no --count. Exit 1: the link \
 failed, or --timeout passed before --count was reached.")]
 pub(crate) struct Args {
@@ -44,8 +47,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CODE", value_parser = refusal, requires = "consumer",
           conflicts_with = "uid")]
     refuse: Option<ErrorCode>,
-    /// The tenant of the users.
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "consumer")]
+    /// Be one of the consumers of this name in --namespace, instead of those without a name.
+    #[arg(long, value_name = "NAME", requires = "consumer", conflicts_with = "uid")]
+    group: Option<String>,
+    /// Show who comes and goes too.
+    #[arg(long, requires = "consumer", conflicts_with = "uid")]
+    presence: bool,
+    /// Show messages too that found users offline.
+    #[arg(long, requires = "consumer", conflicts_with = "uid")]
+    offline: bool,
+    /// The tenant of the users, or of the --group.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     namespace: u32,
     /// Stop after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

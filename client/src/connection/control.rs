@@ -15,7 +15,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(state: watch::Receiver<LinkState>, close: watch::Sender<bool>) -> Self {
+    pub(crate) fn new(state: watch::Receiver<LinkState>, close: watch::Sender<bool>) -> Self {
         Self { state, close: Arc::new(close) }
     }
 
@@ -56,6 +56,11 @@ impl Control {
         };
         self.close.send_replace(true);
         Err(ConnectError::Link(error))
+    }
+
+    /// Asks the task to end.
+    pub(crate) fn begin_close(&self) {
+        self.close.send_replace(true);
     }
 
     /// Asks the task to end and waits for it.

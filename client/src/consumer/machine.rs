@@ -1,4 +1,5 @@
-//! The consumer's half of a link, without socket and clock: uplinks in, answers out.
+//! The consumer's half of a link, without socket and clock: groups first, then uplinks in and
+//! answers out; presence and the offline feed, if they are wanted, need no answer.
 //!
 //! An uplink belongs to the link it came on. When that link dies the broker tells the gateway
 //! `consumer_lost` ([UP-4]), so an answer that comes later is for nobody and is dropped here.
@@ -8,13 +9,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use waybill_wire::Frame;
-use waybill_wire::code::ErrorCode;
+use waybill_wire::code::{ErrorCode, Op, capability};
 use waybill_wire::error::Violation;
-use waybill_wire::frame::UplinkAck;
+use waybill_wire::frame::{Group as JoinGroup, UplinkAck};
 use waybill_wire::message::{Content, Message};
 
+use super::event::{OfflineMessage, PresenceEvent};
+use super::{ConsumerConfig, Group};
 use crate::link::Welcomed;
-use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
+use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
 
 /// The answer to one uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +29,19 @@ pub(crate) struct Answer {
     pub(crate) code: ErrorCode,
 }
 
+/// What a link brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Uplink(ReceivedUplink),
+    Presence(PresenceEvent),
+    Offline(Box<OfflineMessage>),
+    /// The link has ended; what came by it has no answer and what was yet to come will not.
+    Ended,
+}
+
 /// An uplink as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedUplink {
     pub(crate) link: u64,
     pub(crate) origin: u64,
     pub(crate) sequence: u64,
@@ -43,6 +56,11 @@ pub(crate) struct Received {
 /// The machine.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerMachine {
+    /// Groups to be in, and capabilities to offer.
+    groups: Vec<Group>,
+    capabilities: u64,
+    /// Groups of this link's broker that are not joined yet.
+    joining: VecDeque<Group>,
     link: u64,
     open: bool,
     /// The application takes no more.
@@ -54,6 +72,29 @@ pub(crate) struct ConsumerMachine {
 }
 
 impl ConsumerMachine {
+    pub(crate) fn new(config: &ConsumerConfig) -> Self {
+        let wanted = [
+            (!config.groups.is_empty(), capability::GROUPS),
+            (config.presence, capability::PRESENCE),
+            (config.offline, capability::OFFLINE),
+        ];
+        let wanted = wanted.into_iter().filter(|(wanted, _)| *wanted);
+        let capabilities = wanted.fold(0, |all, (_, capability)| all | capability);
+        Self { groups: config.groups.clone(), capabilities, ..Self::default() }
+    }
+
+    fn handle_offline(&mut self, message: &Message<'_>) -> Result<(), Violation> {
+        let Some(origin) = message.origin else {
+            let words = "a message of the offline feed names its producer";
+            return Err(unexpected(message.kind, message.sequence, words));
+        };
+        if !self.closing {
+            let message = Box::new(OfflineMessage::new(message, origin));
+            self.events.push_back(Received::Offline(message));
+        }
+        Ok(())
+    }
+
     fn handle_uplink(&mut self, message: &Message<'_>) -> Result<(), Violation> {
         let (Some(origin), Some(sender)) = (message.origin, message.sender) else {
             let words = "an uplink to a consumer names its gateway and its sender";
@@ -65,7 +106,7 @@ impl ConsumerMachine {
             return Ok(());
         }
         self.unanswered += 1;
-        self.events.push_back(Received {
+        self.events.push_back(Received::Uplink(ReceivedUplink {
             link: self.link,
             origin,
             sequence: message.sequence,
@@ -75,7 +116,7 @@ impl ConsumerMachine {
             labels: message.labels.iter().map(str::to_owned).collect(),
             content: message.content,
             payload: Bytes::copy_from_slice(message.payload),
-        });
+        }));
         Ok(())
     }
 }
@@ -98,9 +139,18 @@ impl Machine for ConsumerMachine {
         true
     }
 
-    fn handle_open(&mut self, _now: Instant, _welcomed: &Welcomed) {
+    fn hello(&self) -> Wishes {
+        Wishes { capabilities: self.capabilities, session: 0 }
+    }
+
+    fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
         self.open = true;
         self.link += 1;
+        if welcomed.capabilities & capability::GROUPS != 0 {
+            self.joining.extend(self.groups.iter().cloned());
+        } else if !self.groups.is_empty() {
+            tracing::warn!(broker = %welcomed.address, "this broker knows no consumer groups");
+        }
     }
 
     fn handle_frame(
@@ -111,6 +161,13 @@ impl Machine for ConsumerMachine {
     ) -> Result<(), Violation> {
         match frame {
             Frame::Uplink(message) => self.handle_uplink(message),
+            Frame::Offline(message) => self.handle_offline(message),
+            Frame::Presence(presence) => {
+                if !self.closing {
+                    self.events.push_back(Received::Presence(presence.into()));
+                }
+                Ok(())
+            }
             other => Err(unexpected(other.kind(), 0, "not a frame for a consumer")),
         }
     }
@@ -118,9 +175,11 @@ impl Machine for ConsumerMachine {
     /// What was not handed out is refused: the gateway learns it at once.
     fn handle_close(&mut self, held: Option<Received>) -> Option<Received> {
         self.closing = true;
-        for Received { link, origin, sequence, .. } in held.into_iter().chain(self.events.drain(..))
-        {
-            if self.open && link == self.link {
+        for received in held.into_iter().chain(self.events.drain(..)) {
+            if let Received::Uplink(ReceivedUplink { link, origin, sequence, .. }) = received
+                && self.open
+                && link == self.link
+            {
                 self.unanswered -= 1;
                 let code = ErrorCode::NO_CONSUMER;
                 self.answers.push_back(Answer { link, origin, sequence, code });
@@ -133,11 +192,22 @@ impl Machine for ConsumerMachine {
         self.open = false;
         self.unanswered = 0;
         self.answers.clear();
-        // What the application has not seen is already lost to the gateway that sent it.
-        self.events.clear();
+        self.joining.clear();
+        // Uplinks the application has not seen are already lost to the gateway that sent them.
+        self.events.retain(|event| !matches!(event, Received::Uplink(_)));
+        self.events.push_back(Received::Ended);
     }
 
     fn transmit(&mut self, _now: Instant, out: &mut Vec<u8>) {
+        while out.len() < WRITE_BYTES
+            && let Some(Group { namespace, name }) = self.joining.pop_front()
+        {
+            let join = JoinGroup { op: Op::ADD, namespace, name: &name };
+            if let Err(error) = join.encode(out) {
+                // The configuration was checked.
+                tracing::error!(%error, "a group cannot be joined");
+            }
+        }
         while out.len() < WRITE_BYTES
             && let Some(Answer { origin, sequence, code, .. }) = self.answers.pop_front()
         {

@@ -6,7 +6,7 @@ use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::message::Sender;
 use waybill_wire::{Deframer, Frame, MessageHead};
 
-use super::machine::{Answer, ConsumerMachine, Received};
+use super::machine::{Answer, ConsumerMachine, Received, ReceivedUplink};
 use crate::link::{LinkError, LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine};
 
@@ -28,9 +28,16 @@ fn open() -> ConsumerMachine {
     machine
 }
 
-fn answer(machine: &mut ConsumerMachine, received: &Received, code: ErrorCode) {
-    let Received { link, origin, sequence, .. } = *received;
+fn answer(machine: &mut ConsumerMachine, received: &ReceivedUplink, code: ErrorCode) {
+    let ReceivedUplink { link, origin, sequence, .. } = *received;
     machine.handle_command(Instant::now(), Answer { link, origin, sequence, code });
+}
+
+fn arrived(machine: &mut ConsumerMachine) -> ReceivedUplink {
+    match machine.poll_event() {
+        Some(Received::Uplink(uplink)) => uplink,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Sequence and code of each UPLINK_ACK.
@@ -57,7 +64,7 @@ fn cut(machine: &mut ConsumerMachine) {
 fn an_uplink_is_answered_once_it_was_seen() {
     let mut machine = open();
     uplink(&mut machine, 5);
-    let received = machine.poll_event().expect("arrived");
+    let received = arrived(&mut machine);
     assert_eq!((received.uid, received.connection, received.origin), (7, 70, 8));
     assert_eq!((received.sequence, &received.payload[..]), (5, &b"hello"[..]));
     assert_eq!(received.labels, ["order.paid"]);
@@ -71,10 +78,10 @@ fn an_uplink_is_answered_once_it_was_seen() {
 fn an_answer_to_an_earlier_link_is_for_nobody() {
     let mut machine = open();
     uplink(&mut machine, 5);
-    let received = machine.poll_event().expect("arrived");
+    let received = arrived(&mut machine);
     uplink(&mut machine, 6);
     cut(&mut machine);
-    assert!(machine.poll_event().is_none(), "6 is lost to its gateway");
+    assert_eq!(machine.poll_event(), Some(Received::Ended), "6 is lost to its gateway");
     answer(&mut machine, &received, ErrorCode(0));
     machine.handle_open(Instant::now(), &Welcomed::for_tests());
     answer(&mut machine, &received, ErrorCode(0));
@@ -85,7 +92,7 @@ fn an_answer_to_an_earlier_link_is_for_nobody() {
 fn a_closing_consumer_refuses_what_it_does_not_hand_out() {
     let mut machine = open();
     (1..=3).for_each(|sequence| uplink(&mut machine, sequence));
-    let taken = machine.poll_event().expect("arrived");
+    let taken = arrived(&mut machine);
     let held = machine.poll_event();
     assert!(machine.handle_close(held).is_none());
     uplink(&mut machine, 4);

@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use waybill_client::{
-    Consumer, ConsumerOptions, LinkState, Options, PendingReceipt, Producer, Publish, Receipt,
-    ReceiptLevel,
+    Consumer, ConsumerConfig, ConsumerEvent, LinkState, Options, PendingReceipt, Producer, Publish,
+    Receipt, ReceiptLevel,
 };
 
 use crate::clock::Micros;
@@ -284,13 +284,15 @@ fn told(outcome: &Outcome) -> Told {
 
 /// Takes what users send, and records it.
 pub(crate) async fn consume(world: Arc<World>) -> Result<(), String> {
-    let started = Consumer::start(options(&world, 0), ConsumerOptions::default());
-    let (consumer, mut uplinks) = started.map_err(|error| error.to_string())?;
+    let started = Consumer::start(options(&world, 0), ConsumerConfig::default());
+    let (consumer, mut events) = started.map_err(|error| error.to_string())?;
     loop {
         tokio::select! {
-            message = uplinks.next() => {
-                let Some(message) = message else { return Ok(()) };
-                receive(&world, message.uid, &message.payload);
+            event = events.next() => {
+                let Some(event) = event else { return Ok(()) };
+                if let ConsumerEvent::Uplink(message) = event {
+                    receive(&world, message.uid, &message.payload);
+                }
             }
             () = world.reaches(Phase::Over) => {
                 consumer.close().await;
