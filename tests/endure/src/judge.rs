@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use waybill_client::Receipt;
+use waybill_client::{Receipt, ReceiptLevel};
 
 use crate::clock::{Micros, SECOND};
 use crate::faults::Fault;
@@ -124,10 +124,13 @@ impl Judge<'_> {
                     self.breach("failed, but arrived", number, message, None);
                 }
             }
-            Outcome::Receipt(receipt) => match &message.to {
-                To::Uids(uids) => self.listed(number, message, uids, receipt),
-                To::Everyone => self.everyone(number, message, receipt),
-            },
+            Outcome::Receipt(receipt) => {
+                self.fates.count_of("publishes sent again", u64::from(receipt.resent));
+                match &message.to {
+                    To::Uids(uids) => self.listed(number, message, uids, receipt),
+                    To::Everyone => self.everyone(number, message, receipt),
+                }
+            }
         }
     }
 
@@ -152,7 +155,9 @@ impl Judge<'_> {
         for uid in uids {
             let lives = self.lives.get(&(message.namespace, *uid)).unwrap_or(&none).clone();
             let reached = lives.iter().any(|life| arrived.contains(life));
-            let one = One { number, message, uid: *uid, lives: &lives, reached };
+            let Receipt { stage, resent, .. } = *receipt;
+            let reported = stage == ReceiptLevel::Delivered;
+            let one = One { number, message, uid: *uid, lives: &lives, reached, reported, resent };
             if filtered.contains(uid) {
                 self.fates.count("filtered");
             } else if offline.contains(uid) {
@@ -176,8 +181,8 @@ impl Judge<'_> {
         let stays = |life: &&u32| self.stays(self.life(**life), one.message);
         if one.reached {
             // The first copy went by a broker that is gone; the second found nobody.
-            self.fates.count("offline, and arrived");
-            if quiet {
+            self.fates.count("offline, and arrived by an earlier copy");
+            if quiet || !one.resent {
                 self.breach_of("said offline, but arrived", one);
             }
         } else if quiet && one.lives.iter().any(|life| stays(&life)) {
@@ -215,7 +220,7 @@ impl Judge<'_> {
             one.lives.iter().any(|life| self.life(*life).ended_within(from, to + ON_ITS_WAY));
         if ended {
             self.fates.count("said sent, connection ended: in doubt");
-        } else if !one.message.reported && self.timeline.disturbed(from, to + ON_ITS_WAY) {
+        } else if !one.reported && self.timeline.disturbed(from, to + ON_ITS_WAY) {
             self.fates.count("routed only, under a fault: in doubt");
         } else {
             self.breach_of("lost: said sent, and did not arrive", one);
@@ -250,7 +255,7 @@ impl Judge<'_> {
                 self.fates.violations.add("lost: everyone but one", details);
             }
         }
-        if message.reported {
+        if receipt.stage == ReceiptLevel::Delivered {
             let places: HashSet<(u32, usize)> =
                 arrived.iter().map(|at| (self.life(*at).user, self.life(*at).gateway)).collect();
             let ends = self.record.lives.iter().filter(|life| life.ended_within(from, until));
@@ -394,7 +399,12 @@ struct One<'a> {
     message: &'a Message,
     uid: u64,
     lives: &'a [u32],
+    /// It reached one of them.
     reached: bool,
+    /// The receipt is of stage *delivered*.
+    reported: bool,
+    /// Its producer sent it again.
+    resent: bool,
 }
 
 impl One<'_> {
@@ -439,7 +449,6 @@ mod tests {
             namespace: 1,
             to: To::Uids(uids.to_vec()),
             except: Vec::new(),
-            reported: true,
             producer: 0,
             link: 1,
             sent_at: at * SECOND,
@@ -452,6 +461,7 @@ mod tests {
 
     fn receipt(sent: u32, offline: &[u64]) -> Receipt {
         let mut receipt = Receipt::new(1, 1);
+        receipt.stage = ReceiptLevel::Delivered;
         receipt.sent = sent;
         receipt.offline = offline.to_vec();
         receipt

@@ -71,7 +71,6 @@ impl Link {
             namespace,
             to,
             except,
-            reported,
             producer: self.index,
             link,
             sent_at: world.clock.now(),
@@ -109,7 +108,7 @@ pub(crate) async fn has_reports(world: &World) -> bool {
     let publish = Publish::to([NOBODY]).namespace(NAMESPACES[0]).level(level(true));
     let receipt = timeout(Duration::from_secs(10), producer.publish(publish)).await;
     producer.close().await;
-    matches!(receipt, Ok(Ok(_)))
+    matches!(receipt, Ok(Ok(Receipt { stage: ReceiptLevel::Delivered, .. })))
 }
 
 fn options(world: &World, first: usize) -> Options {
@@ -222,6 +221,9 @@ pub(crate) async fn probe(
     let mut options = options(&world, broker);
     options.brokers.truncate(1);
     options.backoff.max = Duration::from_millis(500);
+    // An answer has to tell of the moment it was asked for.
+    options.resend_within = Duration::ZERO;
+    options.publish_timeout = Duration::from_secs(2);
     let index = u16::try_from(1000 + broker).unwrap_or(u16::MAX);
     let link = Link::start(options, index)?;
     let mut ticks = interval(every);

@@ -42,8 +42,6 @@ pub(crate) struct Message {
     pub(crate) to: To,
     /// Sorted.
     pub(crate) except: Vec<u64>,
-    /// Whether gateways report back.
-    pub(crate) reported: bool,
     pub(crate) producer: u16,
     /// The producer's link when it was sent.
     pub(crate) link: u32,
