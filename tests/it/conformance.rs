@@ -34,10 +34,14 @@ struct Dialogue {
 #[serde(deny_unknown_fields)]
 struct Settings {
     token: Option<String>,
+    /// A second one, with the same rights.
+    other_token: Option<String>,
     roles: Option<Vec<String>>,
     namespaces: Option<Vec<u32>>,
+    /// The policy of all namespaces.
     #[serde(default)]
     logins: LoginPolicy,
+    /// It is not ready at first, and only that many gateways make it so.
     gateways_expected: Option<u32>,
 }
 
@@ -109,10 +113,11 @@ fn bytes(hex: &str, memory: &Memory) -> Vec<u8> {
 }
 
 fn settings(dialogue: &Dialogue) -> BrokerConfig {
-    let Settings { token, roles, namespaces, logins, gateways_expected } = &dialogue.broker;
+    let Settings { token, other_token, roles, namespaces, logins, gateways_expected } =
+        &dialogue.broker;
     let everything = ["producer", "gateway", "consumer"].map(String::from).to_vec();
-    let tokens = token.iter().map(|token| TokenConfig {
-        name: "dialogue".into(),
+    let tokens = token.iter().chain(other_token).map(|token| TokenConfig {
+        name: token.clone(),
         token: token.clone(),
         roles: roles.clone().unwrap_or(everything.clone()),
         namespaces: namespaces.clone(),
@@ -121,9 +126,11 @@ fn settings(dialogue: &Dialogue) -> BrokerConfig {
         tokens: tokens.collect(),
         keepalive_ms: LONG_MS,
         resume_window_ms: LONG_MS,
+        report_timeout_ms: LONG_MS,
         logins_default: *logins,
-        ready_quiet_ms: if gateways_expected.is_some() { LONG_MS } else { 0 },
         gateways_expected: gateways_expected.unwrap_or(0),
+        ready_quiet_ms: gateways_expected.map_or(0, |_| LONG_MS),
+        ready_max_ms: LONG_MS,
         ..BrokerConfig::default()
     }
 }
