@@ -90,7 +90,13 @@ impl Admin {
     }
 
     fn state(&self) -> BrokerState {
-        if self.stopping.borrow().is_some() { BrokerState::DRAINING } else { BrokerState::READY }
+        if self.stopping.borrow().is_some() {
+            BrokerState::DRAINING
+        } else if self.shared.is_ready() {
+            BrokerState::READY
+        } else {
+            BrokerState::NOT_READY
+        }
     }
 }
 

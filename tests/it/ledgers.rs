@@ -102,11 +102,19 @@ fn health_and_ledger_are_told_over_http() {
         admin_listen: "127.0.0.1:0".into(),
         ..BrokerConfig::default()
     };
-    let broker = Broker::start(config).unwrap();
+    let broker = Broker::start(config.clone()).unwrap();
     let admin = broker.admin_addr().expect("it was asked for");
     assert!(ask(admin, "/ledger").contains(r#""gateways":{"offered":0"#));
     assert!(ask(admin, "/anything").starts_with("HTTP/1.1 404"));
-    assert!(ask(admin, "/healthz").contains(r#""state":"#));
+    let health = ask(admin, "/healthz");
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("not_ready"), "{health}");
+    let ready = BrokerConfig { ready_quiet_ms: 0, ..config };
+    let at_once = Broker::start(ready).unwrap();
+    let health = ask(at_once.admin_addr().unwrap(), "/healthz");
+    assert!(
+        health.starts_with("HTTP/1.1 200") && health.contains(r#""state":"ready""#),
+        "{health}"
+    );
     broker.drain();
     let health = ask(admin, "/healthz");
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("draining"), "{health}");

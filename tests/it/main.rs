@@ -10,6 +10,7 @@ mod endings;
 mod ledgers;
 mod liveness;
 mod overload;
+mod presence;
 mod promises;
 mod readiness;
 mod receipts;

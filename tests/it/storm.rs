@@ -427,7 +427,7 @@ impl World {
             }
             Frame::Pong(_) => self.oracle.consumer_drained(line),
             Frame::Ping(Ping { token }) => {
-                self.net.send(line, &encode(&Frame::Pong(Pong { token })))
+                self.net.send(line, &encode(&Frame::Pong(Pong { token })));
             }
             Frame::State(_) | Frame::Drain(_) => assert!(self.draining),
             Frame::Error(error) if error.fatal && error.code == ErrorCode::SUPERSEDED => {
