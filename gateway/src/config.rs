@@ -46,8 +46,12 @@ pub struct GatewayConfig {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BrokerConfig {
-    /// Brokers as `host:port`, at least one. Default `127.0.0.1:7711`.
+    /// Brokers as `host:port`, at least one entry; the gateway links to each. `dns:host:port` stands for
+    /// every address that the host has. Default `127.0.0.1:7711`.
     pub addresses: Vec<String>,
+    /// Milliseconds between two look-ups of a `dns:` entry: a new address is linked to, one that two
+    /// look-ups in a row did not find is left. 100 to 3,600,000, default 10,000.
+    pub dns_refresh_ms: u64,
     /// Credential presented to them; empty presents none. Default empty.
     pub token: String,
 }
@@ -86,6 +90,14 @@ pub struct DeadlineConfig {
     /// not heard of by then are reported as unknown. Keep it below the brokers' `report_timeout_ms`.
     /// 100 to 60,000, default 2,000.
     pub report_ms: u64,
+    /// Milliseconds for which a client's socket may be idle before the system probes it; three probes
+    /// without an answer, a third of this apart, end it. Rounded to seconds. 0 (never) to 7,200,000,
+    /// default 3,000.
+    pub tcp_keepalive_ms: u64,
+    /// Milliseconds for which what was sent to a client may stay without its acknowledgement before
+    /// the system ends the socket; on Linux that includes a client that is alive and does not read. 0
+    /// (the system's own) to 7,200,000, default 30,000.
+    pub tcp_user_timeout_ms: u64,
     /// Milliseconds over which a draining gateway spreads its closes; clients are told to come back
     /// after a random part of it. 0 to 3,600,000, default 5,000.
     pub drain_ms: u64,
@@ -210,7 +222,7 @@ impl BrokerConfig {
         let wrong = |value: String| ConfigError {
             key: "broker.addresses",
             value,
-            allowed: "a list of at least one host:port".into(),
+            allowed: "a list of at least one host:port or dns:host:port".into(),
         };
         if self.addresses.is_empty() {
             return Err(wrong("[]".into()));
@@ -220,6 +232,7 @@ impl BrokerConfig {
                 return Err(wrong(format!("{address:?}")));
             }
         }
+        in_range("broker.dns_refresh_ms", self.dns_refresh_ms, 100, 3_600_000)?;
         let bytes_max = waybill_wire::limits::CREDENTIAL_BYTES_MAX;
         if self.token.len() > bytes_max {
             return Err(ConfigError {
@@ -263,6 +276,8 @@ impl DeadlineConfig {
         in_range("deadlines.heartbeat_ms", self.heartbeat_ms, 100, 600_000)?;
         in_range("deadlines.close_ms", self.close_ms, 100, 60_000)?;
         in_range("deadlines.report_ms", self.report_ms, 100, 60_000)?;
+        in_range("deadlines.tcp_keepalive_ms", self.tcp_keepalive_ms, 0, 7_200_000)?;
+        in_range("deadlines.tcp_user_timeout_ms", self.tcp_user_timeout_ms, 0, 7_200_000)?;
         in_range("deadlines.drain_ms", self.drain_ms, 0, 3_600_000)
     }
 }
@@ -320,7 +335,11 @@ impl Default for GatewayConfig {
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { addresses: vec!["127.0.0.1:7711".into()], token: String::new() }
+        Self {
+            addresses: vec!["127.0.0.1:7711".into()],
+            dns_refresh_ms: 10_000,
+            token: String::new(),
+        }
     }
 }
 
@@ -339,6 +358,8 @@ impl Default for DeadlineConfig {
             heartbeat_ms: 25_000,
             close_ms: 5_000,
             report_ms: 2_000,
+            tcp_keepalive_ms: 3_000,
+            tcp_user_timeout_ms: 30_000,
             drain_ms: 5_000,
         }
     }

@@ -1,4 +1,4 @@
-//! HTTP in front of the WebSockets: accepting sockets, `/ws`, `/healthz` and the routes of whoever
+//! HTTP in front of the WebSockets: accepting sockets, `/ws`, `/healthz`, `/ledger` and the routes of whoever
 //! embeds the gateway.
 //!
 //! hyper serves each socket and gives it back, raw, when it was upgraded. A socket counts against
@@ -48,6 +48,7 @@ pub(crate) fn router(shared: Arc<Shared>, extra_routes: Option<Router>) -> Route
     let own = Router::new()
         .route("/ws", get(websocket))
         .route("/healthz", get(health))
+        .route("/ledger", get(ledger))
         .with_state(shared);
     own.merge(extra_routes.unwrap_or_default())
 }
@@ -100,6 +101,9 @@ async fn serve(
 ) {
     // Frames are small and coalesced here already; waiting for more would only delay them.
     let _ = socket.set_nodelay(true);
+    if let Err(error) = shared.liveness.apply(&socket) {
+        debug!(%error, "a socket without keepalive");
+    }
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&place));
@@ -171,6 +175,11 @@ struct Health {
     status: &'static str,
     links_up: u64,
     counters: GatewayStats,
+}
+
+/// What became of every message, in the words of [`GatewayStats`].
+async fn ledger(State(shared): State<Arc<Shared>>) -> Json<GatewayStats> {
+    Json(shared.stats())
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {

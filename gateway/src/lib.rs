@@ -16,6 +16,7 @@ pub mod config;
 pub mod fanout;
 mod http;
 pub mod hub;
+mod links;
 mod recent;
 mod reports;
 mod server;

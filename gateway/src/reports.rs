@@ -70,8 +70,20 @@ pub(crate) struct Reports {
     tracked: BTreeMap<u64, Tracked>,
     /// Finished, with the gateway's number of its link.
     ready: VecDeque<(usize, Report)>,
-    /// Deliveries that were not tracked for want of room, and reports that were not made.
-    overflowed: usize,
+    counts: Counts,
+}
+
+/// What became of deliveries that asked for a report. `asked` is `told` and `lost` and those that are
+/// tracked or ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) asked: usize,
+    /// Given to links.
+    pub(crate) told: usize,
+    /// The link had ended, or there was no room for the report.
+    pub(crate) lost: usize,
+    /// Reported at once, with users in doubt, for want of room.
+    pub(crate) untracked: usize,
 }
 
 #[derive(Debug)]
@@ -158,14 +170,15 @@ impl Reports {
             opened: 0,
             tracked: BTreeMap::new(),
             ready: VecDeque::new(),
-            overflowed: 0,
+            counts: Counts::default(),
         }
     }
 
     /// A delivery begins to be handed out to at most `users` users.
     pub(crate) fn open(&mut self, users: usize, everyone: bool) -> Draft {
         let is_tracked = self.places + users < self.places_max;
-        self.overflowed += usize::from(!is_tracked);
+        self.counts.asked += 1;
+        self.counts.untracked += usize::from(!is_tracked);
         self.opened += 1;
         Draft {
             number: self.opened,
@@ -243,6 +256,7 @@ impl Reports {
     /// A report that its link has not taken yet: offered again. Reports have no order.
     pub(crate) fn put_back(&mut self, link: usize, report: Report) {
         self.places += places(&report);
+        self.counts.told -= 1;
         self.ready.push_back((link, report));
     }
 
@@ -250,7 +264,7 @@ impl Reports {
         let places = places(&report);
         // Twice: those that were tracked always fit, those that were not only while links take some.
         if self.places + places > 2 * self.places_max {
-            self.overflowed += 1;
+            self.counts.lost += 1;
             return;
         }
         self.places += places;
@@ -261,6 +275,7 @@ impl Reports {
     pub(crate) fn pop(&mut self) -> Option<(usize, Report)> {
         let (link, report) = self.ready.pop_front()?;
         self.places -= places(&report);
+        self.counts.told += 1;
         Some((link, report))
     }
 
@@ -271,8 +286,10 @@ impl Reports {
 
     /// The link has ended: its deliveries are reported to nobody.
     pub(crate) fn link_down(&mut self, link: usize) {
+        let before = self.waiting();
         self.tracked.retain(|_, tracked| tracked.link != link);
         self.ready.retain(|(at, _)| *at != link);
+        self.counts.lost += before - self.waiting();
         let tracked: usize = self.tracked.values().map(Tracked::places).sum();
         self.places = tracked + self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
     }
@@ -293,9 +310,14 @@ impl Reports {
         }
     }
 
-    /// How often there was no room, for a delivery or for a report.
-    pub(crate) fn overflowed(&self) -> usize {
-        self.overflowed
+    pub(crate) fn counts(&self) -> Counts {
+        let Counts { asked, told, lost, .. } = self.counts;
+        debug_assert_eq!(asked, told + lost + self.waiting(), "each has one ending");
+        self.counts
+    }
+
+    fn waiting(&self) -> usize {
+        self.tracked.len() + self.ready.len()
     }
 }
 

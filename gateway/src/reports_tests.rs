@@ -103,7 +103,7 @@ fn promise_7_what_finds_no_room_is_reported_at_once_as_unknown() {
     seal(&mut reports, draft);
     let (_, report) = reports.pop().unwrap();
     assert_eq!((report.unknown, report.offline), (1, 1));
-    assert_eq!(reports.overflowed(), 1);
+    assert_eq!(reports.counts().untracked, 1);
     // Nobody takes reports: they end, too.
     for uid in 0..100 {
         let mut draft = reports.open(1, false);
@@ -111,7 +111,7 @@ fn promise_7_what_finds_no_room_is_reported_at_once_as_unknown() {
         seal(&mut reports, draft);
     }
     assert!(reports.places <= 8, "{}", reports.places);
-    assert!(reports.overflowed() > 100);
+    assert!(reports.counts().lost > 90);
 }
 
 #[test]
@@ -127,6 +127,7 @@ fn reports_of_a_link_end_with_it() {
     reports.settle(ticket, Outcome::Reached);
     assert!(reports.pop().is_none());
     assert_eq!(reports.places, 0);
+    assert_eq!(reports.counts().lost, 2);
 }
 
 proptest! {

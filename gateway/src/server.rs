@@ -15,25 +15,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::stream::{SelectAll, StreamExt as _};
 use slab::Slab;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::info;
-use waybill_client::gateway::{GatewayEvent, GatewayEvents, GatewayLink};
-use waybill_client::{Options, OptionsError};
+use tracing::{error, info, warn};
+use waybill_client::gateway::GatewayEvent;
+use waybill_client::{OptionsError, Resolver, SystemResolver};
 
 use crate::auth::Verifier;
 use crate::clock::Clock;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
+use crate::links::{Links, Next, Said};
 use crate::session::SessionLimits;
 use crate::switchboard::{FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
+use crate::transports::liveness::Liveness;
 use crate::transports::origin::Origin;
 use crate::transports::{Outbox, QueueShared, Word};
 
@@ -81,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) queues: Arc<QueueShared>,
     pub(crate) mailbox: mpsc::Sender<FromConnection>,
+    pub(crate) liveness: Liveness,
     drain_ms: u64,
     live: Mutex<Live>,
     emptied: Notify,
@@ -109,16 +109,36 @@ impl Gateway {
         config: GatewayConfig,
         extra_routes: Option<axum::Router>,
     ) -> Result<GatewayHandle, StartError> {
+        Self::start_with(config, extra_routes, Arc::new(SystemResolver)).await
+    }
+
+    /// As [`start`](Self::start), with another way to look up names of brokers.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        config: GatewayConfig,
+        extra_routes: Option<axum::Router>,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<GatewayHandle, StartError> {
         config.validate()?;
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let links = Links::start(&config)?;
-
         let (mailbox, inbox) = mpsc::channel(MAILBOX_MAX);
         let shared = Arc::new(Shared::new(&config, mailbox));
         let queues = Arc::clone(&shared.queues);
-        let switchboard = Switchboard::new(&config, links.handles.len(), rand::random(), queues);
+        let mut switchboard = Switchboard::new(&config, 0, rand::random(), queues);
+        let mut links = Links::new(&config, resolver);
+        // Those that need no look-up.
+        while let Some(found) = links.found() {
+            links.follow(found, &mut switchboard)?;
+        }
 
         let (stop, stopped) = watch::channel(Stage::Running);
         let router = http::router(Arc::clone(&shared), extra_routes);
@@ -214,6 +234,10 @@ impl Shared {
             )),
             telemetry,
             mailbox,
+            liveness: Liveness {
+                keepalive_ms: config.deadlines.tcp_keepalive_ms,
+                user_timeout_ms: config.deadlines.tcp_user_timeout_ms,
+            },
             drain_ms: config.deadlines.drain_ms,
             live: Mutex::default(),
             emptied: Notify::new(),
@@ -227,6 +251,16 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> GatewayStats {
         self.telemetry.snapshot(self.connections())
+    }
+
+    /// The ledger as fields, and a word if it is wrong.
+    fn log_ledger(&self) {
+        let stats = self.stats();
+        if let Err(wrong) = stats.balances() {
+            warn!(%wrong, "the ledger does not balance");
+        }
+        let ledger = serde_json::to_string(&stats).unwrap_or_default();
+        info!(%ledger, "gateway stopped");
     }
 
     fn connections(&self) -> usize {
@@ -285,32 +319,6 @@ impl Shared {
     }
 }
 
-/// The links to all brokers. Each is told everything; any may deliver (DESIGN 8).
-struct Links {
-    handles: Vec<GatewayLink>,
-    events: SelectAll<futures_util::stream::BoxStream<'static, (usize, GatewayEvent)>>,
-}
-
-impl Links {
-    fn start(config: &GatewayConfig) -> Result<Self, OptionsError> {
-        // One life, one incarnation, on every link; 0 is not one.
-        let incarnation = rand::random::<u64>().max(1);
-        let mut links = Self { handles: Vec::new(), events: SelectAll::new() };
-        for (number, address) in config.broker.addresses.iter().enumerate() {
-            let mut options = Options::new([address.as_str()]);
-            if !config.broker.token.is_empty() {
-                options = options.token(&config.broker.token);
-            }
-            options.max_in_flight = config.limits.uplinks_max;
-            let (link, events): (GatewayLink, GatewayEvents) =
-                GatewayLink::start(options, incarnation)?;
-            links.handles.push(link);
-            links.events.push(events.map(move |event| (number, event)).boxed());
-        }
-        Ok(links)
-    }
-}
-
 /// The switchboard's task.
 struct Running {
     switchboard: Switchboard,
@@ -327,16 +335,11 @@ impl Running {
         while let Ok(event) = self.inbox.try_recv() {
             self.switchboard.handle_connection(event, self.shared.clock.ms());
         }
-        for (link, command) in self.switchboard.commands() {
-            // A link that is gone has nothing registered either.
-            let _ = self.links.handles[link].command(command).await;
-        }
-        for link in &self.links.handles {
-            link.close().await;
-        }
+        let commands = self.switchboard.commands();
+        self.links.close(commands).await;
         // Closed means that the address is free again. An error is a panic, which ends it as well.
         let _ = accepting.await;
-        info!(ledger = ?self.shared.stats(), "gateway stopped");
+        self.shared.log_ledger();
         stop.send_replace(Stage::Closed);
     }
 
@@ -355,9 +358,7 @@ impl Running {
                     self.switchboard.handle_connection(word, now_ms);
                 }
             }
-            Some((link, event)) = self.links.events.next(), if !pressed => {
-                self.handle_events(link, event);
-            }
+            next = self.links.next(!pressed) => self.handle_next(next),
             () = self.shared.queues.pressure.eased(), if pressed => {}
             () = self.shared.queues.settled.filled() => {}
             () = sleep_until(until), if until.is_some() => {
@@ -365,39 +366,46 @@ impl Running {
             }
             () = tokio::time::sleep(OFFER_AGAIN), if behind => {}
         }
-        self.tell_links();
+        self.links.leave_unlisted(&mut self.switchboard);
+        self.links.tell(&mut self.switchboard);
         true
+    }
+
+    fn handle_next(&mut self, next: Next) {
+        match next {
+            Next::Said(said) => self.handle_events(said),
+            Next::Found(found) => {
+                // Those that were found at the start had the same options.
+                if let Err(error) = self.links.follow(found, &mut self.switchboard) {
+                    error!(%error, "cannot link to a broker");
+                }
+            }
+        }
     }
 
     /// Handles an event, and what has arrived with it, so that it is written together; no more once
     /// a connection has to look at its queue first.
-    fn handle_events(&mut self, link: usize, event: GatewayEvent) {
-        self.handle_event(link, event);
+    fn handle_events(&mut self, said: Said) {
+        self.handle_event(said);
         for _ in 1..TURN_MAX {
             if self.shared.queues.pressure.is_on() {
                 return;
             }
-            let Some(Some((link, event))) = self.links.events.next().now_or_never() else { return };
-            self.handle_event(link, event);
+            let Some(said) = self.links.said() else { return };
+            self.handle_event(said);
         }
     }
 
-    fn handle_event(&mut self, link: usize, event: GatewayEvent) {
+    fn handle_event(&mut self, (link, event): Said) {
+        let Some(event) = event else {
+            self.links.gone(link);
+            return self.switchboard.link_gone(link);
+        };
         let waited_ms = match &event {
             GatewayEvent::Delivery(delivery) => Clock::since_ms(delivery.received_at()),
             _ => 0,
         };
         self.switchboard.handle_link(link, event, waited_ms, self.shared.clock.ms());
-    }
-
-    fn tell_links(&mut self) {
-        for (link, command) in self.switchboard.commands() {
-            match self.links.handles[link].try_command(command) {
-                Ok(()) => {}
-                Err(TrySendError::Full(command)) => self.switchboard.not_taken(link, command),
-                Err(TrySendError::Closed(command)) => self.switchboard.link_gone(link, command),
-            }
-        }
     }
 }
 

@@ -242,8 +242,8 @@ impl SimGateway {
     }
 
     /// The link has ended for good and took nothing.
-    pub fn link_gone(&mut self, link: usize, command: GatewayCommand) {
-        self.switchboard.link_gone(link, command);
+    pub fn link_closed(&mut self, link: usize, command: GatewayCommand) {
+        self.switchboard.link_closed(link, command);
     }
 
     /// Whether a link was behind: then commands should be asked for again soon.

@@ -211,6 +211,8 @@ impl Switchboard {
         let tally = self.hub.deliver_watched(id, &audience, |uid, met| {
             let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
             if let Met::Connection(entry) = met {
+                // Before its connection can count it as delivered.
+                self.telemetry.served.add(1);
                 let bytes = fanout.frame(entry.outbox.subprotocol());
                 entry.outbox.write(Timed { bytes, expires_ms, ticket });
             }
@@ -250,13 +252,16 @@ impl Switchboard {
         self.telemetry.users.set(self.hub.users());
         self.telemetry.links_up.set(self.upstream.links_up());
         self.collect();
-        self.telemetry.reports_overflowed.set(self.reports.overflowed());
         let mut commands = self.upstream.commands();
         commands.append(&mut self.uplinks);
         while let Some((link, report)) = self.reports.pop() {
-            self.telemetry.reports.add(1);
             commands.push((link, GatewayCommand::Report(report)));
         }
+        let counts = self.reports.counts();
+        self.telemetry.reports_asked.set(counts.asked);
+        self.telemetry.reports_lost.set(counts.lost);
+        self.telemetry.reports.set(counts.told);
+        self.telemetry.reports_untracked.set(counts.untracked);
         commands
     }
 
@@ -278,8 +283,31 @@ impl Switchboard {
         }
     }
 
-    /// A link has ended for good.
-    pub(crate) fn link_gone(&mut self, link: usize, command: GatewayCommand) {
+    /// A broker more; see [`Upstream::add_link`].
+    pub(crate) fn add_link(&mut self) -> usize {
+        self.upstream.add_link()
+    }
+
+    /// See [`Upstream::is_covered_without`].
+    pub(crate) fn is_covered_without(&self, link: usize) -> bool {
+        self.upstream.is_covered_without(link)
+    }
+
+    /// See [`Upstream::retire_link`].
+    pub(crate) fn retire_link(&mut self, link: usize) {
+        self.upstream.retire_link(link);
+    }
+
+    /// A link has ended for good and its number is free.
+    pub(crate) fn link_gone(&mut self, link: usize) {
+        self.reports.link_down(link);
+        self.uplinks.retain(|(at, _)| *at != link);
+        self.upstream.link_gone(link, &mut self.notices);
+        self.tell();
+    }
+
+    /// A link has ended for good and did not take a command.
+    pub(crate) fn link_closed(&mut self, link: usize, command: GatewayCommand) {
         self.not_taken(link, command);
         self.reports.link_down(link);
         self.upstream.link_failed(link, &mut self.notices);

@@ -2,7 +2,8 @@
 //!
 //! The ledger (promise 5) counts messages per connection: every connection a message was addressed
 //! to ends up in exactly one of delivered, filtered, repeated, dropped by a cause, or still waiting.
-//! Counters are relaxed: each is exact, a snapshot taken under load may see one before another.
+//! A snapshot reads what settles before what was asked, so that under load it may see less settled
+//! than there is, and never more than was asked.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,16 +22,16 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
         if count > 0 {
-            self.0.fetch_add(count, Ordering::Relaxed);
+            self.0.fetch_add(count, Ordering::Release);
         }
     }
 
     pub(crate) fn set(&self, value: usize) {
-        self.0.store(value as u64, Ordering::Relaxed);
+        self.0.store(value as u64, Ordering::Release);
     }
 
     pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -60,7 +61,9 @@ pub(crate) struct Telemetry {
     pub(crate) link_losses: Counter,
     pub(crate) displaced: Counter,
     pub(crate) reports: Counter,
-    pub(crate) reports_overflowed: Counter,
+    pub(crate) reports_asked: Counter,
+    pub(crate) reports_lost: Counter,
+    pub(crate) reports_untracked: Counter,
     links: Mutex<Vec<LinkStats>>,
     /// Gauges, set by the task that owns the hub.
     pub(crate) logged_in: Counter,
@@ -76,7 +79,6 @@ impl Telemetry {
         self.filtered.add(tally.filtered);
         self.repeated.add(tally.repeated);
         self.unready.add(tally.unready);
-        self.served.add(tally.served);
     }
 
     /// An outage at this link has ended.
@@ -98,7 +100,7 @@ impl Telemetry {
     }
 
     pub(crate) fn snapshot(&self, connections: usize) -> GatewayStats {
-        let (delivered, served) = (self.delivered.value(), self.served.value());
+        let delivered = self.delivered.value();
         let dropped = Dropped {
             slow: self.dropped_slow.value(),
             closed: self.dropped_closed.value(),
@@ -108,6 +110,12 @@ impl Telemetry {
         let in_doubt = self.in_doubt.value();
         let gone = dropped.slow + dropped.closed + dropped.expired + in_doubt;
         let (filtered, repeated) = (self.filtered.value(), self.repeated.value());
+        let (reports, reports_lost) = (self.reports.value(), self.reports_lost.value());
+        let uplinks_accepted = self.uplinks_accepted.value();
+        let uplinks_refused = self.uplinks_refused.value();
+        // Last: what the numbers above are parts of.
+        let (served, uplinks) = (self.served.value(), self.uplinks.value());
+        let reports_asked = self.reports_asked.value();
         let closes = CloseCode::ALL.iter().zip(&self.closes);
         let mut closes: BTreeMap<&'static str, u64> =
             closes.map(|((name, _), counter)| (*name, counter.value())).collect();
@@ -128,14 +136,17 @@ impl Telemetry {
             upgrades_refused: self.upgrades_refused.value(),
             logins: self.logins.value(),
             readies: self.readies.value(),
-            uplinks: self.uplinks.value(),
-            uplinks_accepted: self.uplinks_accepted.value(),
-            uplinks_refused: self.uplinks_refused.value(),
+            uplinks,
+            uplinks_accepted,
+            uplinks_refused,
+            uplinks_waiting: uplinks.saturating_sub(uplinks_accepted + uplinks_refused),
             closes,
             link_losses: self.link_losses.value(),
             displaced: self.displaced.value(),
-            reports: self.reports.value(),
-            reports_overflowed: self.reports_overflowed.value(),
+            reports,
+            reports_asked,
+            reports_lost,
+            reports_untracked: self.reports_untracked.value(),
             links: self.links.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             connections: connections as u64,
             logged_in: self.logged_in.value(),
@@ -187,6 +198,8 @@ pub struct GatewayStats {
     pub uplinks_accepted: u64,
     /// Of these, refused or of unknown fate.
     pub uplinks_refused: u64,
+    /// Of these, without an answer; falls again.
+    pub uplinks_waiting: u64,
     /// Closes by this side, by their name in the registry; logins refused are among them as
     /// `bad_token`, `token_expired`, `login_timeout`, `not_registered`, `too_many`.
     pub closes: BTreeMap<&'static str, u64>,
@@ -196,9 +209,12 @@ pub struct GatewayStats {
     pub displaced: u64,
     /// Reports on deliveries handed to links.
     pub reports: u64,
-    /// Deliveries that could not be tracked for want of room (`limits.reports_max`), and reports that
-    /// could not be made.
-    pub reports_overflowed: u64,
+    /// Deliveries that asked for a report: those above, those below, and those that wait.
+    pub reports_asked: u64,
+    /// Of these, not reported: their link had ended, or took no reports.
+    pub reports_lost: u64,
+    /// Of these, reported at once with users in doubt, for want of room (`limits.reports_max`).
+    pub reports_untracked: u64,
     /// Outages by link, in the order of the links.
     pub links: Vec<LinkStats>,
     /// WebSocket connections now.
@@ -242,13 +258,31 @@ pub struct Dropped {
 }
 
 impl GatewayStats {
-    /// Whether the ledger balances (promise 5). `waiting` is what remains on the right side, so the
-    /// statement has content when it is 0, or when the counters overtake what was served.
-    #[must_use]
-    pub fn balances(&self) -> bool {
+    /// Whether the ledger balances (promise 5).
+    ///
+    /// # Errors
+    ///
+    /// The equation that fails, with its numbers.
+    pub fn balances(&self) -> Result<(), String> {
         let Dropped { slow, closed, unready, expired } = self.dropped;
         let dropped = slow + closed + unready + expired;
         let settled = self.delivered + self.filtered + self.repeated + self.in_doubt + dropped;
-        self.addressed == settled + self.waiting
+        equal("messages", self.addressed, settled + self.waiting)?;
+        let answered = self.uplinks_accepted + self.uplinks_refused;
+        equal("uplinks", self.uplinks, answered + self.uplinks_waiting)?;
+        at_most("reports", self.reports + self.reports_lost, self.reports_asked)?;
+        // With the last connection everything that waited has settled.
+        match self.connections {
+            0 => equal("messages that wait for nobody", self.waiting, 0),
+            _ => Ok(()),
+        }
     }
+}
+
+fn equal(what: &str, left: u64, right: u64) -> Result<(), String> {
+    if left == right { Ok(()) } else { Err(format!("{what}: {left} is not {right}")) }
+}
+
+fn at_most(what: &str, left: u64, right: u64) -> Result<(), String> {
+    if left <= right { Ok(()) } else { Err(format!("{what}: {left} is more than {right}")) }
 }

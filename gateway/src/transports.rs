@@ -13,6 +13,7 @@
 //! Invariant: `waiting_bytes` is the sum of what was queued and neither written nor given up.
 
 pub(crate) mod line;
+pub(crate) mod liveness;
 pub(crate) mod origin;
 pub(crate) mod pressure;
 pub(crate) mod settled;

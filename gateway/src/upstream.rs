@@ -129,6 +129,12 @@ impl Upstream {
         link
     }
 
+    /// Whether another link has everything in effect that stands, so that this one can be left.
+    #[must_use]
+    pub fn is_covered_without(&self, link: usize) -> bool {
+        self.registrations.is_covered_without(link)
+    }
+
     /// A broker is to be left: its link is told nothing more and gets no new users' messages. What is
     /// unanswered there stays until the link ends.
     pub fn retire_link(&mut self, link: usize) {

@@ -114,6 +114,14 @@ impl Registrations {
         }
     }
 
+    pub(super) fn is_covered_without(&self, link: usize) -> bool {
+        // The ticket being gathered is not offered to anyone yet.
+        let due = if self.gathered { self.ticket } else { self.ticket - 1 };
+        let others = self.links.iter().enumerate().filter(|(number, _)| *number != link);
+        let mut others = others.map(|(_, link)| link).filter(|link| !link.is_closed);
+        others.any(|link| link.in_effect >= Some(due))
+    }
+
     /// Nothing more is told to this link, and what it has in effect counts no longer.
     pub(super) fn close(&mut self, link: usize) {
         let up = self.links[link].up;

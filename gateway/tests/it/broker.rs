@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, Op};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{InEffect, Records, UplinkAck, Welcome};
+use waybill_wire::frame::{Displaced, InEffect, Records, UplinkAck, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::{Frame, MessageHead};
 
@@ -17,6 +17,7 @@ use waybill_wire::{Frame, MessageHead};
 #[derive(Debug)]
 pub(crate) struct Uplink {
     pub(crate) sequence: u64,
+    pub(crate) resend: bool,
     pub(crate) uid: u64,
     pub(crate) namespace: u32,
     pub(crate) connection: u64,
@@ -36,7 +37,10 @@ pub(crate) struct FakeBroker {
     pub(crate) address: SocketAddr,
     orders: mpsc::Sender<Order>,
     pub(crate) uplinks: mpsc::Receiver<Uplink>,
+    /// What was reported: sequence, reached, offline, dropped, unknown.
+    pub(crate) reports: mpsc::Receiver<(u64, [u32; 4])>,
     registered: watch::Receiver<BTreeSet<Registered>>,
+    drained: watch::Receiver<bool>,
 }
 
 impl FakeBroker {
@@ -46,10 +50,20 @@ impl FakeBroker {
         let (orders, inbox) = mpsc::channel(16);
         let (outlet, uplinks) = mpsc::channel(64);
         let (set, registered) = watch::channel(BTreeSet::new());
-        let life =
-            Life { inbox, outlet, set, incarnation: 0, held: false, unconfirmed: Vec::new() };
+        let (reported, reports) = mpsc::channel(64);
+        let (draining, drained) = watch::channel(false);
+        let life = Life {
+            inbox,
+            outlet,
+            reported,
+            draining,
+            set,
+            incarnation: 0,
+            held: false,
+            unconfirmed: Vec::new(),
+        };
         tokio::spawn(life.run(listener));
-        Self { address, orders, uplinks, registered }
+        Self { address, orders, uplinks, reports, registered, drained }
     }
 
     /// Sends a DELIVER; `head` wants a sequence, its origin is 0x77 unless given.
@@ -68,6 +82,12 @@ impl FakeBroker {
             head.encode(Kind::DELIVER, &[target], payload, &mut frames).unwrap();
         }
         self.order(Order::Send(frames)).await;
+    }
+
+    pub(crate) async fn displace(&self, displaced: Displaced) {
+        let mut frame = Vec::new();
+        displaced.encode(&mut frame);
+        self.order(Order::Send(frame)).await;
     }
 
     pub(crate) async fn acknowledge(&self, sequence: u64, code: ErrorCode) {
@@ -95,6 +115,11 @@ impl FakeBroker {
         self.registered.wait_for(|set| is_so(&users(set))).await.unwrap();
     }
 
+    /// Waits until a gateway has said that it leaves.
+    pub(crate) async fn left(&mut self) {
+        self.drained.wait_for(|drained| *drained).await.unwrap();
+    }
+
     async fn order(&self, order: Order) {
         assert!(self.orders.send(order).await.is_ok(), "the fake broker has ended");
     }
@@ -103,6 +128,8 @@ impl FakeBroker {
 struct Life {
     inbox: mpsc::Receiver<Order>,
     outlet: mpsc::Sender<Uplink>,
+    reported: mpsc::Sender<(u64, [u32; 4])>,
+    draining: watch::Sender<bool>,
     set: watch::Sender<BTreeSet<Registered>>,
     incarnation: u64,
     held: bool,
@@ -173,6 +200,7 @@ impl Life {
                     session: 1,
                     broker: 1,
                     shards: 1,
+                    capabilities: waybill_wire::code::capability::REPORTS,
                     payload_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap(),
                     ..Welcome::default()
                 };
@@ -193,6 +221,7 @@ impl Life {
                 let sender = message.sender.unwrap();
                 let uplink = Uplink {
                     sequence: message.sequence,
+                    resend: message.resend,
                     uid: sender.uid,
                     namespace: message.namespace,
                     connection: sender.connection,
@@ -201,7 +230,14 @@ impl Life {
                 };
                 self.outlet.send(uplink).await.unwrap();
             }
-            Frame::Drain(_) | Frame::Ping(_) | Frame::Pong(_) => {}
+            Frame::Report(report) => {
+                let counts = [report.reached, report.offline, report.dropped, report.unknown];
+                self.reported.send((report.sequence, counts)).await.unwrap();
+            }
+            Frame::Drain(_) => {
+                self.draining.send_replace(true);
+            }
+            Frame::Ping(_) | Frame::Pong(_) => {}
             other => panic!("a gateway sent {other:?}"),
         }
     }

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used)]
 
 mod broker;
+mod brokers;
 mod closing;
 mod messages;
 mod queues;

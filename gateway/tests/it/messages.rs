@@ -38,7 +38,7 @@ fn ws_6_two_connections_of_one_user_get_it_once_and_others_nothing() {
         assert_eq!((stats.messages_in, stats.targets_missed), (3, 1));
         assert_eq!((stats.addressed, stats.encodings), (6, 5));
         assert_eq!((stats.logged_in, stats.users, stats.readies), (4, 3, 4));
-        assert!(stats.balances());
+        assert_eq!(stats.balances(), Ok(()));
     });
 }
 

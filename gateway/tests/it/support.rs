@@ -43,6 +43,15 @@ pub(crate) struct Site {
     pub(crate) gateway: GatewayHandle,
 }
 
+/// Promise 5, at the end of every test and whatever it was about.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.gateway.stats().balances(), Ok(()), "promise 5");
+        }
+    }
+}
+
 impl Site {
     pub(crate) async fn start(adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
         let broker = FakeBroker::start().await;
@@ -65,8 +74,13 @@ impl Site {
     }
 
     pub(crate) async fn user_of(&self, namespace: u32, uid: u64) -> User {
+        self.user_with(namespace, uid, 0).await
+    }
+
+    pub(crate) async fn user_with(&self, namespace: u32, uid: u64, number: u64) -> User {
         let mut user = User::connect(self.address(), JSON).await;
-        user.say(&login(&token(namespace, uid, 3600))).await;
+        let token = token_with(namespace, uid, number, 3600);
+        user.say(&login(&token)).await;
         let ready = user.hear().await;
         assert_eq!((&ready["type"], &ready["uid"]), (&"ready".into(), &uid.to_string().into()));
         user.connection = ready["connection"].as_str().unwrap().parse().unwrap();
@@ -91,9 +105,13 @@ impl Site {
 
 /// A token for a user, good for so many seconds.
 pub(crate) fn token(namespace: u32, uid: u64, seconds: i64) -> String {
+    token_with(namespace, uid, 0, seconds)
+}
+
+fn token_with(namespace: u32, uid: u64, login: u64, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let expires_at = now.checked_add_signed(seconds).unwrap();
-    let grant = Grant { namespace, uid, device_class: 0, login: 0, expires_at };
+    let grant = Grant { namespace, uid, device_class: 0, login, expires_at };
     mint(SECRET.as_bytes(), grant)
 }
 

@@ -1,0 +1,162 @@
+//! The links to all brokers: one to each address that discovery finds, as long as it finds it.
+//!
+//! A link whose address is no longer listed is left once another broker has everything in effect: its
+//! users' messages are answered there first, then it ends and its number is free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{BoxStream, SelectAll, StreamExt as _, once};
+use tokio::sync::mpsc::error::TrySendError;
+use tracing::info;
+use waybill_client::gateway::{GatewayCommand, GatewayEvent, GatewayEvents, GatewayLink};
+use waybill_client::{Finder, Found, Options, OptionsError, Resolver};
+
+use crate::config::GatewayConfig;
+use crate::switchboard::Switchboard;
+
+/// What a link says; nothing if it has ended for good and its number is free.
+pub(crate) type Said = (usize, Option<GatewayEvent>);
+
+/// What [`Links::next`] waits for.
+pub(crate) enum Next {
+    Said(Said),
+    Found(Found),
+}
+
+pub(crate) struct Links {
+    /// The life of this process, the same on every link.
+    incarnation: u64,
+    options: Options,
+    finder: Finder,
+    links: Vec<Option<Link>>,
+    events: SelectAll<BoxStream<'static, Said>>,
+}
+
+struct Link {
+    address: Arc<str>,
+    handle: GatewayLink,
+    /// No longer listed; to be left when another broker has everything.
+    unlisted: bool,
+}
+
+impl Links {
+    pub(crate) fn new(config: &GatewayConfig, resolver: Arc<dyn Resolver>) -> Self {
+        let mut options = Options::default();
+        if !config.broker.token.is_empty() {
+            options = options.token(&config.broker.token);
+        }
+        options.max_in_flight = config.limits.uplinks_max;
+        let refresh = Duration::from_millis(config.broker.dns_refresh_ms);
+        Self {
+            // 0 is not one.
+            incarnation: rand::random::<u64>().max(1),
+            options,
+            finder: Finder::new(&config.broker.addresses, refresh, resolver),
+            links: Vec::new(),
+            events: SelectAll::new(),
+        }
+    }
+
+    /// Waits for a link's next event, if those are wanted, or for a broker to come or go. Nothing is
+    /// lost if it is not awaited to its end.
+    pub(crate) async fn next(&mut self, wants_events: bool) -> Next {
+        tokio::select! {
+            Some(said) = self.events.next(), if wants_events => Next::Said(said),
+            found = self.finder.next() => Next::Found(found),
+        }
+    }
+
+    /// What a link has said already.
+    pub(crate) fn said(&mut self) -> Option<Said> {
+        self.events.next().now_or_never().flatten()
+    }
+
+    /// A broker that has come or gone already.
+    pub(crate) fn found(&mut self) -> Option<Found> {
+        self.finder.next().now_or_never()
+    }
+
+    /// Links to the broker, or remembers that its link is to end.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot work; the same for every broker.
+    pub(crate) fn follow(
+        &mut self,
+        found: Found,
+        switchboard: &mut Switchboard,
+    ) -> Result<(), OptionsError> {
+        match found {
+            Found::Open(address) => {
+                let mut options = self.options.clone();
+                options.brokers = vec![address.to_string()];
+                let (handle, events): (GatewayLink, GatewayEvents) =
+                    GatewayLink::start(options, self.incarnation)?;
+                let number = switchboard.add_link();
+                info!(link = number, broker = %address, "a broker is listed");
+                let said = events.map(move |event| (number, Some(event)));
+                self.events.push(said.chain(once(async move { (number, None) })).boxed());
+                self.links.resize_with(self.links.len().max(number + 1), || None);
+                self.links[number] = Some(Link { address, handle, unlisted: false });
+            }
+            Found::Close(address) => {
+                let listed = self.links.iter_mut().flatten();
+                for link in listed.filter(|link| link.address == address) {
+                    info!(broker = %address, "the broker is no longer listed");
+                    link.unlisted = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves brokers that are not listed any more, if others have everything.
+    pub(crate) fn leave_unlisted(&mut self, switchboard: &mut Switchboard) {
+        for (number, link) in self.links.iter_mut().enumerate() {
+            if let Some(link) = link
+                && link.unlisted
+                && switchboard.is_covered_without(number)
+            {
+                link.unlisted = false;
+                switchboard.retire_link(number);
+                let handle = link.handle.clone();
+                tokio::spawn(async move { handle.close().await });
+            }
+        }
+    }
+
+    /// A link has ended for good.
+    pub(crate) fn gone(&mut self, link: usize) {
+        self.links[link] = None;
+    }
+
+    /// Tells the links what they have to know.
+    pub(crate) fn tell(&mut self, switchboard: &mut Switchboard) {
+        for (number, command) in switchboard.commands() {
+            let told = match self.links.get(number) {
+                Some(Some(link)) => link.handle.try_command(command),
+                _ => Err(TrySendError::Closed(command)),
+            };
+            match told {
+                Ok(()) => {}
+                Err(TrySendError::Full(command)) => switchboard.not_taken(number, command),
+                Err(TrySendError::Closed(command)) => switchboard.link_closed(number, command),
+            }
+        }
+    }
+
+    /// Tells what is left and ends all links in good order.
+    pub(crate) async fn close(self, commands: Vec<(usize, GatewayCommand)>) {
+        for (number, command) in commands {
+            if let Some(Some(link)) = self.links.get(number) {
+                // A link that is gone has nothing registered either.
+                let _ = link.handle.command(command).await;
+            }
+        }
+        for link in self.links.iter().flatten() {
+            link.handle.close().await;
+        }
+    }
+}
