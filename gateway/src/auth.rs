@@ -1,8 +1,8 @@
 //! Login tokens: a signed text to an [`Identity`], and back for whoever issues them (WS-4).
 //!
-//! The algorithm is HS256 and comes from here, never from the token; the signature is checked before
-//! any claim is believed. Time is passed in as seconds since 1970, so that a test or a simulation
-//! decides what is expired. A token is never logged and never part of an error.
+//! The algorithm is HS256 and comes from here, never from the token; the signature is checked
+//! before any claim is believed. Time is passed in as seconds since 1970, so that a test or a
+//! simulation decides what is expired. A token is never logged and never part of an error.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};

@@ -46,11 +46,11 @@ pub struct GatewayConfig {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BrokerConfig {
-    /// Brokers as `host:port`, at least one entry; the gateway links to each. `dns:host:port` stands for
-    /// every address that the host has. Default `127.0.0.1:7711`.
+    /// Brokers as `host:port`, at least one entry; the gateway links to each. `dns:host:port`
+    /// stands for every address that the host has. Default `127.0.0.1:7711`.
     pub addresses: Vec<String>,
-    /// Milliseconds between two look-ups of a `dns:` entry: a new address is linked to, one that two
-    /// look-ups in a row did not find is left. 100 to 3,600,000, default 10,000.
+    /// Milliseconds between two look-ups of a `dns:` entry: a new address is linked to, one that
+    /// two look-ups in a row did not find is left. 100 to 3,600,000, default 10,000.
     pub dns_refresh_ms: u64,
     /// Credential presented to them; empty presents none. Default empty.
     pub token: String,
@@ -86,17 +86,17 @@ pub struct DeadlineConfig {
     /// Milliseconds a closing connection is given to take its close frame and answer it. 100 to
     /// 60,000, default 5,000.
     pub close_ms: u64,
-    /// Milliseconds from a delivery whose producer asks for level delivered to the report on it; users
-    /// not heard of by then are reported as unknown. Keep it below the brokers' `report_timeout_ms`.
-    /// 100 to 60,000, default 2,000.
+    /// Milliseconds from a delivery whose producer asks for level delivered to the report on it;
+    /// users not heard of by then are reported as unknown. Keep it below the brokers'
+    /// `report_timeout_ms`. 100 to 60,000, default 2,000.
     pub report_ms: u64,
-    /// Milliseconds for which a client's socket may be idle before the system probes it; three probes
-    /// without an answer, a third of this apart, end it. Rounded to seconds. 0 (never) to 7,200,000,
-    /// default 3,000.
+    /// Milliseconds for which a client's socket may be idle before the system probes it; three
+    /// probes without an answer, a third of this apart, end it. Rounded to seconds. 0 (never) to
+    /// 7,200,000, default 3,000.
     pub tcp_keepalive_ms: u64,
     /// Milliseconds for which what was sent to a client may stay without its acknowledgement before
-    /// the system ends the socket; on Linux that includes a client that is alive and does not read. 0
-    /// (the system's own) to 7,200,000, default 30,000.
+    /// the system ends the socket; on Linux that includes a client that is alive and does not read.
+    /// 0 (the system's own) to 7,200,000, default 30,000.
     pub tcp_user_timeout_ms: u64,
     /// Milliseconds over which a draining gateway spreads its closes; clients are told to come back
     /// after a random part of it. 0 to 3,600,000, default 5,000.
@@ -147,15 +147,15 @@ pub struct LimitConfig {
     /// Unanswered *send*s of all connections; more are refused as `overloaded`. 1 to 1,048,576,
     /// default 16,384.
     pub uplinks_max: usize,
-    /// Bytes of unanswered *send*s, which are kept to be sent again when a link ends; more are refused
-    /// as `overloaded`. 131,072 to 1,073,741,824, default 16,777,216.
+    /// Bytes of unanswered *send*s, which are kept to be sent again when a link ends; more are
+    /// refused as `overloaded`. 131,072 to 1,073,741,824, default 16,777,216.
     pub uplink_bytes_max: usize,
     /// Message ids kept to recognise a message that a producer sent again, at most once per
     /// connection. 0 to 1,048,576 (0 recognises none), default 16,384.
     pub recent_messages_max: usize,
-    /// Deliveries that wait to be reported on, and their users, counted together; beyond, a delivery
-    /// is reported at once and the users it was queued for as unknown. 1 to 16,777,216, default
-    /// 1,048,576.
+    /// Deliveries that wait to be reported on, and their users, counted together; beyond, a
+    /// delivery is reported at once and the users it was queued for as unknown. 1 to 16,777,216,
+    /// default 1,048,576.
     pub reports_max: usize,
 }
 

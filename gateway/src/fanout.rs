@@ -1,9 +1,9 @@
 //! One encoding per subprotocol, however many receivers: the complete WebSocket frame as it goes
 //! onto the wire.
 //!
-//! A server's frames are not masked (RFC 6455, 5.1), so the image of a message is the same for every
-//! connection that speaks a subprotocol; they share one [`Bytes`]. Encoding is lazy: a message whose
-//! receivers all speak JSON is never written in binary.
+//! A server's frames are not masked (RFC 6455, 5.1), so the image of a message is the same for
+//! every connection that speaks a subprotocol; they share one [`Bytes`]. Encoding is lazy: a
+//! message whose receivers all speak JSON is never written in binary.
 
 use bytes::Bytes;
 

@@ -1,5 +1,5 @@
-//! HTTP in front of the WebSockets: accepting sockets, `/ws`, `/healthz`, `/ledger` and the routes of whoever
-//! embeds the gateway.
+//! HTTP in front of the WebSockets: accepting sockets, `/ws`, `/healthz`, `/ledger` and the routes
+//! of whoever embeds the gateway.
 //!
 //! hyper serves each socket and gives it back, raw, when it was upgraded. A socket counts against
 //! one bound from its acceptance to its end; beyond it the kernel's backlog holds what comes.

@@ -1,7 +1,7 @@
 //! The links to all brokers: one to each address that discovery finds, as long as it finds it.
 //!
-//! A link whose address is no longer listed is left once another broker has everything in effect: its
-//! users' messages are answered there first, then it ends and its number is free.
+//! A link whose address is no longer listed is left once another broker has everything in effect:
+//! its users' messages are answered there first, then it ends and its number is free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +59,8 @@ impl Links {
         }
     }
 
-    /// Waits for a link's next event, if those are wanted, or for a broker to come or go. Nothing is
-    /// lost if it is not awaited to its end.
+    /// Waits for a link's next event, if those are wanted, or for a broker to come or go. Nothing
+    /// is lost if it is not awaited to its end.
     pub(crate) async fn next(&mut self, wants_events: bool) -> Next {
         tokio::select! {
             Some(said) = self.events.next(), if wants_events => Next::Said(said),

@@ -1,5 +1,5 @@
-//! What a broker is told of each delivery that asks for it (level delivered): who was reached and who
-//! was not. A pure machine.
+//! What a broker is told of each delivery that asks for it (level delivered): who was reached and
+//! who was not. A pure machine.
 //!
 //! ```text
 //! open --> Draft: one call per user and connection --> sealed --> settle ... --> Report
@@ -8,13 +8,13 @@
 //! ```
 //!
 //! Each connection that a tracked message is queued for carries a [`Ticket`]; wherever the message
-//! leaves that queue the ticket is settled, once. A user is reached as soon as one of their connections
-//! is. A delivery of a level below never comes here, so it costs nothing.
+//! leaves that queue the ticket is settled, once. A user is reached as soon as one of their
+//! connections is. A delivery of a level below never comes here, so it costs nothing.
 //!
-//! Bounded in *places*: one for each delivery and each of its users, from its opening until its report
-//! is with the link. What finds no room is reported at once, with the users it was queued for as
-//! unknown; if links take no reports at all, such reports are not made: the broker then counts the
-//! same by itself.
+//! Bounded in *places*: one for each delivery and each of its users, from its opening until its
+//! report is with the link. What finds no room is reported at once, with the users it was queued
+//! for as unknown; if links take no reports at all, such reports are not made: the broker then
+//! counts the same by itself.
 //!
 //! Invariant: `places` is the sum over `tracked` and `ready`.
 //!
@@ -73,8 +73,8 @@ pub(crate) struct Reports {
     counts: Counts,
 }
 
-/// What became of deliveries that asked for a report. `asked` is `told` and `lost` and those that are
-/// tracked or ready.
+/// What became of deliveries that asked for a report. `asked` is `told` and `lost` and those that
+/// are tracked or ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) asked: usize,
@@ -117,7 +117,8 @@ pub(crate) struct Draft {
     number: u64,
     is_tracked: bool,
     users: Vec<User>,
-    /// UID to its place in `users`, for an audience of everyone, whose connections come in no order.
+    /// UID to its place in `users`, for an audience of everyone, whose connections come in no
+    /// order.
     by_uid: Option<HashMap<u64, u32>>,
     offline: Vec<u64>,
 }
@@ -189,8 +190,8 @@ impl Reports {
         }
     }
 
-    /// It has been handed out. `report` names it and counts nobody yet; `link` is the gateway's number
-    /// of the link it came by.
+    /// It has been handed out. `report` names it and counts nobody yet; `link` is the gateway's
+    /// number of the link it came by.
     pub(crate) fn seal(&mut self, draft: Draft, link: usize, mut report: Report, now_ms: u64) {
         let Draft { number, users, by_uid, mut offline, .. } = draft;
         offline.sort_unstable();
@@ -262,7 +263,8 @@ impl Reports {
 
     fn keep(&mut self, link: usize, report: Report) {
         let places = places(&report);
-        // Twice: those that were tracked always fit, those that were not only while links take some.
+        // Twice: those that were tracked always fit, those that were not only while links take
+        // some.
         if self.places + places > 2 * self.places_max {
             self.counts.lost += 1;
             return;

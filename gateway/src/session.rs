@@ -1,5 +1,5 @@
-//! One connection's life as a pure machine: what a client says, what the hub answers and the time go
-//! in; what must now be done comes out.
+//! One connection's life as a pure machine: what a client says, what the hub answers and the time
+//! go in; what must now be done comes out.
 //!
 //! ```text
 //!          login ok                confirmed

@@ -1,6 +1,6 @@
-//! The gateway without sockets, tasks and clock, for a simulator: the real switchboard (hub, upstream,
-//! fanout, memory of recent messages), and for each connection the real session and queue. Only
-//! WebSocket framing of what clients say is left out.
+//! The gateway without sockets, tasks and clock, for a simulator: the real switchboard (hub,
+//! upstream, fanout, memory of recent messages), and for each connection the real session and
+//! queue. Only WebSocket framing of what clients say is left out.
 //!
 //! Everything is synchronous. The simulator owns time and all connections' and links' bytes:
 //!
@@ -10,16 +10,13 @@
 //! use waybill_gateway::sim::{self, SimGateway, ToClient};
 //! # fn broker_takes(_: usize, _: &waybill_client::gateway::GatewayCommand) -> bool { true }
 //!
-//! let mut config = waybill_gateway::GatewayConfig::default();
-//! config.jwt.secret = "0123456789abcdef0123456789abcdef".into();
-//! let mut gateway = SimGateway::new(&config, 0x5a17); // a link per address of the config, all down
-//! let now = Now { ms: 0, unix_s: 1_800_000_000 };
-//! let conn = gateway.connect(now);
-//! let expires_at = now.unix_s + 3600;
-//! let grant = Grant { namespace: 0, uid: 1001, device_class: 0, login: 0, expires_at };
-//! gateway.from_client(conn, now, false, &sim::login(config.jwt.secret.as_bytes(), grant));
-//! // After every call: what the links must be told.
-//! for (link, command) in gateway.commands() {
+//! let mut config = waybill_gateway::GatewayConfig::default(); config.jwt.secret =
+//! "0123456789abcdef0123456789abcdef".into(); let mut gateway = SimGateway::new(&config, 0x5a17);
+//! // a link per address of the config, all down let now = Now { ms: 0, unix_s: 1_800_000_000 };
+//! let conn = gateway.connect(now); let expires_at = now.unix_s + 3600; let grant = Grant {
+//! namespace: 0, uid: 1001, device_class: 0, login: 0, expires_at }; gateway.from_client(conn, now,
+//! false, &sim::login(config.jwt.secret.as_bytes(), grant)); // After every call: what the links
+//! must be told. for (link, command) in gateway.commands() {
 //!     if !broker_takes(link, &command) {
 //!         gateway.not_taken(link, command);
 //!     }
@@ -102,8 +99,8 @@ struct Peer {
 }
 
 impl SimGateway {
-    /// A gateway with one link, down, for each of the configuration's broker addresses: link 0 is the
-    /// first. `salt` is part of connection numbers and differs between gateways.
+    /// A gateway with one link, down, for each of the configuration's broker addresses: link 0 is
+    /// the first. `salt` is part of connection numbers and differs between gateways.
     ///
     /// # Panics
     ///
@@ -150,8 +147,8 @@ impl SimGateway {
     }
 
     /// Whether the gateway still has the connection: it has neither been
-    /// [disconnected](Self::disconnect) nor ended by the gateway, which ends one that does not answer
-    /// its close frame within `deadlines.close_ms`.
+    /// [disconnected](Self::disconnect) nor ended by the gateway, which ends one that does not
+    /// answer its close frame within `deadlines.close_ms`.
     #[must_use]
     pub fn is_connected(&self, conn: Conn) -> bool {
         self.lines.contains_key(&conn)
@@ -181,8 +178,8 @@ impl SimGateway {
         }
     }
 
-    /// The socket takes up to `bytes_budget` bytes: what a client reads of them. A frame that was taken
-    /// in part is told when the rest of it is; if the connection ends before, it is in doubt.
+    /// The socket takes up to `bytes_budget` bytes: what a client reads of them. A frame that was
+    /// taken in part is told when the rest of it is; if the connection ends before, it is in doubt.
     pub fn to_client(&mut self, conn: Conn, now: Now, bytes_budget: usize) -> Vec<ToClient> {
         let Some(Peer { line, partial }) = self.lines.get_mut(&conn) else { return Vec::new() };
         line.take_from_hub(now);
@@ -223,8 +220,8 @@ impl SimGateway {
         self.lines.remove(&conn);
     }
 
-    /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it: the
-    /// time to live of a message counts from here.
+    /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it:
+    /// the time to live of a message counts from here.
     pub fn link_event(&mut self, link: usize, event: GatewayEvent, now: Now) {
         self.switchboard.handle_link(link, event, 0, now.ms);
         self.settle(now);
@@ -242,7 +239,7 @@ impl SimGateway {
     }
 
     /// The link has ended for good and took nothing.
-    pub fn link_closed(&mut self, link: usize, command: GatewayCommand) {
+    pub fn link_gone(&mut self, link: usize, command: GatewayCommand) {
         self.switchboard.link_closed(link, command);
     }
 

@@ -114,7 +114,8 @@ impl Switchboard {
     ) {
         match event {
             GatewayEvent::Delivery(delivery) => {
-                self.deliver(link, &delivery, now_ms.saturating_sub(waited_ms), now_ms)
+                let received_ms = now_ms.saturating_sub(waited_ms);
+                self.deliver(link, &delivery, received_ms, now_ms);
             }
             GatewayEvent::Displaced { registration, winner } => {
                 self.displaced(registration, winner);

@@ -1,9 +1,9 @@
 //! What happened, as counters that only rise, and their snapshot.
 //!
 //! The ledger (promise 5) counts messages per connection: every connection a message was addressed
-//! to ends up in exactly one of delivered, filtered, repeated, dropped by a cause, or still waiting.
-//! A snapshot reads what settles before what was asked, so that under load it may see less settled
-//! than there is, and never more than was asked.
+//! to ends up in exactly one of delivered, filtered, repeated, dropped by a cause, or still
+//! waiting. A snapshot reads what settles before what was asked, so that under load it may see less
+//! settled than there is, and never more than was asked.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

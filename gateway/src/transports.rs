@@ -1,5 +1,5 @@
-//! The seam between the hub and whatever carries messages to a client: write, close, and a few words
-//! to the connection's session. No read: what a client says goes to the session.
+//! The seam between the hub and whatever carries messages to a client: write, close, and a few
+//! words to the connection's session. No read: what a client says goes to the session.
 //!
 //! An [`Outbox`] is the hub's end of one connection. Its calls never wait and never block on a
 //! socket, so no connection can hold up the hub or another connection (promise 6). It is bounded in
@@ -7,8 +7,8 @@
 //!
 //! Full is a queue only whose socket has taken no more: a burst that its connection's task has not
 //! seen yet says nothing about the reader. Such a queue takes the frame that crosses its bound and
-//! reports [`Pressure`]; until the task has looked, no more messages are handed out. So what waits is
-//! at most the bound and one encoded message, and answers of the connection's own to one read.
+//! reports [`Pressure`]; until the task has looked, no more messages are handed out. So what waits
+//! is at most the bound and one encoded message, and answers of the connection's own to one read.
 //!
 //! Invariant: `waiting_bytes` is the sum of what was queued and neither written nor given up.
 
@@ -286,8 +286,8 @@ pub(crate) fn bytes(frames: &VecDeque<Timed>) -> usize {
 }
 
 impl Queue {
-    /// A frame that finds nothing waiting is taken whatever its size, else one larger than the bound
-    /// could never be delivered; and so is one whose socket may still take all that waits.
+    /// A frame that finds nothing waiting is taken whatever its size, else one larger than the
+    /// bound could never be delivered; and so is one whose socket may still take all that waits.
     fn fits(&self, len: usize, bytes_max: usize) -> bool {
         !self.blocked || self.waiting_bytes.saturating_add(len) <= bytes_max
     }

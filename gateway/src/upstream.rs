@@ -1,14 +1,15 @@
-//! What the gateway owes its brokers and what it waits for from them, as a pure machine: one link per
-//! broker, each told the same changes; a login is confirmed by the first of them.
+//! What the gateway owes its brokers and what it waits for from them, as a pure machine: one link
+//! per broker, each told the same changes; a login is confirmed by the first of them.
 //!
 //! ```text
-//! register --> changes of the turn's ticket --> command --> InEffect{ticket or later} --> Confirmed
-//! uplink   --> Waiting{deadline}            --> command --> UplinkAck or deadline     --> Answered
+//! register --> changes of the turn's ticket --> command --> InEffect{ticket or later} -->
+//! Confirmed uplink   --> Waiting{deadline}            --> command --> UplinkAck or deadline
+//! --> Answered
 //! ```
 //!
 //! A link that is down confirms nothing; logins wait, users that are ready stay. How long a login
-//! waits is its session's affair; one that has gone is confirmed to nobody. Links come and go at run
-//! time: [`add_link`](Upstream::add_link), [`retire_link`](Upstream::retire_link).
+//! waits is its session's affair; one that has gone is confirmed to nobody. Links come and go at
+//! run time: [`add_link`](Upstream::add_link), [`retire_link`](Upstream::retire_link).
 //!
 //! `registrations.rs` is the upper line, `uplinks.rs` the lower one.
 //!
@@ -135,8 +136,8 @@ impl Upstream {
         self.registrations.is_covered_without(link)
     }
 
-    /// A broker is to be left: its link is told nothing more and gets no new users' messages. What is
-    /// unanswered there stays until the link ends.
+    /// A broker is to be left: its link is told nothing more and gets no new users' messages. What
+    /// is unanswered there stays until the link ends.
     pub fn retire_link(&mut self, link: usize) {
         self.registrations.close(link);
         self.uplinks.retire(link);
@@ -192,7 +193,8 @@ impl Upstream {
 
     /// Ends a turn: what was gathered gets its ticket, and each link that has changes gives a
     /// command to be sent on it, and one for each uplink it may forget or gets from another link. A
-    /// command that could not be sent is given to [`keep`](Self::keep), before anything else happens.
+    /// command that could not be sent is given to [`keep`](Self::keep), before anything else
+    /// happens.
     pub fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
         let mut commands = self.registrations.commands();
         commands.extend(self.uplinks.commands());

@@ -6,8 +6,8 @@
 //! (`sim.rs`) the other, so that both run the same decisions.
 //!
 //! Every message that was handed to the queue leaves this file by exactly one line of the ledger:
-//! delivered (with the kernel), dropped by a cause, or in doubt: the connection ended when only a part
-//! of the message was with the kernel.
+//! delivered (with the kernel), dropped by a cause, or in doubt: the connection ended when only a
+//! part of the message was with the kernel.
 //!
 //! Never here: sockets, WebSocket framing beyond asking for it, a clock.
 

@@ -1,8 +1,8 @@
 //! How long the kernel waits for a client that has vanished without a word.
 //!
 //! An idle socket is probed; one with bytes on their way that nobody acknowledges is given up. On
-//! Linux the second covers a client that is alive and does not read, too, so it is no shorter than a
-//! user may take to come back to a page: the heartbeat (WS-8) is what finds most that have gone.
+//! Linux the second covers a client that is alive and does not read, too, so it is no shorter than
+//! a user may take to come back to a page: the heartbeat (WS-8) is what finds most that have gone.
 
 use std::time::Duration;
 

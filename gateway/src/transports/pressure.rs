@@ -1,8 +1,8 @@
 //! How many queues are over their bound without their connections' having looked, and waiting until
 //! none is.
 //!
-//! It is what bounds those queues: while there is one, whoever hands messages out hands out no more.
-//! It waits for tasks of this process to be polled, never for a socket (promise 6).
+//! It is what bounds those queues: while there is one, whoever hands messages out hands out no
+//! more. It waits for tasks of this process to be polled, never for a socket (promise 6).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,8 +1,8 @@
 //! Where connections say what became of messages that a report waits for, for the switchboard to
 //! collect.
 //!
-//! Bounded by the queues: each entry is for a message that was in one, and only the switchboard, which
-//! collects, queues messages.
+//! Bounded by the queues: each entry is for a message that was in one, and only the switchboard,
+//! which collects, queues messages.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,12 +1,12 @@
-//! One WebSocket: the socket and the library that speaks RFC 6455 on it, around a [`Line`], driven by
-//! one task.
+//! One WebSocket: the socket and the library that speaks RFC 6455 on it, around a [`Line`], driven
+//! by one task.
 //!
 //! Inbound frames and all control frames are tungstenite's; it sees memory only, never the socket.
-//! Outbound messages are the shared frames of `fanout.rs` and go to the socket as they are. Bytes are
-//! read into a buffer of the thread, and nothing is kept for messages that have been written: 15,000
-//! idle connections, logged in, took 2.7 KiB of resident memory each, everything included. Of these
-//! [`READ_BUFFER_BYTES`] are what the library insists on and some 130 the timer, one entry of tokio's
-//! wheel that is moved only when it fires.
+//! Outbound messages are the shared frames of `fanout.rs` and go to the socket as they are. Bytes
+//! are read into a buffer of the thread, and nothing is kept for messages that have been written:
+//! 15,000 idle connections, logged in, took 2.7 KiB of resident memory each, everything included.
+//! Of these [`READ_BUFFER_BYTES`] are what the library insists on and some 130 the timer, one entry
+//! of tokio's wheel that is moved only when it fires.
 //!
 //! Each poll takes from the hub, reads, looks at the time, hands over to the hub and writes, until
 //! none of them gets any further, or it has handled [`MESSAGES_MAX`] messages: then all other tasks

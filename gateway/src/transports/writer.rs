@@ -233,7 +233,10 @@ mod tests {
                 // Each frame says its own length, so that a reader notices any mixture.
                 let frame = Bytes::from(vec![u8::try_from(len).unwrap(); len]);
                 match what {
-                    0 => writer.push_message(Timed { bytes: frame, expires_ms: NEVER, ticket: Ticket::NONE }),
+                    0 => {
+                        let (expires_ms, ticket) = (NEVER, Ticket::NONE);
+                        writer.push_message(Timed { bytes: frame, expires_ms, ticket });
+                    }
                     1 => writer.push_own(frame),
                     _ => writer.push_control(frame),
                 }

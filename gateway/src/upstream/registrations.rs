@@ -1,7 +1,7 @@
 //! Which registrations each link has been told, and which logins wait until a broker has theirs.
 //!
-//! What a link could not take over is kept and offered again with what has come since. A link that is
-//! added is told all that stands; one that retires is told nothing more and confirms nothing.
+//! What a link could not take over is kept and offered again with what has come since. A link that
+//! is added is told all that stands; one that retires is told nothing more and confirms nothing.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -7,12 +7,12 @@
 //!              +--- the same or another link is up ---+
 //! ```
 //!
-//! A user's uplinks stay on one link for as long as one of them is unanswered there (promise 2). When
-//! the link ends they go, in their order and before any new one, to another link that is up, or to
-//! the next that comes up. One that may have been transmitted is sent again once, marked so that a
-//! consumer knows it by its sequence; when that link ends too, its user is told that its fate is
-//! unknown. So is the user of one whose deadline has passed; it is abandoned at its link, whose room
-//! it would else hold for ever.
+//! A user's uplinks stay on one link for as long as one of them is unanswered there (promise 2).
+//! When the link ends they go, in their order and before any new one, to another link that is up,
+//! or to the next that comes up. One that may have been transmitted is sent again once, marked so
+//! that a consumer knows it by its sequence; when that link ends too, its user is told that its
+//! fate is unknown. So is the user of one whose deadline has passed; it is abandoned at its link,
+//! whose room it would else hold for ever.
 //!
 //! Invariants: `paths` counts exactly those of `waiting` that have a link; `bytes` is their size.
 
@@ -253,8 +253,8 @@ impl Uplinks {
         self.answered(link, uplink.sequence, code, out);
     }
 
-    /// It does not wait any more: its user is told, and may take another link once nothing of theirs
-    /// is left on this one.
+    /// It does not wait any more: its user is told, and may take another link once nothing of
+    /// theirs is left on this one.
     fn settle(&mut self, sequence: u64, code: ErrorCode, out: &mut Vec<Notice>) {
         if self.waiting.get(&sequence).is_some_and(|waiting| waiting.link.is_some()) {
             self.leave(sequence);

@@ -29,7 +29,7 @@ impl World {
         self.last_round();
         for gateway in 0..self.gateways.len() {
             let stats = self.gateways[gateway].sim.stats();
-            assert!(stats.balances(), "promise 5: gateway {gateway}: {stats:?}");
+            assert_eq!(stats.balances(), Ok(()), "promise 5: gateway {gateway}: {stats:?}");
         }
     }
 
@@ -89,7 +89,7 @@ impl World {
     pub(super) fn check_bounds(&self) {
         for gateway in &self.gateways {
             let stats = gateway.sim.stats();
-            assert!(stats.balances(), "promise 5: {stats:?}");
+            assert_eq!(stats.balances(), Ok(()), "promise 5: {stats:?}");
         }
         for broker in 0..self.brokers.len() {
             if let Err(words) = self.ledger(broker).balances() {
