@@ -1,5 +1,6 @@
 //! Backends: producers and consumers with their real machines.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use waybill_client::sim::{self, ConsumerUplink, ProducerNews};
@@ -30,6 +31,8 @@ pub(super) struct Consumer {
     pub(super) links: Vec<sim::Consumer>,
     pub(super) ends: Vec<usize>,
     owed: Vec<(usize, ConsumerUplink)>,
+    /// Origin and sequence of what this life was handed.
+    seen: BTreeSet<(u64, u64)>,
 }
 
 impl Producer {
@@ -146,7 +149,13 @@ impl World {
         let at = self.consumers.len();
         let ends = (0..links.len()).map(|broker| self.add_end(Owner::Consumer(at, broker)));
         let ends = ends.collect();
-        self.consumers.push(Consumer { process, links, ends, owed: Vec::new() });
+        self.consumers.push(Consumer {
+            process,
+            links,
+            ends,
+            owed: Vec::new(),
+            seen: BTreeSet::new(),
+        });
         self.soon(SECOND, Event::Answers { consumer: at });
     }
 
@@ -158,6 +167,7 @@ impl World {
         consumer.process.life += 1;
         consumer.links = links;
         consumer.owed.clear();
+        consumer.seen.clear();
         for end in consumer.ends.clone() {
             self.end_again(end);
         }
@@ -166,7 +176,11 @@ impl World {
     pub(super) fn consumer_news(&mut self, at: usize, broker: usize) {
         while let Some(uplink) = self.consumers[at].links[broker].poll() {
             let life = (at, self.consumers[at].process.life);
-            self.oracle.handed(life, &uplink.payload, (uplink.namespace, uplink.uid));
+            // A gateway sends again what was unanswered on a link that ended, and a consumer knows
+            // the copy by its origin and sequence, whatever link it came by.
+            if self.consumers[at].seen.insert((uplink.origin, uplink.sequence)) {
+                self.oracle.handed(life, &uplink.payload, (uplink.namespace, uplink.uid));
+            }
             self.consumers[at].owed.push((broker, uplink));
         }
     }
