@@ -139,11 +139,12 @@ impl Net {
         Ok(())
     }
 
-    /// Resets every TCP connection between a node and another, until they are joined again.
+    /// Resets every TCP connection from another node to this one on which something comes, until
+    /// they are joined again.
     pub(crate) fn reset(&self, node: usize, other: usize) -> Result<(), String> {
+        // One way only: a rule for what goes out would stop the resets too.
         let (address, reset) = (self.address(other), "meta l4proto tcp reject with tcp reset");
-        self.nft(node, &format!("add rule inet endure input ip saddr {address} {reset}"))?;
-        self.nft(node, &format!("add rule inet endure output ip daddr {address} {reset}"))
+        self.nft(node, &format!("add rule inet endure input ip saddr {address} {reset}"))
     }
 
     /// Takes all rules of a node away.
