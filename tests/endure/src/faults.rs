@@ -108,7 +108,10 @@ async fn inflict(world: &World, kind: Kind) -> Fault {
     match &kind {
         Kind::Kill { server: index, down } => {
             let server = server(world, *index);
+            let life = (server.name(), server.life());
             server.kill();
+            let now = world.clock.now();
+            world.shared.with(|record| record.kills.insert(life, now));
             sleep(*down).await;
             if let Err(error) = server.start(&world.net) {
                 violation(world, "a process does not start", error);

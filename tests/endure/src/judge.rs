@@ -216,8 +216,10 @@ impl Judge<'_> {
             }
             return;
         }
+        // A connection that we ended just before may be one that the gateway still writes to.
+        let begun = from.saturating_sub(SECOND);
         let ended =
-            one.lives.iter().any(|life| self.life(*life).ended_within(from, to + ON_ITS_WAY));
+            one.lives.iter().any(|life| self.life(*life).ended_within(begun, to + ON_ITS_WAY));
         if ended {
             self.fates.count("said sent, connection ended: in doubt");
         } else if !one.reported && self.timeline.disturbed(from, to + ON_ITS_WAY) {

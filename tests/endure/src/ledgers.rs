@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::readings::Lives;
+use crate::readings::{Lives, Reading};
 use crate::record::{Ending, Record, Violations};
 use crate::report::Report;
 use crate::world::World;
@@ -171,20 +171,16 @@ fn agreement(
     let came = total(lives, "gateway", "messages_in");
     // Frames after the last reading of a life that ended: one a publish for each gateway at most.
     let gone = |role: &str| -> u64 {
-        let ended = lives.iter().filter(|((name, life), _)| {
-            name.starts_with(role)
-                && !world.servers().any(|s| s.name() == *name && s.life() == *life)
-        });
         let factor = if role == "broker" { world.gateways.len() } else { 1 };
-        let under_way = |at: u64| {
-            let from = at.saturating_sub(2_000_000);
-            let until = at + 10_000_000;
+        let ended = lives.iter().filter(|((name, _), _)| name.starts_with(role));
+        let under_way = |(life, reading): (&(String, u32), &Reading)| {
+            let Some(&killed) = record.kills.get(life) else { return 0 };
             let mine = record.messages.iter().filter(|message| {
-                message.sent_at <= until && message.settled_at.is_none_or(|end| end >= from)
+                message.sent_at <= killed && message.settled_at.is_none_or(|end| end >= reading.at)
             });
-            mine.count() as u64
+            mine.count() * factor
         };
-        ended.map(|(_, reading)| under_way(reading.at) * factor as u64).sum()
+        ended.map(under_way).sum::<usize>() as u64
     };
     let (tail_of_gateways, tail_of_brokers) = (gone("gateway"), gone("broker"));
     report.row("delivered by brokers <= came in at gateways", format!("{low} <= {came}"));

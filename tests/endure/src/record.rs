@@ -117,6 +117,8 @@ pub(crate) struct Record {
     pub(crate) violations: Violations,
     /// Times from the end of a connection to the next *ready* of the same device.
     pub(crate) reconnects: Vec<Micros>,
+    /// When lives of processes, by name and number, were ended by `kill -9`.
+    pub(crate) kills: BTreeMap<(String, u32), Micros>,
 }
 
 /// Violations: all are counted, the first of each kind are kept.
