@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use waybill_client::consumer::BrokerLink;
-use waybill_client::{ConnectError, LinkError, LinkState, Options};
+use waybill_client::{BrokerState, ConnectError, LinkError, LinkState, Options, Welcomed};
 use waybill_wire::code::{ContentType, Encoding};
 
 use crate::failure::{Failure, Outcome};
@@ -95,6 +95,16 @@ impl Target {
     }
 }
 
+/// Says on stderr which broker is linked to, and whether it takes no messages yet.
+pub(crate) fn tell_linked(how: &str, welcomed: &Welcomed) {
+    let broker = &welcomed.address;
+    let unready = match welcomed.state {
+        BrokerState::NOT_READY => ", which is not ready yet: messages wait",
+        _ => "",
+    };
+    output::talk(format_args!("{how} to broker {broker}{unready}"));
+}
+
 /// Says on stderr when an open link was lost and when it is back.
 pub(crate) async fn tell_changes(mut states: watch::Receiver<LinkState>) {
     let mut lost = false;
@@ -105,7 +115,7 @@ pub(crate) async fn tell_changes(mut states: watch::Receiver<LinkState>) {
                 lost = true;
             }
             LinkState::Open(welcomed) if lost => {
-                output::talk(format_args!("linked again to broker {}", welcomed.address));
+                tell_linked("linked again", welcomed);
                 lost = false;
             }
             _ => {}

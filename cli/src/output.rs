@@ -107,6 +107,21 @@ fn say(before: &str, text: &str) {
     let _ = writeln!(io::stderr().lock(), "{before}{}", printable(text));
 }
 
+/// Whether somebody looks at stderr: then long work shows how far it has come.
+pub(crate) fn shows_progress() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Shows how far it has come, in the place of what was shown before; our own words.
+pub(crate) fn progress(text: impl Display) {
+    let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
+}
+
+/// What is said next begins a line of its own.
+pub(crate) fn progress_ended() {
+    let _ = write!(io::stderr().lock(), "\r\x1b[K");
+}
+
 /// Tells why a command ended.
 pub(crate) fn talk_failure(failure: &Failure) {
     let Some(words) = failure.words() else { return };

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use waybill_client::ReceiptLevel;
 use waybill_wire::code::{ContentType, ErrorCode, Mode, PRIVATE_USE, Priority};
 
 use crate::output::quoted;
@@ -57,6 +58,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// A mode by its registry name.
 pub(crate) fn mode(name: &str) -> Result<Mode, String> {
     Mode::from_name(name).ok_or_else(|| no_such("mode", name, Mode::ALL.iter().map(|(n, _)| *n)))
+}
+
+/// What a producer is told.
+pub(crate) fn receipt(name: &str) -> Result<ReceiptLevel, String> {
+    let levels = [
+        ("none", ReceiptLevel::None),
+        ("routed", ReceiptLevel::Routed),
+        ("delivered", ReceiptLevel::Delivered),
+    ];
+    let found = levels.iter().find(|(known, _)| *known == name);
+    found
+        .map(|(_, level)| *level)
+        .ok_or_else(|| no_such("receipt", name, levels.iter().map(|(known, _)| *known)))
 }
 
 /// A priority a producer may use.

@@ -178,6 +178,22 @@ impl Producer {
         Ok(receipt)
     }
 
+    /// As [`send`](Self::send), and how far it has come can be watched meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_watched(
+        &self,
+        publish: Publish,
+    ) -> Result<(watch::Receiver<Progress>, PendingReceipt), PublishError> {
+        let room = self.inner.try_room(&publish)?;
+        let (progress, watched) = watch::channel(Progress::default());
+        let (order, receipt) = order(publish, room, Some(progress));
+        self.inner.queue(vec![order])?;
+        Ok((watched, receipt))
+    }
+
     /// Publishes many at once: they go out together, in order, in as few writes as their bytes
     /// allow. One outcome for each, in the same order. Waits for room as
     /// [`publish`](Self::publish).

@@ -10,7 +10,7 @@ mod told;
 
 use std::time::Duration;
 
-use waybill_client::{Producer, PublishError};
+use waybill_client::{LinkState, Producer, PublishError, ReceiptLevel};
 use waybill_wire::code::{ContentType, Mode, Priority};
 
 use crate::Common;
@@ -69,6 +69,10 @@ pub(crate) struct Args {
     /// normal, bulk or high.
     #[arg(long, value_name = "PRIORITY", default_value = "normal", value_parser = parse::priority)]
     priority: Priority,
+    /// What is told of each message: none (it was written), routed (what the broker did with each
+    /// user), delivered (what gateways did).
+    #[arg(long, value_name = "LEVEL", default_value = "routed", value_parser = parse::receipt)]
+    receipt: ReceiptLevel,
     /// Dropped when it has waited so long: 500ms, 5s, 2m, 1h, 7d.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     ttl: Option<Duration>,
@@ -103,6 +107,9 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let producer = Producer::connect(target.options.clone()).await;
     let producer = producer.map_err(|error| target.connect_failure(&error))?;
     tokio::spawn(links::tell_changes(producer.watch()));
+    if let LinkState::Open(welcomed) = producer.state() {
+        links::tell_linked("linked", &welcomed);
+    }
     // Until here a signal ends the program: nothing was sent that could be in doubt.
     let mut stops = Stops::listen()?;
     let mut told = Told::new(common.form());
@@ -121,6 +128,7 @@ fn complain(error: &PublishError) {
         PublishError::Invalid(_) => "change the message; nothing of it was sent",
         PublishError::Refused { .. } => "its code in protocol-spec/09-errors.md says when to retry",
         PublishError::Overloaded { .. } => "try again later",
+        PublishError::TimedOut(_) => "nothing of it was sent; see the broker's log, then try again",
         _ => "see the link's error",
     };
     output::talk_failure(&Failure::failed(error, remedy));

@@ -132,6 +132,7 @@ fn template(args: &Args) -> Outcome<Publish> {
         .namespace(args.namespace)
         .except(parse::joined(&args.except))
         .mode(args.mode)
+        .level(args.receipt)
         .priority(args.priority);
     publish.ttl = args.ttl;
     publish.labels.clone_from(&args.labels);

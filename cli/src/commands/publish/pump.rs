@@ -7,12 +7,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use waybill_client::{PendingReceipt, Producer, Publish, PublishError};
+use waybill_client::{PendingReceipt, Producer, Progress, Publish, PublishError};
+use waybill_wire::limits::TARGETS_MAX;
 
 use super::messages::Messages;
 use super::told::{self, Told};
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::signals::Stops;
 
 /// Messages under way at once: enough to fill a link, few enough to stop soon.
@@ -34,6 +37,8 @@ struct Flight {
     line: Option<u64>,
     everyone: bool,
     sent: Result<PendingReceipt, PublishError>,
+    /// How far a long list has come, if somebody looks.
+    progress: Option<watch::Receiver<Progress>>,
 }
 
 impl<'a> Pump<'a> {
@@ -80,9 +85,20 @@ impl<'a> Pump<'a> {
     async fn answer(&mut self) -> Outcome {
         let Some(oldest) = self.flights.front_mut() else { return Ok(()) };
         let outcome = match &mut oldest.sent {
-            Ok(pending) => timeout_at(self.due, pending).await,
+            Ok(pending) => loop {
+                tokio::select! {
+                    outcome = timeout_at(self.due, &mut *pending) => break outcome,
+                    progress = advanced(&mut oldest.progress) => {
+                        self.due = Instant::now() + self.patience;
+                        output::progress(progress_text(progress));
+                    }
+                }
+            },
             Err(error) => Ok(Err(error.clone())),
         };
+        if oldest.progress.is_some() {
+            output::progress_ended();
+        }
         let Ok(outcome) = outcome else {
             let cause = format!("no receipt came within {:?}", self.patience);
             return Err(self.give_up(&cause, "see the broker's log, or give a longer --timeout"));
@@ -96,7 +112,12 @@ impl<'a> Pump<'a> {
     async fn send(&mut self, line: Option<u64>, publish: Publish) -> Outcome {
         let everyone = publish.targets().is_none();
         loop {
-            match self.producer.send(publish.clone()) {
+            let watched = publish.targets().is_some_and(|uids| uids.len() > TARGETS_MAX);
+            let sent = match watched && output::shows_progress() {
+                true => self.producer.send_watched(publish.clone()).map(|(at, to)| (Some(at), to)),
+                false => self.producer.send(publish.clone()).map(|pending| (None, pending)),
+            };
+            match sent {
                 Err(PublishError::Overloaded { .. }) if !self.flights.is_empty() => {
                     self.answer().await?;
                 }
@@ -104,7 +125,11 @@ impl<'a> Pump<'a> {
                     if self.flights.is_empty() {
                         self.due = Instant::now() + self.patience;
                     }
-                    self.flights.push_back(Flight { line, everyone, sent });
+                    let (progress, sent) = match sent {
+                        Ok((progress, pending)) => (progress, Ok(pending)),
+                        Err(error) => (None, Err(error)),
+                    };
+                    self.flights.push_back(Flight { line, everyone, sent, progress });
                     return Ok(());
                 }
             }
@@ -141,6 +166,24 @@ impl<'a> Pump<'a> {
             remedy,
         )
     }
+}
+
+/// The next step of what is watched; never, if nothing is.
+async fn advanced(watched: &mut Option<watch::Receiver<Progress>>) -> Progress {
+    if let Some(progress) = watched
+        && progress.changed().await.is_ok()
+    {
+        return *progress.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+fn progress_text(progress: Progress) -> String {
+    let Progress { parts, answered, sent, offline, dropped, unknown, .. } = progress;
+    format!(
+        "{answered} of {parts} parts: sent {sent}, offline {offline}, dropped {dropped}, \
+         unknown {unknown}"
+    )
 }
 
 impl Flight {

@@ -1,7 +1,7 @@
 //! What became of a message, told on stdout: a line for people, an object for programs.
 
 use serde_json::{Value, json};
-use waybill_client::{PublishError, Receipt};
+use waybill_client::{PublishError, Receipt, ReceiptLevel};
 
 use super::complain;
 use crate::failure::{self, Failure};
@@ -40,7 +40,7 @@ impl Told {
         outcome: &Outcome,
     ) -> failure::Outcome {
         let well =
-            matches!(outcome, Ok(receipt) if !receipt.in_doubt && receipt.dropped.is_empty());
+            matches!(outcome, Ok(receipt) if !receipt.in_doubt && receipt.dropped_count() == 0);
         self.all_well &= well;
         if let Err(error) = outcome {
             complain(error);
@@ -63,7 +63,11 @@ impl Told {
 
 /// `sent 2, gateways 1, offline: 1003 1004`. For everyone nobody is counted, only gateways are.
 fn receipt_text(receipt: &Receipt, everyone: bool) -> String {
-    let sent = if everyone { "to everyone".into() } else { format!("sent {}", receipt.sent) };
+    let sent = match (receipt.stage, everyone) {
+        (ReceiptLevel::Delivered, _) => format!("delivered {}", receipt.sent),
+        (_, true) => "to everyone".into(),
+        (_, false) => format!("sent {}", receipt.sent),
+    };
     let mut parts = vec![sent, format!("gateways {}", receipt.gateways)];
     let mut named = |name: &str, uids: &[u64]| {
         if !uids.is_empty() {
@@ -76,9 +80,18 @@ fn receipt_text(receipt: &Receipt, everyone: bool) -> String {
     for dropped in &receipt.dropped {
         named(&format!("dropped ({})", dropped.cause), &dropped.uids);
     }
-    let counted = receipt.unknown_count as usize;
-    if counted > receipt.unknown.len() {
-        parts.push(format!("unknown {counted}"));
+    let mut counted = |name: &str, count: usize, named: usize| {
+        if count > named {
+            parts.push(format!("{name} {count}"));
+        }
+    };
+    let named: usize = receipt.dropped.iter().map(|dropped| dropped.uids.len()).sum();
+    counted("offline", receipt.offline_count(), receipt.offline.len());
+    counted("filtered", receipt.filtered_count(), receipt.filtered.len());
+    counted("dropped", receipt.dropped_count(), named);
+    counted("unknown", receipt.unknown_count as usize, receipt.unknown.len());
+    if receipt.resent {
+        parts.push("sent again after a link was lost".into());
     }
     if receipt.in_doubt {
         parts.push("in doubt: the link was lost before the answer came".into());
@@ -112,6 +125,14 @@ fn outcome_json(outcome: &Outcome, line: Option<u64>) -> Value {
     value
 }
 
+fn stage(level: ReceiptLevel) -> &'static str {
+    match level {
+        ReceiptLevel::None => "none",
+        ReceiptLevel::Routed => "routed",
+        ReceiptLevel::Delivered => "delivered",
+    }
+}
+
 /// A receipt for programs; the demo page's server answers with the same.
 pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
     let dropped = receipt.dropped.iter().map(
@@ -119,7 +140,11 @@ pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
     );
     json!({
         "id": message_id(receipt.instance, receipt.sequence),
+        "stage": stage(receipt.stage),
         "sent": receipt.sent,
+        "offline_count": receipt.offline_count(),
+        "filtered_count": receipt.filtered_count(),
+        "dropped_count": receipt.dropped_count(),
         "gateways": receipt.gateways,
         "offline": uids_json(&receipt.offline),
         "unknown": uids_json(&receipt.unknown),
@@ -127,6 +152,7 @@ pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
         "filtered": uids_json(&receipt.filtered),
         "dropped": dropped.collect::<Vec<_>>(),
         "in_doubt": receipt.in_doubt,
+        "resent": receipt.resent,
     })
 }
 

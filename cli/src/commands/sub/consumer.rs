@@ -16,7 +16,7 @@ use crate::output::printable;
 pub(super) async fn run(args: &Args, target: &Target, shown: &mut Shown) -> Outcome {
     if args.namespace != 0 && args.group.is_none() {
         return Err(Failure::usage(
-            "--namespace says where a consumer's --group is, and there is none",
+            "--namespace of --consumer says where its --group is, and there is none",
             "give --group, or leave --namespace out to get every namespace you may see",
         ));
     }
