@@ -2,6 +2,7 @@
 //! of its own, every choice from one seed, and an oracle that judges what clients saw.
 //!
 //! [`run`] plays one seed; the same seed plays the same run. The program `waybill-sim` plays many.
+//! With the feature `planted` a bug can be planted, which the oracle has to find.
 
 mod chance;
 mod net;
@@ -13,6 +14,8 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+#[cfg(feature = "planted")]
+use waybill_wire::planted::{Bug, plant};
 use world::World;
 
 thread_local! {
@@ -49,4 +52,17 @@ pub fn run(seed: u64, trace: bool) -> Result<u64, Failure> {
         world.events
     }));
     played.map_err(|_| Failure { seed, words: WORDS.take().unwrap_or_default() })
+}
+
+/// Plays one seed with this bug in the product.
+///
+/// # Errors
+///
+/// The oracle has found it.
+#[cfg(feature = "planted")]
+pub fn run_with(bug: Bug, seed: u64) -> Result<u64, Failure> {
+    plant(Some(bug));
+    let played = run(seed, false);
+    plant(None);
+    played
 }

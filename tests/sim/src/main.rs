@@ -13,10 +13,11 @@ struct Wish {
     first: u64,
     count: u64,
     trace: bool,
+    hunt: bool,
 }
 
 fn wish() -> Result<Wish, String> {
-    let mut wish = Wish { first: 0, count: 1_000, trace: false };
+    let mut wish = Wish { first: 0, count: 1_000, trace: false, hunt: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64, String> {
@@ -28,25 +29,34 @@ fn wish() -> Result<Wish, String> {
             "--from" => wish.first = number()?,
             "--seeds" => wish.count = number()?,
             "--trace" => wish.trace = true,
-            other => return Err(format!("{other}: not one of --seed --from --seeds --trace")),
+            "--hunt" => wish.hunt = true,
+            other => {
+                return Err(format!("{other}: not one of --seed --from --seeds --trace --hunt"));
+            }
         }
     }
     Ok(wish)
 }
 
-fn play(wish: &Wish) -> Vec<Failure> {
+/// Plays the seeds on all cores until so many have failed; those that did.
+fn play(
+    wish: &Wish,
+    enough: usize,
+    run: impl Fn(u64) -> Result<u64, Failure> + Sync,
+) -> Vec<Failure> {
     let next = AtomicU64::new(wish.first);
-    let failures = Mutex::new(Vec::new());
+    let failures = Mutex::new(Vec::<Failure>::new());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= wish.first + wish.count {
+                    let found = failures.lock().map_or(0, |failures| failures.len());
+                    if seed >= wish.first + wish.count || found >= enough {
                         return;
                     }
-                    if let Err(failure) = run(seed, wish.trace)
+                    if let Err(failure) = run(seed)
                         && let Ok(mut failures) = failures.lock()
                     {
                         failures.push(failure);
@@ -60,6 +70,28 @@ fn play(wish: &Wish) -> Vec<Failure> {
     failures
 }
 
+/// For each bug the first seeds that find it, in the form of `planted.toml`.
+#[cfg(feature = "planted")]
+fn hunt(wish: &Wish) -> ExitCode {
+    let mut all_found = true;
+    for bug in waybill_wire::planted::Bug::ALL {
+        let found = play(wish, 3, |seed| waybill_sim::run_with(bug, seed));
+        let seeds: Vec<u64> = found.iter().map(|failure| failure.seed).collect();
+        let words = found.first().map_or("not found", |failure| failure.words.as_str());
+        let words = &words[..words.floor_char_boundary(160)];
+        let words = words.replace('\n', " ");
+        let _gone = writeln!(std::io::stdout(), "# {words}\n{bug:?} = {seeds:?}\n");
+        all_found &= !seeds.is_empty();
+    }
+    ExitCode::from(u8::from(!all_found))
+}
+
+#[cfg(not(feature = "planted"))]
+fn hunt(_wish: &Wish) -> ExitCode {
+    let _gone = writeln!(std::io::stderr(), "--hunt needs the feature planted");
+    ExitCode::from(2)
+}
+
 fn main() -> ExitCode {
     let mut out = std::io::stdout();
     let wish = match wish() {
@@ -69,8 +101,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if wish.hunt {
+        return hunt(&wish);
+    }
     let began = Instant::now();
-    let failures = play(&wish);
+    let failures = play(&wish, usize::MAX, |seed| run(seed, wish.trace));
     let took = began.elapsed();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = u32::try_from(cores).unwrap_or(1).min(u32::try_from(wish.count).unwrap_or(1));

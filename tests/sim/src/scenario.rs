@@ -1,6 +1,8 @@
 //! What one seed plays: how many of everything, and which kinds of faults, each switched on or off
 //! by itself so that rare combinations come up.
 
+use waybill_broker::LoginPolicy;
+
 use crate::chance::Chance;
 
 /// Milliseconds, in the clock's unit.
@@ -87,6 +89,12 @@ pub(crate) struct Scenario {
     pub(crate) skewed: bool,
     /// Milliseconds a lost gateway's slot is kept.
     pub(crate) resume_window_ms: u32,
+    /// Milliseconds without a new gateway after which a broker that started is ready.
+    pub(crate) ready_quiet_ms: u32,
+    /// Whether a broker knows how many gateways to expect.
+    pub(crate) expects_gateways: bool,
+    /// Which logins of one user may stand at once.
+    pub(crate) logins: LoginPolicy,
 }
 
 impl Scenario {
@@ -116,6 +124,10 @@ impl Scenario {
             slow_users: chance.one_in(2),
             skewed: chance.one_in(2),
             resume_window_ms: [0, 1_000, 4_000][chance.place(3)],
+            ready_quiet_ms: [0, 500, 3_000][chance.place(3)],
+            expects_gateways: chance.one_in(2),
+            logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
+                [chance.place(3)],
         }
     }
 }

@@ -13,7 +13,7 @@ impl Oracle {
         let message = self.message(number);
         let Some((_, Verdict { receipt: Some(receipt), .. })) = &message.settled else { return };
         let Some(targets) = &message.targets else { return };
-        if receipt.in_doubt || !message.receipted {
+        if receipt.in_doubt || !message.receipted || (message.delivered && !message.list) {
             return;
         }
         let distinct: BTreeSet<u64> = targets.iter().copied().collect();
@@ -27,6 +27,22 @@ impl Oracle {
         }
         for uid in &receipt.filtered {
             assert!(message.except.contains(uid), "promise 5: {uid} is no exception: {message:?}");
+        }
+    }
+
+    /// Promise 5: who counts as reached was.
+    fn judge_delivered(&self, number: u64, message: &Message) {
+        let Some((_, Verdict { receipt: Some(receipt), .. })) = &message.settled else { return };
+        if !message.delivered || !message.list || receipt.in_doubt {
+            return;
+        }
+        let named: BTreeSet<u64> = named(receipt).into_iter().collect();
+        for uid in message.targets.iter().flatten() {
+            let who = (message.namespace, *uid);
+            let mut stays = self.stays.iter().filter(|stay| stay.who == who);
+            let got = stays.any(|stay| stay.got.contains(&number));
+            let reached = !named.contains(uid) && !receipt.unknown.contains(uid);
+            assert!(got || !reached, "promise 5: {uid} was not reached: {number}: {message:?}");
         }
     }
 
@@ -48,6 +64,7 @@ impl Oracle {
     pub(crate) fn judge(&self) {
         for (number, message) in self.messages.iter().enumerate() {
             self.judge_message(number as u64, message);
+            self.judge_delivered(number as u64, message);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Backends: producers and consumers with their real machines.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use waybill_client::sim::{self, ConsumerUplink, ProducerNews};
@@ -31,8 +31,8 @@ pub(super) struct Consumer {
     pub(super) links: Vec<sim::Consumer>,
     pub(super) ends: Vec<usize>,
     owed: Vec<(usize, ConsumerUplink)>,
-    /// Origin and sequence of what this life was handed.
-    seen: BTreeSet<(u64, u64)>,
+    /// Uplinks it has seen, and its answers: one that comes again gets the same.
+    seen: BTreeMap<(u64, u64), Option<ErrorCode>>,
 }
 
 impl Producer {
@@ -94,6 +94,7 @@ impl World {
             let publish = if everyone { Publish::everyone() } else { Publish::to(targets) };
             let level = match self.chance.below(5) {
                 0 => ReceiptLevel::None,
+                1 | 2 => ReceiptLevel::Delivered,
                 _ => ReceiptLevel::Routed,
             };
             let mode = match self.chance.below(6) {
@@ -154,7 +155,7 @@ impl World {
             links,
             ends,
             owed: Vec::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
         });
         self.soon(SECOND, Event::Answers { consumer: at });
     }
@@ -176,9 +177,9 @@ impl World {
     pub(super) fn consumer_news(&mut self, at: usize, broker: usize) {
         while let Some(uplink) = self.consumers[at].links[broker].poll() {
             let life = (at, self.consumers[at].process.life);
-            // A gateway sends again what was unanswered on a link that ended, and a consumer knows
-            // the copy by its origin and sequence, whatever link it came by.
-            if self.consumers[at].seen.insert((uplink.origin, uplink.sequence)) {
+            let key = (uplink.origin, uplink.sequence);
+            if !self.consumers[at].seen.contains_key(&key) {
+                self.consumers[at].seen.insert(key, None);
                 self.oracle.handed(life, &uplink.payload, (uplink.namespace, uplink.uid));
             }
             self.consumers[at].owed.push((broker, uplink));
@@ -195,7 +196,12 @@ impl World {
         while !self.consumers[at].owed.is_empty() && (self.healing || !self.chance.one_in(3)) {
             let place = self.chance.place(self.consumers[at].owed.len());
             let (broker, uplink) = self.consumers[at].owed.remove(place);
-            let code = if self.chance.one_in(6) { ErrorCode::NOT_PERMITTED } else { ErrorCode(0) };
+            let key = (uplink.origin, uplink.sequence);
+            let refuses = self.chance.one_in(6);
+            let fresh = if refuses { ErrorCode::NOT_PERMITTED } else { ErrorCode(0) };
+            let before = self.consumers[at].seen.get(&key).copied().flatten();
+            let code = before.unwrap_or(fresh);
+            self.consumers[at].seen.insert(key, Some(code));
             self.oracle.consumer_answers(&uplink.payload, code);
             self.consumers[at].links[broker].answer(now, &uplink, code);
             self.work.push_back(Work::End(self.consumers[at].ends[broker]));

@@ -24,11 +24,17 @@ pub(super) struct Broker {
 
 impl World {
     fn broker_config(&self) -> BrokerConfig {
+        let gateways = u32::try_from(self.scenario.gateways).unwrap_or(1);
         BrokerConfig {
             shards: self.scenario.shards,
             keepalive_ms: 1_000,
             outbox_bytes_max: self.scenario.outbox_bytes,
             resume_window_ms: self.scenario.resume_window_ms,
+            ready_quiet_ms: self.scenario.ready_quiet_ms,
+            ready_max_ms: 10_000,
+            gateways_expected: if self.scenario.expects_gateways { gateways } else { 0 },
+            report_timeout_ms: 3_000,
+            logins_default: self.scenario.logins,
             ..BrokerConfig::default()
         }
     }

@@ -46,6 +46,7 @@ impl World {
         config.deadlines.uplink_ms = 4_000;
         config.deadlines.heartbeat_ms = 4_000;
         config.deadlines.close_ms = 1_000;
+        config.deadlines.report_ms = 1_000;
         config.limits.queue_bytes_max = self.scenario.queue_bytes;
         let incarnation = self.chance.id();
         let sim = SimGateway::new(&config, incarnation);

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use waybill_broker::LoginPolicy;
 use waybill_gateway::auth::Grant;
 use waybill_gateway::sim::{self, Conn, Said, ToClient};
+use waybill_wire::code::CloseCode;
 
 use super::gateways::SECRET;
 use super::{Event, Work, World};
@@ -19,6 +21,8 @@ pub(super) struct User {
     login: u64,
     /// Reads so slowly that its queue may overflow.
     slow: bool,
+    /// Another login of its user has won.
+    pub(super) displaced: bool,
     pub(super) sockets: Vec<usize>,
 }
 
@@ -50,8 +54,19 @@ impl User {
             device_class: chance.between(0, 2).try_into().unwrap_or(0),
             login: number as u64,
             slow: scenario.slow_users && chance.one_in(4),
+            displaced: false,
             sockets: Vec::new(),
         }
+    }
+
+    /// Whether this login has to go when that one is there.
+    pub(super) fn yields_to(&self, other: &Self, policy: LoginPolicy) -> bool {
+        let contends = match policy {
+            LoginPolicy::All => false,
+            LoginPolicy::OnePerDeviceClass => self.device_class == other.device_class,
+            LoginPolicy::One => true,
+        };
+        contends && self.who() == other.who() && self.login < other.login
     }
 
     pub(super) fn who(&self) -> (u32, u64) {
@@ -89,6 +104,7 @@ impl World {
             self.log_out(open.remove(0));
         }
         match open.first() {
+            None if self.users[user].displaced => {}
             None => self.log_in(user),
             Some(&socket) => {
                 self.sockets[socket].budget = 64 << 10;
@@ -225,6 +241,7 @@ impl World {
                         let who = it.users[it.sockets[socket].user].who();
                         format!("{who:?} is closed by gateway {gateway}: {code}")
                     });
+                    self.users[self.sockets[socket].user].displaced |= code == CloseCode::DISPLACED;
                     self.goes(socket);
                     self.soon(100 * MS, Event::Hangs { socket });
                 }
