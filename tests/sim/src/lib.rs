@@ -58,7 +58,7 @@ pub fn run(seed: u64, trace: bool) -> Result<u64, Failure> {
 ///
 /// # Errors
 ///
-/// The oracle has found it.
+/// The oracle has found it, or something else.
 #[cfg(feature = "planted")]
 pub fn run_with(bug: Bug, seed: u64) -> Result<u64, Failure> {
     plant(Some(bug));

@@ -263,6 +263,21 @@ impl Oracle {
         assert!(before.is_none_or(|before| before < number), "promise 2: {before:?} {about:?}");
     }
 
+    /// A gateway is given a message for these of its users: promise 1, and the narrowing behind it.
+    pub(crate) fn given(&self, gateway: usize, payload: &[u8], uids: impl Iterator<Item = u64>) {
+        let number = number_of(payload);
+        let message = self.message(number);
+        if !message.list {
+            return;
+        }
+        for uid in uids {
+            let who = (message.namespace, uid);
+            let was_here = self.stays.iter().any(|it| it.gateway == gateway && it.who == who);
+            assert!(was_here, "promise 1: {uid} never was at gateway {gateway}: {message:?}");
+            assert!(message.is_for(who), "promise 1: {uid} was not asked for: {message:?}");
+        }
+    }
+
     /// Whether a connection got a message.
     #[must_use]
     pub(crate) fn has(&self, socket: usize, number: u64) -> bool {

@@ -33,7 +33,8 @@ impl Oracle {
     /// Promise 5: who counts as reached was.
     fn judge_delivered(&self, number: u64, message: &Message) {
         let Some((_, Verdict { receipt: Some(receipt), .. })) = &message.settled else { return };
-        if !message.delivered || !message.list || receipt.in_doubt {
+        // What was sent again counts as reached if the first copy was queued, read or not.
+        if !message.delivered || !message.list || receipt.in_doubt || message.resent {
             return;
         }
         let named: BTreeSet<u64> = named(receipt).into_iter().collect();

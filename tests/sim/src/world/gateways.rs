@@ -91,6 +91,10 @@ impl World {
                     let pipe = self.ends[self.gateways[at].ends[broker]].pipe;
                     pipe.into_iter().for_each(|pipe| self.oracle.link_sure(at, broker, pipe));
                 }
+                GatewayEvent::Delivery(delivery) => {
+                    let message = delivery.message();
+                    self.oracle.given(at, message.payload, message.targets.iter());
+                }
                 GatewayEvent::Down { .. } => self.oracle.link_unsure(at, broker),
                 _ => {}
             }

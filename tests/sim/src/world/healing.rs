@@ -41,9 +41,9 @@ impl World {
         brokers.chain(gateways).chain(producers).chain(consumers).collect()
     }
 
-    /// Whether no other login of the same user, all of which want to be online, has to win.
+    /// Whether it wants to be online, and no other login of the same user that does has to win.
     fn may_stay(&self, user: &User) -> bool {
-        !self.users.iter().any(|other| user.yields_to(other, self.scenario.logins))
+        !user.away && !self.users.iter().any(|other| user.yields_to(other, self.scenario.logins))
     }
 
     fn all_is_well(&self) {
@@ -64,7 +64,7 @@ impl World {
     /// Through each broker one message for everybody there is and some there are not.
     fn last_round(&mut self) {
         let mut online: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
-        for user in &self.users {
+        for user in self.users.iter().filter(|it| !it.away) {
             let (namespace, uid) = user.who();
             online.entry(namespace).or_default().insert(uid);
         }

@@ -21,6 +21,8 @@ pub(super) struct User {
     login: u64,
     /// Reads so slowly that its queue may overflow.
     slow: bool,
+    /// When all is well again it does not come back.
+    pub(super) away: bool,
     /// Another login of its user has won.
     pub(super) displaced: bool,
     pub(super) sockets: Vec<usize>,
@@ -54,6 +56,7 @@ impl User {
             device_class: chance.between(0, 2).try_into().unwrap_or(0),
             login: number as u64,
             slow: scenario.slow_users && chance.one_in(4),
+            away: chance.one_in(4),
             displaced: false,
             sockets: Vec::new(),
         }
@@ -66,7 +69,7 @@ impl User {
             LoginPolicy::OnePerDeviceClass => self.device_class == other.device_class,
             LoginPolicy::One => true,
         };
-        contends && self.who() == other.who() && self.login < other.login
+        contends && !other.away && self.who() == other.who() && self.login < other.login
     }
 
     pub(super) fn who(&self) -> (u32, u64) {
@@ -100,11 +103,12 @@ impl World {
     fn user_settles(&mut self, user: usize) {
         let mut open = self.users[user].sockets.clone();
         open.retain(|at| self.sockets[*at].open);
-        while open.len() > 1 {
+        let wanted = usize::from(!self.users[user].away);
+        while open.len() > wanted {
             self.log_out(open.remove(0));
         }
         match open.first() {
-            None if self.users[user].displaced => {}
+            None if self.users[user].away || self.users[user].displaced => {}
             None => self.log_in(user),
             Some(&socket) => {
                 self.sockets[socket].budget = 64 << 10;
