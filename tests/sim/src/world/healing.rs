@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Whether it wants to be online, and no other login of the same user that does has to win.
-    fn may_stay(&self, user: &User) -> bool {
+    pub(super) fn may_stay(&self, user: &User) -> bool {
         !user.away && !self.users.iter().any(|other| user.yields_to(other, self.scenario.logins))
     }
 
@@ -116,7 +116,7 @@ impl World {
     pub(super) fn check_bounds(&self) {
         for gateway in &self.gateways {
             let stats = gateway.sim.stats();
-            assert!(stats.balances(), "promise 5: {stats:?}");
+            assert_eq!(stats.balances(), Ok(()), "promise 5: {stats:?}");
         }
         for broker in 0..self.brokers.len() {
             if let Err(words) = self.ledger(broker).balances() {

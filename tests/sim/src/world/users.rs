@@ -108,7 +108,8 @@ impl World {
             self.log_out(open.remove(0));
         }
         match open.first() {
-            None if self.users[user].away || self.users[user].displaced => {}
+            None if self.users[user].displaced && !self.may_stay(&self.users[user]) => {}
+            None if self.users[user].away => {}
             None => self.log_in(user),
             Some(&socket) => {
                 self.sockets[socket].budget = 64 << 10;
@@ -156,7 +157,9 @@ impl World {
         });
         self.users[user].sockets.push(number);
         self.gateways[gateway].sockets.push(number);
-        self.note(|it| format!("{:?} logs in at gateway {gateway}", it.users[user].who()));
+        self.note(|it| {
+            format!("user {user} {:?} logs in at gateway {gateway}", it.users[user].who())
+        });
         self.say(number, sim::login(SECRET.as_bytes(), grant));
         self.work.push_back(Work::Gateway(gateway));
     }
@@ -242,8 +245,8 @@ impl World {
                 ToClient::Ping => self.say(socket, Bytes::new()),
                 ToClient::Close(code) => {
                     self.note(|it| {
-                        let who = it.users[it.sockets[socket].user].who();
-                        format!("{who:?} is closed by gateway {gateway}: {code}")
+                        let user = it.sockets[socket].user;
+                        format!("user {user} is closed by gateway {gateway}: {code}")
                     });
                     self.users[self.sockets[socket].user].displaced |= code == CloseCode::DISPLACED;
                     self.goes(socket);
@@ -280,12 +283,14 @@ impl World {
 
     /// In good order.
     fn log_out(&mut self, socket: usize) {
+        self.note(|it| format!("user {} logs out", it.sockets[socket].user));
         self.goes(socket);
         self.soon(50 * MS, Event::Hangs { socket });
     }
 
     /// Without a word: the gateway finds out late, or by itself.
     fn vanish(&mut self, socket: usize) {
+        self.note(|it| format!("user {} vanishes", it.sockets[socket].user));
         self.goes(socket);
         if self.chance.one_in(2) {
             self.soon(5 * SECOND, Event::Hangs { socket });
