@@ -281,6 +281,13 @@ impl Consumer {
         Self { core: LinkCore::new(ConsumerMachine::default(), identity, options) }
     }
 
+    /// Its application takes nothing now: what is there is held, and the link is not read.
+    pub fn hold(&mut self) {
+        if let Some(event) = self.core.poll_event() {
+            self.core.hold(event);
+        }
+    }
+
     /// Answers an uplink; 0 = accepted.
     pub fn answer(&mut self, now: Instant, uplink: &ConsumerUplink, code: ErrorCode) {
         let ConsumerUplink { link, origin, sequence, .. } = *uplink;

@@ -247,6 +247,12 @@ impl Oracle {
         self.disturbed.entry(pipe).or_insert(self.now);
     }
 
+    /// A link was given up for silence: promise 6 allows that only if something was done to it.
+    pub(crate) fn timed_out(&self, pipe: usize) {
+        let excused = self.disturbed.contains_key(&pipe);
+        assert!(excused, "promise 6: pipe {pipe} was timed out, and nothing was done to it");
+    }
+
     /// A message came to a connection: promises 1, 2 and 3.
     pub(crate) fn receives(&mut self, socket: usize, id: (u64, u64), payload: &[u8]) {
         let number = number_of(payload);

@@ -1,6 +1,7 @@
 //! Backends: producers and consumers with their real machines.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use waybill_client::sim::{self, ConsumerUplink, ProducerNews};
@@ -31,6 +32,8 @@ pub(super) struct Consumer {
     pub(super) links: Vec<sim::Consumer>,
     pub(super) ends: Vec<usize>,
     owed: Vec<(usize, ConsumerUplink)>,
+    /// Until then its application takes nothing.
+    busy_until: u64,
     /// Uplinks it has seen, and its answers: one that comes again gets the same.
     seen: BTreeMap<(u64, u64), Option<ErrorCode>>,
 }
@@ -155,6 +158,7 @@ impl World {
             links,
             ends,
             owed: Vec::new(),
+            busy_until: 0,
             seen: BTreeMap::new(),
         });
         self.soon(SECOND, Event::Answers { consumer: at });
@@ -175,11 +179,14 @@ impl World {
     }
 
     pub(super) fn consumer_news(&mut self, at: usize, broker: usize) {
+        if self.consumers[at].busy_until > self.now && !self.healing {
+            return self.consumers[at].links[broker].hold();
+        }
         while let Some(uplink) = self.consumers[at].links[broker].poll() {
             let life = (at, self.consumers[at].process.life);
             let key = (uplink.origin, uplink.sequence);
-            if !self.consumers[at].seen.contains_key(&key) {
-                self.consumers[at].seen.insert(key, None);
+            if let Entry::Vacant(fresh) = self.consumers[at].seen.entry(key) {
+                fresh.insert(None);
                 self.oracle.handed(life, &uplink.payload, (uplink.namespace, uplink.uid));
             }
             self.consumers[at].owed.push((broker, uplink));
@@ -191,6 +198,12 @@ impl World {
         self.soon(200 * MS, Event::Answers { consumer: at });
         if !self.consumers[at].process.runs() {
             return;
+        }
+        if self.chance.one_in(30) {
+            self.consumers[at].busy_until = self.now + self.chance.below(8 * SECOND);
+        }
+        for end in self.consumers[at].ends.clone() {
+            self.work.push_back(Work::End(end));
         }
         let now = self.instant(&self.consumers[at].process);
         while !self.consumers[at].owed.is_empty() && (self.healing || !self.chance.one_in(3)) {

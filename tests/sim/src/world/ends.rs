@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use waybill_client::LinkError;
 use waybill_client::sim::Link;
+use waybill_client::{ErrorCode, LinkError};
 
 use super::{Event, Work, World};
 use crate::scenario::SECOND;
@@ -235,6 +235,11 @@ impl World {
     pub(super) fn end_link(&mut self, end: usize, error: LinkError) {
         let owner = self.ends[end].owner;
         self.note(|_| format!("{owner:?} loses its link: {error}"));
+        if let Some(pipe) = self.ends[end].pipe
+            && error.to_string().contains(ErrorCode::KEEPALIVE_TIMEOUT.name().unwrap_or_default())
+        {
+            self.oracle.timed_out(pipe);
+        }
         let now = self.owner_now(owner);
         self.near_closes(end);
         let random = self.chance.any();
