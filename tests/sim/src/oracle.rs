@@ -110,6 +110,8 @@ struct Stay {
     ready: bool,
     gone: bool,
     sure: Option<Span>,
+    /// By broker: the ticket that its registration is in effect with, and since when it is.
+    known: BTreeMap<usize, (u64, Option<u64>)>,
     got: BTreeSet<u64>,
     /// By producer's link: the last message that was not sent again.
     last: BTreeMap<usize, u64>,
@@ -126,6 +128,8 @@ pub(crate) struct Oracle {
     links: BTreeMap<(usize, usize), Vec<Span>>,
     /// Producers' links that something was done to, and when.
     disturbed: BTreeMap<usize, u64>,
+    /// By gateway and broker: the ticket told last, and the one in effect.
+    tickets: BTreeMap<(usize, usize), (u64, u64)>,
     uplinks: Uplinks,
     /// Queues are so small that what nobody asked a receipt for may be dropped.
     pub(crate) tight: bool,
@@ -194,13 +198,21 @@ impl Oracle {
     pub(crate) fn connects(&mut self, socket: usize, who: (u32, u64), gateway: usize) {
         assert_eq!(socket, self.stays.len());
         let (got, last) = (BTreeSet::new(), BTreeMap::new());
-        self.stays.push(Stay { who, gateway, ready: false, gone: false, sure: None, got, last });
+        let known = BTreeMap::new();
+        let (ready, gone, sure) = (false, false, None);
+        self.stays.push(Stay { who, gateway, ready, gone, sure, known, got, last });
     }
 
     /// A user was told that it is online; `sure` if it reads as fast as it should.
     pub(crate) fn ready(&mut self, socket: usize, sure: bool) {
         let now = self.now;
         let stay = &mut self.stays[socket];
+        for (&(gateway, broker), &(told, in_effect)) in &self.tickets {
+            if gateway == stay.gateway {
+                // `ready` says that one broker knows; what the others were told by now covers it.
+                stay.known.insert(broker, (told, (in_effect >= told).then_some(now)));
+            }
+        }
         assert!(!stay.ready, "ready twice");
         stay.ready = true;
         if sure && !stay.gone {
@@ -220,6 +232,29 @@ impl Oracle {
     pub(crate) fn goes(&mut self, socket: usize) {
         self.stays[socket].gone = true;
         self.socket_unsure(socket);
+    }
+
+    /// A gateway's link is told changes under this ticket.
+    pub(crate) fn told(&mut self, gateway: usize, broker: usize, ticket: u64) {
+        self.tickets.entry((gateway, broker)).or_default().0 = ticket;
+    }
+
+    /// Changes up to this ticket are in effect at the broker.
+    pub(crate) fn in_effect(&mut self, gateway: usize, broker: usize, ticket: u64) {
+        let now = self.now;
+        self.tickets.entry((gateway, broker)).or_default().1 = ticket;
+        for stay in self.stays.iter_mut().filter(|stay| stay.gateway == gateway && !stay.gone) {
+            if let Some((told, since)) = stay.known.get_mut(&broker)
+                && *told <= ticket
+            {
+                since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A gateway lives again: it counts from the beginning.
+    pub(crate) fn gateway_killed(&mut self, gateway: usize) {
+        self.tickets.retain(|(of, _), _| *of != gateway);
     }
 
     /// The broker confirmed what the gateway declared, over this connection.

@@ -53,7 +53,9 @@ impl Oracle {
 
     /// Whether this connection was, for all of this time, one that the broker must have known.
     fn was_here(&self, stay: &Stay, broker: usize, from: u64, to: u64) -> bool {
+        let since = stay.known.get(&broker).and_then(|(_, since)| *since);
         stay.sure.is_some_and(|span| span.covers(from, to))
+            && since.is_some_and(|since| since <= from)
             && self.link_spans(stay.gateway, broker).any(|span| span.covers(from, to))
     }
 
@@ -92,7 +94,10 @@ impl Oracle {
             let unreceipted = !message.receipted || message.targets.is_none() || !message.list;
             let late = self.disturbed.get(&pipe).is_some_and(|since| *since < at + GRACE);
             let silent = unreceipted && (late || self.tight);
-            if excused || silent {
+            // A user at two gateways counts as sent if one of them has room.
+            let elsewhere = |it: &Stay| it.who == stay.who && it.gateway != stay.gateway;
+            let halved = self.tight && self.stays.iter().any(elsewhere);
+            if excused || silent || halved {
                 continue;
             }
             let there = self.was_here(stay, broker, message.at, at + GRACE);

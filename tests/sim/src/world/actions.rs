@@ -191,6 +191,7 @@ impl World {
         }
         if let Actor::Gateway(at) = actor {
             self.sockets_lost(at);
+            self.oracle.gateway_killed(at);
         }
         if let Actor::Producer(at) = actor {
             self.oracle.producer_killed(at);

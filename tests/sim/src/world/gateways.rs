@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waybill_client::gateway::GatewayEvent;
+use waybill_client::gateway::{GatewayCommand, GatewayEvent};
 use waybill_client::sim::GatewayLink;
 use waybill_client::{Backoff, Options};
 use waybill_gateway::GatewayConfig;
@@ -87,7 +87,8 @@ impl World {
         while let Some(event) = self.gateways[at].links[broker].poll() {
             any = true;
             match &event {
-                GatewayEvent::InEffect { .. } => {
+                GatewayEvent::InEffect { ticket } => {
+                    self.oracle.in_effect(at, broker, *ticket);
                     let pipe = self.ends[self.gateways[at].ends[broker]].pipe;
                     pipe.into_iter().for_each(|pipe| self.oracle.link_sure(at, broker, pipe));
                 }
@@ -130,6 +131,9 @@ impl World {
         let gateway = &mut self.gateways[at];
         for (link, command) in gateway.sim.commands() {
             let end = gateway.ends[link];
+            if let GatewayCommand::Change { ticket, .. } = &command {
+                self.oracle.told(at, link, *ticket);
+            }
             if self.ends[end].phase == Phase::Over {
                 gateway.sim.link_gone(link, command);
             } else if gateway.links[link].wants_commands() {
