@@ -205,10 +205,9 @@ impl Declared {
         self.entered = Upto::Nothing;
     }
 
-    /// Its logins contend no more. Those that did.
-    pub(crate) fn end_entering(&mut self) -> impl Iterator<Item = Registered> + '_ {
-        let entered = std::mem::take(&mut self.entered);
-        self.set.iter().copied().take_while(move |it| entered.is_past(*it))
+    /// Its logins contend no more.
+    pub(crate) fn end_entering(&mut self) {
+        self.entered = Upto::All;
     }
 
     /// Whether this registration contends, if it is here.
@@ -323,12 +322,15 @@ mod tests {
     }
 
     #[test]
-    fn logins_enter_one_by_one_and_leave_as_far_as_they_entered() {
+    fn logins_enter_one_by_one_and_begin_anew() {
         let mut it = with(&[1, 2, 3]);
         it.begin_entering();
         assert_eq!(it.enter(), Some(of(1)));
         assert_eq!(it.enter(), Some(of(2)));
         assert!(it.has_entered(of(2)) && !it.has_entered(of(3)) && it.is_entering());
-        assert_eq!(it.end_entering().collect::<Vec<_>>(), [of(1), of(2)]);
+        it.end_entering();
+        assert!(!it.is_entering());
+        it.begin_entering();
+        assert_eq!(it.enter(), Some(of(1)));
     }
 }

@@ -17,6 +17,8 @@
 //!     + REPORTS_AWAITED_MAX x 96 )            REPORTs a gateway owes
 //! + ADMIN_CONNECTIONS_MAX x 64 KiB            who asks for health and ledger
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
+//! + 2 x routes_max x 160                      where logins exclude each other: those that contend,
+//!                                             and what slots that left have left behind of them
 //! ```
 //!
 //! Mail between shards is inside `outbox_bytes_max`: its place is reserved before it is sent.
@@ -64,9 +66,6 @@ pub const RECEIPTS_PENDING_MAX: usize = 65_536;
 /// REPORTs that one gateway's link may owe. What it is sent beyond is of unknown fate at once.
 pub const REPORTS_AWAITED_MAX: usize = 65_536;
 
-/// Namespaces in which one consumer's link may be in a group.
-pub const GROUPS_PER_LINK_MAX: usize = 64;
-
 /// Connections for health and ledger at one time; another one waits in the kernel's backlog.
 pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 
@@ -86,7 +85,8 @@ pub const FLUSH_MS: u64 = 10_000;
 pub const TICK_MS: u64 = 100;
 
 /// Routes of dead gateways forgotten in one tick of one shard. The table is locked meanwhile: at
-/// some 0.35 us a route (measured at 10^6 routes) for less than 2 ms.
+/// some 0.35 us a route (measured at 10^6 routes) for less than 2 ms. Also the logins looked at in
+/// one tick for those that slots which left have left behind.
 pub const SWEEP_STEPS: usize = 5_000;
 
 /// Registrations of dead gateways freed in one tick of one shard, and told to consumers as lost.

@@ -209,6 +209,7 @@ impl Shard {
         core.end_overdue();
         core.bury_some(&mut self.links);
         core.shared.routes.sweep(SWEEP_STEPS);
+        core.shared.sweep_logins(SWEEP_STEPS);
         let links = &self.links;
         let known = |id: &LinkId| {
             links.get(id).is_none_or(|link| link.part.admission != Admission::Stranger)

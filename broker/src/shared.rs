@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use waybill_routing::{Limits, Login, Logins, Namespace, Policies, Policy, Routes, Uid};
+use waybill_routing::{Limits, Login, Logins, Namespace, Policies, Policy, Routes, Slot, Uid};
 use waybill_wire::digest::Registered;
 
 pub(crate) use consumers::{ConsumerPlace, Feed};
@@ -135,6 +135,20 @@ impl Shared {
     /// Whether no login can ever displace another.
     pub(crate) fn allows_all_logins(&self) -> bool {
         self.policies.allow_all()
+    }
+
+    /// A slot is suspended, replaced or dead: its logins contend no more, in one step.
+    pub(crate) fn leave_contest(&self, slot: Slot) {
+        if !self.allows_all_logins() {
+            self.logins.lock().expect(UNPOISONED).leave(slot);
+        }
+    }
+
+    /// Forgets a portion of the logins that slots have left behind.
+    pub(crate) fn sweep_logins(&self, budget: usize) {
+        if !self.allows_all_logins() {
+            self.logins.lock().expect(UNPOISONED).sweep(budget);
+        }
     }
 
     /// A registration as a login that contends with others, if there is a policy for it.

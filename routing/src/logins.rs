@@ -4,10 +4,16 @@
 //! rule knows neither time nor order of arrival: the higher login number wins, equals stay. So any
 //! two brokers that have seen the same registrations, in whatever order, agree on the winner.
 //!
+//! A slot leaves in one step, however many logins it has: each entry carries the term in which its
+//! slot entered it, and counts only while that slot is in that term. What counts no more is
+//! forgotten in portions; nobody can tell whether it has been.
+//!
 //! Invariant: of the entries that contend, each one below the highest was in the answer of an `add`
 //! since it was last added itself, so its gateway has been told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::{Namespace, Slot, Uid};
 
@@ -79,13 +85,32 @@ pub struct Displaced {
 ///
 /// A loser is only told of; it stays an entry until its own gateway removes it or its slot leaves,
 /// as routes do (promise 8). Namespaces with [`Policy::All`] cost nothing here. Every call but
-/// [`Logins::remove_slot`] takes a number of steps logarithmic in the entries, plus the answer's
-/// length. Memory is bounded by the registrations that the owner admits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+/// [`Logins::sweep`] takes a number of steps logarithmic in the entries, plus the answer's length,
+/// plus what slots have left behind of the same user. Memory is bounded by the registrations that
+/// the owner admits, and as much again for what slots have left behind: each `add` sweeps two.
+#[derive(Clone, Debug, Default)]
 pub struct Logins {
     policies: Policies,
-    entries: BTreeSet<Entry>,
+    /// With the term in which each was added.
+    entries: BTreeMap<Entry, u64>,
+    /// Slots with entries that count.
+    seats: BTreeMap<Slot, Seat>,
+    terms: u64,
+    /// Entries that do not count, and the last one a sweep has looked at.
+    left: usize,
+    swept: Option<Entry>,
 }
+
+/// One stay of a slot, from its first login to the last, or until it leaves.
+#[derive(Clone, Debug)]
+struct Seat {
+    term: u64,
+    entries: usize,
+}
+
+/// Entries that [`Logins::add`] sweeps. With two for each one that is added, those that do not count
+/// are never many more than those that do.
+const SWEPT_BY_ADD: usize = 2;
 
 /// In the order of its fields: those that contend lie together, the highest number last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,7 +134,7 @@ impl Logins {
     /// Nobody is logged in.
     #[must_use]
     pub fn new(policies: Policies) -> Self {
-        Self { policies, entries: BTreeSet::new() }
+        Self { policies, ..Self::default() }
     }
 
     /// The policies it applies.
@@ -126,7 +151,8 @@ impl Logins {
     pub fn add(&mut self, slot: Slot, login: Login) -> Vec<Displaced> {
         let Some(entry) = self.entry(slot, login) else { return Vec::new() };
         let highest = self.highest(entry.contest);
-        self.entries.insert(entry);
+        self.insert(entry);
+        self.sweep(SWEPT_BY_ADD);
         match highest {
             Some(highest) if highest > login.number => {
                 vec![Displaced { slot, login, winner: highest }]
@@ -141,16 +167,41 @@ impl Logins {
 
     /// A registration went, whether it had lost or not. One that is not there changes nothing.
     pub fn remove(&mut self, slot: Slot, login: Login) {
-        if let Some(entry) = self.entry(slot, login) {
-            self.entries.remove(&entry);
+        let Some(entry) = self.entry(slot, login) else { return };
+        match self.entries.remove(&entry) {
+            None => {}
+            Some(term) if self.counts(&entry, term) => self.stand_up(slot),
+            Some(_) => self.left -= 1,
         }
     }
 
-    /// A slot left (suspended, replaced or dead) with `logins`, which are all it had in effect;
-    /// those of namespaces without a policy may be among them. For a slot that leaves with very
-    /// many, [`Logins::remove`] in portions does the same.
-    pub fn remove_slot(&mut self, slot: Slot, logins: impl Iterator<Item = Login>) {
-        logins.for_each(|login| self.remove(slot, login));
+    /// A slot left, suspended, replaced or dead: none of its logins contends any more. One that
+    /// comes back adds them again.
+    pub fn leave(&mut self, slot: Slot) {
+        if let Some(seat) = self.seats.remove(&slot) {
+            self.left += seat.entries;
+        }
+    }
+
+    /// Looks at the next `budget` entries, if slots have left any, and forgets those that they did.
+    pub fn sweep(&mut self, budget: usize) {
+        if self.left == 0 {
+            self.swept = None;
+            return;
+        }
+        let from = self.swept.map_or(Unbounded, Excluded);
+        let (mut looked, mut last, mut left) = (0, None, Vec::new());
+        for (entry, term) in self.entries.range((from, Unbounded)).take(budget) {
+            (looked, last) = (looked + 1, Some(*entry));
+            if !self.counts(entry, *term) {
+                left.push(*entry);
+            }
+        }
+        self.swept = last.filter(|_| looked == budget);
+        self.left -= left.len();
+        for entry in &left {
+            self.entries.remove(entry);
+        }
     }
 
     /// The highest login number among those that contend with `login`, itself included if it is
@@ -163,13 +214,19 @@ impl Logins {
     /// Number of entries: registrations in effect in namespaces with a policy.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.left
+    }
+
+    /// Entries that slots left behind and that take up memory until they are swept.
+    #[must_use]
+    pub fn unswept(&self) -> usize {
+        self.left
     }
 
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     fn contest(&self, login: Login) -> Option<Contest> {
@@ -187,13 +244,66 @@ impl Logins {
         Some(Entry { contest, number: login.number, slot, device_class: login.device_class })
     }
 
+    fn insert(&mut self, entry: Entry) {
+        let seat = self.seats.entry(entry.slot).or_insert_with(|| {
+            self.terms += 1;
+            Seat { term: self.terms, entries: 0 }
+        });
+        match self.entries.insert(entry, seat.term) {
+            Some(before) if before == seat.term => return,
+            Some(_) => self.left -= 1,
+            None => {}
+        }
+        seat.entries += 1;
+    }
+
+    /// One entry less that counts; a slot without any has no seat.
+    fn stand_up(&mut self, slot: Slot) {
+        if let Some(seat) = self.seats.get_mut(&slot) {
+            seat.entries -= 1;
+            if seat.entries == 0 {
+                self.seats.remove(&slot);
+            }
+        }
+    }
+
+    fn counts(&self, entry: &Entry, term: u64) -> bool {
+        self.seats.get(&entry.slot).is_some_and(|seat| seat.term == term)
+    }
+
+    fn counting(&self) -> impl Iterator<Item = &Entry> {
+        let all = self.entries.iter().filter(|&(entry, term)| self.counts(entry, *term));
+        all.map(|(entry, _)| entry)
+    }
+
     fn highest(&self, contest: Contest) -> Option<u64> {
         let all = Entry::lowest(contest, 0)..=Entry::highest(contest, u64::MAX);
-        self.entries.range(all).next_back().map(|entry| entry.number)
+        let mut falling = self.entries.range(all).rev();
+        falling.find(|&(entry, term)| self.counts(entry, *term)).map(|(entry, _)| entry.number)
     }
 
     fn with_number(&self, contest: Contest, number: u64) -> impl Iterator<Item = &Entry> {
-        self.entries.range(Entry::lowest(contest, number)..=Entry::highest(contest, number))
+        let equals = Entry::lowest(contest, number)..=Entry::highest(contest, number);
+        let counting =
+            self.entries.range(equals).filter(|&(entry, term)| self.counts(entry, *term));
+        counting.map(|(entry, _)| entry)
+    }
+}
+
+/// By what contends, whatever has been swept.
+impl PartialEq for Logins {
+    fn eq(&self, other: &Self) -> bool {
+        self.policies == other.policies && self.counting().eq(other.counting())
+    }
+}
+
+impl Eq for Logins {}
+
+impl Hash for Logins {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.policies.hash(state);
+        self.len().hash(state);
+        self.counting().for_each(|entry| entry.hash(state));
     }
 }
 

@@ -97,6 +97,7 @@ enum Step {
     Add(usize, Login),
     Remove(usize, Login),
     Leave(usize),
+    Sweep(usize),
 }
 
 fn any_login() -> impl Strategy<Value = Login> {
@@ -118,6 +119,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..4_usize, any_login()).prop_map(|(slot, login)| Step::Add(slot, login)),
         3 => (0..4_usize, any_login()).prop_map(|(slot, login)| Step::Remove(slot, login)),
         1 => (0..4_usize).prop_map(Step::Leave),
+        1 => (0..4_usize).prop_map(Step::Sweep),
     ]
 }
 
@@ -157,10 +159,11 @@ proptest! {
                     prop_assert_eq!(logins.winner(login), naive.winner(&login));
                 }
                 Step::Leave(slot) => {
+                    logins.leave(slots[slot]);
                     let held = naive.of_slot(slots[slot]);
-                    logins.remove_slot(slots[slot], held.iter().copied());
                     held.into_iter().for_each(|login| naive.remove(slots[slot], login));
                 }
+                Step::Sweep(budget) => logins.sweep(budget),
             }
             prop_assert_eq!(logins.len(), naive.exclusive());
             prop_assert_eq!(logins.is_empty(), naive.exclusive() == 0);
@@ -224,6 +227,45 @@ fn promise_8_a_policy_reaches_no_further_than_its_namespace_and_class() {
     assert_eq!(logins.add(slots[1], login(3, 7, 0, 2)), [], "all may stay");
     assert_eq!(logins.len(), 4, "and cost nothing");
     assert_eq!(logins.winner(login(3, 7, 0, 1)), None);
+}
+
+#[test]
+fn promise_7_what_a_slot_leaves_behind_is_forgotten_in_portions_and_counts_for_nothing() {
+    const USERS: u64 = 1_000;
+    let slots = slots();
+    let mut logins = Logins::new(policies(Policy::All));
+    for uid in 0..USERS {
+        logins.add(slots[0], login(1, uid, 0, 9));
+        assert_eq!(logins.add(slots[1], login(2, uid, 0, 1)), []);
+    }
+    logins.leave(slots[0]);
+    assert_eq!((logins.len(), logins.unswept()), (1_000, 1_000));
+    assert_eq!(logins.add(slots[2], login(1, 7, 0, 3)), [], "who has left displaces nobody");
+    assert_eq!(logins.winner(login(1, 7, 0, 0)), Some(3));
+    let mut swept = Logins::new(policies(Policy::All));
+    swept.add(slots[2], login(1, 7, 0, 3));
+    (0..USERS).for_each(|uid| drop(swept.add(slots[1], login(2, uid, 0, 1))));
+    assert_eq!(logins, swept);
+    for _ in 0..21 {
+        let before = logins.unswept();
+        logins.sweep(100);
+        assert!(before - logins.unswept() <= 100);
+    }
+    assert_eq!((logins.len(), logins.unswept()), (1_001, 0));
+    assert_eq!(logins, swept);
+}
+
+#[test]
+fn promise_7_a_slot_that_comes_and_goes_leaves_no_more_behind_than_there_is() {
+    const USERS: u64 = 500;
+    let routes = Routes::default();
+    let mut logins = Logins::new(policies(Policy::One));
+    for life in 0..40 {
+        let slot = routes.open(Incarnation(life)).expect("a free slot");
+        (0..USERS).for_each(|uid| drop(logins.add(slot, login(1, uid, 0, 0))));
+        assert!(logins.unswept() <= 1_000, "{} in life {life}", logins.unswept());
+        logins.leave(slot);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod consumers;
 mod endings;
 mod ledgers;
 mod liveness;
+mod logins;
 mod overload;
 mod presence;
 mod promises;

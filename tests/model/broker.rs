@@ -342,7 +342,7 @@ impl Broker {
     }
 
     fn withdraw(&mut self, scenario: &Scenario, slot: Slot, users: Users) {
-        self.logins.remove_slot(slot, users.iter().map(|index| scenario.contender(index)));
+        users.iter().for_each(|index| self.logins.remove(slot, scenario.contender(index)));
     }
 
     /// The link ended. What was live, or was to be resumed, is kept for the window.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use waybill_routing::{Displaced, Slot};
+use waybill_routing::{Displaced, Slot, SlotState};
 use waybill_wire::code::Event;
 use waybill_wire::digest::Registered;
 use waybill_wire::frame::{Displaced as DisplacedFrame, Frame};
@@ -79,10 +79,14 @@ impl Core {
         let slot = part.gateway().slot;
         let losers = {
             let mut logins = self.shared.logins.lock().expect(UNPOISONED);
-            if event == Event::LOGIN {
+            if event != Event::LOGIN {
+                logins.remove(slot, login);
+                Vec::new()
+            } else if self.shared.routes.state(slot) == SlotState::Live {
                 logins.add(slot, login)
             } else {
-                logins.remove(slot, login);
+                // Another shard has replaced it since, and taken it out of the contest or is about
+                // to: it must not come back.
                 Vec::new()
             }
         };
@@ -148,13 +152,8 @@ impl Core {
     }
 
     /// A slot stops answering: its logins contend no more.
-    pub(super) fn leave_contest(&mut self, gateway: &mut GatewayState) {
-        if self.shared.allows_all_logins() {
-            return;
-        }
-        let shared = &self.shared;
-        let entered = gateway.declared.end_entering();
-        let contenders = entered.filter_map(|registered| shared.contender(registered));
-        shared.logins.lock().expect(UNPOISONED).remove_slot(gateway.slot, contenders);
+    pub(super) fn leave_contest(&self, gateway: &mut GatewayState) {
+        gateway.declared.end_entering();
+        self.shared.leave_contest(gateway.slot);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A producer's link keeps a [`Merge`] for each message until every gateway's part is settled or
 //! its time is over. The link of a gateway keeps, for each DELIVER it has to report, whose part
-//! that is. What settles a part travels as mail to the producer's shard. Both tables are in the order of
-//! their deadlines, since there is one time for all. A frame that expires in the outbox, or is lost
-//! with its link, settles its part like a REPORT.
+//! that is. What settles a part travels as mail to the producer's shard. Both tables are in the
+//! order of their deadlines, since there is one time for all. A frame that expires in the outbox,
+//! or is lost with its link, settles its part like a REPORT.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

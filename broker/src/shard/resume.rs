@@ -218,8 +218,8 @@ impl Core {
         // Churn of gateways without users must not fill the table with what nobody misses.
         let keeps =
             gateway.resumes && !gateway.torn && window_ms > 0 && !gateway.declared.is_empty();
-        let suspended = self.shared.routes.suspend(gateway.slot).is_ok();
         self.leave_contest(gateway);
+        let suspended = self.shared.routes.suspend(gateway.slot).is_ok();
         gateway.declared.wait_no_more();
         let held = Held {
             session: gateway.session,

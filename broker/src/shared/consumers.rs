@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 
 use waybill_wire::code::capability;
 use waybill_wire::digest::mix;
+use waybill_wire::limits::GROUPS_MAX;
 
 use super::{Place, Shared, UNPOISONED};
 use crate::auth::Grant;
 use crate::io::LinkId;
-use crate::limits::GROUPS_PER_LINK_MAX;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerPlace {
@@ -117,7 +117,7 @@ impl Shared {
         let mut consumers = self.consumers.write().expect(UNPOISONED);
         let consumer = consumers.iter_mut().find(|it| it.place.is(shard, link));
         let Some(Groups::Named(named)) = consumer.map(|it| &mut it.groups) else { return true };
-        let fits = named.len() < GROUPS_PER_LINK_MAX || named.contains_key(&namespace);
+        let fits = named.len() < GROUPS_MAX || named.contains_key(&namespace);
         if fits {
             named.insert(namespace, name.into());
         }
