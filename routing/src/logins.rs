@@ -108,8 +108,8 @@ struct Seat {
     entries: usize,
 }
 
-/// Entries that [`Logins::add`] sweeps. With two for each one that is added, those that do not count
-/// are never many more than those that do.
+/// Entries that [`Logins::add`] sweeps. With two for each one that is added, those that do not
+/// count are never many more than those that do.
 const SWEPT_BY_ADD: usize = 2;
 
 /// In the order of its fields: those that contend lie together, the highest number last.

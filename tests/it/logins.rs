@@ -261,7 +261,7 @@ fn promise_8_a_login_that_went_with_the_older_link_displaces_none_of_the_newer_o
         newer.hears_nothing(net);
         other.add(net, &[login(ONE, 8, 1, 2)]);
         other.add(net, &[login(ONE, 7, 1, 4)]);
-            for host in [other, newer] {
+        for host in [other, newer] {
             host.hears_nothing(net);
         }
         net.close(older.line);

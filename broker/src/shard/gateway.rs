@@ -268,8 +268,8 @@ impl Core {
             let link = standing.and_then(|older| self.shared.link_of(older));
             match routes.go_live(slot, standing) {
                 Ok(()) => {
-                    // Before the logins of the new slot enter: one that has gone with the older slot
-                    // must displace none. Its link may be another shard's, which hears of it later.
+                    // Before the logins of the new slot enter: one that has gone with the older
+                    // slot must displace none. Its shard may be another, which hears of it later.
                     if let Some(older) = standing {
                         self.shared.leave_contest(older);
                     }
