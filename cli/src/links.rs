@@ -96,7 +96,7 @@ impl Target {
 }
 
 /// Says on stderr which broker is linked to, and whether it takes no messages yet.
-pub(crate) fn tell_linked(how: &str, welcomed: &Welcomed) {
+fn tell_linked(how: &str, welcomed: &Welcomed) {
     let broker = &welcomed.address;
     let unready = match welcomed.state {
         BrokerState::NOT_READY => ", which is not ready yet: messages wait",
@@ -105,20 +105,30 @@ pub(crate) fn tell_linked(how: &str, welcomed: &Welcomed) {
     output::talk(format_args!("{how} to broker {broker}{unready}"));
 }
 
-/// Says on stderr when an open link was lost and when it is back.
+/// Says on stderr which broker is linked to, when that was lost and is back, and when one that was
+/// not ready is.
 pub(crate) async fn tell_changes(mut states: watch::Receiver<LinkState>) {
-    let mut lost = false;
-    while states.changed().await.is_ok() {
+    let (mut how, mut open) = ("linked", None);
+    loop {
         match &*states.borrow_and_update() {
             LinkState::Down { reason, retry_in, .. } => {
                 tell_down(reason, *retry_in);
-                lost = true;
+                (how, open) = ("linked again", None);
             }
-            LinkState::Open(welcomed) if lost => {
-                tell_linked("linked again", welcomed);
-                lost = false;
+            LinkState::Open(welcomed) => {
+                match open {
+                    None => tell_linked(how, welcomed),
+                    Some(BrokerState::NOT_READY) if welcomed.state == BrokerState::READY => {
+                        output::talk(format_args!("broker {} is ready now", welcomed.address));
+                    }
+                    Some(_) => {}
+                }
+                open = Some(welcomed.state);
             }
             _ => {}
+        }
+        if states.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -79,7 +79,7 @@ pub enum Obstacle {
     #[error("no broker has answered yet")]
     Connecting,
     /// The broker does not know yet who is online, and no other one is.
-    #[error("broker {broker} is not ready: it does not know yet who is online")]
+    #[error("broker {broker} is not ready: {}", missing(*gateways_missing))]
     NotReady {
         /// Its address.
         broker: Arc<str>,
@@ -92,15 +92,28 @@ pub enum Obstacle {
         /// Its address.
         broker: Arc<str>,
     },
-    /// The link is open; receipts come too slowly, or the broker does not read.
-    #[error("broker {broker} takes publishes too slowly")]
+    /// The link is open and its broker ready; receipts come too slowly, or the broker does not
+    /// read.
+    #[error("broker {broker} is behind: {unanswered} sent before still wait for their receipts")]
     Busy {
         /// Its address.
         broker: Arc<str>,
+        /// Publishes, or parts of them, that were sent and have no final receipt: the window is
+        /// full of them. Few: the broker does not read.
+        unanswered: usize,
     },
     /// There was no link.
     #[error(transparent)]
     Down(LinkError),
+}
+
+/// What a broker that is not ready waits for.
+fn missing(gateways: u32) -> String {
+    match gateways {
+        0 => "it does not know yet who is online".into(),
+        1 => "it does not know yet who is online, 1 gateway is missing".into(),
+        more => format!("it does not know yet who is online, {more} gateways are missing"),
+    }
 }
 
 /// A rule of the protocol that a publish breaks. Limits are given with the value that passed them.

@@ -120,6 +120,23 @@ impl Receipt {
         }
     }
 
+    /// The same message, and nothing known of it.
+    pub(crate) fn fresh(&self) -> Self {
+        Self::new(self.instance, self.sequence)
+    }
+
+    /// Targets, by name, that no gateway was given.
+    pub(crate) fn unreached(&self) -> impl Iterator<Item = u64> {
+        let dropped = self.dropped.iter().flat_map(|dropped| &dropped.uids);
+        self.offline.iter().chain(&self.filtered).chain(dropped).copied()
+    }
+
+    /// Only who was not reached counts: of the others it is not known.
+    pub(crate) fn forget_reached(&mut self) {
+        (self.sent, self.unknown_count) = (0, 0);
+        self.unknown.clear();
+    }
+
     /// Adds a part whose answer never came.
     pub(crate) fn doubt(&mut self, uids: &[u64]) {
         self.in_doubt = true;

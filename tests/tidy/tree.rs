@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that tools make; none of them is committed.
+/// What tools make, folders mostly (in a further work tree `.git` is a file); none is committed.
 const MADE_BY_TOOLS: [&str; 6] =
     [".git", "target", "node_modules", "__pycache__", "artifacts", "coverage"];
 
@@ -46,10 +46,12 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder that can be read") {
         let path = entry.expect("an entry of it").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !path.is_dir() {
-            paths.push(path);
-        } else if !MADE_BY_TOOLS.contains(&name.as_ref()) {
-            walk(&path, paths);
+        if MADE_BY_TOOLS.contains(&name.as_ref()) {
+            continue;
+        }
+        match path.is_dir() {
+            true => walk(&path, paths),
+            false => paths.push(path),
         }
     }
 }

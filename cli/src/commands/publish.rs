@@ -10,7 +10,7 @@ mod told;
 
 use std::time::Duration;
 
-use waybill_client::{LinkState, Producer, PublishError, ReceiptLevel};
+use waybill_client::{Obstacle, Options, Producer, PublishError, ReceiptLevel};
 use waybill_wire::code::{ContentType, Mode, Priority};
 
 use crate::Common;
@@ -42,7 +42,12 @@ A line of --lines is a JSON object: `uids` (strings or numbers) or `all`: true; 
 `data64` (base64); and, over what the flags say, `except`, `namespace`, `mode`, `priority`, `ttl`, \
 `labels`, `content_type`. Blank lines are passed over.
 
-Exit 0: every message was routed, even if nobody it was for is online: the receipt says so. \
+With several --broker the first that answers and is ready is used, and the next when it is lost: \
+what was on its way then is sent again, and gateways hand it to nobody twice. A broker that has \
+just started is not ready before it knows who is online: messages wait for it.
+
+Exit 0: every message was routed, or delivered if that was asked for, even if nobody it was for is \
+online: the receipt says so. \
 Exit 1: a message was refused, dropped for a target, or its fate is unknown; --timeout passed, or \
 a signal stopped it: then it says how many messages are in doubt.")]
 pub(crate) struct Args {
@@ -93,7 +98,8 @@ pub(crate) struct Args {
     /// File of which each line is the payload of a message of its own (- for stdin).
     #[arg(long, value_name = "FILE", value_parser = input, conflicts_with = "payload")]
     each_line: Option<Input>,
-    /// Give up when receipts are due and none comes for so long: 500ms, 5s, 2m, 1h.
+    /// Give up when receipts are due and none comes for so long, or when a message cannot be sent
+    /// for so long since no broker takes it: 500ms, 5s, 2m, 1h.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse::duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -104,12 +110,12 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let mut messages = Messages::new(&args)?;
     let loaded = common.settings(args.link.flags(), &[Part::Client], logs::ERRORS_BUT_OF_LINKS)?;
     let target = links::target(&loaded)?;
-    let producer = Producer::connect(target.options.clone()).await;
+    // What was never sent fails by itself, with the reason; 0 is no time, and none is not allowed.
+    let publish_timeout = args.timeout.max(Duration::from_millis(1));
+    let options = Options { publish_timeout, ..target.options.clone() };
+    let producer = Producer::connect(options).await;
     let producer = producer.map_err(|error| target.connect_failure(&error))?;
     tokio::spawn(links::tell_changes(producer.watch()));
-    if let LinkState::Open(welcomed) = producer.state() {
-        links::tell_linked("linked", &welcomed);
-    }
     // Until here a signal ends the program: nothing was sent that could be in doubt.
     let mut stops = Stops::listen()?;
     let mut told = Told::new(common.form());
@@ -128,8 +134,26 @@ fn complain(error: &PublishError) {
         PublishError::Invalid(_) => "change the message; nothing of it was sent",
         PublishError::Refused { .. } => "its code in protocol-spec/09-errors.md says when to retry",
         PublishError::Overloaded { .. } => "try again later",
-        PublishError::TimedOut(_) => "nothing of it was sent; see the broker's log, then try again",
+        PublishError::TimedOut(obstacle) => late(obstacle),
         _ => "see the link's error",
     };
     output::talk_failure(&Failure::failed(error, remedy));
+}
+
+/// What to do about a message that was not sent in time.
+fn late(obstacle: &Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::NotReady { .. } => {
+            "nothing of it was sent; start the gateways, name a broker that is ready with \
+             --broker, or give a longer --timeout"
+        }
+        Obstacle::Busy { .. } => {
+            "nothing of it was sent, those before it are not lost; send less at once, ask for a \
+             lower --receipt, or give a longer --timeout"
+        }
+        Obstacle::Draining { .. } => {
+            "nothing of it was sent; send it to another broker with --broker"
+        }
+        _ => "nothing of it was sent; see that the broker runs, then send it again",
+    }
 }

@@ -1,5 +1,6 @@
 //! A publish that is not settled, and its parts that are under way.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -46,8 +47,9 @@ pub(super) struct Flight {
     pub(super) job: usize,
     /// Its share of the job's targets.
     pub(super) targets: Range<usize>,
-    /// It was answered at stage routed and waits for the final answer.
-    pub(super) routed: bool,
+    /// What was said of it at stage routed, while it waits for the final answer. At most as large
+    /// as its targets.
+    pub(super) routed: Option<Box<Receipt>>,
     /// A copy was lost with its link, so that its fate is in doubt; from then on it is no use to
     /// send it again.
     pub(super) doubt_until: Option<Instant>,
@@ -139,22 +141,37 @@ impl<R: Reply> Job<R> {
         self.tell_progress();
     }
 
-    pub(super) fn doubt(&mut self, part: Range<usize>) {
+    /// No final answer comes. Whom no gateway was given is known if the last copy was routed; the
+    /// rest is in doubt.
+    pub(super) fn doubt(&mut self, flight: Flight) {
         self.answered += 1;
-        let uids = self.targets(part);
+        let mut uids = self.targets(flight.targets);
+        if let Some(routed) = flight.routed {
+            let known: HashSet<u64> = routed.unreached().collect();
+            uids.retain(|uid| !known.contains(uid));
+            self.receipt.merge(*routed);
+        }
         self.receipt.doubt(&uids);
         self.tell_progress();
     }
 
     /// Its part has a routed answer, and a final one will come.
-    pub(super) fn routed(&mut self) {
-        self.routed += 1;
+    pub(super) fn routed(&mut self, flight: &mut Flight, said: &WireReceipt<'_>) {
+        let mut receipt = self.receipt.fresh();
+        receipt.add(said);
+        receipt.forget_reached();
+        if flight.routed.replace(Box::new(receipt)).is_none() {
+            self.routed += 1;
+        }
         self.tell_progress();
     }
 
-    /// The part that was routed will be answered again, from the beginning.
-    pub(super) fn unrouted(&mut self) {
-        self.routed = self.routed.saturating_sub(1);
+    /// The part goes again and will be answered from the beginning: another copy may reach whom the
+    /// first one did not.
+    pub(super) fn unrouted(&mut self, flight: &mut Flight) {
+        if flight.routed.take().is_some() {
+            self.routed = self.routed.saturating_sub(1);
+        }
     }
 
     fn tell_progress(&mut self) {

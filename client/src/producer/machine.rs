@@ -14,7 +14,6 @@
 //! sequences in `flight` rise.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -170,10 +169,12 @@ impl<R: Reply> ProducerMachine<R> {
                     encode(publish, &part, out).map_err(|error| error.code)
                 }
             };
-            let Some(flight) = self.again.pop() else { return true };
+            let Some(mut flight) = self.again.pop() else { return true };
             match encoded {
                 Ok(()) => {
-                    self.jobs[flight.job].moved_at = now;
+                    let job = &mut self.jobs[flight.job];
+                    job.moved_at = now;
+                    job.unrouted(&mut flight);
                     self.fly(level, flight);
                 }
                 Err(code) => self.give_up_flight(flight, code),
@@ -185,9 +186,9 @@ impl<R: Reply> ProducerMachine<R> {
     /// It is not sent again: in doubt if a copy may have arrived, else refused for `code`.
     fn give_up_flight(&mut self, flight: Flight, code: ErrorCode) {
         let in_doubt = flight.doubt_until.is_some();
-        self.answer(flight, |job, targets| match in_doubt {
-            true => job.doubt(targets),
-            false => job.refuse(targets, code),
+        self.answer(flight, |job, flight| match in_doubt {
+            true => job.doubt(flight),
+            false => job.refuse(flight.targets, code),
         });
     }
 
@@ -228,7 +229,7 @@ impl<R: Reply> ProducerMachine<R> {
             }
             job.sent += 1;
             job.moved_at = now;
-            let flight = Flight { sequence, job: id, targets, routed: false, doubt_until: None };
+            let flight = Flight { sequence, job: id, targets, routed: None, doubt_until: None };
             self.fly(level, flight);
         }
         true
@@ -264,9 +265,9 @@ impl<R: Reply> ProducerMachine<R> {
     }
 
     /// Settles `flight` by `answer`.
-    fn answer(&mut self, flight: Flight, answer: impl FnOnce(&mut Job<R>, Range<usize>)) {
-        let Flight { job: id, targets, .. } = flight;
-        answer(&mut self.jobs[id], targets);
+    fn answer(&mut self, flight: Flight, answer: impl FnOnce(&mut Job<R>, Flight)) {
+        let id = flight.job;
+        answer(&mut self.jobs[id], flight);
         self.settle(id);
     }
 
@@ -284,9 +285,7 @@ impl<R: Reply> ProducerMachine<R> {
         };
         if !receipt.last {
             let flight = &mut self.flight[at];
-            if !std::mem::replace(&mut flight.routed, true) {
-                self.jobs[flight.job].routed();
-            }
+            self.jobs[flight.job].routed(flight, receipt);
             return Ok(());
         }
         if let Some(flight) = self.land(at) {
@@ -315,9 +314,6 @@ impl<R: Reply> ProducerMachine<R> {
         self.awaited = 0;
         let flights = std::mem::take(&mut self.flight);
         for mut flight in flights.into_iter().chain(std::mem::take(&mut self.unwritten)) {
-            if std::mem::take(&mut flight.routed) {
-                self.jobs[flight.job].unrouted();
-            }
             let until = *flight.doubt_until.get_or_insert(now + self.bounds.resend_within);
             match until > now {
                 true => self.again.push(until, flight),
@@ -355,7 +351,9 @@ impl<R: Reply> ProducerMachine<R> {
     fn fail_overdue(&mut self, now: Instant) {
         let obstacle = match (&self.obstacle, &self.broker) {
             (Some(obstacle), _) => obstacle.clone(),
-            (None, Some(broker)) => Obstacle::Busy { broker: Arc::clone(broker) },
+            (None, Some(broker)) => {
+                Obstacle::Busy { broker: Arc::clone(broker), unanswered: self.flight.len() }
+            }
             (None, None) => Obstacle::Connecting,
         };
         for flight in self.again.expired(now) {

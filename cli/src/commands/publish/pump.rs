@@ -21,6 +21,10 @@ use crate::signals::Stops;
 /// Messages under way at once: enough to fill a link, few enough to stop soon.
 const WINDOW: usize = 1024;
 
+/// What patience is stretched by: a message that could not be sent fails when the same time is up,
+/// and that tells more than that there was no receipt.
+const SETTLING: Duration = Duration::from_millis(250);
+
 pub(super) struct Pump<'a> {
     producer: &'a Producer,
     told: &'a mut Told,
@@ -87,7 +91,7 @@ impl<'a> Pump<'a> {
         let outcome = match &mut oldest.sent {
             Ok(pending) => loop {
                 tokio::select! {
-                    outcome = timeout_at(self.due, &mut *pending) => break outcome,
+                    outcome = timeout_at(self.due + SETTLING, &mut *pending) => break outcome,
                     progress = advanced(&mut oldest.progress) => {
                         self.due = Instant::now() + self.patience;
                         output::progress(progress_text(progress));

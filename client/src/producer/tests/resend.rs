@@ -197,6 +197,26 @@ fn what_cannot_be_sent_fails_in_time_and_says_why() {
     assert!(rig.machine.deadline().is_none());
 }
 
+/// The link is fine and the broker ready: the error must not sound as if either were not.
+#[test]
+fn what_waits_for_a_full_window_too_long_says_so() {
+    let mut rig = resending(2);
+    for uid in 1..=3 {
+        rig.order(Publish::to([uid]));
+    }
+    let sent = rig.transmit();
+    assert_eq!(sent.len(), 2);
+    rig.pass(Duration::from_secs(30));
+    let outcome = rig.one().expect_err("was not sent");
+    assert!(matches!(&outcome, PublishError::TimedOut(Obstacle::Busy { unanswered: 2, .. })));
+    assert_eq!(
+        outcome.to_string(),
+        "not sent in time: broker b:1 is behind: 2 sent before still wait for their receipts"
+    );
+    sent.iter().for_each(|sent| rig.all_sent(sent));
+    assert!(rig.settled().into_iter().all(|(_, outcome)| outcome.is_ok()), "those are not lost");
+}
+
 #[test]
 fn a_list_that_stops_half_way_names_who_was_not_served() {
     let mut rig = Rig::resending(1, Duration::ZERO);

@@ -1,10 +1,12 @@
 //! Receipts in two stages, and lists of any length.
 
+use std::time::Duration;
+
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Fate, Level};
 use waybill_wire::frame::{FateSet, Receipt as WireReceipt};
 
-use super::Rig;
+use super::{Rig, retry, welcomed};
 use crate::machine::Machine;
 use crate::publish::{Publish, ReceiptLevel};
 
@@ -13,6 +15,27 @@ impl Rig {
     fn stage(&mut self, receipt: WireReceipt<'_>) {
         let frame = Frame::Receipt(receipt);
         self.machine.handle_frame(self.now, &frame, &[]).expect("belongs to a publish");
+    }
+
+    /// Of users 1 to 4, one was sent and the others have a fate each.
+    fn routed_in_part(&mut self) {
+        let set = |fate, cause, uids| FateSet { fate, cause, uids };
+        let sets = [
+            set(Fate::OFFLINE, ErrorCode(0), (&[2]).into()),
+            set(Fate::FILTERED, ErrorCode(0), (&[4]).into()),
+            set(Fate::DROPPED, ErrorCode::OUTBOX_FULL, (&[3]).into()),
+        ];
+        self.stage(WireReceipt {
+            stage: Level::ROUTED,
+            sequence: 1,
+            sent: 1,
+            offline: 1,
+            filtered: 1,
+            dropped: 1,
+            gateways: 1,
+            fate_sets: (&sets).into(),
+            ..WireReceipt::default()
+        });
     }
 }
 
@@ -44,6 +67,40 @@ fn a_routed_receipt_does_not_settle_a_delivered_publish() {
     let receipt = rig.one().expect("served");
     assert_eq!((receipt.stage, receipt.sent), (ReceiptLevel::Delivered, 1));
     assert_eq!(receipt.dropped[0].uids, [2]);
+}
+
+/// [PUB-5]: what stage routed settled stays settled when the link dies before stage delivered.
+#[test]
+fn a_link_that_dies_between_the_stages_leaves_only_whom_it_was_sent_to_in_doubt() {
+    let mut rig = Rig::open(10);
+    rig.order(delivered([1, 2, 3, 4]).except([4]));
+    rig.transmit();
+    rig.routed_in_part();
+    rig.machine.handle_down(rig.now, &retry());
+    let receipt = rig.one().expect("in doubt is no refusal");
+    assert_eq!((&receipt.unknown[..], receipt.unknown_count), (&[1][..], 1));
+    assert_eq!((&receipt.offline[..], &receipt.filtered[..]), (&[2][..], &[4][..]));
+    assert_eq!(
+        (receipt.dropped[0].cause, &receipt.dropped[0].uids[..]),
+        (ErrorCode::OUTBOX_FULL, &[3][..])
+    );
+    assert_eq!((receipt.sent, receipt.in_doubt), (0, true));
+}
+
+#[test]
+fn a_copy_that_went_again_may_have_reached_whom_the_first_did_not() {
+    let mut rig = Rig::resending(10, Duration::from_secs(5));
+    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
+    rig.order(delivered([1, 2, 3, 4]).except([4]));
+    rig.transmit();
+    rig.routed_in_part();
+    rig.machine.handle_down(rig.now, &retry());
+    rig.machine.handle_open(rig.now, &welcomed(0, 1 << 20));
+    assert!(rig.transmit()[0].resend);
+    rig.now += Duration::from_secs(5);
+    rig.machine.handle_down(rig.now, &retry());
+    let receipt = rig.one().expect("in doubt is no refusal");
+    assert_eq!((receipt.unknown, receipt.offline), (vec![1, 2, 3, 4], vec![]));
 }
 
 #[test]
