@@ -13,7 +13,8 @@ use crate::signals::Stops;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Settings: [broker]. SIGTERM or Ctrl-C drains, a second one ends it now. With --json one line on \
-stdout says when it listens: {\"event\":\"ready\",\"broker\":\"ADDRESS\"}.")]
+stdout says when it listens: {\"event\":\"ready\",\"broker\":\"ADDRESS\",\"admin\":\"ADDRESS\"}; \
+admin is null unless broker.admin_listen is set.")]
 pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one. Default 127.0.0.1:7711.
     #[arg(long, value_name = "IP:PORT")]
@@ -34,9 +35,13 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let broker = start_broker(loaded.settings.broker, "--listen")?;
     let address = broker.local_addr().to_string();
     if common.form().is_json() {
-        output::json(&json!({ "event": "ready", "broker": address }))?;
+        let admin = broker.admin_addr().map(|address| address.to_string());
+        output::json(&json!({ "event": "ready", "broker": address, "admin": admin }))?;
     } else {
         output::talk(format_args!("broker listens on {address}"));
+        if let Some(admin) = broker.admin_addr() {
+            output::talk(format_args!("/healthz and /ledger are on http://{admin}"));
+        }
     }
     Running { gateway: None, broker: Some(broker) }.until_stopped(&mut stops).await
 }

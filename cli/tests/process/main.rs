@@ -4,13 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
 mod closed;
+mod consumer;
 mod hostile;
 mod inspect;
+mod receipts;
 mod scripted;
 mod servers;
+mod several;
 mod support;
 mod three_gateways;
 mod together;
 mod token;
 mod usage;
+mod users;
 mod vectors;

@@ -8,20 +8,13 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 
-use crate::support::{PATIENCE, Place};
+use crate::support::Place;
+use crate::users::{SECRET, login, next};
 
-const SECRET: &str = "thirty-two bytes of secret, or more";
 const USERS: u64 = 1000;
 const GATEWAYS: usize = 3;
-
-type User = WebSocketStream<tokio::net::TcpStream>;
 
 /// Passes bytes on in both directions and remembers those from the broker.
 fn recorder(broker: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
@@ -48,42 +41,6 @@ fn copy(mut from: TcpStream, mut to: TcpStream, record: &Mutex<Vec<u8>>) {
         }
     }
     let _ = to.shutdown(Shutdown::Both);
-}
-
-async fn login(gateway: SocketAddr, uid: u64) -> User {
-    let mut request = format!("ws://{gateway}/ws").into_client_request().unwrap();
-    let protocol = HeaderValue::from_static("waybill.json.v1");
-    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
-    let stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
-    let (mut user, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    let token = mint(uid);
-    user.send(Message::text(format!(r#"{{"type":"login","token":"{token}"}}"#))).await.unwrap();
-    let ready = next(&mut user).await;
-    assert_eq!(
-        (ready["type"].as_str(), ready["uid"].as_str()),
-        (Some("ready"), Some(&*uid.to_string()))
-    );
-    user
-}
-
-fn mint(uid: u64) -> String {
-    let grant = waybill_gateway::auth::Grant {
-        uid,
-        namespace: 0,
-        expires_at: 4_000_000_000,
-        device_class: 0,
-        login: 0,
-    };
-    waybill_gateway::auth::mint(SECRET.as_bytes(), grant)
-}
-
-async fn next(user: &mut User) -> Value {
-    loop {
-        let message = tokio::time::timeout(PATIENCE, user.next()).await.expect("a message in time");
-        if let Message::Text(text) = message.unwrap().unwrap() {
-            return serde_json::from_str(&text).unwrap();
-        }
-    }
 }
 
 /// Runs `waybill pub` and returns its receipt.

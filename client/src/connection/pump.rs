@@ -39,6 +39,8 @@ where
         }
         self.flush_events();
         self.advance(transport).await?;
+        // A time that was over may have settled something; nothing else need happen for long.
+        self.flush_events();
         self.wait(transport).await
     }
 

@@ -3,12 +3,16 @@
 //! As in a gateway, each target is checked against the users that are here, whatever the broker
 //! sent: a broadcast reaches every gateway.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use waybill_client::gateway::{
-    Change, Delivery, GatewayEvent, GatewayEvents, GatewayLink, Registration,
+    Change, Delivery, GatewayCommand, GatewayEvent, GatewayEvents, GatewayLink, Registration,
+    Report,
 };
 use waybill_wire::Message;
+use waybill_wire::code::{ErrorCode, Fate, Level};
 
 use super::{Args, Shown, describe, labels_text};
 use crate::failure::{Failure, Outcome};
@@ -26,7 +30,7 @@ pub(super) async fn run(args: &Args, target: &Target, shown: &mut Shown) -> Outc
     let users = Users { namespace: args.namespace, uids };
     // Told to every broker that is linked to, now and later.
     link.change(1, users.changes()).await.map_err(|error| Failure::failed(error, "try again"))?;
-    let outcome = users.show(&mut events, target, shown).await;
+    let outcome = users.show(&link, &mut events, target, shown).await;
     link.close().await;
     outcome
 }
@@ -50,6 +54,7 @@ impl Users {
 
     async fn show(
         &self,
+        link: &GatewayLink,
         events: &mut GatewayEvents,
         target: &Target,
         shown: &mut Shown,
@@ -66,7 +71,12 @@ impl Users {
                     shown.listening(&self.names());
                 }
                 Some(GatewayEvent::Delivery(delivery)) => {
-                    if self.delivery(&delivery, shown)? {
+                    let enough = self.delivery(&delivery, shown)?;
+                    if let Some(report) = self.report(&delivery) {
+                        // A link that has gone needs none.
+                        let _gone = link.command(GatewayCommand::Report(report)).await;
+                    }
+                    if enough {
                         return Ok(());
                     }
                 }
@@ -102,6 +112,36 @@ impl Users {
         }
         let id = message_id(message.origin.unwrap_or_default(), message.sequence);
         shown.show(|| text(&message, &id, &targets), || object(&message, &id, &targets))
+    }
+
+    /// What is said of a message whose producer wants to know: who is shown here was reached.
+    fn report(&self, delivery: &Delivery) -> Option<Report> {
+        let message = delivery.message();
+        if message.level != Level::DELIVERED {
+            return None;
+        }
+        let mut report = Report::on(delivery);
+        let is_here = message.namespace == self.namespace;
+        let except: BTreeSet<u64> = message.except.iter().collect();
+        if message.everyone {
+            let users = if is_here { &self.uids[..] } else { &[] };
+            let excepted = users.iter().filter(|uid| except.contains(uid)).count();
+            let count = |users: usize| u32::try_from(users).unwrap_or(u32::MAX);
+            report.reached = count(users.len() - excepted);
+            report.count(Fate::FILTERED, count(excepted));
+            return Some(report);
+        }
+        let targets: BTreeSet<u64> = message.targets.iter().collect();
+        for uid in targets {
+            if except.contains(&uid) {
+                report.add(Fate::FILTERED, ErrorCode(0), uid);
+            } else if is_here && self.uids.binary_search(&uid).is_ok() {
+                report.reached += 1;
+            } else {
+                report.add(Fate::OFFLINE, ErrorCode(0), uid);
+            }
+        }
+        Some(report)
     }
 
     /// Which of the users a message is for.
