@@ -20,8 +20,8 @@ async fn each_group_is_told_what_users_do_and_who_was_offline() {
     let place = Place::new().variable("WAYBILL_GATEWAY__JWT__SECRET", SECRET);
     let up = place.up();
     let ready = up.json();
-    let mut audit = consumer(&place, &["--group", "audit", "--json"]);
-    let mut people = consumer(&place, &["--group", "people"]);
+    let audit = consumer(&place, &["--group", "audit", "--json"]);
+    let people = consumer(&place, &["--group", "people"]);
 
     let mut user = login(ready["gateway"].as_str().unwrap().parse().unwrap(), 1001).await;
     let came = audit.json();
