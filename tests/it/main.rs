@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "the backend and seed of a failure are in its output")]
 
 mod chaos;
+mod clients;
 mod conformance;
 mod consumers;
 mod endings;

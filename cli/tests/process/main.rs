@@ -18,3 +18,4 @@ mod token;
 mod usage;
 mod users;
 mod vectors;
+mod wire;

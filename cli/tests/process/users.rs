@@ -18,12 +18,17 @@ pub(crate) type User = WebSocketStream<tokio::net::TcpStream>;
 
 /// A user of namespace 0 who has been told *ready*.
 pub(crate) async fn login(gateway: SocketAddr, uid: u64) -> User {
+    login_as(gateway, uid, 0).await
+}
+
+/// The same with a login number.
+pub(crate) async fn login_as(gateway: SocketAddr, uid: u64, number: u64) -> User {
     let mut request = format!("ws://{gateway}/ws").into_client_request().unwrap();
     let protocol = HeaderValue::from_static("waybill.json.v1");
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     let stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
     let (mut user, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    let token = mint(uid);
+    let token = mint(uid, number);
     user.send(Message::text(format!(r#"{{"type":"login","token":"{token}"}}"#))).await.unwrap();
     let ready = next(&mut user).await;
     assert_eq!(
@@ -33,13 +38,13 @@ pub(crate) async fn login(gateway: SocketAddr, uid: u64) -> User {
     user
 }
 
-fn mint(uid: u64) -> String {
+fn mint(uid: u64, login: u64) -> String {
     let grant = waybill_gateway::auth::Grant {
         uid,
         namespace: 0,
         expires_at: 4_000_000_000,
         device_class: 0,
-        login: 0,
+        login,
     };
     waybill_gateway::auth::mint(SECRET.as_bytes(), grant)
 }
@@ -50,6 +55,16 @@ pub(crate) async fn next(user: &mut User) -> Value {
         let message = tokio::time::timeout(PATIENCE, user.next()).await.expect("a message in time");
         if let Message::Text(text) = message.unwrap().unwrap() {
             return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+/// How its gateway ended a connection.
+pub(crate) async fn ended(user: &mut User) -> u16 {
+    loop {
+        let message = tokio::time::timeout(PATIENCE, user.next()).await.expect("an end in time");
+        if let Message::Close(Some(frame)) = message.unwrap().unwrap() {
+            return frame.code.into();
         }
     }
 }
