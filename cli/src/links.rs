@@ -21,8 +21,8 @@ use crate::settings::{Flags, Loaded};
 /// Flags of every command that links to a broker.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LinkArgs {
-    /// Broker as host:port; repeat it for alternatives. Default: the running `waybill up`, else
-    /// 127.0.0.1:7711.
+    /// Broker as host:port, or dns:host:port for every address of that name; repeat it for more.
+    /// Default: the running `waybill up`, else 127.0.0.1:7711.
     #[arg(long = "broker", value_name = "HOST:PORT")]
     brokers: Vec<String>,
 }

@@ -19,8 +19,8 @@ pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one. Default 127.0.0.1:7712.
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
-    /// Broker as host:port; repeat it for each: a gateway links to all of them. Default
-    /// 127.0.0.1:7711.
+    /// Broker as host:port, or dns:host:port for every address of that name; repeat it for each: a
+    /// gateway links to all of them. Default 127.0.0.1:7711.
     #[arg(long = "broker", value_name = "HOST:PORT")]
     brokers: Vec<String>,
 }

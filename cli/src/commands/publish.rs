@@ -43,13 +43,14 @@ A line of --lines is a JSON object: `uids` (strings or numbers) or `all`: true; 
 `labels`, `content_type`. Blank lines are passed over.
 
 With several --broker the first that answers and is ready is used, and the next when it is lost: \
-what was on its way then is sent again, and gateways hand it to nobody twice. A broker that has \
-just started is not ready before it knows who is online: messages wait for it.
+what was on its way then is sent again if that succeeds within 5 s, else its fate is unknown; \
+gateways hand it to nobody twice. A broker that has just started is not ready before it knows who \
+is online: messages wait for it, or go to another one.
 
 Exit 0: every message was routed, or delivered if that was asked for, even if nobody it was for is \
 online: the receipt says so. \
-Exit 1: a message was refused, dropped for a target, or its fate is unknown; --timeout passed, or \
-a signal stopped it: then it says how many messages are in doubt.")]
+Exit 1: a message was refused or not sent in time, was dropped for a target, or its fate is \
+unknown; --timeout passed, or a signal stopped it: then it says how many messages are in doubt.")]
 pub(crate) struct Args {
     /// The payload.
     payload: Option<String>,

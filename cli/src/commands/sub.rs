@@ -31,7 +31,8 @@ Examples:
   waybill sub --consumer --group audit --presence --offline --json
 
 Says on stderr when it listens. With several --broker a consumer links to each; for users one is \
-linked to, the first that answers. Consumers of one --group share the users' messages, each group \
+linked to, the first that answers; who is shown here has been reached, as a --receipt delivered \
+says. Consumers of one --group share the users' messages, each group \
 gets all of them. \
 Exit 0: stopped, or --count was reached, or --timeout passed with no --count. Exit 1: the link \
 failed, or --timeout passed before --count was reached.")]
@@ -59,7 +60,7 @@ pub(crate) struct Args {
     /// The tenant of the users, or of the --group.
     #[arg(long, value_name = "N", default_value_t = 0)]
     namespace: u32,
-    /// Stop after so many messages.
+    /// Stop after so many messages; what --presence and --offline show counts too.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Stop after so long, counted from listening: 500ms, 5s, 2m, 1h.

@@ -48,7 +48,7 @@ async fn users_stay_when_a_broker_is_killed_and_pub_goes_to_the_other() {
     assert_eq!(get(gateway, "/healthz").0, 200);
 }
 
-/// [PUB-5], [DEL-6], [DEL-7]: promise 3 from the producer to the socket of the user.
+/// [PUB-5], [DEL-6]: promise 3 from the producer to the socket of the user.
 #[tokio::test]
 async fn promise_3_a_message_that_goes_again_by_another_broker_reaches_its_user_once() {
     let place = place();

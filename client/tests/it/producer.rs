@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use waybill_client::{ErrorCode, Options, Producer, Publish, PublishError, ReceiptLevel};
+use waybill_client::{
+    BrokerState, ErrorCode, Obstacle, Options, Producer, Publish, PublishError, ReceiptLevel,
+};
 use waybill_wire::Frame;
 use waybill_wire::code::{Fate, Level};
-use waybill_wire::frame::{FateSet, Receipt};
+use waybill_wire::frame::{FateSet, Receipt, Welcome};
 
-use crate::support::{Broker, soon};
+use crate::support::{Broker, soon, welcome};
 
 #[tokio::test]
 async fn what_flew_when_the_link_was_cut_is_unknown_and_what_waited_goes_on() {
@@ -238,4 +240,39 @@ async fn level_none_is_settled_by_the_write_and_its_refusal_is_counted() {
     };
     let (_, ()) = soon(async { tokio::join!(producer.publish(Publish::to([2])), play) }).await;
     assert_eq!(producer.refusals(), 1);
+}
+
+/// Nothing else happens on the link: the time that is over has to be noticed by itself.
+#[tokio::test]
+async fn what_is_not_sent_in_time_is_told_although_the_link_is_silent() {
+    let broker = Broker::bind().await;
+    let publish_timeout = Duration::from_millis(20);
+    let options = Options { publish_timeout, ..broker.options() };
+    let producer = Producer::start(options).expect("options work");
+    let unready = Welcome { state: BrokerState::NOT_READY, ..welcome() };
+    let _link = broker.accept_with(unready).await;
+    let outcome = soon(producer.publish(Publish::to([1]))).await;
+    let Err(PublishError::TimedOut(Obstacle::NotReady { broker: named, .. })) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(*named, *broker.address());
+}
+
+#[tokio::test]
+async fn what_waits_for_a_full_window_is_told_so_and_what_fills_it_is_not_lost() {
+    let broker = Broker::bind().await;
+    let publish_timeout = Duration::from_millis(20);
+    let options = Options { publish_timeout, ..broker.options() };
+    let producer = Producer::start(options).expect("options work");
+    let mut link = broker.accept_with(Welcome { credit: 1, ..welcome() }).await;
+    let first = producer.send(Publish::to([1])).expect("room");
+    let second = producer.send(Publish::to([2])).expect("room");
+    let outcome = soon(second).await;
+    assert!(
+        matches!(outcome, Err(PublishError::TimedOut(Obstacle::Busy { unanswered: 1, .. }))),
+        "{outcome:?}"
+    );
+    let got = link.next().await;
+    link.all_sent(&got.publish()).await;
+    assert_eq!(soon(first).await.expect("served").sent, 1);
 }

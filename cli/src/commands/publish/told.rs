@@ -39,9 +39,7 @@ impl Told {
         everyone: bool,
         outcome: &Outcome,
     ) -> failure::Outcome {
-        let well =
-            matches!(outcome, Ok(receipt) if !receipt.in_doubt && receipt.dropped_count() == 0);
-        self.all_well &= well;
+        self.all_well &= outcome.as_ref().is_ok_and(is_well);
         if let Err(error) = outcome {
             complain(error);
         }
@@ -59,6 +57,13 @@ impl Told {
         }
         Ok(())
     }
+}
+
+/// Whether nobody it was for was passed over, or may have been. At stage routed the unknown are
+/// those of a broadcast, about whom the gateways decide.
+fn is_well(receipt: &Receipt) -> bool {
+    let unknown = receipt.stage == ReceiptLevel::Delivered && receipt.unknown_count > 0;
+    !unknown && !receipt.in_doubt && receipt.dropped_count() == 0
 }
 
 /// `sent 2, gateways 1, offline: 1003 1004`. For everyone nobody is counted, only gateways are.
@@ -170,6 +175,16 @@ mod tests {
         assert_eq!(receipt_text(&receipt, false), "sent 2, gateways 1, offline: 7 8");
         receipt.offline = (0..23).collect();
         assert!(receipt_text(&receipt, false).ends_with(" 18 19 and 3 more"));
+    }
+
+    #[test]
+    fn a_gateway_that_is_silent_makes_it_fail() {
+        let mut receipt = Receipt::new(1, 2);
+        receipt.unknown_count = 1;
+        receipt.stage = ReceiptLevel::Routed;
+        assert!(is_well(&receipt), "as in a broadcast");
+        receipt.stage = ReceiptLevel::Delivered;
+        assert!(!is_well(&receipt));
     }
 
     #[test]
