@@ -95,7 +95,9 @@ pub enum GatewayEvent {
     /// An outage has ended: users whose registrations were in effect are so again. Comes before the
     /// `InEffect` that ended it. What was published meanwhile at this broker did not come here.
     Restored {
-        /// How long it lasted: from the end of the last link that had anything in effect.
+        /// How long it lasted: from the end of the last link that had anything in effect; if that
+        /// had been silent for two keepalive periods or more before it ended (a stopped process, a
+        /// partition), from the last byte heard on it.
         gap: Duration,
         /// Whether the session was resumed, or a snapshot had to be sent.
         resumed: bool,

@@ -61,6 +61,10 @@ pub(crate) trait Machine {
     /// Everything transmitted so far is with the kernel.
     fn handle_written(&mut self) {}
 
+    /// The link, about to be told as gone, has been silent since then: the other end was asked
+    /// meanwhile whether it is there, and said nothing.
+    fn handle_silence(&mut self, _since: Instant) {}
+
     /// The link, open or not, is gone; `ending` says when it is tried again, or that it is not.
     fn handle_down(&mut self, now: Instant, ending: &Ending);
 

@@ -322,6 +322,13 @@ impl Session {
         !self.control.is_empty()
     }
 
+    /// Since when nothing has come, if that is long enough for a PING to have stayed unanswered
+    /// (two keepalive periods). `None` too while this end does not read, and without keepalive.
+    #[must_use]
+    pub fn silent_since(&self, now: Duration) -> Option<Duration> {
+        self.keepalive.silent_since(now)
+    }
+
     /// When to call [`Session::expired`]; `None` if nothing will happen by time alone.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

@@ -107,6 +107,10 @@ impl Link {
         now.saturating_duration_since(self.began)
     }
 
+    fn silent_since(&self, now: Instant) -> Option<Instant> {
+        self.session.silent_since(self.clock(now)).map(|since| self.began + since)
+    }
+
     fn silence_at(&self) -> Option<Instant> {
         self.session.deadline().map(|deadline| self.began + deadline)
     }
@@ -437,6 +441,9 @@ impl<M: Machine> LinkCore<M> {
         error: &LinkError,
         random: u64,
     ) -> Option<Duration> {
+        if let Some(since) = self.link.as_ref().and_then(|link| link.silent_since(now)) {
+            self.machine.handle_silence(since);
+        }
         self.link = None;
         self.reconnect.ended(now);
         if error.is_final() || self.may_leave(now) {

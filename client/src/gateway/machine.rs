@@ -76,6 +76,8 @@ pub struct GatewayMachine {
     in_effect: bool,
     /// End of the last link that had anything in effect.
     down_since: Option<Instant>,
+    /// Since when the link that ends now has been silent.
+    silent_since: Option<Instant>,
     /// Highest ticket taken over.
     ticket: u64,
     /// Tickets up to here were in the set when this link's snapshot began.
@@ -115,6 +117,7 @@ impl GatewayMachine {
             resumed: false,
             in_effect: false,
             down_since: None,
+            silent_since: None,
             ticket: 0,
             ticket_at_start: 0,
             version: 0,
@@ -313,10 +316,17 @@ impl GatewayMachine {
         Ok(())
     }
 
+    /// The link, which is about to be told as gone, has been silent since then: what is in effect
+    /// ended with the last byte that was heard.
+    pub fn handle_silence(&mut self, since: Instant) {
+        self.silent_since = Some(since);
+    }
+
     /// The link is gone. Uplinks without an answer are given back as lost.
     pub fn handle_down(&mut self, now: Instant) {
+        let since = self.silent_since.take().unwrap_or(now);
         if std::mem::take(&mut self.in_effect) {
-            self.down_since = Some(now);
+            self.down_since = Some(since);
         }
         self.open = false;
         self.marks.clear();
@@ -473,6 +483,10 @@ impl Machine for GatewayMachine {
 
     fn handle_drain(&mut self) {
         Self::handle_state(self, BrokerState::DRAINING, 0);
+    }
+
+    fn handle_silence(&mut self, since: Instant) {
+        Self::handle_silence(self, since);
     }
 
     fn handle_down(&mut self, now: Instant, ending: &Ending) {

@@ -14,6 +14,7 @@ use super::{Change, GatewayCommand, GatewayEvent, GatewayMachine, Registration, 
 use crate::link::Welcomed;
 
 mod resume;
+mod silence;
 
 /// What the broker makes of one session. It answers in order, when asked to.
 #[derive(Default)]

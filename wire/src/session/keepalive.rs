@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::limits::MISSED_PINGS_MAX;
 
+/// Periods without a byte after which the other end has been asked and has not answered.
+const SILENT_PERIODS: u32 = 2;
+
 /// Invariant: `heard <= ask_at`.
 #[derive(Debug)]
 pub(super) struct Keepalive {
@@ -78,6 +81,13 @@ impl Keepalive {
 
     fn over_at(&self) -> Duration {
         self.heard.saturating_add(self.period.saturating_mul(MISSED_PINGS_MAX))
+    }
+
+    /// Since when nothing has come, if that is for longer than a PING may take to be due: then one
+    /// is unanswered. `None` while this end does not read.
+    pub(super) fn silent_since(&self, now: Duration) -> Option<Duration> {
+        let is_silent = now.saturating_sub(self.heard) > self.period.saturating_mul(SILENT_PERIODS);
+        (is_silent && self.paused.is_none() && !self.period.is_zero()).then_some(self.heard)
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
