@@ -74,7 +74,7 @@ pub(crate) enum LogFormat {
 
 impl Default for ClientSettings {
     fn default() -> Self {
-        Self { addresses: Vec::new(), token: String::new(), connect_timeout_ms: 5_000 }
+        Self { addresses: Vec::new(), token: String::new(), connect_timeout_ms: 2_000 }
     }
 }
 

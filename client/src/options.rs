@@ -31,7 +31,8 @@ pub struct Options {
     pub brokers: Vec<String>,
     /// Credential presented in HELLO.
     pub token: Option<String>,
-    /// Time for one attempt: name, TCP handshake and WELCOME together.
+    /// Time for one attempt: name, TCP handshake and WELCOME together. After a partition it and the
+    /// back-off bound how long a link takes to come back.
     pub connect_timeout: Duration,
     /// Bounds of the delay between attempts.
     pub backoff: Backoff,
@@ -59,7 +60,7 @@ impl Default for Options {
         Self {
             brokers: vec![format!("127.0.0.1:{DEFAULT_PORT}")],
             token: None,
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
             backoff: Backoff::default(),
             resend_within: Duration::from_secs(5),
             publish_timeout: Duration::from_secs(30),

@@ -48,6 +48,7 @@ impl Links {
             options = options.token(&config.broker.token);
         }
         options.max_in_flight = config.limits.uplinks_max;
+        options.connect_timeout = Duration::from_millis(config.broker.connect_timeout_ms);
         let refresh = Duration::from_millis(config.broker.dns_refresh_ms);
         Self {
             // 0 is not one.
