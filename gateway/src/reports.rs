@@ -11,6 +11,11 @@
 //! leaves that queue the ticket is settled, once. A user is reached as soon as one of their
 //! connections is. A delivery of a level below never comes here, so it costs nothing.
 //!
+//! Reached means: the whole message was handed to the socket of a connection whose close, or end of
+//! stream, had not been read by then. Not reached, whatever the socket still took, is a user whose
+//! connection had told that it ends. What remains is inherent: a close that is on its way while the
+//! message is written crosses it, and its user counts as reached.
+//!
 //! Bounded in *places*: one for each delivery and each of its users, from its opening until its
 //! report is with the link. What finds no room is reported at once, with the users it was queued
 //! for as unknown; if links take no reports at all, such reports are not made: the broker then
@@ -55,7 +60,7 @@ pub(crate) enum Outcome {
     Full,
     /// The connection ended when a part was written, or it was not heard of in time.
     InDoubt,
-    /// Handed to the socket.
+    /// Handed to the socket, whose client had not been heard to close it.
     Reached,
 }
 
@@ -318,7 +323,14 @@ impl Reports {
         self.counts
     }
 
-    fn waiting(&self) -> usize {
+    /// Whether it has never been given anything, and holds no memory for it.
+    #[cfg(test)]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.counts == Counts::default() && self.tracked.is_empty() && self.ready.capacity() == 0
+    }
+
+    /// Deliveries whose report is neither with its link nor lost.
+    pub(crate) fn waiting(&self) -> usize {
         self.tracked.len() + self.ready.len()
     }
 }

@@ -259,8 +259,7 @@ impl Shared {
         if let Err(wrong) = stats.balances() {
             warn!(%wrong, "the ledger does not balance");
         }
-        let ledger = serde_json::to_string(&stats).unwrap_or_default();
-        info!(%ledger, "gateway stopped");
+        info!(ledger = %serde_json::json!(stats), "gateway stopped");
     }
 
     fn connections(&self) -> usize {

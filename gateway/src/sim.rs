@@ -10,13 +10,18 @@
 //! use waybill_gateway::sim::{self, SimGateway, ToClient};
 //! # fn broker_takes(_: usize, _: &waybill_client::gateway::GatewayCommand) -> bool { true }
 //!
-//! let mut config = waybill_gateway::GatewayConfig::default(); config.jwt.secret =
-//! "0123456789abcdef0123456789abcdef".into(); let mut gateway = SimGateway::new(&config, 0x5a17);
-//! // a link per address of the config, all down let now = Now { ms: 0, unix_s: 1_800_000_000 };
-//! let conn = gateway.connect(now); let expires_at = now.unix_s + 3600; let grant = Grant {
-//! namespace: 0, uid: 1001, device_class: 0, login: 0, expires_at }; gateway.from_client(conn, now,
-//! false, &sim::login(config.jwt.secret.as_bytes(), grant)); // After every call: what the links
-//! must be told. for (link, command) in gateway.commands() {
+//! let mut config = waybill_gateway::GatewayConfig::default();
+//! config.jwt.secret = "0123456789abcdef0123456789abcdef".into();
+//! // A link per address of the config, all down.
+//! let mut gateway = SimGateway::new(&config, 0x5a17);
+//! let now = Now { ms: 0, unix_s: 1_800_000_000 };
+//! let conn = gateway.connect(now);
+//! let expires_at = now.unix_s + 3600;
+//! let grant = Grant { namespace: 0, uid: 1001, device_class: 0, login: 0, expires_at };
+//! let login = sim::login(config.jwt.secret.as_bytes(), grant);
+//! gateway.from_client(conn, now, false, &login);
+//! // After every call: what the links must be told.
+//! for (link, command) in gateway.commands() {
 //!     if !broker_takes(link, &command) {
 //!         gateway.not_taken(link, command);
 //!     }
@@ -79,6 +84,7 @@ pub enum Said {
 }
 
 /// The gateway. Every method with `now` expects `now.ms` never to go back; `now.unix_s` may jump.
+/// After every step the ledger is checked (promise 5); one that does not balance is a panic.
 pub struct SimGateway {
     switchboard: Switchboard,
     verifier: Verifier,
@@ -211,6 +217,15 @@ impl SimGateway {
         self.lines.get_mut(&conn).is_some_and(|peer| peer.line.wants_to_write(now.ms))
     }
 
+    /// The client's close frame was read: it is not [disconnected](Self::disconnect) yet, but what
+    /// has not begun to be written is not for it any more.
+    pub fn closed_by_client(&mut self, conn: Conn, now: Now) {
+        if let Some(Peer { line, .. }) = self.lines.get_mut(&conn) {
+            line.closed_by_client(now);
+        }
+        self.settle(now);
+    }
+
     /// The socket has ended, whoever ended it: an orderly close that both have said, or a reset.
     pub fn disconnect(&mut self, conn: Conn, now: Now) {
         if let Some(Peer { line, .. }) = self.lines.get_mut(&conn) {
@@ -218,6 +233,7 @@ impl SimGateway {
         }
         self.settle(now);
         self.lines.remove(&conn);
+        self.check();
     }
 
     /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it:
@@ -230,7 +246,9 @@ impl SimGateway {
     /// What each link must be told, in order. To be called after every other call, and each command
     /// handed to its link or given to [`not_taken`](Self::not_taken) before the next one.
     pub fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
-        self.switchboard.commands()
+        let commands = self.switchboard.commands();
+        self.check();
+        commands
     }
 
     /// The link had no room for the command; registrations are offered again, the rest is answered.
@@ -310,6 +328,12 @@ impl SimGateway {
         }
         self.lines.retain(|_, peer| !peer.line.is_aborted());
         debug_assert!(!self.queues.pressure.is_on(), "every queue has been looked at");
+        self.check();
+    }
+
+    /// Promise 5, at every step: here nothing happens between two counters.
+    fn check(&self) {
+        assert_eq!(self.telemetry.ledger_at_rest().balances(), Ok(()), "promise 5");
     }
 }
 

@@ -125,6 +125,44 @@ fn a_delivery_of_level_delivered_is_reported_once_it_is_written() {
 }
 
 #[test]
+fn a_delivery_below_level_delivered_takes_no_memory_for_reports() {
+    let mut site = Site::new();
+    let (quick, leaving) = (site.user(1001), site.user(1002));
+    for (sequence, level) in [(1, Level::NONE), (2, Level::ROUTED)] {
+        let head = MessageHead { sequence, origin: Some(7), level, ..MessageHead::default() };
+        let mut frame = Vec::new();
+        head.encode(Kind::DELIVER, &[1001, 1002, 1003], b"x", &mut frame).unwrap();
+        // Every way out of a queue: repeated, written, half written, given up.
+        site.event(delivery(&frame));
+        site.event(delivery(&frame));
+        site.gateway.to_client(quick, now(0), 1000);
+    }
+    site.gateway.to_client(leaving, now(0), 3);
+    site.gateway.disconnect(leaving, now(1));
+    site.turn();
+    let stats = site.gateway.stats();
+    let dropped = stats.dropped.closed;
+    assert_eq!((stats.delivered, stats.repeated, dropped, stats.in_doubt), (2, 4, 1, 1));
+    assert!(site.gateway.switchboard.reports().is_untouched());
+    assert!(site.gateway.queues.settled.is_untouched());
+}
+
+#[test]
+fn what_a_client_had_closed_before_is_not_reached() {
+    let mut site = Site::new();
+    let conn = site.user(1001);
+    let level = Level::DELIVERED;
+    let head = MessageHead { sequence: 1, origin: Some(7), level, ..MessageHead::default() };
+    let mut frame = Vec::new();
+    head.encode(Kind::DELIVER, &[1001], b"x", &mut frame).unwrap();
+    site.gateway.link_event(0, delivery(&frame), now(0));
+    site.gateway.closed_by_client(conn, now(1));
+    assert_eq!(report(&mut site), [(0, 1, 0, 0)]);
+    assert_eq!(site.gateway.to_client(conn, now(1), 1000), []);
+    assert_eq!((site.gateway.stats().dropped.closed, site.gateway.stats().users), (1, 0));
+}
+
+#[test]
 fn promise_8_exactly_the_displaced_login_goes() {
     let mut site = Site::new();
     let (loser, other) = (site.user_with(1001, 5), site.user_with(1001, 9));

@@ -169,6 +169,11 @@ impl Switchboard {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
     pub(crate) fn link_up(&mut self, link: usize) {
         self.upstream.link_up(link);
     }
@@ -209,15 +214,21 @@ impl Switchboard {
             let users = if message.everyone { self.hub.users() } else { listed };
             self.reports.open(users, message.everyone)
         });
+        let mut passed_over = 0;
         let tally = self.hub.deliver_watched(id, &audience, |uid, met| {
             let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
-            if let Met::Connection(entry) = met {
-                // Before its connection can count it as delivered.
-                self.telemetry.served.add(1);
-                let bytes = fanout.frame(entry.outbox.subprotocol());
-                entry.outbox.write(Timed { bytes, expires_ms, ticket });
+            match met {
+                Met::Connection(entry) => {
+                    let bytes = fanout.frame(entry.outbox.subprotocol());
+                    // Before its connection can count it as delivered.
+                    self.telemetry.addressed.add(1);
+                    entry.outbox.write(Timed { bytes, expires_ms, ticket });
+                }
+                Met::Missed => {}
+                Met::Filtered | Met::Repeated | Met::Unready => passed_over += 1,
             }
         });
+        self.telemetry.addressed.add(passed_over);
         if let Some(draft) = draft {
             self.reports.seal(draft, link, Report::on(delivery), now_ms);
         }
@@ -262,6 +273,7 @@ impl Switchboard {
         self.telemetry.reports_asked.set(counts.asked);
         self.telemetry.reports_lost.set(counts.lost);
         self.telemetry.reports.set(counts.told);
+        self.telemetry.reports_waiting.set(self.reports.waiting());
         self.telemetry.reports_untracked.set(counts.untracked);
         commands
     }
@@ -316,6 +328,7 @@ impl Switchboard {
     }
 
     fn tell(&mut self) {
+        self.telemetry.uplinks_waiting.set(self.upstream.uplinks_waiting());
         for notice in self.notices.drain(..) {
             match notice {
                 Notice::Confirmed(connection) => {

@@ -1,9 +1,12 @@
 //! What happened, as counters that only rise, and their snapshot.
 //!
 //! The ledger (promise 5) counts messages per connection: every connection a message was addressed
-//! to ends up in exactly one of delivered, filtered, repeated, dropped by a cause, or still
-//! waiting. A snapshot reads what settles before what was asked, so that under load it may see less
-//! settled than there is, and never more than was asked.
+//! to ends up in exactly one of delivered, filtered, repeated, dropped by a cause, in doubt, or
+//! still waiting. Each of them is counted where it happens, what waits by the queues themselves;
+//! none is derived from the others, so that an equation that holds says something.
+//!
+//! A message goes from one counter to the next in two steps, on whatever thread. A snapshot that
+//! falls in between reads again; one that still does not balance after [`READS_MAX`] never will.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +18,9 @@ use waybill_wire::code::CloseCode;
 
 use crate::hub::Tally;
 
+/// See the head of the file.
+const READS_MAX: usize = 1000;
+
 /// One counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -23,6 +29,14 @@ impl Counter {
     pub(crate) fn add(&self, count: u64) {
         if count > 0 {
             self.0.fetch_add(count, Ordering::Release);
+        }
+    }
+
+    /// Of a gauge: so many are gone.
+    pub(crate) fn sub(&self, count: u64) {
+        if count > 0 {
+            let before = self.0.fetch_sub(count, Ordering::Release);
+            debug_assert!(before >= count, "only what was counted goes");
         }
     }
 
@@ -45,7 +59,7 @@ pub(crate) struct Telemetry {
     pub(crate) filtered: Counter,
     pub(crate) repeated: Counter,
     pub(crate) unready: Counter,
-    pub(crate) served: Counter,
+    pub(crate) addressed: Counter,
     pub(crate) delivered: Counter,
     pub(crate) dropped_slow: Counter,
     pub(crate) dropped_closed: Counter,
@@ -65,7 +79,11 @@ pub(crate) struct Telemetry {
     pub(crate) reports_lost: Counter,
     pub(crate) reports_untracked: Counter,
     links: Mutex<Vec<LinkStats>>,
+    /// Gauge: messages in the queues of connections.
+    pub(crate) waiting: Counter,
     /// Gauges, set by the task that owns the hub.
+    pub(crate) uplinks_waiting: Counter,
+    pub(crate) reports_waiting: Counter,
     pub(crate) logged_in: Counter,
     pub(crate) users: Counter,
     pub(crate) links_up: Counter,
@@ -100,22 +118,7 @@ impl Telemetry {
     }
 
     pub(crate) fn snapshot(&self, connections: usize) -> GatewayStats {
-        let delivered = self.delivered.value();
-        let dropped = Dropped {
-            slow: self.dropped_slow.value(),
-            closed: self.dropped_closed.value(),
-            unready: self.unready.value(),
-            expired: self.dropped_expired.value(),
-        };
-        let in_doubt = self.in_doubt.value();
-        let gone = dropped.slow + dropped.closed + dropped.expired + in_doubt;
-        let (filtered, repeated) = (self.filtered.value(), self.repeated.value());
-        let (reports, reports_lost) = (self.reports.value(), self.reports_lost.value());
-        let uplinks_accepted = self.uplinks_accepted.value();
-        let uplinks_refused = self.uplinks_refused.value();
-        // Last: what the numbers above are parts of.
-        let (served, uplinks) = (self.served.value(), self.uplinks.value());
-        let reports_asked = self.reports_asked.value();
+        let ledger = self.ledger_at_rest();
         let closes = CloseCode::ALL.iter().zip(&self.closes);
         let mut closes: BTreeMap<&'static str, u64> =
             closes.map(|((name, _), counter)| (*name, counter.value())).collect();
@@ -125,27 +128,28 @@ impl Telemetry {
             messages_unsupported: self.messages_unsupported.value(),
             encodings: self.encodings.value(),
             targets_missed: self.targets_missed.value(),
-            addressed: served + filtered + repeated + dropped.unready,
-            delivered,
-            filtered,
-            repeated,
-            in_doubt,
-            waiting: served.saturating_sub(delivered + gone),
-            dropped,
+            addressed: ledger.addressed,
+            delivered: ledger.delivered,
+            filtered: ledger.filtered,
+            repeated: ledger.repeated,
+            in_doubt: ledger.in_doubt,
+            waiting: ledger.waiting,
+            dropped: ledger.dropped,
             upgrades: self.upgrades.value(),
             upgrades_refused: self.upgrades_refused.value(),
             logins: self.logins.value(),
             readies: self.readies.value(),
-            uplinks,
-            uplinks_accepted,
-            uplinks_refused,
-            uplinks_waiting: uplinks.saturating_sub(uplinks_accepted + uplinks_refused),
+            uplinks: ledger.uplinks,
+            uplinks_accepted: ledger.uplinks_accepted,
+            uplinks_refused: ledger.uplinks_refused,
+            uplinks_waiting: ledger.uplinks_waiting,
             closes,
             link_losses: self.link_losses.value(),
             displaced: self.displaced.value(),
-            reports,
-            reports_asked,
-            reports_lost,
+            reports: ledger.reports,
+            reports_asked: ledger.reports_asked,
+            reports_lost: ledger.reports_lost,
+            reports_waiting: ledger.reports_waiting,
             reports_untracked: self.reports_untracked.value(),
             links: self.links.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             connections: connections as u64,
@@ -153,6 +157,77 @@ impl Telemetry {
             users: self.users.value(),
             links_up: self.links_up.value(),
         }
+    }
+
+    /// The ledger at a moment when nothing is on its way between two counters, if one is found.
+    pub(crate) fn ledger_at_rest(&self) -> Ledger {
+        for _ in 1..READS_MAX {
+            let ledger = self.ledger();
+            if ledger.balances().is_ok() {
+                return ledger;
+            }
+            std::thread::yield_now();
+        }
+        self.ledger()
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger {
+            delivered: self.delivered.value(),
+            filtered: self.filtered.value(),
+            repeated: self.repeated.value(),
+            in_doubt: self.in_doubt.value(),
+            dropped: Dropped {
+                slow: self.dropped_slow.value(),
+                closed: self.dropped_closed.value(),
+                unready: self.unready.value(),
+                expired: self.dropped_expired.value(),
+            },
+            waiting: self.waiting.value(),
+            addressed: self.addressed.value(),
+            uplinks_accepted: self.uplinks_accepted.value(),
+            uplinks_refused: self.uplinks_refused.value(),
+            uplinks_waiting: self.uplinks_waiting.value(),
+            uplinks: self.uplinks.value(),
+            reports: self.reports.value(),
+            reports_lost: self.reports_lost.value(),
+            reports_waiting: self.reports_waiting.value(),
+            reports_asked: self.reports_asked.value(),
+        }
+    }
+}
+
+/// What must balance, without the rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ledger {
+    addressed: u64,
+    delivered: u64,
+    filtered: u64,
+    repeated: u64,
+    in_doubt: u64,
+    waiting: u64,
+    dropped: Dropped,
+    uplinks: u64,
+    uplinks_accepted: u64,
+    uplinks_refused: u64,
+    uplinks_waiting: u64,
+    reports: u64,
+    reports_asked: u64,
+    reports_lost: u64,
+    reports_waiting: u64,
+}
+
+impl Ledger {
+    /// See [`GatewayStats::balances`].
+    pub(crate) fn balances(&self) -> Result<(), String> {
+        let Dropped { slow, closed, unready, expired } = self.dropped;
+        let dropped = slow + closed + unready + expired;
+        let settled = self.delivered + self.filtered + self.repeated + self.in_doubt + dropped;
+        equal("messages", self.addressed, settled + self.waiting)?;
+        let answered = self.uplinks_accepted + self.uplinks_refused;
+        equal("uplinks", self.uplinks, answered + self.uplinks_waiting)?;
+        let told = self.reports + self.reports_lost;
+        equal("reports", self.reports_asked, told + self.reports_waiting)
     }
 }
 
@@ -172,13 +247,13 @@ pub struct GatewayStats {
     pub targets_missed: u64,
     /// Left side of the ledger: messages times the connections each was addressed to.
     pub addressed: u64,
-    /// Written to the connection's socket.
+    /// Written to the connection's socket, whose client had not been heard to close it.
     pub delivered: u64,
     /// Left out by EXCEPT or EXCEPT_SELF.
     pub filtered: u64,
     /// Left out because the connection had this message id already.
     pub repeated: u64,
-    /// Part of it was with the kernel when the connection ended.
+    /// Part of it was with the kernel when the connection ended, or was heard to end.
     pub in_doubt: u64,
     /// In a connection's queue now; falls again.
     pub waiting: u64,
@@ -209,8 +284,10 @@ pub struct GatewayStats {
     pub displaced: u64,
     /// Reports on deliveries handed to links.
     pub reports: u64,
-    /// Deliveries that asked for a report: those above, those below, and those that wait.
+    /// Deliveries that asked for a report: those above, lost and waiting.
     pub reports_asked: u64,
+    /// Of these, being waited for or not taken by their link yet; falls again.
+    pub reports_waiting: u64,
     /// Of these, not reported: their link had ended, or took no reports.
     pub reports_lost: u64,
     /// Of these, reported at once with users in doubt, for want of room (`limits.reports_max`).
@@ -235,7 +312,8 @@ pub struct LinkStats {
     /// How many.
     pub gaps: u64,
     /// Milliseconds of all of them, each from the loss of the link until everything declared was in
-    /// effect again.
+    /// effect again. A link that was silent before it was lost (a stopped process, a partition)
+    /// counts as lost from the last byte heard on it, if that is two keepalive periods ago or more.
     pub gap_ms: u64,
     /// Of these, ended by a resumed session.
     pub resumes: u64,
@@ -264,17 +342,31 @@ impl GatewayStats {
     ///
     /// The equation that fails, with its numbers.
     pub fn balances(&self) -> Result<(), String> {
-        let Dropped { slow, closed, unready, expired } = self.dropped;
-        let dropped = slow + closed + unready + expired;
-        let settled = self.delivered + self.filtered + self.repeated + self.in_doubt + dropped;
-        equal("messages", self.addressed, settled + self.waiting)?;
-        let answered = self.uplinks_accepted + self.uplinks_refused;
-        equal("uplinks", self.uplinks, answered + self.uplinks_waiting)?;
-        at_most("reports", self.reports + self.reports_lost, self.reports_asked)?;
+        self.ledger().balances()?;
         // With the last connection everything that waited has settled.
         match self.connections {
             0 => equal("messages that wait for nobody", self.waiting, 0),
             _ => Ok(()),
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger {
+            addressed: self.addressed,
+            delivered: self.delivered,
+            filtered: self.filtered,
+            repeated: self.repeated,
+            in_doubt: self.in_doubt,
+            waiting: self.waiting,
+            dropped: self.dropped,
+            uplinks: self.uplinks,
+            uplinks_accepted: self.uplinks_accepted,
+            uplinks_refused: self.uplinks_refused,
+            uplinks_waiting: self.uplinks_waiting,
+            reports: self.reports,
+            reports_asked: self.reports_asked,
+            reports_lost: self.reports_lost,
+            reports_waiting: self.reports_waiting,
         }
     }
 }
@@ -283,6 +375,27 @@ fn equal(what: &str, left: u64, right: u64) -> Result<(), String> {
     if left == right { Ok(()) } else { Err(format!("{what}: {left} is not {right}")) }
 }
 
-fn at_most(what: &str, left: u64, right: u64) -> Result<(), String> {
-    if left <= right { Ok(()) } else { Err(format!("{what}: {left} is more than {right}")) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_5_what_is_not_counted_does_not_balance() {
+        let telemetry = Telemetry::default();
+        let told = |telemetry: &Telemetry| telemetry.snapshot(1).balances();
+        telemetry.addressed.add(2);
+        telemetry.waiting.add(2);
+        assert_eq!(told(&telemetry), Ok(()));
+        // One leaves its queue and nobody says where to.
+        telemetry.waiting.sub(1);
+        assert_eq!(told(&telemetry), Err("messages: 2 is not 1".into()));
+        telemetry.dropped_closed.add(1);
+        assert_eq!(told(&telemetry), Ok(()));
+        assert!(telemetry.snapshot(0).balances().is_err(), "it waits for nobody");
+        telemetry.uplinks.add(1);
+        assert_eq!(told(&telemetry), Err("uplinks: 1 is not 0".into()));
+        telemetry.uplinks_waiting.set(1);
+        telemetry.reports_asked.set(1);
+        assert_eq!(told(&telemetry), Err("reports: 1 is not 0".into()));
+    }
 }

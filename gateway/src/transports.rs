@@ -32,6 +32,7 @@ use waybill_wire::code::ErrorCode;
 
 use self::pressure::Pressure;
 use self::settled::Settled;
+use self::writer::Left;
 use crate::hub::{ConnectionId, LoginRefused};
 use crate::reports::{Outcome, Ticket};
 use crate::subprotocol::Subprotocol;
@@ -179,6 +180,7 @@ impl Outbox {
         if queue.state == State::Open && queue.fits(len, self.shared.bytes_max) {
             queue.waiting_bytes += len;
             queue.frames.push_back(frame);
+            self.telemetry().waiting.add(1);
             if queue.waiting_bytes > self.shared.bytes_max && !queue.blocked && !queue.presses {
                 queue.presses = true;
                 self.shared.pressure.add();
@@ -188,6 +190,7 @@ impl Outbox {
                 queue.state = State::Overrun;
                 let dropped = std::mem::take(&mut queue.frames);
                 queue.waiting_bytes -= bytes(&dropped);
+                self.telemetry().waiting.sub(dropped.len() as u64);
                 self.telemetry().dropped_slow.add(dropped.len() as u64);
                 dropped.iter().for_each(|frame| self.settle(frame.ticket, Outcome::Full));
             }
@@ -248,11 +251,15 @@ impl Outbox {
         self.ease(&mut queue);
     }
 
-    /// Bytes were written, or given up.
-    pub(crate) fn release(&self, len: usize) {
+    /// Messages and bytes were written, or given up: they wait no more.
+    pub(crate) fn release(&self, left: Left) {
+        self.telemetry().waiting.sub(left.messages);
+        if left.bytes == 0 {
+            return;
+        }
         let mut queue = self.lock();
-        debug_assert!(queue.waiting_bytes >= len, "only what was queued is released");
-        queue.waiting_bytes -= len;
+        debug_assert!(queue.waiting_bytes >= left.bytes, "only what was queued is released");
+        queue.waiting_bytes -= left.bytes;
         if queue.waiting_bytes == 0 {
             queue.blocked = false;
             self.ease(&mut queue);

@@ -25,6 +25,10 @@ fn write(outbox: &Outbox, lens: &[usize]) {
     }
 }
 
+fn release(outbox: &Outbox, frames: &VecDeque<Timed>) {
+    outbox.release(Left { messages: frames.len() as u64, bytes: bytes(frames) });
+}
+
 #[test]
 fn promise_7_bytes_are_bounded_until_written() {
     let Rig { outbox, shared, telemetry } = rig();
@@ -62,7 +66,7 @@ fn promise_7_a_burst_nobody_has_looked_at_presses_instead_of_ending_its_connecti
     assert!(shared.pressure.is_on());
     let taken = outbox.take();
     assert_eq!((bytes(&taken.frames), taken.overrun), (170, false));
-    outbox.release(100);
+    outbox.release(Left { messages: 2, bytes: 100 });
     assert!(shared.pressure.is_on(), "it is still at it");
     outbox.block();
     assert!(!shared.pressure.is_on());
@@ -76,10 +80,10 @@ fn a_queue_that_was_emptied_may_be_filled_again_whatever_there_was_before() {
     let Rig { outbox, shared, .. } = rig();
     write(&outbox, &[60]);
     outbox.block();
-    outbox.release(bytes(&outbox.take().frames));
+    release(&outbox, &outbox.take().frames);
     write(&outbox, &[60, 60]);
     assert!(shared.pressure.is_on());
-    outbox.release(bytes(&outbox.take().frames));
+    release(&outbox, &outbox.take().frames);
     assert!(!shared.pressure.is_on());
     write(&outbox, &[5000]);
     assert!(shared.pressure.is_on());
@@ -92,7 +96,7 @@ fn a_large_message_is_taken_and_what_follows_is_not_while_it_is_stuck() {
     let Rig { outbox, telemetry, .. } = rig();
     write(&outbox, &[5000]);
     outbox.take();
-    outbox.release(2000);
+    outbox.release(Left { messages: 0, bytes: 2000 });
     outbox.block();
     write(&outbox, &[1]);
     assert!(outbox.take().overrun);
@@ -107,6 +111,6 @@ fn own_bytes_share_the_bound() {
     assert!(!shared.pressure.is_on());
     outbox.block();
     assert!(!outbox.charge(1));
-    outbox.release(102);
+    outbox.release(Left { messages: 0, bytes: 102 });
     assert!(outbox.charge(500));
 }

@@ -9,6 +9,12 @@
 //! delivered (with the kernel), dropped by a cause, or in doubt: the connection ended when only a
 //! part of the message was with the kernel.
 //!
+//! Delivered, and reached in a report, is what was with the kernel *before* the client's close
+//! frame or the end of its stream was read. From then on what has not begun is dropped as closed,
+//! what has is in doubt, and the hub is told of the logout before anything else is written. Whoever
+//! owns the socket reads what is there before it writes. What remains is inherent: a client's close
+//! that is still on its way crosses the message, and nobody here can know.
+//!
 //! Never here: sockets, WebSocket framing beyond asking for it, a clock.
 
 use std::borrow::Cow;
@@ -142,7 +148,7 @@ impl<F: Framing> Line<F> {
         if code == CloseCode::SLOW_CONNECTION {
             let left = self.writer.give_up_unbegun(|t| self.outbox.settle(t, Outcome::Full));
             self.outbox.telemetry().dropped_slow.add(left.messages);
-            self.outbox.release(left.bytes);
+            self.outbox.release(left);
         }
         let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
         let frame = self.framing.close(code, reason);
@@ -192,7 +198,7 @@ impl<F: Framing> Line<F> {
             if self.session.is_open() {
                 self.writer.push_message(frame);
             } else {
-                self.outbox.release(frame.bytes.len());
+                self.outbox.release(Left { messages: 1, bytes: frame.bytes.len() });
                 self.outbox.telemetry().dropped_closed.add(1);
                 self.outbox.settle(frame.ticket, Outcome::Gone);
             }
@@ -227,27 +233,32 @@ impl<F: Framing> Line<F> {
     }
 
     /// The client sent a close frame. One that closes first reads nothing more: its answer goes out
-    /// next. If it answers our close, what waits is on its way already, the close frame last.
+    /// next. If it answers our close, everything was written before, the close frame last; if the
+    /// two crossed, ours is still owed and no message is.
     pub(crate) fn closed_by_client(&mut self, now: Now) {
         if self.session.is_open() {
-            self.lost(now);
+            return self.lost(now);
         }
+        let left = self.writer.give_up_messages(|t| self.outbox.settle(t, Outcome::Gone));
+        self.outbox.telemetry().dropped_closed.add(left.messages);
+        self.outbox.release(left);
+        self.doubt_begun();
     }
 
     /// The socket is gone, or the other side reads nothing more. Takes nothing more for this
-    /// connection and drops what has not begun to be written.
+    /// connection, drops what has not begun to be written and doubts what has.
     pub(crate) fn lost(&mut self, now: Now) {
         self.give_up_unbegun();
+        self.doubt_begun();
         self.session(now, |session, out| session.ended(now, out));
     }
 
     /// Whether something waits to be written, once what has expired by now is out (DEL-20).
     pub(crate) fn wants_to_write(&mut self, now_ms: u64) -> bool {
         let expired = self.writer.expire(now_ms, |t| self.outbox.settle(t, Outcome::Expired));
-        let Left { messages, bytes } = expired;
-        if bytes > 0 {
-            self.outbox.telemetry().dropped_expired.add(messages);
-            self.outbox.release(bytes);
+        if expired.bytes > 0 {
+            self.outbox.telemetry().dropped_expired.add(expired.messages);
+            self.outbox.release(expired);
         }
         !self.writer.is_empty()
     }
@@ -260,9 +271,8 @@ impl<F: Framing> Line<F> {
     /// `len` bytes of the slices are with the kernel.
     pub(crate) fn written(&mut self, len: usize) {
         let written = self.writer.advance(len, |t| self.outbox.settle(t, Outcome::Reached));
-        let Left { messages, bytes } = written;
-        self.outbox.telemetry().delivered.add(messages);
-        self.outbox.release(bytes);
+        self.outbox.telemetry().delivered.add(written.messages);
+        self.outbox.release(written);
     }
 
     /// The kernel takes no more of what waits.
@@ -277,8 +287,16 @@ impl<F> Line<F> {
         let frames = self.outbox.close();
         let left = self.writer.give_up_unbegun(|t| self.outbox.settle(t, Outcome::Gone));
         frames.iter().for_each(|frame| self.outbox.settle(frame.ticket, Outcome::Gone));
-        self.outbox.telemetry().dropped_closed.add(left.messages + frames.len() as u64);
-        self.outbox.release(left.bytes + bytes(&frames));
+        let messages = left.messages + frames.len() as u64;
+        self.outbox.telemetry().dropped_closed.add(messages);
+        self.outbox.release(Left { messages, bytes: left.bytes + bytes(&frames) });
+    }
+
+    /// Of what has begun to be written nobody knows whether the client still reads it.
+    fn doubt_begun(&mut self) {
+        let begun = self.writer.disown_begun(|t| self.outbox.settle(t, Outcome::InDoubt));
+        self.outbox.telemetry().in_doubt.add(begun.messages);
+        self.outbox.release(begun);
     }
 }
 
@@ -286,10 +304,13 @@ impl<F> Drop for Line<F> {
     /// The last line of this connection's ledger.
     fn drop(&mut self) {
         self.give_up_unbegun();
-        let begun = self.writer.give_up_begun(|t| self.outbox.settle(t, Outcome::InDoubt));
-        self.outbox.telemetry().in_doubt.add(begun.into());
+        self.doubt_begun();
     }
 }
 
 /// A control frame holds 125 bytes, two of them the code (RFC 6455, 5.5.1).
 const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

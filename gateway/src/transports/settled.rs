@@ -25,6 +25,12 @@ impl Settled {
         }
     }
 
+    /// Whether it holds no memory at all.
+    #[cfg(test)]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).capacity() == 0
+    }
+
     pub(crate) fn take(&self) -> Vec<(Ticket, Outcome)> {
         std::mem::take(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }

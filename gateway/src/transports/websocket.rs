@@ -12,6 +12,10 @@
 //! none of them gets any further, or it has handled [`MESSAGES_MAX`] messages: then all other tasks
 //! and sockets get their turn. While the hub's mailbox is full, or the session has as many
 //! unanswered *send*s as it may, the socket is not read.
+//!
+//! Before its first write a poll asks the kernel itself for what there is to read: under load a
+//! client's close may lie there long before the runtime says that the socket is readable, and a
+//! message written then would count as delivered to somebody who had left.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -21,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::OwnedPermit;
@@ -48,6 +53,9 @@ const READ_BUFFER_BYTES: usize = 512;
 
 /// The thread's buffer: what one read of a socket can bring.
 const SCRATCH_BYTES: usize = 4 << 10;
+
+/// Reads of one round: more may follow once something was written.
+const READS_MAX: usize = 4;
 
 /// Rounds of one poll before other tasks get their turn.
 const ROUNDS_MAX: usize = 8;
@@ -98,6 +106,14 @@ enum Ending {
     Done,
 }
 
+/// What one poll may do, and has done.
+struct Turn {
+    /// Messages and control frames that may still be handled.
+    budget: usize,
+    /// The kernel has been seen to hold nothing more.
+    is_drained: bool,
+}
+
 impl Connection {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -139,31 +155,56 @@ impl Connection {
         self.line.outbox()
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>, budget: &mut usize) -> bool {
-        if self.reading == Reading::Ended || !self.line.is_reading() {
+    /// Reads, and hands over to the hub what that leads to, as long as there is something and the
+    /// line takes it.
+    fn poll_read(&mut self, context: &mut Context<'_>, turn: &mut Turn) -> bool {
+        let mut progress = false;
+        for _ in 0..READS_MAX {
+            if !self.read_once(context, turn) {
+                break;
+            }
+            progress = true;
+            self.poll_hub(context);
+        }
+        progress
+    }
+
+    fn read_once(&mut self, context: &mut Context<'_>, turn: &mut Turn) -> bool {
+        if turn.budget == 0 || self.reading == Reading::Ended || !self.line.is_reading() {
             return false;
         }
         if let Some(rest) = self.rest.take() {
-            let unread = self.received(&rest, budget);
+            let unread = self.received(&rest, &mut turn.budget);
             self.rest = unread.map(|len| rest.slice(rest.len() - len..));
             return true;
         }
-        let Poll::Ready(ready) = self.tcp.poll_read_ready(context) else { return false };
-        if ready.is_err() {
-            return self.lost();
+        let is_told = match self.tcp.poll_read_ready(context) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return self.lost(),
+            Poll::Pending => false,
+        };
+        if !is_told && (turn.is_drained || !self.line.wants_to_write(self.shared.clock.ms())) {
+            return false;
         }
-        SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
-            Ok(0) => self.lost(),
-            Ok(len) => {
-                self.line.heard(self.shared.clock.now());
-                let unread = self.received(&scratch[..len], budget);
-                self.rest =
-                    unread.map(|unread| Bytes::copy_from_slice(&scratch[len - unread..len]));
-                true
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = match is_told {
+                true => self.tcp.try_read(scratch),
+                false => read_now(&self.tcp, scratch),
+            };
+            turn.is_drained = !matches!(read, Ok(SCRATCH_BYTES));
+            match read {
+                Ok(0) => self.lost(),
+                Ok(len) => {
+                    self.line.heard(self.shared.clock.now());
+                    let unread = self.received(&scratch[..len], &mut turn.budget);
+                    self.rest =
+                        unread.map(|unread| Bytes::copy_from_slice(&scratch[len - unread..len]));
+                    true
+                }
+                // If the readiness was cleared the next round asks again and leaves the waker.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_told,
+                Err(_) => self.lost(),
             }
-            // Readiness was cleared; the next round asks again and leaves the waker.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-            Err(_) => self.lost(),
         })
     }
 
@@ -329,16 +370,19 @@ impl Future for Connection {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let connection = &mut *self;
         connection.outbox().register(context.waker());
-        let mut budget = MESSAGES_MAX;
+        let mut turn = Turn { budget: MESSAGES_MAX, is_drained: false };
         for _ in 0..ROUNDS_MAX {
             let mut progress = false;
             if connection.ending < Ending::Done {
                 progress |= connection.line.take_from_hub(connection.shared.clock.now());
-                progress |= connection.poll_read(context, &mut budget);
+                progress |= connection.poll_read(context, &mut turn);
                 progress |= connection.poll_time(context);
+            }
+            // A logout is said before anything more is written.
+            progress |= connection.poll_hub(context);
+            if connection.ending < Ending::Done {
                 progress |= connection.poll_write(context);
             }
-            progress |= connection.poll_hub(context);
             if connection.line.is_aborted() {
                 connection.ending = Ending::Done;
             }
@@ -348,7 +392,7 @@ impl Future for Connection {
             if !progress {
                 return Poll::Pending;
             }
-            if budget == 0 {
+            if turn.budget == 0 {
                 break;
             }
         }
@@ -356,6 +400,14 @@ impl Future for Connection {
         // wake would come before both as long as there are enough of these.
         pin!(tokio::task::yield_now()).poll(context)
     }
+}
+
+/// What the kernel holds, whatever the runtime knows of it. That the runtime may still say that
+/// there is something does no harm: then nothing is found.
+fn read_now(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let socket = SockRef::from(tcp);
+    let mut socket: &socket2::Socket = &socket;
+    socket.read(buffer)
 }
 
 impl Framing for WebSocketContext {

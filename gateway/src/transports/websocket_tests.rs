@@ -1,5 +1,6 @@
 //! One connection, polled by hand; what it says to the hub is read from the mailbox.
 
+use std::mem::MaybeUninit;
 use std::task::Waker;
 
 use tokio::net::TcpListener;
@@ -9,7 +10,9 @@ use waybill_wire::code::ErrorCode;
 use super::*;
 use crate::auth::{Grant, mint};
 use crate::config::GatewayConfig;
-use crate::transports::Word;
+use crate::hub::ConnectionId;
+use crate::reports::Ticket;
+use crate::transports::{NEVER, Timed, Word};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -17,7 +20,7 @@ struct Rig {
     connection: Pin<Box<Connection>>,
     inbox: mpsc::Receiver<FromConnection>,
     /// Open for as long as the test runs.
-    _client: TcpStream,
+    client: TcpStream,
 }
 
 /// A connection whose client has sent a login and then so many *send*s, with ids from 0, all of
@@ -39,7 +42,7 @@ async fn rig(sends: usize, uplinks_max: usize) -> Rig {
         early.extend(masked(&format!(r#"{{"type":"send","id":{id},"data":"x"}}"#)));
     }
     let connection = Connection::new(shared, tcp, &early, Subprotocol::Json);
-    Rig { connection: Box::pin(connection), inbox, _client: client }
+    Rig { connection: Box::pin(connection), inbox, client }
 }
 
 /// A text message in a frame whose mask is 0.
@@ -87,4 +90,33 @@ async fn ws_9_a_connection_with_its_fill_of_unanswered_sends_is_not_read_until_o
     rig.connection.line.close(CloseCode::DRAINING, "the test ends".into(), now);
     assert_eq!([rig.poll(), rig.poll()], [1, 0], "the logout");
     assert!(rig.connection.rest.is_none());
+}
+
+/// What the runtime has not been told of yet: nothing lets it look between the client's close and
+/// the poll.
+#[tokio::test]
+async fn a_close_that_lies_in_the_kernel_is_read_before_anything_is_written() {
+    let mut rig = rig(0, 2).await;
+    assert_eq!(rig.poll(), 1, "the login");
+    rig.connection.outbox().say(Word::Confirmed(ConnectionId(7)));
+    assert_eq!(rig.poll(), 0, "ready is written");
+    let telemetry = Arc::clone(&rig.connection.shared.telemetry);
+    // A close frame without a code, its mask 0.
+    rig.client.try_write(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+    while SockRef::from(&rig.connection.tcp).peek(&mut [MaybeUninit::uninit()]).is_err() {
+        std::thread::yield_now();
+    }
+    telemetry.addressed.add(1);
+    let message = Bytes::from_static(b"\x81\x02hi");
+    rig.connection.outbox().write(Timed {
+        bytes: message,
+        expires_ms: NEVER,
+        ticket: Ticket::NONE,
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(rig.connection.as_mut().poll(&mut context).is_ready());
+    let said: Vec<FromConnection> = std::iter::from_fn(|| rig.inbox.try_recv().ok()).collect();
+    assert!(matches!(said[..], [FromConnection::Logout { .. }]), "{said:?}");
+    let stats = telemetry.snapshot(0);
+    assert_eq!((stats.delivered, stats.dropped.closed, stats.balances()), (0, 1, Ok(())));
 }

@@ -137,17 +137,30 @@ impl Writer {
         left
     }
 
-    /// Gives up the frame that was begun, if there is one, and says whether it was a message.
-    pub(crate) fn give_up_begun(&mut self, mut gone: impl FnMut(Ticket)) -> bool {
-        if self.offset == 0 {
-            return false;
-        }
-        self.offset = 0;
-        let begun = self.chunks.pop_front();
-        begun.is_some_and(|chunk| {
-            gone(chunk.ticket);
-            chunk.is_message
-        })
+    /// Gives up the messages that have not begun to be written; what is our own stays.
+    pub(crate) fn give_up_messages(&mut self, mut gone: impl FnMut(Ticket)) -> Left {
+        let mut left = Left::default();
+        let mut begun = self.offset > 0;
+        self.chunks.retain(|chunk| {
+            let stays = std::mem::take(&mut begun) || !chunk.is_message;
+            if !stays {
+                left.messages += 1;
+                left.bytes += chunk.bytes.len();
+                gone(chunk.ticket);
+            }
+            stays
+        });
+        left
+    }
+
+    /// The frame that was begun, if there is one, is completed and counts as a message no more:
+    /// what has left is one, if it was one, and none of its bytes.
+    pub(crate) fn disown_begun(&mut self, mut gone: impl FnMut(Ticket)) -> Left {
+        let begun = self.chunks.front_mut().filter(|chunk| self.offset > 0 && chunk.is_message);
+        let Some(chunk) = begun else { return Left::default() };
+        chunk.is_message = false;
+        gone(std::mem::take(&mut chunk.ticket));
+        Left { messages: 1, bytes: 0 }
     }
 }
 
