@@ -9,6 +9,7 @@
 //! the differences in `gap`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use waybill_wire::code::Event;
 use waybill_wire::digest::{Digest, Registered};
@@ -51,8 +52,8 @@ pub(crate) struct Declared {
     told: Upto,
     /// What consumers were told to be here by the slot that this one replaced.
     old: BTreeSet<Registered>,
-    /// `old` is still to come, from the shard that served the slot before.
-    waits: bool,
+    /// `old` is still to come, from where the slot before was served; until when it is waited for.
+    waits: Option<Duration>,
     /// What changed while nobody could be told, because the slot did not answer.
     gap: BTreeMap<Registered, Event>,
     entered: Upto,
@@ -103,24 +104,24 @@ impl Declared {
     }
 
     /// The slot is new and answers: its registrations are to be told of, but for those in `old`.
-    /// `waits`: those come later.
-    pub(crate) fn begin_telling(&mut self, old: BTreeSet<Registered>, waits: bool) {
+    /// `waits`: those come later, and are waited for until then.
+    pub(crate) fn begin_telling(&mut self, old: BTreeSet<Registered>, waits: Option<Duration>) {
         (self.old, self.waits, self.told) = (old, waits, Upto::Nothing);
     }
 
     /// What the slot before had told has come.
     pub(crate) fn old_came(&mut self, old: BTreeSet<Registered>) {
-        (self.old, self.waits) = (old, false);
+        (self.old, self.waits) = (old, None);
     }
 
     /// Whether it is to come still.
     pub(crate) fn waits(&self) -> bool {
-        self.waits
+        self.waits.is_some()
     }
 
-    /// It will not come: the link it was for has gone.
-    pub(crate) fn wait_no_more(&mut self) {
-        self.waits = false;
+    /// What has not come by now will not: all is told as new.
+    pub(crate) fn wait_until(&mut self, now: Duration) {
+        self.waits = self.waits.filter(|end| *end > now);
     }
 
     /// Registrations that nothing more is told of.
@@ -165,7 +166,7 @@ impl Declared {
 
     /// Whether there is something to tell that is not waited for.
     pub(crate) fn has_news(&self) -> bool {
-        !self.gap.is_empty() || (self.told != Upto::All && !self.waits)
+        !self.gap.is_empty() || (self.told != Upto::All && !self.waits())
     }
 
     /// The next thing to tell, in at most `budget` steps, which it counts down; and registrations
@@ -266,7 +267,7 @@ mod tests {
         let (old, rest) = with(&[1, 2, 3]).into_told();
         assert!(rest.is_empty());
         let mut new = with(&[2, 4]);
-        new.begin_telling(old, false);
+        new.begin_telling(old, None);
         let expected = [(Event::LOGOUT, 1), (Event::LOGOUT, 3), (Event::LOGIN, 4)];
         assert_eq!(news(&mut new), expected);
         assert!(!new.has_news());
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn a_change_beyond_the_walk_is_left_to_the_walk() {
         let mut it = with(&[1, 2, 3]);
-        it.begin_telling(BTreeSet::new(), false);
+        it.begin_telling(BTreeSet::new(), None);
         let (mut budget, mut freed) = (1, 0);
         assert_eq!(it.news(&mut budget, &mut freed), Some((Event::LOGIN, of(1))));
         it.remove(of(3));
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn what_was_told_passes_on_from_the_middle_of_a_walk() {
         let mut it = with(&[1, 2, 5]);
-        it.begin_telling([of(2), of(4)].into(), false);
+        it.begin_telling([of(2), of(4)].into(), None);
         let (mut budget, mut freed) = (2, 0);
         assert_eq!(it.news(&mut budget, &mut freed), Some((Event::LOGIN, of(1))));
         assert_eq!(it.news(&mut budget, &mut freed), None);
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn the_dead_are_told_of_once() {
         let mut it = with(&[1, 2]);
-        it.begin_telling([of(3)].into(), false);
+        it.begin_telling([of(3)].into(), None);
         let (mut budget, mut freed) = (1, 0);
         assert_eq!(it.news(&mut budget, &mut freed), Some((Event::LOGIN, of(1))));
         let buried: Vec<_> = std::iter::from_fn(|| it.bury_one()).collect();

@@ -96,4 +96,8 @@ pub const BURIAL_STEPS: usize = 5_000;
 /// logins of their users, in one tick of one shard.
 pub const FOLLOW_STEPS: usize = 5_000;
 
+/// Milliseconds for which a slot waits to be told what consumers know of the one it replaced. It
+/// comes as soon as the older link has heard of the newer; after that all would be told as new.
+pub const TOLD_WAIT_MS: u64 = 10_000;
+
 const _: () = assert!(WRITE_BYTES >= READ_BYTES && SPARE_BYTES >= WRITE_BYTES);

@@ -2,6 +2,7 @@
 //! consumers hear of them. Of a snapshot's many it follows in portions, on ticks.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use waybill_routing::{Displaced, Slot, SlotState};
 use waybill_wire::code::Event;
@@ -13,7 +14,7 @@ use super::link::{Life, Part, RoleState};
 use super::{Core, Links};
 use crate::declared::Declared;
 use crate::io::{LinkId, Output};
-use crate::limits::FOLLOW_STEPS;
+use crate::limits::{FOLLOW_STEPS, TOLD_WAIT_MS};
 use crate::mail::Mail;
 use crate::shared::UNPOISONED;
 
@@ -28,7 +29,8 @@ impl Core {
     ) {
         let gateway = part.gateway();
         if self.presence_wanted() && self.told_ready {
-            return gateway.declared.begin_telling(told, comes);
+            let waits = comes.then(|| self.now + Duration::from_millis(TOLD_WAIT_MS));
+            return gateway.declared.begin_telling(told, waits);
         }
         let incarnation = gateway.incarnation;
         self.bury(incarnation, Box::new(Declared::told_only(told)), false);
@@ -40,6 +42,7 @@ impl Core {
         let allows_all = self.shared.allows_all_logins();
         let gateway = part.gateway();
         let incarnation = gateway.incarnation;
+        gateway.answered = true;
         if !allows_all {
             gateway.declared.begin_entering();
         }
@@ -54,6 +57,7 @@ impl Core {
         if !gateway.registration.is_live() {
             return;
         }
+        gateway.declared.wait_until(self.now);
         let (incarnation, mut freed) = (gateway.incarnation, 0);
         while let Some((event, registered)) = gateway.declared.news(budget, &mut freed) {
             self.presence(links, event, registered, incarnation);

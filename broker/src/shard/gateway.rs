@@ -40,6 +40,8 @@ pub(super) struct GatewayState {
     pub(super) claim: Option<Claim>,
     // A frame was applied in part: what is declared is not what the version says.
     pub(super) torn: bool,
+    // What it declared has been in effect on this link.
+    pub(super) answered: bool,
     changes: Vec<Change>,
     effects: Vec<(Event, Registered)>,
     late: Vec<Change>,
@@ -60,6 +62,7 @@ impl GatewayState {
             declared: Box::default(),
             claim: None,
             torn: false,
+            answered: false,
             changes: Vec::new(),
             effects: Vec::new(),
             late: Vec::new(),
@@ -157,7 +160,7 @@ struct Replaced {
     link: Option<Place>,
     /// What consumers had been told of it.
     told: BTreeSet<Registered>,
-    /// That is with the shard of the link, and comes by mail.
+    /// That is with another link, and comes by mail.
     comes: bool,
 }
 
@@ -273,9 +276,7 @@ impl Core {
                     if let Some(older) = standing {
                         self.shared.leave_contest(older);
                     }
-                    let comes = link.is_some();
-                    let replaced = Replaced { link, comes, ..Replaced::default() };
-                    return Ok(self.replaced(gateway, replaced));
+                    return Ok(self.replaced(gateway, standing, link));
                 }
                 // Another link of the same life got in between.
                 Err(SlotError::NotReplaced { standing: newer }) => standing = Some(newer),
@@ -284,23 +285,32 @@ impl Core {
         }
     }
 
-    /// What a suspended slot had is here, with the link's own claim or in the table; what a live
-    /// one had comes from the shard of its link, when that ends.
-    fn replaced(&mut self, gateway: &mut GatewayState, by_a_link: Replaced) -> Replaced {
+    /// What a suspended slot had is here, with the link's own claim or in the table; what another
+    /// had comes from its link, when that ends.
+    fn replaced(
+        &mut self,
+        gateway: &mut GatewayState,
+        older: Option<Slot>,
+        link: Option<Place>,
+    ) -> Replaced {
         let incarnation = gateway.incarnation;
         let claimed = gateway.claim.take().and_then(Claim::into_given_up);
         let outlives = planted::is(Bug::ResumeAfterDeath);
         let held = if outlives { None } else { self.shared.held_by(incarnation) };
-        let held = held.map(|held| (held.declared, held.last));
-        let mut had = [held, claimed].into_iter().flatten();
-        let latest = if by_a_link.comes { None } else { had.next() };
-        for (declared, _) in had {
-            self.bury(incarnation, declared, false);
+        let held = held.map(|held| (held.slot, held.declared, held.last));
+        let mut replaced = Replaced { link, comes: older.is_some(), ..Replaced::default() };
+        for (slot, declared, last) in [held, claimed].into_iter().flatten() {
+            if Some(slot) != older {
+                // Yet another link had replaced it.
+                self.pass_on(incarnation, *declared);
+                continue;
+            }
+            let comes = declared.waits();
+            let (told, rest) = declared.into_told();
+            self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
+            replaced = Replaced { link: Some(last), told, comes };
         }
-        let Some((declared, last)) = latest else { return by_a_link };
-        let (told, rest) = declared.into_told();
-        self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
-        Replaced { link: Some(last), told, comes: false }
+        replaced
     }
 }
 

@@ -24,7 +24,7 @@ use super::link::{Fault, Part, refused};
 use super::{Core, Links};
 use crate::auth::Grant;
 use crate::declared::Declared;
-use crate::io::Output;
+use crate::io::{LinkId, Output};
 use crate::limits::{BURIAL_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
 use crate::shared::Place;
@@ -46,9 +46,9 @@ struct GivenUp {
 
 impl Claim {
     /// What the snapshot that came instead of RESUME replaces, and the link it was served by.
-    pub(super) fn into_given_up(self) -> Option<(Box<Declared>, Place)> {
+    pub(super) fn into_given_up(self) -> Option<(Slot, Box<Declared>, Place)> {
         let last = self.last;
-        self.given_up.map(|given_up| (given_up.declared, last))
+        self.given_up.map(|given_up| (given_up.slot, given_up.declared, last))
     }
 }
 
@@ -182,7 +182,8 @@ impl Core {
         }
         self.shared.gateway_closed(gateway.slot, gateway.incarnation);
         let window = self.shared.config.resume_window_ms;
-        if gateway.registration.is_live() {
+        // Not if a newer link was faster, and this one's last step was refused.
+        if gateway.answered {
             return self.stop_answering(&mut gateway, last, window);
         }
         let now = self.now;
@@ -220,7 +221,6 @@ impl Core {
             gateway.resumes && !gateway.torn && window_ms > 0 && !gateway.declared.is_empty();
         self.leave_contest(gateway);
         let suspended = self.shared.routes.suspend(gateway.slot).is_ok();
-        gateway.declared.wait_no_more();
         let held = Held {
             session: gateway.session,
             slot: gateway.slot,
@@ -249,33 +249,57 @@ impl Core {
     }
 
     /// A session dies, if its slot has not: its routes in one step, its registrations in portions.
-    /// What consumers were told of it passes on to the slot that replaced it, if one did.
     fn end_session(&mut self, held: Held) {
-        let died = self.shared.routes.kill(held.slot).is_ok();
-        let standing = self.shared.routes.standing(Incarnation(held.incarnation));
-        let newer = standing.filter(|_| !died).and_then(|slot| self.shared.link_of(slot));
-        let Some(newer) = newer else {
-            return self.bury(held.incarnation, held.declared, true);
+        if self.shared.routes.kill(held.slot).is_ok() {
+            self.bury(held.incarnation, held.declared, true);
+        } else {
+            self.pass_on(held.incarnation, *held.declared);
+        }
+    }
+
+    /// What consumers were told of a slot that was replaced passes on to the one that stands. If it
+    /// is waiting for that itself, it has told nothing, and what comes for it will be passed on.
+    pub(super) fn pass_on(&mut self, incarnation: u64, declared: Declared) {
+        let waits = declared.waits();
+        let (old, rest) = declared.into_told();
+        self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
+        if !waits {
+            self.pass_on_told(incarnation, old, None);
+        }
+    }
+
+    fn pass_on_told(&mut self, incarnation: u64, old: BTreeSet<Registered>, from: Option<LinkId>) {
+        let standing = self.shared.routes.standing(Incarnation(incarnation));
+        let Some(standing) = standing else {
+            return self.bury(incarnation, Box::new(Declared::told_only(old)), true);
         };
-        let (old, rest) = held.declared.into_told();
-        self.bury(held.incarnation, Box::new(Declared::told_only(rest)), false);
-        let mail = Mail::Told { link: newer.link, incarnation: held.incarnation, old };
-        // Also within this shard: the newer link may be the one that is acting.
-        self.outputs.push_back(Output::Mail { to: newer.shard, mail });
+        let unwanted = match self.shared.link_of(standing) {
+            None => self.shared.old_came(incarnation, old),
+            Some(place) if place.shard == self.id && Some(place.link) == from => Some(old),
+            Some(place) => {
+                let mail = Mail::Told { link: place.link, incarnation, old };
+                // Also within this shard: the newer link may be the one that is acting.
+                return self.outputs.push_back(Output::Mail { to: place.shard, mail });
+            }
+        };
+        if let Some(old) = unwanted {
+            self.bury(incarnation, Box::new(Declared::told_only(old)), false);
+        }
     }
 
     /// What consumers were told of the slot before has come.
     pub(super) fn told_mailed(
         &mut self,
         links: &mut Links,
-        link: crate::io::LinkId,
+        link: LinkId,
         incarnation: u64,
         old: BTreeSet<Registered>,
     ) {
         let newer = links.get_mut(&link).and_then(|link| link.part.gateway_of(incarnation));
         match newer.filter(|gateway| gateway.declared.waits()) {
             Some(gateway) => gateway.declared.old_came(old),
-            None => self.bury(incarnation, Box::new(Declared::told_only(old)), false),
+            // It was suspended or replaced meanwhile.
+            None => self.pass_on_told(incarnation, old, Some(link)),
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use waybill_routing::{Slot, SlotState};
+use waybill_wire::digest::Registered;
 use waybill_wire::planted::{self, Bug};
 
 use super::{Place, Shared, UNPOISONED};
@@ -83,6 +84,21 @@ impl Shared {
         let in_time = held.deadline > now || resumes_the_dead();
         let suspended = self.routes.state(held.slot) == SlotState::Suspended || resumes_the_dead();
         (fits && in_time && suspended).then(|| sessions.remove(session)).flatten()
+    }
+
+    /// What consumers were told of the slot before has come for a session that is suspended. Back,
+    /// if none waits for it.
+    pub(crate) fn old_came(
+        &self,
+        incarnation: u64,
+        old: BTreeSet<Registered>,
+    ) -> Option<BTreeSet<Registered>> {
+        let mut sessions = self.held.lock().expect(UNPOISONED);
+        let session = sessions.by_incarnation.get(&incarnation).copied();
+        let held = session.and_then(|session| sessions.by_id.get_mut(&session));
+        let Some(held) = held.filter(|held| held.declared.waits()) else { return Some(old) };
+        held.declared.old_came(old);
+        None
     }
 
     /// Takes the session of an incarnation out, to replace or to bury it.
