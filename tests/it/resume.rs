@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use waybill_broker::BrokerConfig;
 use waybill_wire::Frame;
-use waybill_wire::code::{ErrorCode, Op, Role, capability};
+use waybill_wire::code::{ErrorCode, Event, Op, Role, capability};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Delta, Record, Resume, Snapshot, Suspend, Welcome};
 
 use crate::support::{Backend, Line, Net, everywhere};
-use crate::talk::{Producer, encode, hello_in_session};
+use crate::talk::{Producer, encode, hello_in_session, link_offering};
 
 /// A window that ends in no test on sockets.
 fn config() -> BrokerConfig {
@@ -166,6 +166,51 @@ fn promise_8_a_snapshot_in_place_of_resume_swaps_in_at_its_end() {
         let line = claim(net, 1, session, 1, digest([2, 3]));
         resume(net, line, session, 1, digest([2, 3]));
         in_effect(net, line, 1, digest([2, 3]));
+    });
+}
+
+/// A snapshot of one frame that this broker has no room for, with the end of its link.
+fn too_much(net: &mut Net, line: Line) {
+    let records: Vec<Record> = (100..120).map(|uid| record(uid, Op::ADD)).collect();
+    let whole = Snapshot { first: true, last: true, version: 9, records: (&records).into() };
+    net.send(line, &encode(&Frame::Snapshot(whole)));
+    ends_with(net, line, ErrorCode::OVERLOADED);
+    net.close(line);
+}
+
+#[test]
+fn promise_8_a_snapshot_that_fails_at_its_end_leaves_the_session_as_it_was() {
+    // RES-9: its last frame has come and was not applied.
+    let config = BrokerConfig { routes_max: 10, ..config() };
+    simulated(&config, |net| {
+        let (older, session) = gateway(net, 1, &[1, 2]);
+        net.close(older);
+        for _ in 0..6 {
+            let line = claim(net, 1, session, 1, digest([1, 2]));
+            too_much(net, line);
+            // What was taken in is given back, in the background.
+            net.advance(Duration::from_millis(300));
+        }
+        let line = claim(net, 1, session, 1, digest([1, 2]));
+        resume(net, line, session, 1, digest([1, 2]));
+        in_effect(net, line, 1, digest([1, 2]));
+        assert_eq!(Producer::link(net, 7).publish(net, &[1, 2], b"x").sent, 2);
+    });
+}
+
+#[test]
+fn promise_5_of_a_snapshot_that_failed_nobody_is_told() {
+    // PRS-2: what never was in effect is not lost.
+    let config = BrokerConfig { routes_max: 15, ..config() };
+    simulated(&config, |net| {
+        let consumer = link_offering(net, Role::CONSUMER, 9, capability::PRESENCE);
+        let (failed, _) = hello(net, 1, 0);
+        too_much(net, failed);
+        net.advance(Duration::from_secs(1));
+        let (_line, _) = gateway(net, 2, &[7]);
+        let frame = net.frame(consumer).expect("PRESENCE");
+        let Ok(Frame::Presence(it)) = Frame::decode(&frame) else { panic!("{frame:02x?}") };
+        assert_eq!((it.event, it.uid, it.gateway), (Event::LOGIN, 7, 2));
     });
 }
 

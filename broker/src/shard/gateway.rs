@@ -40,7 +40,8 @@ pub(super) struct GatewayState {
     pub(super) claim: Option<Claim>,
     // A frame was applied in part: what is declared is not what the version says.
     pub(super) torn: bool,
-    // What it declared has been in effect on this link.
+    // What it declared has been in effect on this link: the last frame of the snapshot took
+    // effect, or RESUME did. `registration` says so before that is tried.
     pub(super) answered: bool,
     changes: Vec<Change>,
     effects: Vec<(Event, Registered)>,
@@ -109,7 +110,7 @@ impl GatewayState {
             return Err("this broker holds as many registrations as routes_max allows");
         }
         self.declared.add(registered);
-        if !self.is_filling() {
+        if self.answered || self.registration.is_resuming() {
             self.effects.push((Event::LOGIN, registered));
         }
         Ok((logins == 0).then_some(RouteOp::Add))
@@ -124,10 +125,6 @@ impl GatewayState {
         self.effects.push((Event::LOGOUT, registered));
         let last = self.declared.logins(record.namespace, record.uid, 1) == 0;
         last.then_some(RouteOp::Remove)
-    }
-
-    fn is_filling(&self) -> bool {
-        !self.registration.is_live() && !self.registration.is_resuming()
     }
 
     pub(super) fn in_effect(&self) -> Frame<'static> {
@@ -241,7 +238,7 @@ impl Core {
     fn follow(&mut self, links: &mut Links, part: &mut Part) {
         let wanted = self.presence_wanted();
         let gateway = part.gateway();
-        let (incarnation, answers) = (gateway.incarnation, gateway.registration.is_live());
+        let (incarnation, answers) = (gateway.incarnation, gateway.answered);
         let mut effects = std::mem::take(&mut gateway.effects);
         for &(event, registered) in &effects {
             let declared = &mut part.gateway().declared;

@@ -192,12 +192,15 @@ impl Core {
             let _ = self.shared.routes.kill(gateway.slot);
             return self.bury(gateway.incarnation, gateway.declared, false);
         };
+        // A snapshot has a version of its own, also one that could not even begin.
+        let resuming = gateway.registration.is_resuming();
+        let version = if resuming { gateway.registration.version() } else { claim.version };
         let mut held = Held {
             session: gateway.session,
             slot: gateway.slot,
             incarnation: gateway.incarnation,
             grant: gateway.grant,
-            version: gateway.registration.version(),
+            version,
             declared: gateway.declared,
             deadline: claim.deadline,
             last: claim.last,
@@ -207,7 +210,7 @@ impl Core {
             let _ = self.shared.routes.kill(held.slot);
             let filled = std::mem::replace(&mut held.declared, declared);
             self.bury(held.incarnation, filled, false);
-            (held.slot, held.version, torn) = (slot, claim.version, false);
+            (held.slot, torn) = (slot, false);
         }
         if torn { self.end_session(held) } else { self.hold(held) }
     }
