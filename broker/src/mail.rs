@@ -60,13 +60,13 @@ pub enum Receiver {
     Consumers,
 }
 
-/// A link whose messages are held back until those of an older link are written, or lost with it
-/// (promise 2: a path moves only after the old one has drained or died).
+/// A link of a gateway that has messages to write. Those of a newer link are held back until those
+/// of the older are written, or lost with it (promise 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Successor {
-    /// Shard of the newer link.
+pub struct Writer {
+    /// Shard of the link.
     pub shard: u16,
-    /// The newer link.
+    /// The link.
     pub link: LinkId,
 }
 
@@ -113,8 +113,6 @@ pub enum Mail {
     Supersede {
         /// The older link.
         link: LinkId,
-        /// Who waits for its end.
-        successor: Successor,
     },
     /// What consumers were told to be at a gateway by the slot that yours replaced.
     Told {

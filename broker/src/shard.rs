@@ -337,7 +337,7 @@ impl Core {
                 self.uplink_mailed(links, link, question, &frame);
             }
             Mail::UplinkAnswer { question, code } => self.answer_here(links, question, code),
-            Mail::Supersede { link, successor } => self.supersede_mailed(links, link, successor),
+            Mail::Supersede { link } => self.supersede(links, link),
             Mail::Release { link } => self.release(links, link),
             Mail::Told { link, incarnation, old } => {
                 self.told_mailed(links, link, incarnation, old);

@@ -6,6 +6,7 @@
 
 mod consumers;
 mod gateways;
+mod paths;
 pub(crate) mod sessions;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use waybill_wire::digest::Registered;
 pub(crate) use consumers::{ConsumerPlace, Feed};
 pub(crate) use gateways::Found;
 use gateways::Gateways;
+use paths::Paths;
 
 use crate::auth::Credentials;
 use crate::config::BrokerConfig;
@@ -52,6 +54,7 @@ pub struct Shared {
     /// The route table.
     pub routes: Routes,
     gateways: RwLock<Gateways>,
+    paths: Mutex<Paths>,
     held: Mutex<Sessions>,
     readiness: Mutex<Readiness>,
     // What `readiness` says, for those who ask often.
@@ -93,6 +96,7 @@ impl Shared {
             instance,
             routes: Routes::new(limits),
             gateways: RwLock::default(),
+            paths: Mutex::default(),
             consumers: RwLock::default(),
             presence_wanted: AtomicBool::new(false),
             offline_wanted: AtomicBool::new(false),

@@ -114,6 +114,56 @@ fn promise_2_a_path_moves_only_after_the_old_one_has_drained_or_died() {
     }
 }
 
+/// A gateway's link that does not read, one message in its kernel's buffer and one that waits.
+fn stalled(net: &mut Net, producer: &mut Producer) -> Gateway {
+    let older = Gateway::link(net, 1, &[1]);
+    net.stall(older.line, true);
+    producer.publish(net, &[1], b"kernel");
+    producer.publish(net, &[1], b"waits");
+    older
+}
+
+#[test]
+fn promise_2_a_link_that_its_peer_ends_holds_the_newer_one_and_for_a_second_at_most() {
+    // DEL-2, REG-8.
+    // Without keepalive nothing comes but what is published.
+    let config = BrokerConfig { keepalive_ms: 0, ..BrokerConfig::default() };
+    for seed in 0..16 {
+        let mut net = Net::start(Backend::Sim(1 + seed % 3, seed.into()), config.clone());
+        let mut producer = Producer::link(&mut net, 7);
+        let older = stalled(&mut net, &mut producer);
+        net.leave(older.line);
+        net.settle();
+        let newer = Gateway::link(&mut net, 1, &[1]);
+        producer.publish(&mut net, &[1], b"newer");
+        net.settle();
+        assert!(net.arrived(newer.line).is_none(), "the older link has its messages still");
+        net.advance(Duration::from_secs(2));
+        let frame = net.arrived(newer.line).expect("a second is over");
+        assert!(matches!(Frame::decode(&frame), Ok(Frame::Deliver(_))), "{frame:02x?}");
+    }
+}
+
+#[test]
+fn promise_2_the_third_link_waits_for_the_first_when_the_second_has_died() {
+    for seed in 0..16 {
+        let mut net = Net::start(Backend::Sim(1 + seed % 3, seed.into()), BrokerConfig::default());
+        let mut producer = Producer::link(&mut net, 7);
+        let older = stalled(&mut net, &mut producer);
+        let between = Gateway::link(&mut net, 1, &[1]);
+        net.reset(between.line);
+        net.settle();
+        let newest = Gateway::link(&mut net, 1, &[1]);
+        producer.publish(&mut net, &[1], b"newest");
+        net.settle();
+        assert!(net.arrived(newest.line).is_none(), "the first link has its messages still");
+        net.stall(older.line, false);
+        assert_eq!(older.delivery(&mut net).payload, b"kernel");
+        assert_eq!(older.delivery(&mut net).payload, b"waits");
+        assert_eq!(newest.delivery(&mut net).payload, b"newest");
+    }
+}
+
 #[test]
 fn a_link_whose_last_messages_expired_is_told_why_it_ends() {
     for seed in 0..8 {

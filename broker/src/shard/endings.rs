@@ -87,8 +87,7 @@ impl Core {
             RoleState::Gateway(mut gateway) => {
                 self.reports_lost(links, &mut gateway.reports);
                 self.uplinks_left(&gateway.uplinked);
-                let last = self.place(part);
-                self.gateway_left(*gateway, last);
+                self.gateway_left(*gateway);
             }
             RoleState::Consumer(consumer) => self.consumer_left(links, part.id, consumer.owed),
             RoleState::Producer(producer) => {

@@ -21,7 +21,7 @@ use super::{Core, Links};
 use crate::auth::Grant;
 use crate::declared::Declared;
 use crate::limits::LOGINS_PER_USER_MAX;
-use crate::shared::{Place, Shared};
+use crate::shared::Shared;
 use crate::telemetry::count;
 
 pub(super) struct GatewayState {
@@ -153,8 +153,6 @@ impl Part {
 /// What a slot that went live took the place of.
 #[derive(Default)]
 struct Replaced {
-    /// The link that served it, and may still have something to write.
-    link: Option<Place>,
     /// What consumers had been told of it.
     told: BTreeSet<Registered>,
     /// That is with another link, and comes by mail.
@@ -182,9 +180,7 @@ impl Core {
             let answer = gateway.in_effect();
             let replaced = self.go_live(gateway)?;
             self.follow_snapshot(part, replaced.told, replaced.comes);
-            if let Some(older) = replaced.link {
-                part.held = self.supersede_at(links, &older, part.id);
-            }
+            self.take_over(links, part);
             part.put(&answer);
             self.now_in_effect(links, part);
         }
@@ -265,7 +261,6 @@ impl Core {
             if standing.is_some_and(|standing| self.shared.is_newer(standing, slot)) {
                 return Err(superseded(Kind::SNAPSHOT));
             }
-            let link = standing.and_then(|older| self.shared.link_of(older));
             match routes.go_live(slot, standing) {
                 Ok(()) => {
                     // Before the logins of the new slot enter: one that has gone with the older
@@ -273,7 +268,7 @@ impl Core {
                     if let Some(older) = standing {
                         self.shared.leave_contest(older);
                     }
-                    return Ok(self.replaced(gateway, standing, link));
+                    return Ok(self.replaced(gateway, standing));
                 }
                 // Another link of the same life got in between.
                 Err(SlotError::NotReplaced { standing: newer }) => standing = Some(newer),
@@ -284,19 +279,14 @@ impl Core {
 
     /// What a suspended slot had is here, with the link's own claim or in the table; what another
     /// had comes from its link, when that ends.
-    fn replaced(
-        &mut self,
-        gateway: &mut GatewayState,
-        older: Option<Slot>,
-        link: Option<Place>,
-    ) -> Replaced {
+    fn replaced(&mut self, gateway: &mut GatewayState, older: Option<Slot>) -> Replaced {
         let incarnation = gateway.incarnation;
         let claimed = gateway.claim.take().and_then(Claim::into_given_up);
         let outlives = planted::is(Bug::ResumeAfterDeath);
         let held = if outlives { None } else { self.shared.held_by(incarnation) };
-        let held = held.map(|held| (held.slot, held.declared, held.last));
-        let mut replaced = Replaced { link, comes: older.is_some(), ..Replaced::default() };
-        for (slot, declared, last) in [held, claimed].into_iter().flatten() {
+        let held = held.map(|held| (held.slot, held.declared));
+        let mut replaced = Replaced { comes: older.is_some(), ..Replaced::default() };
+        for (slot, declared) in [held, claimed].into_iter().flatten() {
             if Some(slot) != older {
                 // Yet another link had replaced it.
                 self.pass_on(incarnation, *declared);
@@ -305,7 +295,7 @@ impl Core {
             let comes = declared.waits();
             let (told, rest) = declared.into_told();
             self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
-            replaced = Replaced { link: Some(last), told, comes };
+            replaced = Replaced { told, comes };
         }
         replaced
     }

@@ -1,6 +1,8 @@
-//! A newer link of a gateway takes over from an older one: order along a path is kept (promise 2).
+//! A newer link of a gateway takes over from older ones: order along a path is kept (promise 2).
 //!
-//! The older link is written out, or has a second to be; only then the newer one gets messages.
+//! An older link is written out, or has a second to be; only then the newer one gets messages.
+
+use std::time::Duration;
 
 use waybill_wire::code::Kind;
 
@@ -9,54 +11,42 @@ use super::link::{Life, Part};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::limits::LINGER_MS;
-use crate::mail::{Mail, Successor};
-use crate::shared::Place;
+use crate::mail::{Mail, Writer};
 
 impl Core {
-    /// Ends the older link once it is written out; whether the newer one has to wait for that.
-    pub(super) fn supersede_at(&mut self, links: &mut Links, older: &Place, newer: LinkId) -> bool {
-        let successor = Successor { shard: self.id, link: newer };
-        if older.shard == self.id {
-            return self.supersede(links, older.link, successor);
+    /// The link's slot answers from here on. Older links end once they are written out, and this
+    /// one waits for that.
+    pub(super) fn take_over(&mut self, links: &mut Links, part: &mut Part) {
+        let incarnation = part.gateway().incarnation;
+        let older = self.shared.path_joined(incarnation, self.writer(part));
+        part.path = Some(incarnation);
+        part.held = !older.is_empty();
+        for Writer { shard, link } in older {
+            if shard == self.id {
+                self.supersede(links, link);
+            } else {
+                self.outputs.push_back(Output::Mail { to: shard, mail: Mail::Supersede { link } });
+            }
         }
-        let mail = Mail::Supersede { link: older.link, successor };
-        self.outputs.push_back(Output::Mail { to: older.shard, mail });
-        true
     }
 
-    fn supersede(&mut self, links: &mut Links, older: LinkId, successor: Successor) -> bool {
-        let Some(mut link) = links.remove(&older) else { return false };
-        if link.part.life == Life::Open {
-            self.dismiss(links, &mut link.part, superseded(Kind(0)), LINGER_MS);
-        }
-        let waits = link.part.life == Life::Closing;
-        if waits {
-            link.part.successor = Some(successor);
+    /// Ends an older link: within a second, also where it is ending already (REG-8).
+    pub(super) fn supersede(&mut self, links: &mut Links, older: LinkId) {
+        let Some(mut link) = links.remove(&older) else { return };
+        let part = &mut link.part;
+        if part.life == Life::Open {
+            self.dismiss(links, part, superseded(Kind(0)), LINGER_MS);
+        } else if part.life == Life::Closing {
+            part.linger = part.linger.min(self.now + Duration::from_millis(LINGER_MS));
         }
         links.insert(older, link);
-        waits
     }
 
-    pub(super) fn supersede_mailed(
-        &mut self,
-        links: &mut Links,
-        older: LinkId,
-        successor: Successor,
-    ) {
-        if !self.supersede(links, older, successor) {
-            self.release_at(links, successor);
-        }
-    }
-
-    /// The link that is ending has nothing more to write: the one that took over may begin.
+    /// The link has nothing more to write: the one that took over may begin.
     pub(super) fn release_successor(&mut self, links: &mut Links, part: &mut Part) {
-        if let Some(successor) = part.successor.take() {
-            self.release_at(links, successor);
-        }
-    }
-
-    fn release_at(&mut self, links: &mut Links, successor: Successor) {
-        let Successor { shard, link } = successor;
+        let Some(incarnation) = part.path.take() else { return };
+        let next = self.shared.path_left(incarnation, self.writer(part));
+        let Some(Writer { shard, link }) = next else { return };
         if shard == self.id {
             self.release(links, link);
         } else {
@@ -69,5 +59,9 @@ impl Core {
             link.part.held = false;
             self.touch(&mut link.part);
         }
+    }
+
+    fn writer(&self, part: &Part) -> Writer {
+        Writer { shard: self.id, link: part.id }
     }
 }

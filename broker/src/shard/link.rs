@@ -16,7 +16,7 @@ use waybill_wire::session::{Refusal, Sequence, Session};
 use crate::auth::Grant;
 use crate::io::LinkId;
 use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
-use crate::mail::{Receiver, Successor};
+use crate::mail::Receiver;
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
 use crate::shard::receipts::Receipts;
@@ -61,8 +61,8 @@ pub(super) struct Part {
     pub(super) farewell: Option<Fault>,
     // Messages wait until the link it took over from is written out.
     pub(super) held: bool,
-    // Who is released when this link is written out, or gone.
-    pub(super) successor: Option<Successor>,
+    // The life of a gateway whose messages it writes, until it is written out, or gone.
+    pub(super) path: Option<u64>,
 }
 
 /// What a link is counted as.
@@ -169,7 +169,7 @@ impl Link {
             admission,
             farewell: None,
             held: false,
-            successor: None,
+            path: None,
         };
         Self { deframer: Deframer::new(), part }
     }

@@ -27,13 +27,11 @@ use crate::declared::Declared;
 use crate::io::{LinkId, Output};
 use crate::limits::{BURIAL_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
-use crate::shared::Place;
 use crate::shared::sessions::{Held, resumes_the_dead};
 
 /// A suspended session that a link has taken out of the table, to go on with it.
 pub(super) struct Claim {
     deadline: Duration,
-    last: Place,
     /// A snapshot comes instead of RESUME: what stands until that has ended.
     given_up: Option<GivenUp>,
     version: u64,
@@ -45,10 +43,9 @@ struct GivenUp {
 }
 
 impl Claim {
-    /// What the snapshot that came instead of RESUME replaces, and the link it was served by.
-    pub(super) fn into_given_up(self) -> Option<(Slot, Box<Declared>, Place)> {
-        let last = self.last;
-        self.given_up.map(|given_up| (given_up.slot, given_up.declared, last))
+    /// What the snapshot that came instead of RESUME replaces.
+    pub(super) fn into_given_up(self) -> Option<(Slot, Box<Declared>)> {
+        self.given_up.map(|given_up| (given_up.slot, given_up.declared))
     }
 }
 
@@ -80,8 +77,8 @@ impl Core {
             gateway.registration = Registration::resuming(held.version);
             gateway.declared = held.declared;
             gateway.resumes = true;
-            let Held { deadline, last, version, .. } = held;
-            gateway.claim = Some(Claim { deadline, last, given_up: None, version });
+            let Held { deadline, version, .. } = held;
+            gateway.claim = Some(Claim { deadline, given_up: None, version });
             return Ok(gateway);
         }
         let slot = self.open_slot(incarnation).ok_or_else(|| {
@@ -156,9 +153,8 @@ impl Core {
             return Err(superseded(Kind::RESUME));
         }
         let answer = gateway.in_effect();
-        if let Some(claim) = gateway.claim.take() {
-            part.held = self.supersede_at(links, &claim.last, part.id);
-        }
+        gateway.claim = None;
+        self.take_over(links, part);
         part.put(&answer);
         self.now_in_effect(links, part);
         Ok(())
@@ -167,16 +163,15 @@ impl Core {
     /// The gateway announces that it will be away: the slot stops answering now.
     pub(super) fn suspend(&mut self, part: &mut Part, suspend: &Suspend) -> Result<(), Fault> {
         part.gateway().registration.suspend()?;
-        let last = self.place(part);
         let window = suspend.window_ms.min(self.shared.config.resume_window_ms);
         let gateway = part.gateway();
         self.shared.gateway_closed(gateway.slot, gateway.incarnation);
-        self.stop_answering(gateway, last, window);
+        self.stop_answering(gateway, window);
         Ok(())
     }
 
     /// A gateway's link ended: its users are offline at once (promise 8).
-    pub(super) fn gateway_left(&mut self, mut gateway: GatewayState, last: Place) {
+    pub(super) fn gateway_left(&mut self, mut gateway: GatewayState) {
         if gateway.registration.is_suspended() {
             return;
         }
@@ -184,7 +179,7 @@ impl Core {
         let window = self.shared.config.resume_window_ms;
         // Not if a newer link was faster, and this one's last step was refused.
         if gateway.answered {
-            return self.stop_answering(&mut gateway, last, window);
+            return self.stop_answering(&mut gateway, window);
         }
         let now = self.now;
         self.shared.readiness(|readiness| readiness.left_filling(now));
@@ -203,7 +198,6 @@ impl Core {
             version,
             declared: gateway.declared,
             deadline: claim.deadline,
-            last: claim.last,
         };
         let mut torn = gateway.torn;
         if let Some(GivenUp { slot, declared }) = claim.given_up {
@@ -216,7 +210,7 @@ impl Core {
     }
 
     /// A slot that answered is suspended and kept for `window_ms`, or dies.
-    fn stop_answering(&mut self, gateway: &mut GatewayState, last: Place, window_ms: u32) {
+    fn stop_answering(&mut self, gateway: &mut GatewayState, window_ms: u32) {
         let incarnation = gateway.incarnation;
         self.shared.readiness(|readiness| readiness.left(incarnation));
         // Churn of gateways without users must not fill the table with what nobody misses.
@@ -232,7 +226,6 @@ impl Core {
             version: gateway.registration.version(),
             declared: std::mem::take(&mut gateway.declared),
             deadline: self.now + Duration::from_millis(window_ms.into()),
-            last,
         };
         if keeps && suspended { self.hold(held) } else { self.end_session(held) }
     }

@@ -11,7 +11,7 @@ use waybill_routing::{Slot, SlotState};
 use waybill_wire::digest::Registered;
 use waybill_wire::planted::{self, Bug};
 
-use super::{Place, Shared, UNPOISONED};
+use super::{Shared, UNPOISONED};
 use crate::auth::Grant;
 use crate::declared::Declared;
 
@@ -27,8 +27,6 @@ pub(crate) struct Held {
     pub(crate) declared: Box<Declared>,
     /// When its window is over.
     pub(crate) deadline: Duration,
-    /// The link it was served by; it may still be written out.
-    pub(crate) last: Place,
 }
 
 /// The table. An incarnation has at most one suspended slot, and so one session here.
