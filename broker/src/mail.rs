@@ -49,6 +49,8 @@ pub struct Awaited {
     pub origin: u64,
     /// The producer's number, as in the frame.
     pub sequence: u64,
+    /// Users listed in the frame: more cannot be named.
+    pub users: u16,
 }
 
 /// Whose ledger a frame is in.

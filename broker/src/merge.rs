@@ -48,14 +48,20 @@ pub struct Told {
 }
 
 impl Told {
-    /// What a frame says.
+    /// What a frame says of a part of at most `users` listed users. Who is named beyond that many
+    /// was not asked for, and is not kept: what waits is bounded by what was asked.
     #[must_use]
-    pub fn of(report: &Report<'_>) -> Self {
-        let named = report.fate_sets.iter();
+    pub fn of(report: &Report<'_>, users: usize) -> Self {
+        let (named, mut left) = (report.fate_sets.iter(), users);
+        let named = named.map(|set| {
+            let uids: Vec<u64> = set.uids.iter().take(left).collect();
+            left -= uids.len();
+            (set.fate, set.cause, uids)
+        });
         Self {
             reached: report.reached,
             counts: FATES.map(|fate| report.counter(fate)),
-            named: named.map(|set| (set.fate, set.cause, set.uids.iter().collect())).collect(),
+            named: named.filter(|(_, _, uids)| !uids.is_empty()).collect(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use waybill_wire::code::{ErrorCode, Fate};
+use waybill_wire::frame::{FateSet, Report};
 
 use super::{Merge, Outcome, Share, Told, Word};
 
@@ -231,4 +232,24 @@ fn promise_7_a_merge_knows_what_it_weighs() {
     }
     assert!(merge.bytes() >= 4096 * 14 + 4 * 4096 * 2);
     assert!(merge.bytes() < 100_000);
+}
+
+#[test]
+fn promise_7_a_report_is_kept_for_no_more_names_than_were_asked_for() {
+    let uids: Vec<u64> = (0..4_000).collect();
+    let set = |fate, uids: &[u64]| -> (Fate, Vec<u64>) { (fate, uids.to_vec()) };
+    let said = [set(Fate::OFFLINE, &uids[..2]), set(Fate::UNKNOWN, &uids[2..])];
+    let sets: Vec<FateSet<'_>> = said
+        .iter()
+        .map(|(fate, uids)| FateSet { fate: *fate, cause: ErrorCode(0), uids: uids.into() })
+        .collect();
+    let report = Report { fate_sets: (&sets).into(), ..Report::default() };
+    let names = |users| -> Vec<usize> {
+        let told = Told::of(&report, users);
+        told.named.iter().map(|(_, _, uids)| uids.len()).collect()
+    };
+    assert_eq!(names(4_000), [2, 3_998]);
+    assert_eq!(names(3), [2, 1]);
+    assert_eq!(names(2), [2]);
+    assert_eq!(names(0), [0; 0]);
 }

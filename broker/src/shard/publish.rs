@@ -120,7 +120,12 @@ impl Core {
                 }
             };
             let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
-            let awaited = asked.map(|asked| Awaited { asked, origin, sequence });
+            let users = match share {
+                Share::Uids(uids) => uids.len(),
+                Share::Whole => message.targets.len(),
+            };
+            let users = u16::try_from(users).expect("targets_max fits");
+            let awaited = asked.map(|asked| Awaited { asked, origin, sequence, users });
             let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
             self.offer(links, &place, offer, |out| match share {
                 Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {

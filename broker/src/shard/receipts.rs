@@ -93,14 +93,14 @@ impl Reports {
         self.owed.insert(number, (awaited, until));
     }
 
-    fn remove(&mut self, number: u64) -> Option<Asked> {
+    fn remove(&mut self, number: u64) -> Option<Awaited> {
         let (awaited, _) = self.owed.remove(&number)?;
         self.by_id.remove(&(awaited.origin, awaited.sequence, number));
-        Some(awaited.asked)
+        Some(awaited)
     }
 
     /// Whose part a REPORT of this message settles.
-    fn first(&mut self, origin: u64, sequence: u64) -> Option<Asked> {
+    fn first(&mut self, origin: u64, sequence: u64) -> Option<Awaited> {
         let of_it = (origin, sequence, 0)..=(origin, sequence, u64::MAX);
         let &(_, _, number) = self.by_id.range(of_it).next()?;
         self.remove(number)
@@ -152,11 +152,14 @@ impl Core {
         let RoleState::Gateway(gateway) = &mut part.role else {
             unreachable!("the session passes REPORT from gateways only");
         };
-        let asked = (report.stage == Level::DELIVERED)
+        let awaited = (report.stage == Level::DELIVERED)
             .then(|| gateway.reports.first(report.origin, report.sequence))
             .flatten();
-        match asked {
-            Some(asked) => self.tell(links, asked, Word::Told(Told::of(report))),
+        match awaited {
+            Some(Awaited { asked, users, .. }) => {
+                let told = Told::of(report, users.into());
+                self.tell(links, asked, Word::Told(told));
+            }
             None => count(&self.counters.reports_ignored, 1),
         }
     }
@@ -165,9 +168,9 @@ impl Core {
     pub(super) fn expired_unreported(&mut self, links: &mut Links, part: &mut Part) {
         let numbers = part.outbox.take_expired();
         let RoleState::Gateway(gateway) = &mut part.role else { return };
-        let asked: Vec<Asked> =
+        let owed: Vec<Awaited> =
             numbers.into_iter().filter_map(|number| gateway.reports.remove(number)).collect();
-        asked.into_iter().for_each(|asked| self.tell(links, asked, Word::Expired));
+        owed.into_iter().for_each(|owed| self.tell(links, owed.asked, Word::Expired));
     }
 
     /// The gateway's link has ended: nobody will say what became of what it was sent.
