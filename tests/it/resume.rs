@@ -272,6 +272,25 @@ fn promise_7_what_the_dead_registered_makes_room_again() {
 }
 
 #[test]
+fn promise_7_room_for_one_gateway_costs_one_session() {
+    let config = BrokerConfig { gateways_max: 2, ..config() };
+    let many: Vec<u64> = (0..12_000).collect();
+    let net = &mut Net::start(Backend::Sim(1, 1), config);
+    let (first, _) = gateway(net, 1, &many);
+    let (second, session) = gateway(net, 2, &many);
+    net.close(first);
+    net.close(second);
+    let refused = (0..5).take_while(|_| {
+        let line = net.connect();
+        net.send(line, &hello_in_session(Role::GATEWAY, 3, 0, capability::RESUME));
+        let frame = net.frame(line).expect("WELCOME or ERROR");
+        matches!(Frame::decode(&frame), Ok(Frame::Error(it)) if it.code == ErrorCode::TOO_MANY_LINKS)
+    });
+    assert_eq!(refused.count(), 2, "its routes are freed in portions");
+    claim(net, 2, session, 1, digest(many));
+}
+
+#[test]
 fn promise_7_gateways_that_come_and_go_keep_nobody_out() {
     let config = BrokerConfig { gateways_max: 4, ..config() };
     everywhere(&config, |net| {

@@ -96,9 +96,13 @@ impl Core {
         if let Ok(slot) = self.shared.routes.open(incarnation) {
             return Some(slot);
         }
-        self.shared.routes.sweep(SWEEP_STEPS);
+        let swept = self.shared.routes.sweep(SWEEP_STEPS);
         if let Ok(slot) = self.shared.routes.open(incarnation) {
             return Some(slot);
+        }
+        if swept.slots_left > 0 {
+            // One is being freed: another death would not make it sooner.
+            return None;
         }
         let held = self.shared.next_to_end()?;
         self.end_session(held);
