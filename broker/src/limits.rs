@@ -15,9 +15,9 @@
 //!     + UPLINKS_UNANSWERED_MAX x 192          uplinks without an answer, asked or owed
 //!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, and the last of them
 //!     + REPORTS_AWAITED_MAX x 96              REPORTs a gateway owes
-//!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of each
-//!                                             part at most its users, 8 bytes for 2 that are
-//!                                             pending; by mode broadcast so much for each gateway
+//!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of
+//!                                             each part at most its users, 8 bytes for 2 that
+//!                                             are pending; by mode broadcast for each gateway
 //! + ADMIN_CONNECTIONS_MAX x 64 KiB            who asks for health and ledger
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
 //! + 2 x routes_max x 160                      where logins exclude each other: those that contend,

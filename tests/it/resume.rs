@@ -284,7 +284,8 @@ fn promise_7_room_for_one_gateway_costs_one_session() {
         let line = net.connect();
         net.send(line, &hello_in_session(Role::GATEWAY, 3, 0, capability::RESUME));
         let frame = net.frame(line).expect("WELCOME or ERROR");
-        matches!(Frame::decode(&frame), Ok(Frame::Error(it)) if it.code == ErrorCode::TOO_MANY_LINKS)
+        let frame = Frame::decode(&frame);
+        matches!(frame, Ok(Frame::Error(it)) if it.code == ErrorCode::TOO_MANY_LINKS)
     });
     assert_eq!(refused.count(), 2, "its routes are freed in portions");
     claim(net, 2, session, 1, digest(many));

@@ -1,8 +1,8 @@
 //! Bugs on purpose: the test of the simulator, which has to find each of them.
 //!
 //! Without the feature `planted`, which only the simulator's tests turn on, [`is`] is a constant
-//! `false` and no bug can be planted. What carries one out (a field, a function) may be there all the
-//! same, and nothing reaches it. With the feature, a thread plants one bug for itself.
+//! `false` and no bug can be planted. What carries one out (a field, a function) may be there all
+//! the same, and nothing reaches it. With the feature, a thread plants one bug for itself.
 
 /// A bug that can be planted. Each has one place in the code, where it asks [`is`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
