@@ -3,6 +3,7 @@
 //! A link whose address is no longer listed is left once another broker has everything in effect:
 //! its users' messages are answered there first, then it ends and its number is free.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,18 +134,33 @@ impl Links {
         self.links[link] = None;
     }
 
-    /// Tells the links what they have to know.
+    /// Tells the links what they have to know. One that does not take a command gets no other in
+    /// the same turn: what it is told stays in order.
     pub(crate) fn tell(&mut self, switchboard: &mut Switchboard) {
+        let mut full = BTreeSet::new();
+        let mut closed: BTreeMap<usize, Vec<GatewayCommand>> = BTreeMap::new();
         for (number, command) in switchboard.commands() {
+            if full.contains(&number) {
+                switchboard.not_taken(number, command);
+                continue;
+            }
             let told = match self.links.get(number) {
                 Some(Some(link)) => link.handle.try_command(command),
                 _ => Err(TrySendError::Closed(command)),
             };
             match told {
                 Ok(()) => {}
-                Err(TrySendError::Full(command)) => switchboard.not_taken(number, command),
-                Err(TrySendError::Closed(command)) => switchboard.link_closed(number, command),
+                Err(TrySendError::Full(command)) => {
+                    full.insert(number);
+                    switchboard.not_taken(number, command);
+                }
+                Err(TrySendError::Closed(command)) => {
+                    closed.entry(number).or_default().push(command);
+                }
             }
+        }
+        for (number, commands) in closed {
+            switchboard.link_closed(number, commands);
         }
     }
 

@@ -258,7 +258,7 @@ impl SimGateway {
 
     /// The link has ended for good and took nothing.
     pub fn link_gone(&mut self, link: usize, command: GatewayCommand) {
-        self.switchboard.link_closed(link, command);
+        self.switchboard.link_closed(link, vec![command]);
     }
 
     /// Whether a link was behind: then commands should be asked for again soon.

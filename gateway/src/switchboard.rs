@@ -137,15 +137,13 @@ impl Switchboard {
             GatewayEvent::Down { reason, retry_in } => {
                 warn!(link, %reason, ?retry_in, "link down");
                 self.telemetry.link_losses.add(1);
-                self.reports.link_down(link);
-                self.uplinks.retain(|(at, _)| *at != link);
+                self.forget(link);
                 self.upstream.link_down(link, &mut self.notices);
             }
             GatewayEvent::Failed(reason) => {
                 error!(link, %reason, "link failed and is not tried again");
                 self.telemetry.link_losses.add(1);
-                self.reports.link_down(link);
-                self.uplinks.retain(|(at, _)| *at != link);
+                self.forget(link);
                 self.upstream.link_failed(link, &mut self.notices);
             }
             // A broker's state concerns producers; what it has in effect is told by tickets.
@@ -313,18 +311,31 @@ impl Switchboard {
 
     /// A link has ended for good and its number is free.
     pub(crate) fn link_gone(&mut self, link: usize) {
-        self.reports.link_down(link);
-        self.uplinks.retain(|(at, _)| *at != link);
+        self.forget(link);
         self.upstream.link_gone(link, &mut self.notices);
         self.tell();
     }
 
-    /// A link has ended for good and did not take a command.
-    pub(crate) fn link_closed(&mut self, link: usize, command: GatewayCommand) {
-        self.not_taken(link, command);
-        self.reports.link_down(link);
+    /// A link has ended for good and did not take these commands: all that the turn had for it.
+    pub(crate) fn link_closed(&mut self, link: usize, commands: Vec<GatewayCommand>) {
+        for command in commands {
+            if let GatewayCommand::Uplink(uplink) = command {
+                self.upstream.not_transmitted(link, uplink.sequence);
+            }
+        }
+        self.forget(link);
         self.upstream.link_failed(link, &mut self.notices);
         self.tell();
+    }
+
+    /// A link is gone, and what it had not been given yet was not transmitted.
+    fn forget(&mut self, link: usize) {
+        self.reports.link_down(link);
+        for (_, command) in self.uplinks.extract_if(.., |(at, _)| *at == link) {
+            if let GatewayCommand::Uplink(uplink) = command {
+                self.upstream.not_transmitted(link, uplink.sequence);
+            }
+        }
     }
 
     fn tell(&mut self) {

@@ -201,12 +201,13 @@ impl Upstream {
         commands
     }
 
-    /// A command was not taken over: it is offered again, or, if it is a user's message, answered.
+    /// A command was not taken over, nor was any that the same turn gave to this link after it: it
+    /// is offered again, or, if it is a user's message on its first way, refused.
     pub fn keep(&mut self, link: usize, command: GatewayCommand, out: &mut Vec<Notice>) {
         match command {
             GatewayCommand::Change { changes, .. } => self.registrations.keep(link, changes),
             GatewayCommand::Abandon { sequence } => self.uplinks.keep_abandoned(link, sequence),
-            GatewayCommand::Uplink(uplink) => self.uplinks.not_taken(link, &uplink, out),
+            GatewayCommand::Uplink(uplink) => self.uplinks.not_taken(link, uplink, out),
             _ => {}
         }
     }

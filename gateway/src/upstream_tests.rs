@@ -261,8 +261,8 @@ fn promise_2_what_was_unanswered_moves_to_another_link_in_order_once() {
     upstream.link_down(usual, &mut out);
     // New ones go after them.
     assert_eq!(send(&mut upstream, 4, 0), Ok((other, 4)));
-    let expected = [(other, 1, true), (other, 2, true), (other, 3, false)];
-    assert_eq!(moved(&mut upstream), expected, "what was not transmitted is not sent again");
+    let expected = [(other, 1, true), (other, 2, true), (other, 3, true)];
+    assert_eq!(moved(&mut upstream), expected, "UP-12: with RESEND, transmitted or not");
     assert!(out.is_empty(), "their user notices nothing");
     upstream.link_up(usual);
     assert_eq!(send(&mut upstream, 5, 0), Ok((other, 5)), "and stays there");
@@ -274,6 +274,50 @@ fn promise_2_what_was_unanswered_moves_to_another_link_in_order_once() {
     upstream.link_down(other, &mut out);
     assert_eq!(out, [answer(2, ErrorCode::CONSUMER_LOST)], "once");
     let expected = [(usual, 3, true), (usual, 4, true), (usual, 5, true)];
+    assert_eq!(moved(&mut upstream), expected);
+}
+
+#[test]
+fn up_1_an_uplink_that_moves_below_what_its_new_link_has_carried_is_marked() {
+    let mut upstream = bounded(2, 1000);
+    let mut out = Vec::new();
+    (0..2).for_each(|link| upstream.link_up(link));
+    let usual = upstream.uplinks.link_of((0, 1)).unwrap();
+    let other = 1 - usual;
+    let elsewhere = (2..).find(|uid| upstream.uplinks.link_of((0, *uid)) == Some(other)).unwrap();
+    assert_eq!(send(&mut upstream, 1, 0), Ok((usual, 1)));
+    let (connection, payload) = (ConnectionId(8), Bytes::from_static(b"y"));
+    let message = Outgoing { connection, id: 1, labels: Vec::new(), payload };
+    let sent = upstream.uplink(user(elsewhere), message, 0, &mut out);
+    assert!(matches!(sent, Some((link, GatewayCommand::Uplink(uplink)))
+        if link == other && uplink.sequence == 2 && !uplink.resend));
+    upstream.not_transmitted(usual, 1);
+    upstream.link_down(usual, &mut out);
+    assert_eq!(moved(&mut upstream), [(other, 1, true)]);
+}
+
+#[test]
+fn up_12_what_a_link_cannot_take_at_once_stays_in_order_and_goes_later() {
+    let mut upstream = bounded(2, 1000);
+    let mut out = Vec::new();
+    (0..2).for_each(|link| upstream.link_up(link));
+    let usual = upstream.uplinks.link_of((0, 1)).unwrap();
+    let other = 1 - usual;
+    (1..=4).for_each(|id| assert!(send(&mut upstream, id, 0).is_ok()));
+    upstream.link_down(usual, &mut out);
+    // Room for one, then for none.
+    for taken in [1, 0] {
+        for (link, command) in upstream.commands().into_iter().skip(taken) {
+            upstream.keep(link, command, &mut out);
+        }
+    }
+    assert!(upstream.has_changes() && out.is_empty(), "{out:?}");
+    assert_eq!(send(&mut upstream, 5, 0), Ok((other, 5)));
+    // It goes too, before any of these was given to it: they were sent once.
+    upstream.link_up(usual);
+    upstream.link_down(other, &mut out);
+    assert_eq!(out, [answer(1, ErrorCode::CONSUMER_LOST)]);
+    let expected = [2, 3, 4, 5].map(|sequence| (usual, sequence, true));
     assert_eq!(moved(&mut upstream), expected);
 }
 

@@ -23,11 +23,13 @@ pub enum Bug {
     ResumeAfterDeath,
     /// A digest is taken for right without having been compared.
     StaleDigest,
+    /// A user's message that moves to another link does not say that it is sent again.
+    UnmarkedMove,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LateUnregister,
         Self::ReusedSlot,
         Self::HalfSweptResume,
@@ -36,6 +38,7 @@ impl Bug {
         Self::WrongNarrowing,
         Self::ResumeAfterDeath,
         Self::StaleDigest,
+        Self::UnmarkedMove,
     ];
 }
 

@@ -9,10 +9,10 @@
 //!
 //! A user's uplinks stay on one link for as long as one of them is unanswered there (promise 2).
 //! When the link ends they go, in their order and before any new one, to another link that is up,
-//! or to the next that comes up. One that may have been transmitted is sent again once, marked so
-//! that a consumer knows it by its sequence; when that link ends too, its user is told that its
-//! fate is unknown. So is the user of one whose deadline has passed; it is abandoned at its link,
-//! whose room it would else hold for ever.
+//! or to the next that comes up, marked as sent again: their sequences are behind what that link
+//! has carried. A link that is behind gets them later. One that may have been transmitted goes
+//! once; when that link ends too, its user is told that its fate is unknown. So is the user of one
+//! whose deadline has passed; it is abandoned at its link, whose room it would else hold for ever.
 //!
 //! Invariants: `paths` counts exactly those of `waiting` that have a link; `bytes` is their size.
 
@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use waybill_client::gateway::{GatewayCommand, Registration, Uplink};
 use waybill_wire::code::ErrorCode;
+use waybill_wire::planted::{self, Bug};
 
 use super::{Notice, Outgoing, UplinkBounds};
 
@@ -36,7 +37,7 @@ pub(super) struct Uplinks {
     links: Vec<Link>,
     /// Links and sequences nobody waits for any more, to be told.
     abandoned: Vec<(usize, u64)>,
-    /// To be sent on another link than at first.
+    /// To be sent on another link than at first; of each link in the order of sequences.
     moved: Vec<(usize, GatewayCommand)>,
 }
 
@@ -65,8 +66,8 @@ struct Waiting {
     until_ms: u64,
     link: Option<usize>,
     /// It was given to a link that ended, and may have been transmitted.
-    resend: bool,
-    /// Its link is about to end and has not transmitted it.
+    lost_once: bool,
+    /// Its link is about to end and has not transmitted it, or has not taken it over yet.
     unsent: bool,
 }
 
@@ -80,13 +81,14 @@ impl Waiting {
         size_of::<Self>() + labels + self.message.payload.len()
     }
 
-    fn command(&self, sequence: u64) -> GatewayCommand {
+    /// `resend` on any link but the first: that has risen above the sequence (UP-1, UP-12).
+    fn command(&self, sequence: u64, resend: bool) -> GatewayCommand {
         GatewayCommand::Uplink(Uplink {
             sequence,
             namespace: self.user.namespace,
             uid: self.user.uid,
             connection: self.message.connection.0,
-            resend: self.resend,
+            resend,
             labels: self.message.labels.clone(),
             content: None,
             payload: self.message.payload.clone(),
@@ -124,7 +126,7 @@ impl Uplinks {
         };
         let until_ms = now_ms.saturating_add(self.bounds.wait_ms);
         let waiting =
-            Waiting { user, message, until_ms, link: Some(link), resend: false, unsent: false };
+            Waiting { user, message, until_ms, link: Some(link), lost_once: false, unsent: false };
         let is_full = self.waiting.len() + self.abandoned.len() >= self.bounds.count_max;
         if is_full || self.bytes + waiting.bytes() > self.bounds.bytes_max {
             out.push(refuse(ErrorCode::OVERLOADED));
@@ -133,7 +135,7 @@ impl Uplinks {
         self.sequence += 1;
         self.enter(key, link);
         self.bytes += waiting.bytes();
-        let command = waiting.command(self.sequence);
+        let command = waiting.command(self.sequence, false);
         self.waiting.insert(self.sequence, waiting);
         Some((link, command))
     }
@@ -178,7 +180,7 @@ impl Uplinks {
         self.rehome();
     }
 
-    /// Lost before it was transmitted: sending it on is no sending again.
+    /// Lost before it was transmitted: sending it on does not use up its second time.
     pub(super) fn not_transmitted(&mut self, link: usize, sequence: u64) {
         if let Some(waiting) = self.waiting.get_mut(&sequence)
             && waiting.link == Some(link)
@@ -208,7 +210,7 @@ impl Uplinks {
             if waiting.link == Some(link) {
                 waiting.link = None;
                 let is_unsent = std::mem::take(&mut waiting.unsent);
-                if !is_unsent && std::mem::replace(&mut waiting.resend, true) {
+                if !is_unsent && std::mem::replace(&mut waiting.lost_once, true) {
                     lost.push(*sequence);
                 }
             }
@@ -226,7 +228,8 @@ impl Uplinks {
             let Some(link) = self.link_of(waiting.key()) else { continue };
             self.enter(waiting.key(), link);
             waiting.link = Some(link);
-            self.moved.push((link, waiting.command(*sequence)));
+            let resend = waiting.lost_once || !planted::is(Bug::UnmarkedMove);
+            self.moved.push((link, waiting.command(*sequence, resend)));
         }
         self.waiting = homeless;
     }
@@ -245,12 +248,18 @@ impl Uplinks {
         }
     }
 
-    /// The link was behind and did not take it over.
-    pub(super) fn not_taken(&mut self, link: usize, uplink: &Uplink, out: &mut Vec<Notice>) {
-        // Refused is only what was never sent.
-        let sent_before = uplink.resend;
-        let code = if sent_before { ErrorCode::CONSUMER_LOST } else { ErrorCode::OVERLOADED };
-        self.answered(link, uplink.sequence, code, out);
+    /// The link was behind and did not take it over. One that has lost its link already is offered
+    /// again, ahead of what comes from its user meanwhile; a new one is refused.
+    pub(super) fn not_taken(&mut self, link: usize, uplink: Uplink, out: &mut Vec<Notice>) {
+        if !uplink.resend {
+            return self.answered(link, uplink.sequence, ErrorCode::OVERLOADED, out);
+        }
+        if let Some(waiting) = self.waiting.get_mut(&uplink.sequence)
+            && waiting.link == Some(link)
+        {
+            waiting.unsent = true;
+            self.moved.push((link, GatewayCommand::Uplink(uplink)));
+        }
     }
 
     /// It does not wait any more: its user is told, and may take another link once nothing of
@@ -271,6 +280,13 @@ impl Uplinks {
     }
 
     pub(super) fn commands(&mut self) -> impl Iterator<Item = (usize, GatewayCommand)> {
+        for (_, command) in &self.moved {
+            if let GatewayCommand::Uplink(uplink) = command
+                && let Some(waiting) = self.waiting.get_mut(&uplink.sequence)
+            {
+                waiting.unsent = false;
+            }
+        }
         let abandoned = std::mem::take(&mut self.abandoned).into_iter();
         let abandoned =
             abandoned.map(|(link, sequence)| (link, GatewayCommand::Abandon { sequence }));
@@ -290,7 +306,7 @@ impl Uplinks {
             if waiting.until_ms > now_ms {
                 return;
             }
-            let code = match (waiting.link, waiting.resend) {
+            let code = match (waiting.link, waiting.lost_once) {
                 // It was never sent.
                 (None, false) => ErrorCode::NO_CONSUMER,
                 _ => ErrorCode::CONSUMER_LOST,
