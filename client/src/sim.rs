@@ -19,6 +19,7 @@ use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
 use crate::link::LinkError;
 use crate::machine::Machine;
 use crate::options::Options;
+pub use crate::producer::window;
 use crate::producer::{Bounds, Order, ProducerEvent, ProducerMachine, job::Reply};
 use crate::publish::Publish;
 use crate::receipt::{Progress, Receipt};

@@ -9,6 +9,7 @@ use waybill_wire::frame::Receipt as WireReceipt;
 use waybill_wire::limits::TARGETS_MAX;
 
 use super::machine::{Order, Outcome};
+use super::window::awaited_bytes;
 use crate::error::{Obstacle, PublishError};
 use crate::publish::ReceiptLevel;
 use crate::receipt::{Progress, Receipt};
@@ -56,9 +57,9 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Targets it counts with while its delivery is awaited.
+    /// Bytes it counts with while its delivery is awaited.
     pub(super) fn weight(&self) -> usize {
-        self.targets.len().max(1)
+        awaited_bytes(self.targets.len())
     }
 }
 

@@ -5,7 +5,7 @@
 //!  handle_command --> queue --transmit--> flight    --final RECEIPT-->  outcome
 //!                                    \--> unwritten --written-->        outcome     (level none)
 //!       again  --transmit, RESEND-->       flight
-//!       again  <--down, not_ready--  flight, unwritten
+//!       again  <--down, not_ready, overloaded--  flight, unwritten
 //!       again  --time is up-->       in doubt    (PUB-5)
 //! ```
 //!
@@ -27,6 +27,7 @@ use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use super::encode::{Part, encode};
 use super::job::{Flight, Job, Reply};
 use super::resend::Again;
+use super::window::AWAITED_BYTES_MAX;
 use crate::error::{InvalidPublish, Obstacle, PublishError};
 use crate::link::{LinkError, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
@@ -63,9 +64,8 @@ pub(crate) struct Bounds {
     pub(crate) publish_timeout: Duration,
 }
 
-/// Targets of parts whose delivery is awaited. A broker holds a receipt of so many until gateways
-/// have reported; twice as many would reach what it keeps for one producer.
-const AWAITED_TARGETS_MAX: usize = 1 << 18;
+/// After so long a broker that had no room for another receipt is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The machine.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub(crate) struct ProducerMachine<R> {
     flight: VecDeque<Flight>,
     /// Weight of those in `flight` at level delivered.
     awaited: usize,
+    /// Until then nothing of level delivered goes out: the broker had no room for another.
+    held_until: Option<Instant>,
     unwritten: Vec<Flight>,
     events: VecDeque<ProducerEvent<R>>,
     /// Parts of this link that may wait for a receipt: `in_flight_max`, or the broker's credit.
@@ -104,6 +106,7 @@ impl<R: Reply> ProducerMachine<R> {
             again: Again::default(),
             flight: VecDeque::new(),
             awaited: 0,
+            held_until: None,
             unwritten: Vec::new(),
             events: VecDeque::new(),
             window: bounds.in_flight_max,
@@ -125,7 +128,9 @@ impl<R: Reply> ProducerMachine<R> {
         match level {
             ReceiptLevel::None => false,
             ReceiptLevel::Routed => full,
-            ReceiptLevel::Delivered => full || self.awaited >= AWAITED_TARGETS_MAX,
+            ReceiptLevel::Delivered => {
+                full || self.awaited >= AWAITED_BYTES_MAX || self.held_until.is_some()
+            }
         }
     }
 
@@ -271,7 +276,7 @@ impl<R: Reply> ProducerMachine<R> {
         self.settle(id);
     }
 
-    fn handle_receipt(&mut self, receipt: &WireReceipt<'_>) -> Result<(), Violation> {
+    fn handle_receipt(&mut self, now: Instant, receipt: &WireReceipt<'_>) -> Result<(), Violation> {
         let sequence = receipt.sequence;
         let Ok(at) = self.flight.binary_search_by_key(&sequence, |flight| flight.sequence) else {
             if receipt.last && (receipt.code == ErrorCode(0) || sequence > self.sequence) {
@@ -289,22 +294,36 @@ impl<R: Reply> ProducerMachine<R> {
             return Ok(());
         }
         if let Some(flight) = self.land(at) {
+            let level = self.jobs[flight.job].level();
             match receipt.code {
                 ErrorCode(0) => {
                     let resent = flight.doubt_until.is_some();
                     self.answer(flight, |job, _| job.accept(receipt, resent));
                 }
-                ErrorCode::NOT_READY => self.put_back(flight),
+                ErrorCode::NOT_READY => {
+                    self.is_not_ready();
+                    self.put_back(flight);
+                }
+                ErrorCode::OVERLOADED if level == ReceiptLevel::Delivered => {
+                    self.held_until = Some(now + ASK_AGAIN);
+                    self.put_back(flight);
+                }
                 code => self.give_up_flight(flight, code),
             }
         }
         Ok(())
     }
 
-    /// The broker is not ready after all: what it refused goes again, here once it is or elsewhere.
+    /// The broker is not ready after all, unless it has said already that it leaves.
+    fn is_not_ready(&mut self) {
+        if !matches!(self.obstacle, Some(Obstacle::Draining { .. })) {
+            let broker = self.broker.clone().unwrap_or_else(|| "".into());
+            self.obstacle = Some(Obstacle::NotReady { broker, gateways_missing: 0 });
+        }
+    }
+
+    /// What was refused and may go later goes again, here or elsewhere.
     fn put_back(&mut self, flight: Flight) {
-        let broker = self.broker.clone().unwrap_or_else(|| "".into());
-        self.obstacle = Some(Obstacle::NotReady { broker, gateways_missing: 0 });
         let patience = self.jobs[flight.job].queued_at + self.bounds.publish_timeout;
         self.again.push(flight.doubt_until.unwrap_or(patience), flight);
     }
@@ -312,6 +331,7 @@ impl<R: Reply> ProducerMachine<R> {
     /// Nothing of the last link will be answered any more ([PUB-5]): it goes again, or is in doubt.
     fn lose_all(&mut self, now: Instant) {
         self.awaited = 0;
+        self.held_until = None;
         let flights = std::mem::take(&mut self.flight);
         for mut flight in flights.into_iter().chain(std::mem::take(&mut self.unwritten)) {
             let until = *flight.doubt_until.get_or_insert(now + self.bounds.resend_within);
@@ -412,12 +432,12 @@ impl<R: Reply> Machine for ProducerMachine<R> {
 
     fn handle_frame(
         &mut self,
-        _now: Instant,
+        now: Instant,
         frame: &Frame<'_>,
         _bytes: &[u8],
     ) -> Result<(), Violation> {
         match frame {
-            Frame::Receipt(receipt) => self.handle_receipt(receipt),
+            Frame::Receipt(receipt) => self.handle_receipt(now, receipt),
             other => Err(unexpected(other.kind(), 0, "not a frame for a producer")),
         }
     }
@@ -454,10 +474,12 @@ impl<R: Reply> Machine for ProducerMachine<R> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.again.deadline(), self.head_deadline()].into_iter().flatten().min()
+        let deadlines = [self.again.deadline(), self.head_deadline(), self.held_until];
+        deadlines.into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.held_until = self.held_until.filter(|until| *until > now);
         self.fail_overdue(now);
     }
 
