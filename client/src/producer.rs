@@ -28,7 +28,7 @@ mod machine;
 mod resend;
 #[cfg(test)]
 mod tests;
-pub(crate) mod window;
+pub mod window;
 
 use machine::Outcome;
 pub(crate) use machine::{Bounds, Order, ProducerEvent, ProducerMachine};

@@ -50,7 +50,7 @@ pub struct BrokerConfig {
     /// stands for every address that the host has. Default `127.0.0.1:7711`.
     pub addresses: Vec<String>,
     /// Milliseconds between two look-ups of a `dns:` entry: a new address is linked to, one that
-    /// two look-ups in a row did not find is left. 100 to 3,600,000, default 10,000.
+    /// thirty look-ups in a row did not find is left. 100 to 3,600,000, default 10,000.
     pub dns_refresh_ms: u64,
     /// Milliseconds for one attempt to link: name, TCP handshake and the broker's welcome together.
     /// After a partition the first attempt that can succeed comes at most this and the back-off (5

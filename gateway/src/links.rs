@@ -40,6 +40,8 @@ struct Link {
     handle: GatewayLink,
     /// No longer listed; to be left when another broker has everything.
     unlisted: bool,
+    /// It is being left.
+    leaving: bool,
 }
 
 impl Links {
@@ -92,6 +94,12 @@ impl Links {
     ) -> Result<(), OptionsError> {
         match found {
             Found::Open(address) => {
+                // Back before its link was left: the same broker must not have two.
+                let mut linked = self.links.iter_mut().flatten();
+                if let Some(link) = linked.find(|link| link.address == address && !link.leaving) {
+                    link.unlisted = false;
+                    return Ok(());
+                }
                 let mut options = self.options.clone();
                 options.brokers = vec![address.to_string()];
                 let (handle, events): (GatewayLink, GatewayEvents) =
@@ -101,7 +109,8 @@ impl Links {
                 let said = events.map(move |event| (number, Some(event)));
                 self.events.push(said.chain(once(async move { (number, None) })).boxed());
                 self.links.resize_with(self.links.len().max(number + 1), || None);
-                self.links[number] = Some(Link { address, handle, unlisted: false });
+                let link = Link { address, handle, unlisted: false, leaving: false };
+                self.links[number] = Some(link);
             }
             Found::Close(address) => {
                 let listed = self.links.iter_mut().flatten();
@@ -121,7 +130,7 @@ impl Links {
                 && link.unlisted
                 && switchboard.is_covered_without(number)
             {
-                link.unlisted = false;
+                (link.unlisted, link.leaving) = (false, true);
                 switchboard.retire_link(number);
                 let handle = link.handle.clone();
                 tokio::spawn(async move { handle.close().await });

@@ -6,12 +6,13 @@
 //!
 //! Never here: sockets, sessions, tokens.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
 use waybill_client::gateway::{Delivery, GatewayCommand, GatewayEvent, Registration, Report};
-use waybill_wire::code::Level;
+use waybill_wire::code::{ErrorCode, Fate, Level};
 
 use crate::config::GatewayConfig;
 use crate::fanout::Fanout;
@@ -182,7 +183,7 @@ impl Switchboard {
         // Narrower than its list, or only part of a payload: to guess would be to serve wrongly.
         if message.selector.is_some() || message.fragmented.is_some() {
             self.telemetry.messages_unsupported.add(1);
-            return;
+            return self.refuse(link, delivery, now_ms);
         }
         // Counted from when the link had received it: 0 is no limit (DEL-18).
         let expires_ms = match message.ttl_ms {
@@ -232,6 +233,22 @@ impl Switchboard {
         }
         self.telemetry.count(tally);
         self.telemetry.encodings.add(fanout.encodings());
+    }
+
+    /// Nobody is served, and whoever waits for a report is told so (REP-1).
+    fn refuse(&mut self, link: usize, delivery: &Delivery, now_ms: u64) {
+        let message = delivery.message();
+        if message.level != Level::DELIVERED {
+            return;
+        }
+        let mut report = Report::on(delivery);
+        if !message.everyone {
+            let uids: BTreeSet<u64> = message.targets.iter().collect();
+            let cause = ErrorCode::NOT_SUPPORTED;
+            uids.into_iter().for_each(|uid| report.add(Fate::DROPPED, cause, uid));
+        }
+        let draft = self.reports.open(0, message.everyone);
+        self.reports.seal(draft, link, report, now_ms);
     }
 
     pub(crate) fn tick(&mut self, now_ms: u64) {
