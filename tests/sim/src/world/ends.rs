@@ -235,10 +235,14 @@ impl World {
     pub(super) fn end_link(&mut self, end: usize, error: LinkError) {
         let owner = self.ends[end].owner;
         self.note(|_| format!("{owner:?} loses its link: {error}"));
-        if let Some(pipe) = self.ends[end].pipe
-            && error.to_string().contains(ErrorCode::KEEPALIVE_TIMEOUT.name().unwrap_or_default())
-        {
-            self.oracle.timed_out(pipe);
+        match (self.ends[end].pipe, error.code()) {
+            (Some(pipe), Some(ErrorCode::KEEPALIVE_TIMEOUT)) => self.oracle.timed_out(pipe),
+            (_, Some(ErrorCode::HELLO_TIMEOUT)) => {}
+            (_, Some(code)) => {
+                let honest = !(code.is_malformed() || code.is_violation());
+                assert!(honest, "contract: {owner:?} and its broker are at odds: {error}");
+            }
+            _ => {}
         }
         let now = self.owner_now(owner);
         self.near_closes(end);

@@ -322,10 +322,14 @@ impl World {
         if !self.sockets[socket].ready {
             return;
         }
-        self.sockets[socket].sends += 1;
-        let id = self.sockets[socket].sends;
-        let number = self.oracle.uplinks(socket, id);
-        self.say(socket, sim::send(id, &number.to_le_bytes()));
+        // As many as small sockets do not take at once.
+        let count = if self.oracle.tight { self.chance.size(1, 30) } else { 1 };
+        for _ in 0..count {
+            self.sockets[socket].sends += 1;
+            let id = self.sockets[socket].sends;
+            let number = self.oracle.uplinks(socket, id);
+            self.say(socket, sim::send(id, &number.to_le_bytes()));
+        }
     }
 
     /// A gateway was killed: its clients notice.
