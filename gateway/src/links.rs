@@ -2,6 +2,9 @@
 //!
 //! A link whose address is no longer listed is left once another broker has everything in effect:
 //! its users' messages are answered there first, then it ends and its number is free.
+//!
+//! One broker may have two addresses. Its newer link then takes over from the older one (REG-8),
+//! whose address is parked: it is tried again when the link that took over is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,13 +15,36 @@ use futures_util::stream::{BoxStream, SelectAll, StreamExt as _, once};
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::info;
 use waybill_client::gateway::{GatewayCommand, GatewayEvent, GatewayEvents, GatewayLink};
-use waybill_client::{Finder, Found, Options, OptionsError, Resolver};
+use waybill_client::{ErrorCode, Finder, Found, Options, OptionsError, Resolver};
 
 use crate::config::GatewayConfig;
 use crate::switchboard::Switchboard;
 
 /// What a link says; nothing if it has ended for good and its number is free.
 pub(crate) type Said = (usize, Option<GatewayEvent>);
+
+/// What a link says of its broker.
+pub(crate) enum News {
+    /// It is linked to the broker of this number.
+    Up(u64),
+    /// It is not, or no longer.
+    Down,
+    /// A newer link of ours to the same broker has taken over; this one is not tried again.
+    Superseded,
+}
+
+impl News {
+    pub(crate) fn of(event: &GatewayEvent) -> Option<Self> {
+        match event {
+            GatewayEvent::Up(welcomed) => Some(Self::Up(welcomed.broker)),
+            GatewayEvent::Failed(error) if error.code() == Some(ErrorCode::SUPERSEDED) => {
+                Some(Self::Superseded)
+            }
+            GatewayEvent::Down { .. } | GatewayEvent::Failed(_) => Some(Self::Down),
+            _ => None,
+        }
+    }
+}
 
 /// What [`Links::next`] waits for.
 pub(crate) enum Next {
@@ -32,6 +58,8 @@ pub(crate) struct Links {
     options: Options,
     finder: Finder,
     links: Vec<Option<Link>>,
+    /// Other addresses of brokers that are linked, and the broker's number.
+    parked: BTreeMap<Arc<str>, u64>,
     events: SelectAll<BoxStream<'static, Said>>,
 }
 
@@ -42,6 +70,8 @@ struct Link {
     unlisted: bool,
     /// It is being left.
     leaving: bool,
+    /// The broker's number, while it is linked.
+    broker: Option<u64>,
 }
 
 impl Links {
@@ -59,6 +89,7 @@ impl Links {
             options,
             finder: Finder::new(&config.broker.addresses, refresh, resolver),
             links: Vec::new(),
+            parked: BTreeMap::new(),
             events: SelectAll::new(),
         }
     }
@@ -100,17 +131,7 @@ impl Links {
                     link.unlisted = false;
                     return Ok(());
                 }
-                let mut options = self.options.clone();
-                options.brokers = vec![address.to_string()];
-                let (handle, events): (GatewayLink, GatewayEvents) =
-                    GatewayLink::start(options, self.incarnation)?;
-                let number = switchboard.add_link();
-                info!(link = number, broker = %address, "a broker is listed");
-                let said = events.map(move |event| (number, Some(event)));
-                self.events.push(said.chain(once(async move { (number, None) })).boxed());
-                self.links.resize_with(self.links.len().max(number + 1), || None);
-                let link = Link { address, handle, unlisted: false, leaving: false };
-                self.links[number] = Some(link);
+                self.open(address, switchboard)?;
             }
             Found::Close(address) => {
                 let listed = self.links.iter_mut().flatten();
@@ -118,7 +139,67 @@ impl Links {
                     info!(broker = %address, "the broker is no longer listed");
                     link.unlisted = true;
                 }
+                self.parked.remove(&address);
             }
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        address: Arc<str>,
+        switchboard: &mut Switchboard,
+    ) -> Result<(), OptionsError> {
+        let mut options = self.options.clone();
+        options.brokers = vec![address.to_string()];
+        let (handle, events): (GatewayLink, GatewayEvents) =
+            GatewayLink::start(options, self.incarnation)?;
+        let number = switchboard.add_link();
+        info!(link = number, broker = %address, "a broker is listed");
+        let said = events.map(move |event| (number, Some(event)));
+        self.events.push(said.chain(once(async move { (number, None) })).boxed());
+        self.links.resize_with(self.links.len().max(number + 1), || None);
+        let link = Link { address, handle, unlisted: false, leaving: false, broker: None };
+        self.links[number] = Some(link);
+        Ok(())
+    }
+
+    /// What a link says of its broker decides which address of that broker is used. To be called
+    /// after the switchboard has heard of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Self::follow).
+    pub(crate) fn heard(
+        &mut self,
+        link: usize,
+        news: &News,
+        switchboard: &mut Switchboard,
+    ) -> Result<(), OptionsError> {
+        let Some(Some(it)) = self.links.get_mut(link) else { return Ok(()) };
+        let before = it.broker;
+        match news {
+            News::Up(broker) => {
+                it.broker = Some(*broker);
+                return Ok(());
+            }
+            News::Superseded => {
+                let (address, listed) = (Arc::clone(&it.address), !it.unlisted && !it.leaving);
+                if let Some(broker) = it.broker.take().filter(|_| listed) {
+                    info!(link, broker = %address, "another address of this broker is in use");
+                    self.parked.insert(address, broker);
+                }
+            }
+            News::Down => it.broker = None,
+        }
+        let Some(lost) = before else { return Ok(()) };
+        if self.links.iter().flatten().any(|link| link.broker == Some(lost)) {
+            return Ok(());
+        }
+        for (address, _) in
+            self.parked.extract_if(.., |_, broker| *broker == lost).collect::<Vec<_>>()
+        {
+            self.open(address, switchboard)?;
         }
         Ok(())
     }
@@ -138,9 +219,19 @@ impl Links {
         }
     }
 
-    /// A link has ended for good.
-    pub(crate) fn gone(&mut self, link: usize) {
+    /// A link has ended for good; another address of its broker is used, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Self::follow).
+    pub(crate) fn gone(
+        &mut self,
+        link: usize,
+        switchboard: &mut Switchboard,
+    ) -> Result<(), OptionsError> {
+        let heard = self.heard(link, &News::Down, switchboard);
         self.links[link] = None;
+        heard
     }
 
     /// Tells the links what they have to know. One that does not take a command gets no other in

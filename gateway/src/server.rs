@@ -28,7 +28,7 @@ use crate::auth::Verifier;
 use crate::clock::Clock;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
-use crate::links::{Links, Next, Said};
+use crate::links::{Links, News, Next, Said};
 use crate::session::SessionLimits;
 use crate::switchboard::{FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
@@ -374,10 +374,7 @@ impl Running {
         match next {
             Next::Said(said) => self.handle_events(said),
             Next::Found(found) => {
-                // Those that were found at the start had the same options.
-                if let Err(error) = self.links.follow(found, &mut self.switchboard) {
-                    error!(%error, "cannot link to a broker");
-                }
+                opened(self.links.follow(found, &mut self.switchboard));
             }
         }
     }
@@ -397,14 +394,26 @@ impl Running {
 
     fn handle_event(&mut self, (link, event): Said) {
         let Some(event) = event else {
-            self.links.gone(link);
-            return self.switchboard.link_gone(link);
+            let gone = self.links.gone(link, &mut self.switchboard);
+            self.switchboard.link_gone(link);
+            return opened(gone);
         };
+        let news = News::of(&event);
         let waited_ms = match &event {
             GatewayEvent::Delivery(delivery) => Clock::since_ms(delivery.received_at()),
             _ => 0,
         };
         self.switchboard.handle_link(link, event, waited_ms, self.shared.clock.ms());
+        if let Some(news) = news {
+            opened(self.links.heard(link, &news, &mut self.switchboard));
+        }
+    }
+}
+
+/// Those that were found at the start had the same options.
+fn opened(link: Result<(), OptionsError>) {
+    if let Err(error) = link {
+        error!(%error, "cannot link to a broker");
     }
 }
 

@@ -142,7 +142,10 @@ impl Switchboard {
                 self.upstream.link_down(link, &mut self.notices);
             }
             GatewayEvent::Failed(reason) => {
-                error!(link, %reason, "link failed and is not tried again");
+                match reason.code() {
+                    Some(ErrorCode::SUPERSEDED) => info!(link, %reason, "link ends"),
+                    _ => error!(link, %reason, "link failed and is not tried again"),
+                }
                 self.telemetry.link_losses.add(1);
                 self.forget(link);
                 self.upstream.link_failed(link, &mut self.notices);

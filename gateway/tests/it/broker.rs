@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, Op};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Displaced, InEffect, Records, UplinkAck, Welcome};
+use waybill_wire::frame::{Displaced, ErrorFrame, InEffect, Records, UplinkAck, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::{Frame, MessageHead};
 
@@ -99,6 +99,23 @@ impl FakeBroker {
     /// While held, nothing is confirmed.
     pub(crate) async fn hold(&self, held: bool) {
         self.order(Order::Hold(held)).await;
+    }
+
+    /// Ends the link as one that a newer link of the same gateway has taken over from.
+    pub(crate) async fn supersede(&self) {
+        let mut frame = Vec::new();
+        let code = ErrorCode::SUPERSEDED;
+        ErrorFrame {
+            fatal: true,
+            code,
+            ref_kind: Kind(0),
+            reference: 0,
+            retry_after_ms: 0,
+            detail: "",
+        }
+        .encode(&mut frame);
+        self.order(Order::Send(frame)).await;
+        self.order(Order::Hang).await;
     }
 
     pub(crate) async fn hang_up(&self) {

@@ -1,6 +1,7 @@
 //! What a gateway owes its brokers and its users when there is more than one of either: displaced
 //! logins, reports, links that end, brokers that come and go by name.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -117,5 +118,34 @@ fn brokers_come_and_go_by_name_and_users_notice_nothing() {
         assert_eq!(user.data().await, "by the new one");
         assert_eq!(gateway.stats().link_losses, 0);
         assert_eq!(gateway.stats().balances(), Ok(()));
+    });
+}
+
+#[test]
+fn reg_8_another_address_of_a_linked_broker_is_tried_when_that_link_is_lost() {
+    run(async {
+        // The scripted brokers all have the same number: two addresses of one.
+        let (mut first, mut second) = (FakeBroker::start().await, FakeBroker::start().await);
+        let mut config =
+            GatewayConfig { listen: "127.0.0.1:0".parse().unwrap(), ..Default::default() };
+        let addresses = [first.address, second.address];
+        config.broker.addresses = addresses.map(|address| address.to_string()).into();
+        config.jwt.secret = SECRET.into();
+        let gateway = Gateway::start(config, None).await.unwrap();
+        let mut user = User::connect(gateway.local_addr(), JSON).await;
+        user.say(&login(&token(0, 1001, 3600))).await;
+        assert_eq!(user.hear().await["type"], "ready");
+        for broker in [&mut first, &mut second] {
+            broker.until(|users| users.contains(&(0, 1001))).await;
+        }
+        first.supersede().await;
+        first.until(BTreeSet::is_empty).await;
+        first.accept_again().await;
+        second.hang_up().await;
+        // Nobody has restarted anything, and the user has been there all the time.
+        first.until(|users| users.contains(&(0, 1001))).await;
+        let head = MessageHead { sequence: 1, ..MessageHead::default() };
+        first.deliver(head, &[1001], b"by the other address").await;
+        assert_eq!(user.data().await, "by the other address");
     });
 }
