@@ -27,7 +27,10 @@ impl World {
         self.note(|_| format!("fault: {kind:?}"));
         match kind {
             Fault::Reset => self.on_some_pipe(Self::cut),
-            Fault::HalfOpen => self.on_some_pipe(Self::half_open),
+            Fault::HalfOpen => {
+                self.on_some_pipe(Self::half_open);
+                self.everybody_sends();
+            }
             Fault::Freeze => self.on_some_pipe(Self::freeze),
             Fault::Pause => self.pause_some(),
             Fault::Jump => self.jump_some(),

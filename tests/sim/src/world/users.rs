@@ -322,13 +322,23 @@ impl World {
         if !self.sockets[socket].ready {
             return;
         }
-        // As many as small sockets do not take at once.
-        let count = if self.oracle.tight { self.chance.size(1, 30) } else { 1 };
-        for _ in 0..count {
-            self.sockets[socket].sends += 1;
-            let id = self.sockets[socket].sends;
-            let number = self.oracle.uplinks(socket, id);
-            self.say(socket, sim::send(id, &number.to_le_bytes()));
+        self.sockets[socket].sends += 1;
+        let id = self.sockets[socket].sends;
+        let number = self.oracle.uplinks(socket, id);
+        self.say(socket, sim::send(id, &number.to_le_bytes()));
+    }
+
+    /// So much, where sockets are small, that a link that has just died cannot take it.
+    pub(super) fn everybody_sends(&mut self) {
+        if !self.oracle.tight {
+            return;
+        }
+        for _ in 0..12 {
+            for user in 0..self.users.len() {
+                if let Some(socket) = self.live_socket(user) {
+                    self.sends(socket);
+                }
+            }
         }
     }
 
