@@ -120,7 +120,8 @@ pub struct DeadlineConfig {
 /// + (4,096 + 256) x 64 KiB                      the mailbox, and what a turn takes from it
 /// + recent_messages_max x (16 x 8 + 128) bytes  message ids and the UIDs they were for,
 /// + 32 KiB                                      one list more: the newest stays
-/// + 2 x reports_max x 64 bytes                  who was reached, until it is reported
+/// + recent_messages_max x (16 x 32 + 256) bytes who was reached by those that asked, afterwards
+/// + 2 x reports_max x 96 bytes                  who was reached, until it is reported
 /// + uplink_bytes_max                            what has no answer, to be sent again
 /// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
 /// + for each broker:
@@ -156,7 +157,9 @@ pub struct LimitConfig {
     /// refused as `overloaded`. 131,072 to 1,073,741,824, default 16,777,216.
     pub uplink_bytes_max: usize,
     /// Message ids kept to recognise a message that a producer sent again, at most once per
-    /// connection. 0 to 1,048,576 (0 recognises none), default 16,384.
+    /// connection; and as many deliveries that were reported on, so that the report on one that
+    /// comes again can say who was reached before. 0 to 1,048,576 (0 recognises none), default
+    /// 16,384.
     pub recent_messages_max: usize,
     /// Deliveries that wait to be reported on, and their users, counted together; beyond, a
     /// delivery is reported at once and the users it was queued for as unknown. 1 to 16,777,216,
@@ -206,6 +209,14 @@ impl GatewayConfig {
             count_max: self.limits.uplinks_max,
             bytes_max: self.limits.uplink_bytes_max,
             wait_ms: self.deadlines.uplink_ms,
+        }
+    }
+
+    pub(crate) fn report_bounds(&self) -> crate::reports::Bounds {
+        crate::reports::Bounds {
+            places: self.limits.reports_max,
+            past: self.limits.recent_messages_max,
+            report_ms: self.deadlines.report_ms,
         }
     }
 

@@ -20,11 +20,11 @@ use crate::hub::MessageId;
 pub(crate) type Key = (u32, MessageId);
 
 /// UIDs kept per message on average; when the lists are longer, fewer messages are remembered.
-const UIDS_PER_MESSAGE: usize = 16;
+pub(crate) const UIDS_PER_MESSAGE: usize = 16;
 
 /// Earlier sendings of one message that are looked at: bounds what a producer can cost that sends
 /// the same id for ever.
-const SENDINGS_MAX: usize = 16;
+pub(crate) const SENDINGS_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Recent {

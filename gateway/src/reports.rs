@@ -9,7 +9,15 @@
 //!
 //! Each connection that a tracked message is queued for carries a [`Ticket`]; wherever the message
 //! leaves that queue the ticket is settled, once. A user is reached as soon as one of their
-//! connections is. A delivery of a level below never comes here, so it costs nothing.
+//! connections is. A delivery of a level below is not kept here; all it costs is a look at whether
+//! its message id is.
+//!
+//! A message that was sent again is a *copy*. What is told of a user is told of the message: the
+//! best of this copy and the earlier ones (REP-2). While a user of the copy before waits, it holds
+//! a ticket of the later copy, as a connection does, and settles it with what it comes to; so a
+//! copy knows all that those before it knew. Copies stay after they were reported on, or their
+//! links have gone: their queues go on settling. Where nothing is known, because a copy of another
+//! level was there or the memory has gone round, a user who is not served again is in doubt.
 //!
 //! Reached means: the whole message was handed to the socket of a connection whose close, or end of
 //! stream, had not been read by then. Not reached, whatever the socket still took, is a user whose
@@ -19,9 +27,13 @@
 //! Bounded in *places*: one for each delivery and each of its users, from its opening until its
 //! report is with the link. What finds no room is reported at once, with the users it was queued
 //! for as unknown; if links take no reports at all, such reports are not made: the broker then
-//! counts the same by itself.
+//! counts the same by itself. Copies that are not owed any more are bounded on their own, in copies
+//! and in users; the first that was told goes first, and what came before it is not found by way
+//! of it any more.
 //!
-//! Invariant: `places` is the sum over `tracked` and `ready`.
+//! Invariants: `places` is the sum over `owed` and `ready`; a copy is in `owed` or in `past`;
+//! `past_users` is the sum over `past`; a user that does not wait has no heir; `newest` leads to a
+//! copy that is here.
 //!
 //! Never here: queues, links, a clock.
 
@@ -29,6 +41,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use waybill_client::gateway::Report;
 use waybill_wire::code::{ErrorCode, Fate};
+
+use crate::recent::{Key, SENDINGS_MAX, UIDS_PER_MESSAGE};
 
 /// Names one connection's copy of a tracked message; 0 in `report` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,22 +78,38 @@ pub(crate) enum Outcome {
     Reached,
 }
 
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Deliveries that are to be reported on, and their users.
+    pub(crate) places: usize,
+    /// Deliveries that were, or whose links have gone.
+    pub(crate) past: usize,
+    /// Time from a delivery to its report.
+    pub(crate) report_ms: u64,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct Reports {
-    places_max: usize,
-    report_ms: u64,
+    bounds: Bounds,
     places: usize,
     opened: u64,
     /// By number; deadlines rise with it.
-    tracked: BTreeMap<u64, Tracked>,
+    owed: BTreeMap<u64, Owed>,
+    /// By number.
+    copies: HashMap<u64, Copy>,
+    /// Each message's last.
+    newest: HashMap<Key, u64>,
+    past: VecDeque<u64>,
+    past_users: usize,
     /// Finished, with the gateway's number of its link.
     ready: VecDeque<(usize, Report)>,
     counts: Counts,
 }
 
 /// What became of deliveries that asked for a report. `asked` is `told` and `lost` and those that
-/// are tracked or ready.
+/// are owed or ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) asked: usize,
@@ -92,21 +122,41 @@ pub(crate) struct Counts {
 }
 
 #[derive(Debug)]
-struct Tracked {
+struct Owed {
     link: usize,
     report: Report,
     until_ms: u64,
-    users: Vec<User>,
-    /// Users that are not settled.
+    /// Users, and those of them that are not settled.
+    users: usize,
     open: usize,
     everyone: bool,
 }
 
 #[derive(Debug)]
+struct Copy {
+    key: Key,
+    users: Box<[User]>,
+    /// The one of the same message before it.
+    previous: Option<u64>,
+    /// A copy of another level came after it: what that one did is not known.
+    blurred: bool,
+}
+
+#[derive(Debug)]
 struct User {
     uid: u64,
-    /// Connections whose copy is still on its way.
+    /// Connections whose copy is still on its way; one more, if an earlier copy's user waits.
     waiting: u32,
+    best: Option<Outcome>,
+    /// The same user of the copy after this one, who waits for what this one comes to.
+    heir: Ticket,
+}
+
+/// What an earlier copy knows of a user.
+#[derive(Clone, Copy, Debug)]
+struct Earlier {
+    /// The user there, if it waits.
+    waits: Option<Ticket>,
     best: Option<Outcome>,
 }
 
@@ -120,35 +170,58 @@ impl User {
 #[derive(Debug)]
 pub(crate) struct Draft {
     number: u64,
+    key: Key,
     is_tracked: bool,
     users: Vec<User>,
     /// UID to its place in `users`, for an audience of everyone, whose connections come in no
     /// order.
     by_uid: Option<HashMap<u64, u32>>,
     offline: Vec<u64>,
+    previous: Option<u64>,
+    /// By UID; empty of nearly every message, which comes once.
+    earlier: HashMap<u64, Earlier>,
+    /// Users of earlier copies, and the tickets they are to hold.
+    heirs: Vec<(Ticket, Ticket)>,
 }
 
 impl Draft {
-    /// The user's connection was passed over, or had this message already.
+    /// The user's connection was passed over.
     pub(crate) fn settled(&mut self, uid: u64, outcome: Outcome) {
         let user = self.user(uid);
-        self.users[user as usize].best = self.users[user as usize].best.max(Some(outcome));
+        self.settle(user, outcome);
     }
 
     /// The message is queued for one of the user's connections; it settles this ticket.
     pub(crate) fn queued(&mut self, uid: u64) -> Ticket {
         let user = self.user(uid);
-        if !self.is_tracked {
-            self.settled(uid, Outcome::InDoubt);
-            return Ticket::NONE;
+        self.wait(user)
+    }
+
+    /// The user's connection was there for an earlier copy: what that came to counts.
+    pub(crate) fn repeated(&mut self, uid: u64) {
+        let user = self.user(uid);
+        if !self.earlier.contains_key(&uid) {
+            self.settle(user, Outcome::InDoubt);
         }
-        self.users[user as usize].waiting += 1;
-        Ticket { report: self.number, user }
     }
 
     /// The user has no connection here.
     pub(crate) fn offline(&mut self, uid: u64) {
         self.offline.push(uid);
+    }
+
+    fn settle(&mut self, user: u32, outcome: Outcome) {
+        let best = &mut self.users[user as usize].best;
+        *best = (*best).max(Some(outcome));
+    }
+
+    fn wait(&mut self, user: u32) -> Ticket {
+        if !self.is_tracked {
+            self.settle(user, Outcome::InDoubt);
+            return Ticket::NONE;
+        }
+        self.users[user as usize].waiting += 1;
+        Ticket { report: self.number, user }
     }
 
     /// A listed user's connections come one after another.
@@ -160,83 +233,153 @@ impl Draft {
             None => next,
         };
         if user == next {
-            self.users.push(User { uid, waiting: 0, best: None });
+            let earlier = self.earlier.get(&uid).copied();
+            let best = earlier.and_then(|it| it.best);
+            self.users.push(User { uid, waiting: 0, best, heir: Ticket::NONE });
+            if let Some(waits) = earlier.and_then(|it| it.waits) {
+                let heir = self.wait(user);
+                self.heirs.push((waits, heir));
+            }
         }
         user
     }
 }
 
 impl Reports {
-    /// A machine that holds `places_max` places at most and gives a delivery `report_ms`.
-    pub(crate) fn new(places_max: usize, report_ms: u64) -> Self {
+    /// A machine that keeps no more than `bounds`.
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
-            places_max,
-            report_ms,
+            bounds,
             places: 0,
             opened: 0,
-            tracked: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            copies: HashMap::new(),
+            newest: HashMap::new(),
+            past: VecDeque::new(),
+            past_users: 0,
             ready: VecDeque::new(),
             counts: Counts::default(),
         }
     }
 
     /// A delivery begins to be handed out to at most `users` users.
-    pub(crate) fn open(&mut self, users: usize, everyone: bool) -> Draft {
-        let is_tracked = self.places + users < self.places_max;
+    pub(crate) fn open(&mut self, key: Key, users: usize, everyone: bool) -> Draft {
+        let is_tracked = self.places + users < self.bounds.places;
         self.counts.asked += 1;
         self.counts.untracked += usize::from(!is_tracked);
         self.opened += 1;
+        let previous = self.newest.get(&key).copied();
         Draft {
             number: self.opened,
+            key,
             is_tracked,
             users: Vec::new(),
             by_uid: everyone.then(HashMap::new),
             offline: Vec::new(),
+            previous,
+            earlier: previous.map(|number| self.recall(number)).unwrap_or_default(),
+            heirs: Vec::new(),
         }
+    }
+
+    /// A message is handed out that nobody wants a report on.
+    pub(crate) fn untold(&mut self, key: Key) {
+        if self.newest.is_empty() {
+            return;
+        }
+        if let Some(copy) = self.newest.get(&key).and_then(|number| self.copies.get_mut(number)) {
+            copy.blurred = true;
+        }
+    }
+
+    /// What this copy and those before it know of their users.
+    fn recall(&self, number: u64) -> HashMap<u64, Earlier> {
+        let mut earlier = HashMap::new();
+        let (mut next, mut blurred) = (Some(number), false);
+        for _ in 0..SENDINGS_MAX {
+            let Some(number) = next else { break };
+            // Where one is missing, those before it do not know what it did.
+            let Some(copy) = self.copies.get(&number) else { break };
+            blurred |= copy.blurred;
+            for (at, user) in (0..).zip(&copy.users) {
+                let doubt = blurred.then_some(Outcome::InDoubt);
+                let waits = user.is_open().then_some(Ticket { report: number, user: at });
+                // Newest first: it knows what the older ones do.
+                earlier.entry(user.uid).or_insert(Earlier { waits, best: user.best.max(doubt) });
+            }
+            next = copy.previous;
+        }
+        earlier
     }
 
     /// It has been handed out. `report` names it and counts nobody yet; `link` is the gateway's
     /// number of the link it came by.
-    pub(crate) fn seal(&mut self, draft: Draft, link: usize, mut report: Report, now_ms: u64) {
-        let Draft { number, users, by_uid, mut offline, .. } = draft;
+    pub(crate) fn seal(&mut self, mut draft: Draft, link: usize, mut report: Report, now_ms: u64) {
+        let mut offline = std::mem::take(&mut draft.offline);
         offline.sort_unstable();
         offline.dedup();
         for uid in offline {
-            report.add(Fate::OFFLINE, ErrorCode(0), uid);
+            if draft.earlier.contains_key(&uid) {
+                draft.settled(uid, Outcome::Gone);
+            } else {
+                report.add(Fate::OFFLINE, ErrorCode(0), uid);
+            }
+        }
+        let Draft { number, key, users, by_uid, previous, heirs, .. } = draft;
+        for (user, heir) in heirs {
+            if let Some(copy) = self.copies.get_mut(&user.report) {
+                copy.users[user.user as usize].heir = heir;
+            }
         }
         let everyone = by_uid.is_some();
         let open = users.iter().filter(|user| user.is_open()).count();
-        let until_ms = now_ms.saturating_add(self.report_ms);
-        let tracked = Tracked { link, report, until_ms, users, open, everyone };
-        self.places += tracked.places();
+        let until_ms = now_ms.saturating_add(self.bounds.report_ms);
+        let owed = Owed { link, report, until_ms, users: users.len(), open, everyone };
+        self.places += owed.places();
+        if owed.users > 0 {
+            let users = users.into_boxed_slice();
+            self.copies.insert(number, Copy { key, users, previous, blurred: false });
+            self.newest.insert(key, number);
+        }
         if open == 0 {
-            self.finish(tracked);
+            self.finish(number, owed);
         } else {
-            self.tracked.insert(number, tracked);
+            self.owed.insert(number, owed);
         }
     }
 
-    /// A message left a queue. A report that was made meanwhile is not changed.
+    /// A message left a queue. A report that was made meanwhile is not changed, but those on later
+    /// copies are.
     pub(crate) fn settle(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Some(tracked) = self.tracked.get_mut(&ticket.report) else { return };
-        let Some(user) = tracked.users.get_mut(ticket.user as usize) else { return };
-        let was_open = user.is_open();
-        debug_assert!(user.waiting > 0, "a ticket is settled once");
-        user.waiting = user.waiting.saturating_sub(1);
-        user.best = user.best.max(Some(outcome));
-        if was_open && !user.is_open() {
-            tracked.open -= 1;
-            if tracked.open == 0
-                && let Some(tracked) = self.tracked.remove(&ticket.report)
-            {
-                self.finish(tracked);
+        let (mut ticket, mut outcome) = (ticket, Some(outcome));
+        // From copy to copy, as far as somebody waits.
+        while let Some(copy) = self.copies.get_mut(&ticket.report) {
+            let Some(user) = copy.users.get_mut(ticket.user as usize) else { return };
+            let was_open = user.is_open();
+            debug_assert!(user.waiting > 0, "a ticket is settled once");
+            user.waiting = user.waiting.saturating_sub(1);
+            user.best = user.best.max(outcome);
+            if !was_open || user.is_open() {
+                return;
             }
+            let heir = std::mem::replace(&mut user.heir, Ticket::NONE);
+            outcome = user.best;
+            if let Some(owed) = self.owed.get_mut(&ticket.report) {
+                owed.open -= 1;
+                if owed.open == 0
+                    && let Some(owed) = self.owed.remove(&ticket.report)
+                {
+                    self.finish(ticket.report, owed);
+                }
+            }
+            ticket = heir;
         }
     }
 
-    fn finish(&mut self, tracked: Tracked) {
-        self.places -= tracked.places();
-        let Tracked { link, mut report, users, everyone, .. } = tracked;
+    fn finish(&mut self, number: u64, owed: Owed) {
+        self.places -= owed.places();
+        let Owed { link, mut report, everyone, .. } = owed;
+        let users = self.copies.get(&number).map_or(&[][..], |copy| &copy.users);
         for user in users {
             let best = if user.is_open() { Some(Outcome::InDoubt) } else { user.best };
             let (fate, cause) = match best {
@@ -257,6 +400,26 @@ impl Reports {
             }
         }
         self.keep(link, report);
+        self.remember(number);
+    }
+
+    /// A copy that is not owed any more may stay, until there are too many.
+    fn remember(&mut self, number: u64) {
+        let Some(copy) = self.copies.get(&number) else { return };
+        self.past.push_back(number);
+        self.past_users += copy.users.len();
+        let users_max = self.bounds.past * UIDS_PER_MESSAGE;
+        while (self.past.len() > self.bounds.past || self.past_users > users_max)
+            && let Some(oldest) = self.past.pop_front()
+            && let Some(copy) = self.copies.remove(&oldest)
+        {
+            self.past_users -= copy.users.len();
+            // If it was the last of its message, an earlier one that is still here could say less
+            // than was the case: better nothing.
+            if self.newest.get(&copy.key) == Some(&oldest) {
+                self.newest.remove(&copy.key);
+            }
+        }
     }
 
     /// A report that its link has not taken yet: offered again. Reports have no order.
@@ -270,7 +433,7 @@ impl Reports {
         let places = places(&report);
         // Twice: those that were tracked always fit, those that were not only while links take
         // some.
-        if self.places + places > 2 * self.places_max {
+        if self.places + places > 2 * self.bounds.places {
             self.counts.lost += 1;
             return;
         }
@@ -291,29 +454,35 @@ impl Reports {
         !self.ready.is_empty()
     }
 
-    /// The link has ended: its deliveries are reported to nobody.
+    /// The link has ended: its deliveries are reported to nobody. A copy by another link may ask
+    /// what became of them.
     pub(crate) fn link_down(&mut self, link: usize) {
         let before = self.waiting();
-        self.tracked.retain(|_, tracked| tracked.link != link);
+        let of_it: Vec<u64> =
+            self.owed.iter().filter(|(_, owed)| owed.link == link).map(|(&it, _)| it).collect();
+        for number in of_it {
+            self.owed.remove(&number);
+            self.remember(number);
+        }
         self.ready.retain(|(at, _)| *at != link);
         self.counts.lost += before - self.waiting();
-        let tracked: usize = self.tracked.values().map(Tracked::places).sum();
-        self.places = tracked + self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
+        let owed: usize = self.owed.values().map(Owed::places).sum();
+        self.places = owed + self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.tracked.first_key_value().map(|(_, tracked)| tracked.until_ms)
+        self.owed.first_key_value().map(|(_, owed)| owed.until_ms)
     }
 
     /// Time has passed: who was not heard of in time is in doubt.
     pub(crate) fn tick(&mut self, now_ms: u64) {
-        while let Some(first) = self.tracked.first_entry() {
+        while let Some(first) = self.owed.first_entry() {
             if first.get().until_ms > now_ms {
                 return;
             }
-            let tracked = first.remove();
-            self.finish(tracked);
+            let (number, owed) = first.remove_entry();
+            self.finish(number, owed);
         }
     }
 
@@ -326,24 +495,30 @@ impl Reports {
     /// Whether it has never been given anything, and holds no memory for it.
     #[cfg(test)]
     pub(crate) fn is_untouched(&self) -> bool {
-        self.counts == Counts::default() && self.tracked.is_empty() && self.ready.capacity() == 0
+        self.counts == Counts::default()
+            && self.copies.capacity() == 0
+            && self.ready.capacity() == 0
     }
 
     /// Deliveries whose report is neither with its link nor lost.
     pub(crate) fn waiting(&self) -> usize {
-        self.tracked.len() + self.ready.len()
+        self.owed.len() + self.ready.len()
     }
 }
 
-impl Tracked {
+impl Owed {
     fn places(&self) -> usize {
-        1 + self.users.len() + places(&self.report)
+        1 + self.users + places(&self.report)
     }
 }
 
 fn places(report: &Report) -> usize {
     1 + report.fates.iter().map(|fates| fates.uids.len()).sum::<usize>()
 }
+
+// The terms of the sum in `LimitConfig`: a place, and what a copy and its user take once they are
+// told, with what the maps leave empty.
+const _: () = assert!(size_of::<User>() <= 32 && size_of::<Copy>() <= 80);
 
 #[cfg(test)]
 #[path = "reports_tests.rs"]

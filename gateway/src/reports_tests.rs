@@ -1,12 +1,18 @@
-//! Reports on deliveries whose connections do what a test says, then at random against a naive sum.
+//! Reports on deliveries whose connections do what a test says, then at random against a naive sum;
+//! those on messages that were sent again are in `copies`.
 
 use proptest::prelude::*;
 
 use super::*;
 
+#[path = "reports_copies_tests.rs"]
+mod copies;
+
 fn machine() -> Reports {
-    Reports::new(1000, 2000)
+    Reports::new(Bounds { places: 1000, past: 1000, report_ms: 2000 })
 }
+
+const KEY: Key = (1, (7, 1));
 
 /// Targets as (fate, cause, UIDs).
 fn named(report: &Report) -> Vec<(Fate, ErrorCode, Vec<u64>)> {
@@ -20,7 +26,7 @@ fn seal(reports: &mut Reports, draft: Draft) {
 #[test]
 fn one_report_when_all_have_settled() {
     let mut reports = machine();
-    let mut draft = reports.open(3, false);
+    let mut draft = reports.open(KEY, 3, false);
     let (phone, laptop) = (draft.queued(1), draft.queued(1));
     let full = draft.queued(2);
     draft.settled(3, Outcome::Filtered);
@@ -48,7 +54,7 @@ fn one_report_when_all_have_settled() {
 #[test]
 fn a_user_is_reached_by_the_first_connection_that_is() {
     let mut reports = machine();
-    let mut draft = reports.open(1, false);
+    let mut draft = reports.open(KEY, 1, false);
     let (phone, laptop) = (draft.queued(1), draft.queued(1));
     seal(&mut reports, draft);
     reports.settle(phone, Outcome::Reached);
@@ -61,7 +67,7 @@ fn a_user_is_reached_by_the_first_connection_that_is() {
 #[test]
 fn who_is_not_heard_of_in_time_is_in_doubt() {
     let mut reports = machine();
-    let mut draft = reports.open(2, false);
+    let mut draft = reports.open(KEY, 2, false);
     let (first, second) = (draft.queued(1), draft.queued(2));
     seal(&mut reports, draft);
     reports.settle(first, Outcome::Reached);
@@ -78,7 +84,7 @@ fn who_is_not_heard_of_in_time_is_in_doubt() {
 #[test]
 fn with_everyone_users_are_counted_and_nobody_is_named() {
     let mut reports = machine();
-    let mut draft = reports.open(3, true);
+    let mut draft = reports.open(KEY, 3, true);
     let tickets = [draft.queued(1), draft.queued(2), draft.queued(1)];
     draft.settled(3, Outcome::Filtered);
     seal(&mut reports, draft);
@@ -92,12 +98,12 @@ fn with_everyone_users_are_counted_and_nobody_is_named() {
 
 #[test]
 fn promise_7_what_finds_no_room_is_reported_at_once_as_unknown() {
-    let mut reports = Reports::new(4, 2000);
-    let mut kept = reports.open(2, false);
+    let mut reports = Reports::new(Bounds { places: 4, past: 2, report_ms: 2000 });
+    let mut kept = reports.open(KEY, 2, false);
     kept.queued(1);
     kept.queued(2);
     seal(&mut reports, kept);
-    let mut draft = reports.open(2, false);
+    let mut draft = reports.open(KEY, 2, false);
     assert!(!draft.queued(3).is_some());
     draft.offline(4);
     seal(&mut reports, draft);
@@ -106,21 +112,22 @@ fn promise_7_what_finds_no_room_is_reported_at_once_as_unknown() {
     assert_eq!(reports.counts().untracked, 1);
     // Nobody takes reports: they end, too.
     for uid in 0..100 {
-        let mut draft = reports.open(1, false);
+        let mut draft = reports.open((1, (7, uid)), 1, false);
         draft.queued(uid);
         seal(&mut reports, draft);
     }
     assert!(reports.places <= 8, "{}", reports.places);
     assert!(reports.counts().lost > 90);
+    assert!(reports.copies.len() <= 3 && reports.newest.len() <= 3, "one is owed, two are past");
 }
 
 #[test]
 fn reports_of_a_link_end_with_it() {
     let mut reports = machine();
-    let mut draft = reports.open(1, false);
+    let mut draft = reports.open(KEY, 1, false);
     let ticket = draft.queued(1);
     reports.seal(draft, 1, Report::default(), 0);
-    let mut draft = reports.open(1, false);
+    let mut draft = reports.open(KEY, 1, false);
     draft.offline(1);
     reports.seal(draft, 1, Report::default(), 0);
     reports.link_down(1);
@@ -145,7 +152,7 @@ proptest! {
             Outcome::Reached,
         ];
         let mut reports = machine();
-        let mut draft = reports.open(connections.len(), everyone);
+        let mut draft = reports.open(KEY, connections.len(), everyone);
         let mut best = BTreeMap::new();
         let mut tickets = Vec::new();
         for (uid, what) in &connections {

@@ -57,7 +57,7 @@ impl Switchboard {
         queues: Arc<QueueShared>,
     ) -> Self {
         let telemetry = Arc::clone(&queues.telemetry);
-        let reports = Reports::new(config.limits.reports_max, config.deadlines.report_ms);
+        let reports = Reports::new(config.report_bounds());
         let hub = Hub::new(config.hub_bounds(), salt);
         let upstream = Upstream::new(links, config.uplink_bounds());
         let (notices, uplinks) = (Vec::new(), Vec::new());
@@ -211,11 +211,15 @@ impl Switchboard {
             sender: sender.map(|sender| sender.uid),
             payload: message.payload,
         });
-        let mut draft = (message.level == Level::DELIVERED).then(|| {
+        let key = (message.namespace, id);
+        let mut draft = if message.level == Level::DELIVERED {
             let listed = message.targets.len();
             let users = if message.everyone { self.hub.users() } else { listed };
-            self.reports.open(users, message.everyone)
-        });
+            Some(self.reports.open(key, users, message.everyone))
+        } else {
+            self.reports.untold(key);
+            None
+        };
         let mut passed_over = 0;
         let tally = self.hub.deliver_watched(id, &audience, |uid, met| {
             let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
@@ -388,7 +392,7 @@ fn drafted(draft: &mut Draft, uid: u64, met: &Met<'_, Entry>) -> Ticket {
     match met {
         Met::Connection(_) => return draft.queued(uid),
         Met::Filtered => draft.settled(uid, Outcome::Filtered),
-        Met::Repeated => draft.settled(uid, Outcome::Reached),
+        Met::Repeated => draft.repeated(uid),
         // Not told *ready*: it has no connection that could be served.
         Met::Unready => draft.settled(uid, Outcome::Gone),
         Met::Missed => draft.offline(uid),

@@ -47,7 +47,7 @@ fn rig() -> Rig {
     line.message(true, &Bytes::from(login), &config.verifier(), NOW);
     assert!(matches!(line.pop_to_hub(), Some(FromConnection::Login { .. })));
     line.outbox().say(Word::Confirmed(ConnectionId(7)));
-    let draft = Reports::new(100, 1000).open(1, false);
+    let draft = Reports::new(config.report_bounds()).open((1, (7, 1)), 1, false);
     let mut rig = Rig { line, shared, telemetry, draft };
     rig.take();
     rig.write(usize::MAX);
