@@ -333,7 +333,10 @@ fn fates(report: &Report, reached: impl Iterator<Item = u64>) -> BTreeMap<u64, O
 }
 
 fn counted(fates: &BTreeMap<u64, Outcome>) -> [u32; 4] {
-    let count = |of: &[Outcome]| fates.values().filter(|it| of.contains(it)).count() as u32;
+    let count = |of: &[Outcome]| {
+        let of_them = fates.values().filter(|it| of.contains(it)).count();
+        u32::try_from(of_them).expect("a handful of users")
+    };
     let dropped = count(&[Outcome::Full, Outcome::Expired]);
     [count(&[Outcome::Reached]), count(&[Outcome::InDoubt]), dropped, count(&[Outcome::Gone])]
 }
