@@ -254,7 +254,8 @@ impl Switchboard {
             let cause = ErrorCode::NOT_SUPPORTED;
             uids.into_iter().for_each(|uid| report.add(Fate::DROPPED, cause, uid));
         }
-        let draft = self.reports.open(0, message.everyone);
+        let id = (message.origin.unwrap_or(0), message.sequence);
+        let draft = self.reports.open((message.namespace, id), 0, message.everyone);
         self.reports.seal(draft, link, report, now_ms);
     }
 
