@@ -169,6 +169,26 @@ fn a_message_that_is_sent_again_is_answered_again() {
     });
 }
 
+/// A copy that is for others than the first one: which of the two a REPORT is on cannot be seen.
+#[test]
+fn a_report_that_may_be_on_another_copy_says_delivered_of_nobody() {
+    check(|net| {
+        let line = gateway(net, 1, &[1, 2]);
+        let mut producer = Producer::link(net, 7);
+        producer.send_with(net, told(), &[1], b"x");
+        producer.sequence -= 1;
+        producer.send_with(net, MessageHead { resend: true, ..told() }, &[2], b"x");
+        assert_eq!(delivered(net, line), (vec![1], false));
+        assert_eq!(delivered(net, line), (vec![2], true));
+        for _ in 0..2 {
+            assert_eq!(routed(net, &producer).sent, 1);
+        }
+        report(net, line, 1, 1, &[]);
+        let doubtful = last(net, &producer);
+        assert_eq!((doubtful.sent, doubtful.unknown), (0, 1), "of whichever it is");
+    });
+}
+
 #[test]
 fn promise_5_what_expires_in_the_outbox_is_told_as_expired() {
     for seed in 0..8 {

@@ -99,11 +99,16 @@ impl Reports {
         Some(awaited)
     }
 
-    /// Whose part a REPORT of this message settles.
-    fn first(&mut self, origin: u64, sequence: u64) -> Option<Awaited> {
+    /// Whose part a REPORT of this message settles, and whether it can only be on that one: copies
+    /// may be reported in any order (REP-1), and those that are for others say something else.
+    fn first(&mut self, origin: u64, sequence: u64) -> Option<(Awaited, bool)> {
         let of_it = (origin, sequence, 0)..=(origin, sequence, u64::MAX);
-        let &(_, _, number) = self.by_id.range(of_it).next()?;
-        self.remove(number)
+        let mut numbers = self.by_id.range(of_it).map(|&(_, _, number)| number);
+        let number = numbers.next()?;
+        let share = self.owed.get(&number)?.0.share;
+        let alike = |other: u64| self.owed.get(&other).is_some_and(|(it, _)| it.share == share);
+        let is_certain = numbers.all(alike);
+        self.remove(number).map(|awaited| (awaited, is_certain))
     }
 
     /// Those whose producers wait no longer.
@@ -156,10 +161,11 @@ impl Core {
             .then(|| gateway.reports.first(report.origin, report.sequence))
             .flatten();
         match awaited {
-            Some(Awaited { asked, users, .. }) => {
+            Some((Awaited { asked, users, .. }, true)) => {
                 let told = Told::of(report, users.into());
                 self.tell(links, asked, Word::Told(told));
             }
+            Some((Awaited { asked, .. }, false)) => self.tell(links, asked, Word::Unknown),
             None => count(&self.counters.reports_ignored, 1),
         }
     }
