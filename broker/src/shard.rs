@@ -10,6 +10,8 @@ mod gateway;
 mod handover;
 mod hello;
 mod link;
+#[cfg(feature = "sim")]
+mod load;
 mod offline;
 mod presence;
 mod publish;
@@ -37,6 +39,9 @@ use crate::shard::resume::Burial;
 use crate::shard::sending::Offer;
 use crate::shared::Shared;
 use crate::telemetry::count;
+
+#[cfg(feature = "sim")]
+pub use load::Load;
 
 /// See the module.
 pub struct Shard {

@@ -29,14 +29,14 @@ mod links;
 mod machine;
 mod merge;
 mod recent;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 #[cfg(test)]
 mod tests;
 
 pub use event::{ConsumerEvent, OfflineMessage, PresenceEvent};
 pub use links::BrokerLink;
 use machine::ReceivedUplink;
-#[cfg(feature = "sim")]
-pub(crate) use machine::{Answer, ConsumerMachine, Received};
 use merge::Merged;
 
 /// Namespaces in which a consumer may be in a group, as a broker allows a link.

@@ -9,11 +9,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use waybill_wire::code::{ErrorCode, Role};
 
 use crate::connection::{Identity, LinkCore};
-use crate::consumer::{Answer, ConsumerMachine, Received};
+pub use crate::consumer::sim::Consumer;
 use crate::error::PublishError;
 use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
 use crate::link::LinkError;
@@ -243,73 +242,6 @@ impl GatewayLink {
     /// What it tells next.
     pub fn poll(&mut self) -> Option<GatewayEvent> {
         self.core.poll_event()
-    }
-
-    /// Its link.
-    pub fn link(&mut self) -> &mut dyn Link {
-        &mut self.core
-    }
-}
-
-/// An uplink as it came to a consumer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerUplink {
-    /// The gateway's incarnation.
-    pub origin: u64,
-    /// The gateway's number for it.
-    pub sequence: u64,
-    /// The tenant.
-    pub namespace: u32,
-    /// The user.
-    pub uid: u64,
-    /// The message.
-    pub payload: Bytes,
-    link: u64,
-}
-
-/// A consumer's link to one broker.
-#[derive(Debug)]
-pub struct Consumer {
-    core: LinkCore<ConsumerMachine>,
-}
-
-impl Consumer {
-    /// A consumer with this random number of its life, not 0. The options must pass
-    /// [`Options::check`].
-    #[must_use]
-    pub fn new(options: &Options, instance: u64) -> Self {
-        let identity = Identity { role: Role::CONSUMER, instance };
-        Self { core: LinkCore::new(ConsumerMachine::default(), identity, options) }
-    }
-
-    /// Its application takes nothing now: what is there is held, and the link is not read.
-    pub fn hold(&mut self) {
-        if let Some(event) = self.core.poll_event() {
-            self.core.hold(event);
-        }
-    }
-
-    /// Answers an uplink; 0 = accepted.
-    pub fn answer(&mut self, now: Instant, uplink: &ConsumerUplink, code: ErrorCode) {
-        let ConsumerUplink { link, origin, sequence, .. } = *uplink;
-        self.core.command(now, Answer { link, origin, sequence, code });
-    }
-
-    /// What it tells next.
-    pub fn poll(&mut self) -> Option<ConsumerUplink> {
-        let received = loop {
-            if let Received::Uplink(uplink) = self.core.poll_event()? {
-                break uplink;
-            }
-        };
-        Some(ConsumerUplink {
-            origin: received.origin,
-            sequence: received.sequence,
-            namespace: received.namespace,
-            uid: received.uid,
-            payload: received.payload,
-            link: received.link,
-        })
     }
 
     /// Its link.

@@ -216,6 +216,12 @@ impl<H> Hub<H> {
         self.slots.len()
     }
 
+    /// Messages that are remembered, each time they came.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn remembered(&self) -> usize {
+        self.recent.len()
+    }
+
     /// Whether nobody is logged in.
     #[must_use]
     pub fn is_empty(&self) -> bool {

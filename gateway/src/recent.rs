@@ -120,6 +120,12 @@ impl Recent {
         before
     }
 
+    /// Sendings that are remembered.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whom the sending of this number and those before it reached.
     fn recall(&self, number: u64) -> Served {
         let mut served = Served::default();

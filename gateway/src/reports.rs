@@ -500,6 +500,12 @@ impl Reports {
             && self.ready.capacity() == 0
     }
 
+    /// Places in use.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn load(&self) -> usize {
+        self.places
+    }
+
     /// Deliveries whose report is neither with its link nor lost.
     pub(crate) fn waiting(&self) -> usize {
         self.owed.len() + self.ready.len()

@@ -57,6 +57,19 @@ use crate::transports::line::{Framing, Line};
 use crate::transports::writer::SLICES_MAX;
 use crate::transports::{Outbox, QueueShared, Word};
 
+/// What the tables of a gateway hold; each member is bounded by the setting it names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// `uplinks_max`.
+    pub uplinks: usize,
+    /// `uplink_bytes_max`.
+    pub uplink_bytes: usize,
+    /// Twice `reports_max`: deliveries and users that wait, and reports that are made.
+    pub reports: usize,
+    /// `recent_messages_max`.
+    pub recent: usize,
+}
+
 /// A client's connection; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conn(pub u64);
@@ -304,6 +317,20 @@ impl SimGateway {
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
         self.telemetry.snapshot(self.lines.len())
+    }
+
+    /// The most bytes that wait for one connection: at most `limits.queue_bytes_max` and what was
+    /// put there last, a message or an answer.
+    #[must_use]
+    pub fn queue_bytes_most(&self) -> usize {
+        let waiting = self.lines.values().map(|peer| peer.line.outbox().waiting_bytes());
+        waiting.max().unwrap_or(0)
+    }
+
+    /// What the tables of the switchboard hold.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.switchboard.load()
     }
 
     /// What connections owe the hub goes there, and what the hub says to sessions is heard, until

@@ -324,6 +324,14 @@ impl Switchboard {
         self.upstream.add_link()
     }
 
+    /// See [`Load`](crate::sim::Load).
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn load(&self) -> crate::sim::Load {
+        let (uplinks, uplink_bytes) = self.upstream.uplinks_load();
+        let (reports, recent) = (self.reports.load(), self.hub.remembered());
+        crate::sim::Load { uplinks, uplink_bytes, reports, recent }
+    }
+
     /// See [`Upstream::is_covered_without`].
     pub(crate) fn is_covered_without(&self, link: usize) -> bool {
         self.upstream.is_covered_without(link)

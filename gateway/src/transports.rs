@@ -236,6 +236,12 @@ impl Outbox {
         }
     }
 
+    /// Bytes that wait.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.lock().waiting_bytes
+    }
+
     /// Counts bytes of the connection's own (answers, pongs) as waiting; whether they fit.
     pub(crate) fn charge(&self, len: usize) -> bool {
         let mut queue = self.lock();

@@ -240,6 +240,12 @@ impl Upstream {
         self.uplinks.len()
     }
 
+    /// How many they are, those that links have yet to forget included, and their bytes.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn uplinks_load(&self) -> (usize, usize) {
+        self.uplinks.load()
+    }
+
     /// When [`tick`](Self::tick) has something to do.
     #[must_use]
     pub fn deadline_ms(&self) -> Option<u64> {

@@ -53,6 +53,12 @@ impl Receipts {
         self.pending.is_empty()
     }
 
+    /// How many there are, and their bytes.
+    #[cfg(feature = "sim")]
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.pending.len(), self.bytes)
+    }
+
     fn insert(&mut self, number: u64, pending: Pending) {
         self.bytes += pending.bytes;
         self.pending.insert(number, pending);
@@ -86,6 +92,13 @@ impl Reports {
     pub(super) fn next(&mut self) -> Option<u64> {
         self.last += 1;
         (self.owed.len() < REPORTS_AWAITED_MAX).then_some(self.last)
+    }
+
+    /// How many there are.
+    #[cfg(feature = "sim")]
+    pub(super) fn load(&self) -> usize {
+        debug_assert_eq!(self.owed.len(), self.by_id.len());
+        self.owed.len()
     }
 
     pub(super) fn insert(&mut self, number: u64, awaited: Awaited, until: Duration) {

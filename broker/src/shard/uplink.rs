@@ -34,6 +34,12 @@ struct Verdict {
 }
 
 impl Uplinked {
+    /// How many there are.
+    #[cfg(feature = "sim")]
+    pub(super) fn load(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -61,6 +67,12 @@ pub(super) struct Owed {
 }
 
 impl Owed {
+    /// How many there are.
+    #[cfg(feature = "sim")]
+    pub(super) fn load(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -107,8 +107,13 @@ impl Inlet {
     }
 }
 
-impl Outlet<Received> for Inlet {
-    fn offer(&mut self, received: Received) -> Result<(), Received> {
+impl Inlet {
+    /// Takes what the link has brought by `now`, or gives it back for lack of room.
+    pub(super) fn offer_at(
+        &mut self,
+        now: std::time::Instant,
+        received: Received,
+    ) -> Result<(), Received> {
         match received {
             Received::Uplink(uplink) => {
                 self.offer_uplink(uplink).map_or(Ok(()), |uplink| Err(Received::Uplink(uplink)))
@@ -119,7 +124,6 @@ impl Outlet<Received> for Inlet {
                     Err(NoSlot::Full) => return Err(received),
                     Err(NoSlot::Gone) => return Ok(()),
                 };
-                let now = Instant::now().into_std();
                 if self.merged.memory().presence.is_new(now, self.number, event) {
                     slot.send(ConsumerEvent::Presence(event));
                 }
@@ -138,6 +142,12 @@ impl Outlet<Received> for Inlet {
                 Ok(())
             }
         }
+    }
+}
+
+impl Outlet<Received> for Inlet {
+    fn offer(&mut self, received: Received) -> Result<(), Received> {
+        self.offer_at(Instant::now().into_std(), received)
     }
 
     async fn room(&mut self) {

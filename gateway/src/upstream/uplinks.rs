@@ -319,6 +319,11 @@ impl Uplinks {
         }
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.waiting.len() + self.abandoned.len(), self.bytes)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

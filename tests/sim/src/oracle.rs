@@ -12,13 +12,19 @@ use waybill_client::{ErrorCode, Publish, PublishError, Receipt};
 
 use crate::scenario::SECOND;
 
+mod feeds;
 mod judge;
 mod uplinks;
 
+pub(crate) use feeds::Consumers;
+use feeds::Feeds;
 use uplinks::Uplinks;
 
 /// Within this time a message passes a cluster that nothing disturbs.
 const GRACE: u64 = 5 * SECOND;
+
+/// Within this time it does so whatever happens to others.
+const PROMPT: u64 = 3 * SECOND;
 
 /// For this long a gateway may have let go of a connection before its user knows.
 const LET_GO: u64 = 2 * SECOND;
@@ -38,6 +44,8 @@ pub(crate) struct Message {
     list: bool,
     padding: usize,
     transmitted: Vec<(usize, usize)>,
+    /// When it was first.
+    transmitted_at: u64,
     resent: bool,
     settled: Option<(u64, Verdict)>,
     /// Its producer was killed.
@@ -77,6 +85,7 @@ impl Message {
             list: publish.targets().is_some() && publish.mode != waybill_client::Mode::BROADCAST,
             padding: usize::try_from(padding).unwrap_or(0),
             transmitted: Vec::new(),
+            transmitted_at: 0,
             resent: false,
             settled: None,
             orphan: false,
@@ -105,14 +114,21 @@ impl Span {
 /// One connection of a user.
 #[derive(Debug)]
 struct Stay {
+    user: usize,
     who: (u32, u64),
     gateway: usize,
+    incarnation: u64,
+    /// When it began, and which brokers were ready then.
+    at: u64,
+    brokers_ready: Vec<usize>,
+    gone_at: Option<u64>,
     ready: bool,
     gone: bool,
     sure: Option<Span>,
     /// By broker: the ticket that its registration is in effect with, and since when it is.
     known: BTreeMap<usize, (u64, Option<u64>)>,
-    got: BTreeSet<u64>,
+    /// Messages, and when they came.
+    got: BTreeMap<u64, u64>,
     /// By producer's link: the last message that was not sent again.
     last: BTreeMap<usize, u64>,
 }
@@ -131,6 +147,7 @@ pub(crate) struct Oracle {
     /// By gateway and broker: the ticket told last, and the one in effect.
     tickets: BTreeMap<(usize, usize), (u64, u64)>,
     uplinks: Uplinks,
+    feeds: Feeds,
     /// Queues are so small that what nobody asked a receipt for may be dropped.
     pub(crate) tight: bool,
 }
@@ -170,7 +187,11 @@ impl Oracle {
     /// Its producer wrote it to a link.
     pub(crate) fn transmitted(&mut self, payload: &[u8], pipe: usize, broker: usize, resend: bool) {
         let number = number_of(payload);
+        let now = self.now;
         let message = self.message_mut(number);
+        if message.transmitted.is_empty() {
+            message.transmitted_at = now;
+        }
         assert!(
             resend || message.transmitted.is_empty(),
             "promise 3: {number} is sent again and does not say so"
@@ -195,12 +216,29 @@ impl Oracle {
     }
 
     /// A user connects.
-    pub(crate) fn connects(&mut self, socket: usize, who: (u32, u64), gateway: usize) {
+    pub(crate) fn connects(
+        &mut self,
+        socket: usize,
+        (user, who): (usize, (u32, u64)),
+        (gateway, incarnation): (usize, u64),
+        brokers_ready: Vec<usize>,
+    ) {
         assert_eq!(socket, self.stays.len());
-        let (got, last) = (BTreeSet::new(), BTreeMap::new());
-        let known = BTreeMap::new();
-        let (ready, gone, sure) = (false, false, None);
-        self.stays.push(Stay { who, gateway, ready, gone, sure, known, got, last });
+        self.stays.push(Stay {
+            user,
+            who,
+            gateway,
+            incarnation,
+            at: self.now,
+            brokers_ready,
+            gone_at: None,
+            ready: false,
+            gone: false,
+            sure: None,
+            known: BTreeMap::new(),
+            got: BTreeMap::new(),
+            last: BTreeMap::new(),
+        });
     }
 
     /// A user was told that it is online; `sure` if it reads as fast as it should.
@@ -231,6 +269,7 @@ impl Oracle {
     /// A user's connection is over.
     pub(crate) fn goes(&mut self, socket: usize) {
         self.stays[socket].gone = true;
+        self.stays[socket].gone_at.get_or_insert(self.now);
         self.socket_unsure(socket);
     }
 
@@ -298,7 +337,8 @@ impl Oracle {
         assert!(stay.ready, "WS: a message before ready: {about:?}");
         let is_for = message.is_for(stay.who);
         assert!(is_for, "promise 1: not for this user: {about:?} {message:?}");
-        assert!(stay.got.insert(number), "promise 3: twice: {about:?}");
+        let before = stay.got.insert(number, self.now);
+        assert_eq!(before, None, "promise 3: twice: {about:?}");
         let [(pipe, _)] = message.transmitted[..] else { return };
         let before = stay.last.insert(pipe, number);
         assert!(before.is_none_or(|before| before < number), "promise 2: {before:?} {about:?}");
@@ -322,7 +362,7 @@ impl Oracle {
     /// Whether a connection got a message.
     #[must_use]
     pub(crate) fn has(&self, socket: usize, number: u64) -> bool {
-        self.stays[socket].got.contains(&number)
+        self.stays[socket].got.contains_key(&number)
     }
 
     /// Every publish whose producer lives has an outcome (promise 6: receipts are never lost).
@@ -335,8 +375,14 @@ impl Oracle {
     }
 
     /// A user sends a message; its number.
-    pub(crate) fn uplinks(&mut self, socket: usize, id: u32) -> u64 {
-        self.uplinks.sent(socket, id, self.stays[socket].who, self.now)
+    pub(crate) fn uplinks(&mut self, socket: usize, id: u32, [local, losses]: [u64; 2]) -> u64 {
+        self.uplinks.sent(socket, id, self.stays[socket].who, [self.now, local, losses])
+    }
+
+    /// The connection that this uplink came by.
+    #[must_use]
+    pub(crate) fn sender_of(&self, payload: &[u8]) -> usize {
+        self.uplinks.socket_of(number_of(payload))
     }
 
     /// A user was told what became of it.
@@ -344,9 +390,15 @@ impl Oracle {
         self.uplinks.told(socket, id, code);
     }
 
-    /// A consumer, in this life, got it.
-    pub(crate) fn handed(&mut self, consumer: (usize, u64), payload: &[u8], who: (u32, u64)) {
-        self.uplinks.handed(consumer, number_of(payload), who);
+    /// A consumer, in this life, got it; with its gateway's clock and lost links.
+    pub(crate) fn handed(
+        &mut self,
+        consumer: (usize, u64),
+        payload: &[u8],
+        who: (u32, u64),
+        gateway: [u64; 2],
+    ) {
+        self.uplinks.handed(consumer, number_of(payload), who, gateway);
     }
 
     /// A consumer answered it.

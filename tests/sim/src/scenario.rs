@@ -31,11 +31,13 @@ pub(crate) enum Fault {
     ProducerCrash,
     /// A consumer is killed and comes back as another life.
     ConsumerCrash,
+    /// A broker is told to stop, and comes back.
+    BrokerDrain,
     /// Somebody talks nonsense to a broker.
     Garbage,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::Reset,
     Fault::HalfOpen,
     Fault::Freeze,
@@ -45,8 +47,20 @@ const FAULTS: [Fault; 10] = [
     Fault::GatewayCrash,
     Fault::ProducerCrash,
     Fault::ConsumerCrash,
+    Fault::BrokerDrain,
     Fault::Garbage,
 ];
+
+/// In which groups consumers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// In none: they serve both namespaces.
+    Nameless,
+    /// Each in one of its own, in both namespaces.
+    Own,
+    /// All in one, in namespace 0 alone.
+    OneNamespace,
+}
 
 /// The play.
 #[derive(Clone, Debug)]
@@ -93,6 +107,14 @@ pub(crate) struct Scenario {
     pub(crate) ready_quiet_ms: u32,
     /// Whether a broker knows how many gateways to expect.
     pub(crate) expects_gateways: bool,
+    /// Messages that wait for a consumer's application, and that it may have unanswered by a link.
+    pub(crate) consumer_takes: usize,
+    /// In which groups consumers are.
+    pub(crate) groups: Groups,
+    /// Whether consumers are told of logins and of who was offline.
+    pub(crate) feeds: bool,
+    /// Entries of a gateway's tables of uplinks and of reports.
+    pub(crate) table: usize,
     /// Which logins of one user may stand at once.
     pub(crate) logins: LoginPolicy,
 }
@@ -126,6 +148,10 @@ impl Scenario {
             resume_window_ms: [0, 1_000, 4_000][chance.place(3)],
             ready_quiet_ms: [0, 500, 3_000][chance.place(3)],
             expects_gateways: chance.one_in(2),
+            consumer_takes: if chance.one_in(3) { 2 } else { 1_000 },
+            groups: [Groups::Nameless, Groups::Own, Groups::OneNamespace][chance.place(3)],
+            feeds: chance.one_in(2),
+            table: if tight { 12 } else { 16_384 },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
         }

@@ -106,6 +106,7 @@ enum Work {
     FarRead(usize),
     FarWrite(usize),
     Gateway(usize),
+    Drained(usize),
 }
 
 /// Whether a process runs, and its clock.
@@ -250,6 +251,7 @@ impl World {
         self.run_while(|it| it.actions_left > 0);
         self.heal();
         self.oracle.judge();
+        self.oracle.judge_feeds(self.consumers_are());
     }
 
     fn run_while(&mut self, go_on: impl Fn(&Self) -> bool) {
@@ -279,6 +281,7 @@ impl World {
                 Work::FarRead(pipe) => self.far_read(pipe),
                 Work::FarWrite(pipe) => self.far_write(pipe),
                 Work::Gateway(gateway) => self.drive_gateway(gateway),
+                Work::Drained(broker) => self.crash(Actor::Broker(broker)),
             }
         }
         true

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use waybill_client::Receipt;
 
-use super::{GRACE, LET_GO, Message, Oracle, Span, Stay, Verdict};
+use super::{GRACE, LET_GO, Message, Oracle, PROMPT, Span, Stay, Verdict};
 
 impl Oracle {
     /// Promise 5 within one receipt: each distinct target counts once, and the excepted ones are
@@ -41,7 +41,7 @@ impl Oracle {
         for uid in message.targets.iter().flatten() {
             let who = (message.namespace, *uid);
             let mut stays = self.stays.iter().filter(|stay| stay.who == who);
-            let got = stays.any(|stay| stay.got.contains(&number));
+            let got = stays.any(|stay| stay.got.contains_key(&number));
             let reached = !named.contains(uid) && !receipt.unknown.contains(uid);
             assert!(got || !reached, "promise 5: {uid} was not reached: {number}: {message:?}");
         }
@@ -68,7 +68,27 @@ impl Oracle {
         for (number, message) in self.messages.iter().enumerate() {
             self.judge_message(number as u64, message);
             self.judge_delivered(number as u64, message);
+            self.judge_receipt_prompt(number, message);
         }
+    }
+
+    /// Promise 6: where nothing is disturbed it comes soon, whatever stalls elsewhere.
+    fn judge_prompt(&self, message: &Message, stay: &Stay, got: u64, pipe: usize, broker: usize) {
+        let (from, due) = (message.transmitted_at, message.transmitted_at + PROMPT);
+        let calm = self.disturbed.get(&pipe).is_none_or(|since| *since > due);
+        let late = got > due && calm && self.was_here(stay, broker, message.at, due);
+        assert!(!late, "promise 6: sent at {from}, came at {got}: {message:?} {stay:?}");
+    }
+
+    /// Promise 6: a receipt is not kept back either.
+    fn judge_receipt_prompt(&self, number: usize, message: &Message) {
+        let ([(pipe, _)], Some((at, _))) = (&message.transmitted[..], &message.settled) else {
+            return;
+        };
+        let due = message.transmitted_at + PROMPT;
+        let calm = self.disturbed.get(pipe).is_none_or(|since| *since > due);
+        let late = !message.delivered && calm && *at > due;
+        assert!(!late, "promise 6: the receipt of {number} came late: {message:?}");
     }
 
     fn judge_message(&self, number: u64, message: &Message) {
@@ -86,7 +106,11 @@ impl Oracle {
                 assert!(!there, "promise 8: reported offline: {about:?} {message:?} {stay:?}");
                 continue;
             }
-            if receipt.in_doubt || message.expires || stay.got.contains(&number) {
+            if let Some(got_at) = stay.got.get(&number) {
+                self.judge_prompt(message, stay, *got_at, pipe, broker);
+                continue;
+            }
+            if receipt.in_doubt || message.expires {
                 continue;
             }
             let excused = receipt.unknown.contains(&uid) && message.list

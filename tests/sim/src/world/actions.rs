@@ -51,6 +51,13 @@ impl World {
                 self.crash(Actor::Consumer(at));
             }
             Fault::ConsumerCrash => {}
+            Fault::BrokerDrain => {
+                let at = self.chance.place(self.brokers.len());
+                if self.process(Actor::Broker(at)).runs() {
+                    self.disturb_all(Actor::Broker(at));
+                    self.drain_broker(at);
+                }
+            }
             Fault::Garbage => self.talk_nonsense(),
         }
     }
@@ -71,8 +78,10 @@ impl World {
     fn disturb(&mut self, number: usize) {
         self.oracle.pipe_disturbed(number);
         let near = self.pipes.get(&number).and_then(|pipe| pipe.near);
-        if let Some(Owner::Gateway(gateway, broker)) = near.map(|end| self.ends[end].owner) {
-            self.oracle.link_unsure(gateway, broker);
+        match near.map(|end| self.ends[end].owner) {
+            Some(Owner::Gateway(gateway, broker)) => self.oracle.link_unsure(gateway, broker),
+            Some(Owner::Consumer(at, broker)) => self.oracle.consumer_unsure(at, broker),
+            _ => {}
         }
     }
 
@@ -170,7 +179,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, actor: Actor) {
+    pub(super) fn crash(&mut self, actor: Actor) {
         if !self.process(actor).alive {
             return;
         }

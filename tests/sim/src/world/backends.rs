@@ -1,18 +1,19 @@
 //! Backends: producers and consumers with their real machines.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use waybill_client::sim::{self, ConsumerUplink, ProducerNews};
-use waybill_client::{ErrorCode, Mode, Publish, ReceiptLevel};
+use waybill_client::sim::{self, ProducerNews};
+use waybill_client::{
+    ConsumerConfig, ConsumerEvent, ErrorCode, Group, Mode, Options, Publish, ReceiptLevel,
+    UplinkMessage,
+};
 use waybill_wire::{Deframer, Frame};
 
 use super::ends::Owner;
 use super::gateways::options;
 use super::{Event, Process, Work, World};
-use crate::oracle::{Message, Oracle, Verdict};
-use crate::scenario::{MS, SECOND};
+use crate::oracle::{Consumers, Message, Oracle, Verdict};
+use crate::scenario::{Groups, MS, SECOND, Scenario};
 
 /// One producer.
 pub(super) struct Producer {
@@ -29,13 +30,12 @@ pub(super) struct Producer {
 /// One consumer, with a link to every broker.
 pub(super) struct Consumer {
     pub(super) process: Process,
-    pub(super) links: Vec<sim::Consumer>,
+    pub(super) sim: sim::Consumer,
     pub(super) ends: Vec<usize>,
-    owed: Vec<(usize, ConsumerUplink)>,
+    /// What its application has in its hands.
+    owed: Vec<UplinkMessage>,
     /// Until then its application takes nothing.
     busy_until: u64,
-    /// Uplinks it has seen, and its answers: one that comes again gets the same.
-    seen: BTreeMap<(u64, u64), Option<ErrorCode>>,
 }
 
 impl Producer {
@@ -141,55 +141,77 @@ impl World {
         }
     }
 
-    fn consumer_links(&mut self) -> Vec<sim::Consumer> {
+    fn consumer_parts(&mut self, at: usize) -> sim::Consumer {
         let instance = self.chance.id();
-        let brokers = 0..self.brokers.len();
-        brokers.map(|at| sim::Consumer::new(&options([at]), instance)).collect()
+        let few = self.scenario.consumer_takes;
+        let limited = |at| Options { max_in_flight: few, ..options([at]) };
+        let options: Vec<Options> = (0..self.brokers.len()).map(limited).collect();
+        let Scenario { groups, feeds, .. } = self.scenario;
+        let group = |namespace, name: String| Group { namespace, name };
+        let groups = match groups {
+            Groups::Nameless => Vec::new(),
+            Groups::Own => (0..2).map(|namespace| group(namespace, at.to_string())).collect(),
+            Groups::OneNamespace => vec![group(0, "all".into())],
+        };
+        let config =
+            ConsumerConfig { groups, presence: feeds, offline: feeds, ..Default::default() };
+        sim::Consumer::new(&options, &config, instance)
+    }
+
+    pub(super) fn consumers_are(&self) -> Consumers {
+        let Scenario { groups, feeds, consumers: count, .. } = self.scenario;
+        Consumers { count, groups, feeds }
     }
 
     pub(super) fn add_consumer(&mut self) {
         let process = Process::new(&mut self.chance, self.scenario.skewed);
-        let links = self.consumer_links();
         let at = self.consumers.len();
-        let ends = (0..links.len()).map(|broker| self.add_end(Owner::Consumer(at, broker)));
+        let sim = self.consumer_parts(at);
+        let ends = (0..self.brokers.len()).map(|link| self.add_end(Owner::Consumer(at, link)));
         let ends = ends.collect();
-        self.consumers.push(Consumer {
-            process,
-            links,
-            ends,
-            owed: Vec::new(),
-            busy_until: 0,
-            seen: BTreeMap::new(),
-        });
+        self.consumers.push(Consumer { process, sim, ends, owed: Vec::new(), busy_until: 0 });
         self.soon(SECOND, Event::Answers { consumer: at });
     }
 
     /// Another life of a consumer that was killed.
     pub(super) fn consumer_again(&mut self, at: usize) {
-        let links = self.consumer_links();
+        let sim = self.consumer_parts(at);
         let consumer = &mut self.consumers[at];
         consumer.process.alive = true;
         consumer.process.life += 1;
-        consumer.links = links;
+        consumer.sim = sim;
         consumer.owed.clear();
-        consumer.seen.clear();
         for end in consumer.ends.clone() {
             self.end_again(end);
         }
     }
 
-    pub(super) fn consumer_news(&mut self, at: usize, broker: usize) {
-        if self.consumers[at].busy_until > self.now && !self.healing {
-            return self.consumers[at].links[broker].hold();
+    /// What a link has brought goes to the application, unless that takes nothing.
+    pub(super) fn consumer_news(&mut self, at: usize, link: usize) {
+        let now = self.instant(&self.consumers[at].process);
+        if self.consumers[at].sim.turn(now, link) {
+            self.work.push_back(Work::End(self.consumers[at].ends[link]));
         }
-        while let Some(uplink) = self.consumers[at].links[broker].poll() {
-            let life = (at, self.consumers[at].process.life);
-            let key = (uplink.origin, uplink.sequence);
-            if let Entry::Vacant(fresh) = self.consumers[at].seen.entry(key) {
-                fresh.insert(None);
-                self.oracle.handed(life, &uplink.payload, (uplink.namespace, uplink.uid));
+        if self.consumers[at].busy_until > self.now && !self.healing {
+            return;
+        }
+        let life = (at, self.consumers[at].process.life);
+        let of = self.consumers_are();
+        while let Some(event) = self.consumers[at].sim.poll() {
+            self.note(|_| format!("consumer {life:?} by link {link}: {event:?}"));
+            match event {
+                ConsumerEvent::Uplink(uplink) => {
+                    Oracle::of_its_namespace(of, uplink.namespace);
+                    let sender = self.oracle.sender_of(&uplink.payload);
+                    let gateway = self.clock_and_losses(self.sockets[sender].gateway);
+                    let who = (uplink.namespace, uplink.uid);
+                    self.oracle.handed(life, &uplink.payload, who, gateway);
+                    self.consumers[at].owed.push(uplink);
+                }
+                ConsumerEvent::Presence(event) => self.oracle.presence(of, at, &event),
+                ConsumerEvent::Offline(message) => self.oracle.offline(of, at, &message),
+                _ => {}
             }
-            self.consumers[at].owed.push((broker, uplink));
         }
     }
 
@@ -202,22 +224,20 @@ impl World {
         if self.chance.one_in(30) {
             self.consumers[at].busy_until = self.now + self.chance.below(8 * SECOND);
         }
-        for end in self.consumers[at].ends.clone() {
-            self.work.push_back(Work::End(end));
-        }
-        let now = self.instant(&self.consumers[at].process);
         while !self.consumers[at].owed.is_empty() && (self.healing || !self.chance.one_in(3)) {
             let place = self.chance.place(self.consumers[at].owed.len());
-            let (broker, uplink) = self.consumers[at].owed.remove(place);
-            let key = (uplink.origin, uplink.sequence);
-            let refuses = self.chance.one_in(6);
-            let fresh = if refuses { ErrorCode::NOT_PERMITTED } else { ErrorCode(0) };
-            let before = self.consumers[at].seen.get(&key).copied().flatten();
-            let code = before.unwrap_or(fresh);
-            self.consumers[at].seen.insert(key, Some(code));
-            self.oracle.consumer_answers(&uplink.payload, code);
-            self.consumers[at].links[broker].answer(now, &uplink, code);
-            self.work.push_back(Work::End(self.consumers[at].ends[broker]));
+            let mut uplink = self.consumers[at].owed.remove(place);
+            if self.chance.one_in(6) {
+                self.oracle.consumer_answers(&uplink.payload, ErrorCode::NOT_PERMITTED);
+                uplink.refuse(ErrorCode::NOT_PERMITTED);
+            } else {
+                self.oracle.consumer_answers(&uplink.payload, ErrorCode(0));
+                uplink.accept();
+            }
+        }
+        for link in 0..self.consumers[at].ends.len() {
+            self.consumer_news(at, link);
+            self.work.push_back(Work::End(self.consumers[at].ends[link]));
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Broker {
     pub(super) shards: Vec<Shard>,
     shared: Arc<Shared>,
     mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
+    /// Shards that are done.
+    drained: usize,
 }
 
 impl World {
@@ -49,7 +51,7 @@ impl World {
         let process = Process::new(&mut self.chance, self.scenario.skewed);
         let (shards, shared) = self.brain();
         let broker = self.brokers.len();
-        self.brokers.push(Broker { process, shards, shared, mail: BTreeMap::new() });
+        self.brokers.push(Broker { process, shards, shared, mail: BTreeMap::new(), drained: 0 });
         self.soon(TICK, Event::Tick { broker });
     }
 
@@ -61,6 +63,7 @@ impl World {
         broker.process.life += 1;
         (broker.shards, broker.shared) = (shards, shared);
         broker.mail.clear();
+        broker.drained = 0;
     }
 
     fn broker_now(&self, at: usize) -> Duration {
@@ -185,6 +188,29 @@ impl World {
         while let Some(output) = self.brokers[broker].shards[shard].output() {
             self.carry_out(broker, shard, output);
         }
+        if self.events.is_multiple_of(4) {
+            self.broker_bounds(broker, shard);
+        }
+    }
+
+    /// Promise 7: what `limits.rs` says of each link.
+    fn broker_bounds(&self, broker: usize, shard: usize) {
+        let most = self.scenario.outbox_bytes;
+        for load in self.brokers[broker].shards[shard].loads() {
+            let exceeded = load.exceeds(most);
+            assert!(exceeded.is_none(), "promise 7: {exceeded:?} of {most}: {load:?}");
+        }
+    }
+
+    /// A broker is told to stop.
+    pub(super) fn drain_broker(&mut self, broker: usize) {
+        for shard in 0..self.brokers[broker].shards.len() {
+            self.input(broker, shard, Input::Drain { deadline_ms: 1_000 });
+        }
+    }
+
+    pub(super) fn is_ready(&self, broker: usize) -> bool {
+        self.brokers[broker].process.runs() && self.brokers[broker].shared.is_ready()
     }
 
     fn carry_out(&mut self, broker: usize, shard: usize, output: Output) {
@@ -211,7 +237,13 @@ impl World {
                 waiting.push_back(mail);
                 self.soon(200, Event::Mail { broker, life, from: shard, to });
             }
-            Output::Drained => {}
+            Output::Drained => {
+                self.note(|_| format!("broker {broker}: shard {shard} has drained"));
+                self.brokers[broker].drained += 1;
+                if self.brokers[broker].drained == self.brokers[broker].shards.len() {
+                    self.work.push_back(Work::Drained(broker));
+                }
+            }
         }
     }
 

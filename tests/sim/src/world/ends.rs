@@ -60,7 +60,7 @@ impl World {
         match owner {
             Owner::Producer(at) => self.producers[at].sim.link(),
             Owner::Gateway(at, broker) => self.gateways[at].links[broker].link(),
-            Owner::Consumer(at, broker) => self.consumers[at].links[broker].link(),
+            Owner::Consumer(at, broker) => self.consumers[at].sim.link(broker),
         }
     }
 
@@ -142,8 +142,10 @@ impl World {
         if let Err(error) = self.link(owner).open(now, &address, until) {
             self.end_link(end, error);
         }
-        if let Owner::Producer(at) = owner {
-            self.producers[at].linked(broker, pipe);
+        match owner {
+            Owner::Producer(at) => self.producers[at].linked(broker, pipe),
+            Owner::Consumer(at, _) => self.oracle.consumer_linked(at, broker),
+            Owner::Gateway(..) => {}
         }
         self.work.push_back(Work::End(end));
     }
@@ -235,6 +237,9 @@ impl World {
     pub(super) fn end_link(&mut self, end: usize, error: LinkError) {
         let owner = self.ends[end].owner;
         self.note(|_| format!("{owner:?} loses its link: {error}"));
+        if let Owner::Consumer(at, broker) = owner {
+            self.oracle.consumer_unsure(at, broker);
+        }
         match (self.ends[end].pipe, error.code()) {
             (Some(pipe), Some(ErrorCode::KEEPALIVE_TIMEOUT)) => self.oracle.timed_out(pipe),
             (_, Some(ErrorCode::HELLO_TIMEOUT)) => {}

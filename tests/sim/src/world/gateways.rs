@@ -21,10 +21,13 @@ pub(super) struct Gateway {
     pub(super) process: Process,
     pub(super) sim: SimGateway,
     pub(super) links: Vec<GatewayLink>,
+    pub(super) incarnation: u64,
     pub(super) ends: Vec<usize>,
     /// Sockets of this life.
     pub(super) sockets: Vec<usize>,
     due: u64,
+    /// Links it has lost, in all its lives.
+    pub(super) losses: u64,
 }
 
 /// Options of every link, short in time so that a run is.
@@ -37,7 +40,7 @@ pub(super) fn options(brokers: impl IntoIterator<Item = usize>) -> Options {
 }
 
 impl World {
-    fn gateway_parts(&mut self) -> (SimGateway, Vec<GatewayLink>) {
+    fn gateway_parts(&mut self) -> (SimGateway, Vec<GatewayLink>, u64) {
         let brokers = 0..self.brokers.len();
         let mut config = GatewayConfig::default();
         config.jwt.secret = SECRET.into();
@@ -48,28 +51,40 @@ impl World {
         config.deadlines.close_ms = 1_000;
         config.deadlines.report_ms = 1_000;
         config.limits.queue_bytes_max = self.scenario.queue_bytes;
+        config.limits.uplinks_max = self.scenario.table;
+        config.limits.reports_max = self.scenario.table;
         let incarnation = self.chance.id();
         let sim = SimGateway::new(&config, incarnation);
-        (sim, brokers.map(|at| GatewayLink::new(&options([at]), incarnation)).collect())
+        let links = brokers.map(|at| GatewayLink::new(&options([at]), incarnation)).collect();
+        (sim, links, incarnation)
     }
 
     pub(super) fn add_gateway(&mut self) {
         let process = Process::new(&mut self.chance, self.scenario.skewed);
-        let (sim, links) = self.gateway_parts();
+        let (sim, links, incarnation) = self.gateway_parts();
         let at = self.gateways.len();
         let ends = (0..links.len()).map(|broker| self.add_end(Owner::Gateway(at, broker)));
         let ends = ends.collect();
         let (sockets, due) = (Vec::new(), u64::MAX);
-        self.gateways.push(Gateway { process, sim, links, ends, sockets, due });
+        self.gateways.push(Gateway {
+            process,
+            sim,
+            links,
+            incarnation,
+            ends,
+            sockets,
+            due,
+            losses: 0,
+        });
     }
 
     /// Another life of a gateway that was killed.
     pub(super) fn gateway_again(&mut self, at: usize) {
-        let (sim, links) = self.gateway_parts();
+        let (sim, links, incarnation) = self.gateway_parts();
         let gateway = &mut self.gateways[at];
         gateway.process.alive = true;
         gateway.process.life += 1;
-        (gateway.sim, gateway.links) = (sim, links);
+        (gateway.sim, gateway.links, gateway.incarnation) = (sim, links, incarnation);
         gateway.due = u64::MAX;
         for end in gateway.ends.clone() {
             self.end_again(end);
@@ -79,6 +94,12 @@ impl World {
     pub(super) fn gateway_now(&self, at: usize) -> Now {
         let local = self.gateways[at].process.local(self.now);
         Now { ms: local / MS, unix_s: 1_800_000_000 + local / SECOND }
+    }
+
+    /// What decides whether it has given an uplink up.
+    pub(super) fn clock_and_losses(&self, at: usize) -> [u64; 2] {
+        let Gateway { process, losses, .. } = &self.gateways[at];
+        [process.local(self.now), *losses]
     }
 
     pub(super) fn gateway_news(&mut self, at: usize, broker: usize) {
@@ -96,7 +117,10 @@ impl World {
                     let message = delivery.message();
                     self.oracle.given(at, message.payload, message.targets.iter());
                 }
-                GatewayEvent::Down { .. } => self.oracle.link_unsure(at, broker),
+                GatewayEvent::Down { .. } => {
+                    self.gateways[at].losses += 1;
+                    self.oracle.link_unsure(at, broker);
+                }
                 _ => {}
             }
             self.gateways[at].sim.link_event(broker, event, now);
@@ -124,12 +148,29 @@ impl World {
         }
         self.look_at_sockets(at);
         self.gateway_later(at);
+        self.gateway_bounds(at);
+    }
+
+    /// Promise 7: what the documentation of its settings says.
+    fn gateway_bounds(&self, at: usize) {
+        let (sim, scenario) = (&self.gateways[at].sim, &self.scenario);
+        let (load, table) = (sim.load(), scenario.table);
+        let waiting = sim.queue_bytes_most();
+        // One message more, encoded: its payload, its number and its frame.
+        let one = usize::try_from(scenario.payload).unwrap_or(0) + 64;
+        assert!(
+            waiting <= scenario.queue_bytes + one,
+            "promise 7: {waiting} bytes wait for a user"
+        );
+        let bounded = load.uplinks <= table && load.reports <= 2 * table;
+        assert!(bounded, "promise 7: gateway {at}: {load:?}, tables of {table}");
     }
 
     pub(super) fn hand_commands(&mut self, at: usize) {
         let now = self.instant(&self.gateways[at].process);
-        let gateway = &mut self.gateways[at];
-        for (link, command) in gateway.sim.commands() {
+        for (link, command) in self.gateways[at].sim.commands() {
+            self.note(|_| format!("gateway {at} link {link}: {command:?}"));
+            let gateway = &mut self.gateways[at];
             let end = gateway.ends[link];
             if let GatewayCommand::Change { ticket, .. } = &command {
                 self.oracle.told(at, link, *ticket);

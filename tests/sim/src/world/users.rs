@@ -139,7 +139,10 @@ impl World {
             login: it.login,
             expires_at: now.unix_s + 3_600,
         };
-        self.oracle.connects(number, it.who(), gateway);
+        let who = (user, it.who());
+        let ready = (0..self.brokers.len()).filter(|broker| self.is_ready(*broker)).collect();
+        let home = (gateway, self.gateways[gateway].incarnation);
+        self.oracle.connects(number, who, home, ready);
         self.sockets.push(Socket {
             user,
             gateway,
@@ -324,7 +327,9 @@ impl World {
         }
         self.sockets[socket].sends += 1;
         let id = self.sockets[socket].sends;
-        let number = self.oracle.uplinks(socket, id);
+        let gateway = self.clock_and_losses(self.sockets[socket].gateway);
+        let number = self.oracle.uplinks(socket, id, gateway);
+        self.note(|it| format!("user {} sends {number}", it.sockets[socket].user));
         self.say(socket, sim::send(id, &number.to_le_bytes()));
     }
 
