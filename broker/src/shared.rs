@@ -38,7 +38,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn is(&self, shard: u16, link: LinkId) -> bool {
+    pub(crate) fn is(&self, shard: u16, link: LinkId) -> bool {
         self.shard == shard && self.link == link
     }
 }

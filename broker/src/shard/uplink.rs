@@ -2,6 +2,7 @@
 //! link that asked.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use waybill_wire::code::{ErrorCode, Kind, Op, capability};
 use waybill_wire::frame::{ErrorFrame, Frame, Group, UplinkAck};
@@ -21,7 +22,17 @@ use crate::telemetry::{count, uncount};
 #[derive(Default)]
 pub(super) struct Uplinked {
     waiting: BTreeMap<u64, Verdict>,
+    // Of users in `waiting`: who consumes what they send, until the last of it is answered.
+    paths: BTreeMap<User, Path>,
     last: u64,
+}
+
+/// Namespace and UID.
+type User = (u32, u64);
+
+struct Path {
+    consumers: Vec<(u16, LinkId)>,
+    waiting: usize,
 }
 
 /// What the consumers of an uplink have said so far.
@@ -31,6 +42,7 @@ struct Verdict {
     open: usize,
     // The first code that was not 0.
     code: ErrorCode,
+    user: User,
 }
 
 impl Uplinked {
@@ -44,6 +56,19 @@ impl Uplinked {
         self.waiting.is_empty()
     }
 
+    /// Whether something of the user's waits for that consumer.
+    fn stays(&self, user: User, place: &Place) -> bool {
+        let path = self.paths.get(&user);
+        path.is_some_and(|path| path.consumers.iter().any(|&(shard, link)| place.is(shard, link)))
+    }
+
+    fn insert(&mut self, number: u64, user: User, places: &[Place]) {
+        let consumers = places.iter().map(|place| (place.shard, place.link)).collect();
+        let waiting = self.paths.get(&user).map_or(0, |path| path.waiting) + 1;
+        self.paths.insert(user, Path { consumers, waiting });
+        self.waiting.insert(number, Verdict { open: places.len(), code: ErrorCode(0), user });
+    }
+
     /// One group has answered; the verdict when it was the last.
     fn hear(&mut self, number: u64, code: ErrorCode) -> Option<ErrorCode> {
         let verdict = self.waiting.get_mut(&number)?;
@@ -54,7 +79,14 @@ impl Uplinked {
         if verdict.open > 0 {
             return None;
         }
-        self.waiting.remove(&number).map(|verdict| verdict.code)
+        let Verdict { code, user, .. } = self.waiting.remove(&number)?;
+        if let Entry::Occupied(mut path) = self.paths.entry(user) {
+            path.get_mut().waiting -= 1;
+            if path.get().waiting == 0 {
+                path.remove();
+            }
+        }
+        Some(code)
     }
 }
 
@@ -110,7 +142,7 @@ impl Core {
             sequence: message.sequence,
             number: gateway.uplinked.last,
         };
-        let uid = message.sender.map_or(0, |sender| sender.uid);
+        let user = (message.namespace, message.sender.map_or(0, |sender| sender.uid));
         let refused = if !gateway.grant.covers(message.namespace) {
             Err(ErrorCode::NOT_PERMITTED)
         } else if support::missing_for(message).is_some() {
@@ -118,7 +150,8 @@ impl Core {
         } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX {
             Err(ErrorCode::OVERLOADED)
         } else {
-            let picked = self.shared.consumers_for(Feed::Uplinks, message.namespace, uid);
+            let stays = |place: &Place| gateway.uplinked.stays(user, place);
+            let picked = self.shared.consumers_staying(Feed::Uplinks, user.0, user.1, stays);
             if picked.is_empty() { Err(ErrorCode::NO_CONSUMER) } else { Ok(picked) }
         };
         let places = match refused {
@@ -128,8 +161,7 @@ impl Core {
                 return Ok(());
             }
         };
-        let verdict = Verdict { open: places.len(), code: ErrorCode(0) };
-        gateway.uplinked.waiting.insert(question.number, verdict);
+        gateway.uplinked.insert(question.number, user, &places);
         for place in places {
             let code = self.hand_over(links, message, question, &place);
             if code != ErrorCode(0) {

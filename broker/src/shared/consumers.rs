@@ -138,13 +138,27 @@ impl Shared {
     /// The consumers that get something of one user: one of each group that has one, in the order
     /// of the groups' names.
     pub(crate) fn consumers_for(&self, feed: Feed, namespace: u32, uid: u64) -> Vec<Place> {
+        self.consumers_staying(feed, namespace, uid, |_| false)
+    }
+
+    /// The same, but a consumer that the user `stays` with is picked in its group before any other:
+    /// one that comes later must not be given what follows on something without an answer (promise
+    /// 2).
+    pub(crate) fn consumers_staying(
+        &self,
+        feed: Feed,
+        namespace: u32,
+        uid: u64,
+        stays: impl Fn(&Place) -> bool,
+    ) -> Vec<Place> {
         let key = mix(uid.wrapping_add(mix(namespace.into())));
         let consumers = self.consumers.read().expect(UNPOISONED);
         let mut picked: BTreeMap<&str, &ConsumerPlace> = BTreeMap::new();
         for consumer in consumers.iter().filter(|it| it.wants(feed)) {
             let Some(group) = consumer.group(namespace) else { continue };
             let held = picked.entry(group).or_insert(consumer);
-            if consumer.weight(key) > held.weight(key) {
+            let weight = |it: &ConsumerPlace| (stays(&it.place), it.weight(key));
+            if weight(consumer) > weight(held) {
                 *held = consumer;
             }
         }
@@ -195,6 +209,20 @@ mod tests {
             let now = picks(&one, Feed::Uplinks, 7, uid)[0];
             assert!(now == before || before == 12, "{uid} moved from {before} to {now}");
         }
+    }
+
+    #[test]
+    fn promise_2_a_user_stays_with_the_consumer_that_owes_an_answer() {
+        let shared = shared();
+        shared.consumer_opened(consumer(&shared, 1, 1, 0));
+        shared.consumer_opened(consumer(&shared, 2, 2, 0));
+        let staying = |uid, link| {
+            let stays = |place: &Place| place.is(0, LinkId(link));
+            shared.consumers_staying(Feed::Uplinks, 7, uid, stays)[0].link.0
+        };
+        assert!((0..100).all(|uid| staying(uid, 1) == 1 && staying(uid, 2) == 2));
+        // With one that has gone nobody stays.
+        assert!((0..100).all(|uid| [staying(uid, 3)][..] == picks(&shared, Feed::Uplinks, 7, uid)));
     }
 
     #[test]

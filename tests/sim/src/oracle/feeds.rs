@@ -16,6 +16,9 @@ use crate::scenario::{Groups, SECOND};
 /// Time a gateway has to see that a client has gone.
 const NOTICED: u64 = 12 * SECOND;
 
+/// Time within which a broker finds a link dead and the links after it take its place.
+const BURIED: u64 = 6 * SECOND;
+
 /// Consumers and what they were told.
 #[derive(Debug, Default)]
 pub(super) struct Feeds {
@@ -55,8 +58,9 @@ impl Consumers {
 impl Oracle {
     /// A consumer's link is there.
     pub(crate) fn consumer_linked(&mut self, consumer: usize, broker: usize) {
-        // Its groups are known within a second.
-        let since = self.now + SECOND;
+        // Until then a link that it had before, and that the broker does not know to be dead, may be
+        // picked in its place.
+        let since = self.now + BURIED;
         self.feeds.links.insert((consumer, broker), since);
     }
 

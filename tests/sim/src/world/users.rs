@@ -325,6 +325,12 @@ impl World {
         if !self.sockets[socket].ready {
             return;
         }
+        for _ in 0..self.chance.between(1, 4) {
+            self.sends_one(socket);
+        }
+    }
+
+    fn sends_one(&mut self, socket: usize) {
         self.sockets[socket].sends += 1;
         let id = self.sockets[socket].sends;
         let gateway = self.clock_and_losses(self.sockets[socket].gateway);
