@@ -23,7 +23,7 @@ use uplinks::Uplinks;
 /// Within this time a message passes a cluster that nothing disturbs.
 const GRACE: u64 = 5 * SECOND;
 
-/// Within this time it does so whatever happens to others.
+/// Within this time a receipt comes, whatever happens to others.
 const PROMPT: u64 = 3 * SECOND;
 
 /// For this long a gateway may have let go of a connection before its user knows.

@@ -74,7 +74,7 @@ impl Oracle {
 
     /// Promise 6: where nothing is disturbed it comes soon, whatever stalls elsewhere.
     fn judge_prompt(&self, message: &Message, stay: &Stay, got: u64, pipe: usize, broker: usize) {
-        let (from, due) = (message.transmitted_at, message.transmitted_at + PROMPT);
+        let (from, due) = (message.transmitted_at, message.transmitted_at + GRACE);
         let calm = self.disturbed.get(&pipe).is_none_or(|since| *since > due);
         let late = got > due && calm && self.was_here(stay, broker, message.at, due);
         assert!(!late, "promise 6: sent at {from}, came at {got}: {message:?} {stay:?}");
