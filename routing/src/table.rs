@@ -95,9 +95,6 @@ impl Table {
     }
 
     pub(crate) fn resume(&mut self, slot: Slot) -> Result<(), SlotError> {
-        if planted::is(Bug::HalfSweptResume) {
-            self.revive(slot);
-        }
         self.step(slot, Step::Resume)
     }
 
@@ -133,7 +130,9 @@ impl Table {
 
     pub(crate) fn sweep(&mut self, budget: usize) -> SweepProgress {
         let mut progress = SweepProgress::default();
-        let budget = if planted::is(Bug::HalfSweptResume) { budget.min(1) } else { budget };
+        if planted::is(Bug::HalfSweptResume) {
+            self.sweep_a_suspended();
+        }
         for _ in 0..budget {
             let Some(&index) = self.dead.front() else { break };
             let entry = &mut self.slots[index as usize];
@@ -263,14 +262,15 @@ impl Table {
         held
     }
 
-    /// A bug, planted to be found: a slot that is being swept is taken for a suspended one.
-    fn revive(&mut self, slot: Slot) {
-        let Some(entry) = self.slots.get_mut(slot.index()) else { return };
-        if entry.state == Some(SlotState::Dead) && entry.generation == slot.generation() + 1 {
-            entry.generation = slot.generation();
-            entry.state = Some(SlotState::Suspended);
-            self.routes_dead -= entry.held.len();
-            self.dead.retain(|index| *index != slot.number());
+    /// A bug, planted to be found: what is only suspended is swept as well, so that a resume finds
+    /// half of it.
+    fn sweep_a_suspended(&mut self) {
+        let is_kept = |entry: &Entry| entry.state == Some(SlotState::Suspended);
+        let kept = self.slots.iter_mut().enumerate().filter(|(_, entry)| is_kept(entry));
+        let found = kept.filter_map(|(index, entry)| Some((index, entry.held.pop_first()?))).next();
+        if let Some((index, (namespace, uid))) = found {
+            let index = u32::try_from(index).expect("slots are numbered by u32");
+            self.directory.remove(namespace, uid, index);
         }
     }
 

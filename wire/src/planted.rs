@@ -11,7 +11,7 @@ pub enum Bug {
     LateUnregister,
     /// A slot is given away again before what pointed at it is gone.
     ReusedSlot,
-    /// A suspended slot is resumed although the sweep has begun on it.
+    /// The sweep begins on a slot that is only suspended, and it is resumed.
     HalfSweptResume,
     /// A frame is dropped and not counted.
     LostDropCount,
@@ -28,8 +28,8 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// All that have seeds which are known to find them.
-    pub const ALL: [Self; 8] = [
+    /// All of them.
+    pub const ALL: [Self; 9] = [
         Self::LateUnregister,
         Self::ReusedSlot,
         Self::HalfSweptResume,
@@ -38,6 +38,7 @@ impl Bug {
         Self::WrongNarrowing,
         Self::ResumeAfterDeath,
         Self::StaleDigest,
+        Self::UnmarkedMove,
     ];
 }
 

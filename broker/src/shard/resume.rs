@@ -27,7 +27,7 @@ use crate::declared::Declared;
 use crate::io::{LinkId, Output};
 use crate::limits::{BURIAL_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
-use crate::shared::sessions::{Held, resumes_the_dead};
+use crate::shared::sessions::Held;
 
 /// A suspended session that a link has taken out of the table, to go on with it.
 pub(super) struct Claim {
@@ -241,7 +241,7 @@ impl Core {
             self.end_session(before);
         }
         if self.shared.routes.state(slot) != SlotState::Suspended
-            && !resumes_the_dead()
+            && !planted::is(Bug::ResumeAfterDeath)
             && let Some(held) = self.shared.take_held(session)
         {
             self.end_session(held);
@@ -305,7 +305,7 @@ impl Core {
 
     /// Sessions whose window is over die.
     pub(super) fn end_overdue(&mut self) {
-        if resumes_the_dead() {
+        if planted::is(Bug::ResumeAfterDeath) {
             return self.shared.outlive(self.now);
         }
         while let Some(held) = self.shared.overdue(self.now) {

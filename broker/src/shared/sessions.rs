@@ -79,9 +79,10 @@ impl Shared {
         let mut sessions = self.held.lock().expect(UNPOISONED);
         let held = sessions.by_id.get(&session)?;
         let fits = held.incarnation == incarnation && held.grant.same_holder(grant);
-        let in_time = held.deadline > now || resumes_the_dead();
-        let suspended = self.routes.state(held.slot) == SlotState::Suspended || resumes_the_dead();
-        (fits && in_time && suspended).then(|| sessions.remove(session)).flatten()
+        let in_time = held.deadline > now;
+        let suspended = self.routes.state(held.slot) == SlotState::Suspended;
+        let lives = (in_time && suspended) || planted::is(Bug::ResumeAfterDeath);
+        (fits && lives).then(|| sessions.remove(session)).flatten()
     }
 
     /// What consumers were told of the slot before has come for a session that is suspended. Back,
@@ -142,9 +143,4 @@ impl Shared {
     pub fn sessions_held(&self) -> usize {
         self.held.lock().expect(UNPOISONED).by_id.len()
     }
-}
-
-/// With either of these bugs a session outlives its slot.
-pub(crate) fn resumes_the_dead() -> bool {
-    planted::is(Bug::ResumeAfterDeath) || planted::is(Bug::HalfSweptResume)
 }
