@@ -20,6 +20,7 @@ mod server;
 pub mod shard;
 pub mod shared;
 pub mod telemetry;
+mod told;
 
 pub use config::{BrokerConfig, ConfigError, LoginPolicy, LoginsConfig, TokenConfig};
 pub use ledger::{Frames, Ledger};

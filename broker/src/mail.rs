@@ -1,15 +1,13 @@
 //! What shards say to each other. A frame in it has its place in the receiving outbox reserved
 //! already, so that mail on its way is bounded by the outboxes it is meant for.
 
-use std::collections::BTreeSet;
-
 use waybill_routing::Slot;
 use waybill_wire::code::ErrorCode;
-use waybill_wire::digest::Registered;
 use waybill_wire::frame::Displaced;
 
 use crate::io::LinkId;
 use crate::merge::Word;
+use crate::told::Told;
 
 /// An uplink that waits for a consumer's answer. The answer goes to the link that asked and to no
 /// other: a newer link of the same gateway did not ask (UP-3).
@@ -126,7 +124,7 @@ pub enum Mail {
         /// The incarnation of both.
         incarnation: u64,
         /// The registrations; their place is still reserved.
-        old: BTreeSet<Registered>,
+        old: Told,
     },
     /// A login at one of your gateways lost against another.
     Displaced {

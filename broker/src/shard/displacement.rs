@@ -1,7 +1,6 @@
 //! What follows from registrations that came into effect: logins that contend with them lose, and
 //! consumers hear of them. Of a snapshot's many it follows in portions, on ticks.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use waybill_routing::{Displaced, Slot, SlotState};
@@ -17,16 +16,12 @@ use crate::io::{LinkId, Output};
 use crate::limits::{FOLLOW_STEPS, TOLD_WAIT_MS};
 use crate::mail::Mail;
 use crate::shared::UNPOISONED;
+use crate::told::Told;
 
 impl Core {
     /// What a snapshot declared is to be told, but for what was told of the slot it replaced.
     /// While the broker is not ready, it is where users are found, not news.
-    pub(super) fn follow_snapshot(
-        &mut self,
-        part: &mut Part,
-        told: BTreeSet<Registered>,
-        comes: bool,
-    ) {
+    pub(super) fn follow_snapshot(&mut self, part: &mut Part, told: Told, comes: bool) {
         let gateway = part.gateway();
         if self.presence_wanted() && self.told_ready {
             let waits = comes.then(|| self.now + Duration::from_millis(TOLD_WAIT_MS));

@@ -3,8 +3,6 @@
 //! Routes are by UID, registrations by (namespace, UID, device class, login number): a route
 //! stands as long as one registration of its UID does (DIG-2), so the link remembers them all.
 
-use std::collections::BTreeSet;
-
 use waybill_routing::{Change, Incarnation, Namespace, Op as RouteOp, Slot, SlotError, Uid};
 use waybill_wire::code::{ErrorCode, Event, Kind, Op};
 use waybill_wire::digest::Registered;
@@ -23,6 +21,7 @@ use crate::declared::Declared;
 use crate::limits::LOGINS_PER_USER_MAX;
 use crate::shared::Shared;
 use crate::telemetry::count;
+use crate::told::Told;
 
 pub(super) struct GatewayState {
     pub(super) slot: Slot,
@@ -154,7 +153,7 @@ impl Part {
 #[derive(Default)]
 struct Replaced {
     /// What consumers had been told of it.
-    told: BTreeSet<Registered>,
+    told: Told,
     /// That is with another link, and comes by mail.
     comes: bool,
 }
@@ -293,9 +292,7 @@ impl Core {
                 continue;
             }
             let comes = declared.waits();
-            let (told, rest) = declared.into_told();
-            self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
-            replaced = Replaced { told, comes };
+            replaced = Replaced { told: declared.into_told(), comes };
         }
         replaced
     }

@@ -9,12 +9,10 @@
 //! A suspended slot answers nothing (promise 8). Death is O(1) for the routes; what was declared is
 //! buried in portions, on ticks.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use waybill_routing::{Incarnation, Slot, SlotState};
 use waybill_wire::code::{ErrorCode, Kind};
-use waybill_wire::digest::Registered;
 use waybill_wire::frame::{Frame, Hello, Resume, Resumed, Suspend};
 use waybill_wire::planted::{self, Bug};
 use waybill_wire::session::Registration;
@@ -28,6 +26,7 @@ use crate::io::{LinkId, Output};
 use crate::limits::{BURIAL_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
 use crate::shared::sessions::Held;
+use crate::told::Told;
 
 /// A suspended session that a link has taken out of the table, to go on with it.
 pub(super) struct Claim {
@@ -261,14 +260,14 @@ impl Core {
     /// is waiting for that itself, it has told nothing, and what comes for it will be passed on.
     pub(super) fn pass_on(&mut self, incarnation: u64, declared: Declared) {
         let waits = declared.waits();
-        let (old, rest) = declared.into_told();
-        self.bury(incarnation, Box::new(Declared::told_only(rest)), false);
-        if !waits {
-            self.pass_on_told(incarnation, old, None);
+        let old = declared.into_told();
+        if waits {
+            return self.bury(incarnation, Box::new(Declared::told_only(old)), false);
         }
+        self.pass_on_told(incarnation, old, None);
     }
 
-    fn pass_on_told(&mut self, incarnation: u64, old: BTreeSet<Registered>, from: Option<LinkId>) {
+    fn pass_on_told(&mut self, incarnation: u64, old: Told, from: Option<LinkId>) {
         let standing = self.shared.routes.standing(Incarnation(incarnation));
         let Some(standing) = standing else {
             return self.bury(incarnation, Box::new(Declared::told_only(old)), true);
@@ -293,7 +292,7 @@ impl Core {
         links: &mut Links,
         link: LinkId,
         incarnation: u64,
-        old: BTreeSet<Registered>,
+        old: Told,
     ) {
         let newer = links.get_mut(&link).and_then(|link| link.part.gateway_of(incarnation));
         match newer.filter(|gateway| gateway.declared.waits()) {

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use waybill_routing::{Slot, SlotState};
-use waybill_wire::digest::Registered;
 use waybill_wire::planted::{self, Bug};
 
 use super::{Shared, UNPOISONED};
 use crate::auth::Grant;
 use crate::declared::Declared;
+use crate::told::Told;
 
 /// A suspended slot and everything declared in it.
 #[derive(Debug)]
@@ -87,11 +87,7 @@ impl Shared {
 
     /// What consumers were told of the slot before has come for a session that is suspended. Back,
     /// if none waits for it.
-    pub(crate) fn old_came(
-        &self,
-        incarnation: u64,
-        old: BTreeSet<Registered>,
-    ) -> Option<BTreeSet<Registered>> {
+    pub(crate) fn old_came(&self, incarnation: u64, old: Told) -> Option<Told> {
         let mut sessions = self.held.lock().expect(UNPOISONED);
         let session = sessions.by_incarnation.get(&incarnation).copied();
         let held = session.and_then(|session| sessions.by_id.get_mut(&session));
