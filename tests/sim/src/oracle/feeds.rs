@@ -58,8 +58,8 @@ impl Consumers {
 impl Oracle {
     /// A consumer's link is there.
     pub(crate) fn consumer_linked(&mut self, consumer: usize, broker: usize) {
-        // Until then a link that it had before, and that the broker does not know to be dead, may be
-        // picked in its place.
+        // Until then a link that it had before, and that the broker does not know to be dead, may
+        // be picked in its place.
         let since = self.now + BURIED;
         self.feeds.links.insert((consumer, broker), since);
     }
