@@ -183,6 +183,24 @@ fn a_paused_link_asks_but_does_not_end() {
     assert_eq!(session.expired(over).unwrap_err().code(), ErrorCode::KEEPALIVE_TIMEOUT);
 }
 
+/// SES-9: what an end reads that does not always read may be old.
+#[test]
+fn an_end_that_reads_now_and_then_is_heard() {
+    let mut session = broker(Role::PRODUCER);
+    let mut pings = 0;
+    for at in (600..=9_600).step_by(600) {
+        session.pause(ms(at - 500));
+        session.resume(ms(at));
+        session.received(ms(at));
+        assert_eq!(session.expired(ms(at)), Ok(()));
+        pings += sent(&mut session).len() / 16;
+        assert!(pings as u64 >= at / 1_600, "at {at} ms: {pings} PINGs");
+    }
+    session.received(ms(9_700));
+    assert_eq!(session.expired(ms(10_600)), Ok(()));
+    assert_eq!(sent(&mut session).len(), 0, "it reads again: nothing is due for a period");
+}
+
 /// SES-10.
 #[test]
 fn zero_means_no_keepalive() {

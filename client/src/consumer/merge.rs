@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use waybill_wire::code::ErrorCode;
 
 use super::machine::{Answer, Received, ReceivedUplink};
-use super::recent::{Key, Offered, RecentPresence, RecentUplinks};
+use super::recent::{Key, Offered, RecentPresence, RecentUplinks, Source};
 use super::{ConsumerEvent, UplinkMessage};
 use crate::outlet::{NoSlot, Outlet, Queue};
 
@@ -67,14 +67,14 @@ pub(super) struct Inlet {
 impl Inlet {
     /// Takes it, or gives it back for lack of room.
     fn offer_uplink(&mut self, uplink: ReceivedUplink) -> Option<ReceivedUplink> {
-        let key = (uplink.origin, uplink.sequence);
+        let (key, source) = (key_of(&uplink), source_of(&uplink));
         let merged = self.merged.clone();
         let mut memory = merged.memory();
         // The slot first: a message that nobody takes must not hold a place.
         let bytes = weight(&uplink);
-        let slot = match memory.uplinks.knows(key) {
-            true => None,
-            false => match self.events.reserve(bytes) {
+        let slot = match memory.uplinks.is_new(key, source) {
+            false => None,
+            true => match self.events.reserve(bytes) {
                 Ok(slot) => Some(slot),
                 Err(NoSlot::Full) => return Some(uplink),
                 Err(NoSlot::Gone) => {
@@ -93,7 +93,7 @@ impl Inlet {
             Err(mpsc::error::TrySendError::Closed(_)) => return None,
         };
         let place = Place { link: uplink.link, permit };
-        let offered = memory.uplinks.offer(key, place);
+        let offered = memory.uplinks.offer(key, source, place);
         drop(memory);
         match (offered, slot) {
             (Offered::Answered(code, place), _) => place.answer(key, code),
@@ -159,6 +159,14 @@ impl Outlet<Received> for Inlet {
     fn is_gone(&self) -> bool {
         self.events.is_abandoned()
     }
+}
+
+fn key_of(uplink: &ReceivedUplink) -> Key {
+    (uplink.origin, uplink.sequence)
+}
+
+fn source_of(uplink: &ReceivedUplink) -> Source {
+    (uplink.origin, uplink.namespace, uplink.uid, uplink.connection)
 }
 
 /// Bytes of an uplink beyond itself.

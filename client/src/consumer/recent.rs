@@ -1,8 +1,10 @@
 //! What was received lately over all links of a consumer, so that nothing is handed out twice.
 //!
 //! Uplinks: a gateway that lost a link sends again what was unanswered, by way of another broker. A
-//! copy is answered as the first one is. Presence: each broker tells what it sees, so that one
-//! login is told as often as there are brokers.
+//! copy is answered as the first one is; one whose first copy never came here, and which comes
+//! behind later ones of its connection, is refused: nobody sees a user's messages out of order.
+//! Presence: each broker tells what it sees, so that one login is told as often as there are
+//! brokers.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,6 +22,9 @@ const APART_MAX: Duration = Duration::from_secs(10);
 /// Names an uplink: the gateway's incarnation and its sequence.
 pub(super) type Key = (u64, u64);
 
+/// A user's connection: the gateway's incarnation, namespace, UID and the connection's number.
+pub(super) type Source = (u64, u32, u64, u64);
+
 /// What to do about an uplink.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offered<P> {
@@ -27,13 +32,13 @@ pub(super) enum Offered<P> {
     New,
     /// The application has it and has not answered: this copy is answered then.
     Waits,
-    /// It was answered so, and this copy is too.
+    /// It was answered so, and this copy is too; or it comes too late.
     Answered(ErrorCode, P),
 }
 
 #[derive(Debug)]
 enum Known<P> {
-    Waiting(Vec<P>),
+    Waiting(Source, Vec<P>),
     Answered(ErrorCode),
 }
 
@@ -43,29 +48,38 @@ enum Known<P> {
 pub(super) struct RecentUplinks<P> {
     known: HashMap<Key, Known<P>>,
     /// Those of `known` that were answered, the oldest first.
-    answered: VecDeque<Key>,
+    answered: VecDeque<(Key, Source)>,
+    /// The highest sequence of each source in `known`.
+    last: HashMap<Source, u64>,
 }
 
 impl<P> Default for RecentUplinks<P> {
     fn default() -> Self {
-        Self { known: HashMap::new(), answered: VecDeque::new() }
+        Self { known: HashMap::new(), answered: VecDeque::new(), last: HashMap::new() }
     }
 }
 
 impl<P> RecentUplinks<P> {
-    /// Whether a copy of it came before.
-    pub(super) fn knows(&self, key: Key) -> bool {
-        self.known.contains_key(&key)
+    /// Whether it is to be handed out: no copy of it came before, nor a later one of its source.
+    pub(super) fn is_new(&self, key: Key, source: Source) -> bool {
+        !self.known.contains_key(&key) && !self.is_passed(key, source)
+    }
+
+    fn is_passed(&self, (_, sequence): Key, source: Source) -> bool {
+        self.last.get(&source).is_some_and(|last| *last > sequence)
     }
 
     /// A copy came, to be answered at `place`.
-    pub(super) fn offer(&mut self, key: Key, place: P) -> Offered<P> {
+    pub(super) fn offer(&mut self, key: Key, source: Source, place: P) -> Offered<P> {
+        let is_passed = self.is_passed(key, source);
         match self.known.get_mut(&key) {
+            None if is_passed => Offered::Answered(ErrorCode::CONSUMER_LOST, place),
             None => {
-                self.known.insert(key, Known::Waiting(vec![place]));
+                self.known.insert(key, Known::Waiting(source, vec![place]));
+                self.last.insert(source, key.1);
                 Offered::New
             }
-            Some(Known::Waiting(places)) => {
+            Some(Known::Waiting(_, places)) => {
                 places.push(place);
                 Offered::Waits
             }
@@ -75,14 +89,18 @@ impl<P> RecentUplinks<P> {
 
     /// The application's answer; the places it goes to.
     pub(super) fn answer(&mut self, key: Key, code: ErrorCode) -> Vec<P> {
-        let Some(Known::Waiting(places)) = self.known.insert(key, Known::Answered(code)) else {
+        let Some(Known::Waiting(source, places)) = self.known.insert(key, Known::Answered(code))
+        else {
             return Vec::new();
         };
-        self.answered.push_back(key);
+        self.answered.push_back((key, source));
         if self.answered.len() > REMEMBERED_MAX
-            && let Some(oldest) = self.answered.pop_front()
+            && let Some((oldest, source)) = self.answered.pop_front()
         {
             self.known.remove(&oldest);
+            if self.last.get(&source) == Some(&oldest.1) {
+                self.last.remove(&source);
+            }
         }
         places
     }
@@ -159,17 +177,36 @@ mod tests {
 
     use super::*;
 
+    const SOURCE: Source = (8, 0, 7, 70);
+
+    /// UP-13.
     #[test]
     fn a_copy_is_answered_as_the_first_is() {
         let mut recent = RecentUplinks::default();
         let key = (8, 1);
-        assert!(!recent.knows(key));
-        assert_eq!(recent.offer(key, 'a'), Offered::New);
-        assert_eq!(recent.offer(key, 'b'), Offered::Waits);
-        assert_eq!(recent.offer((8, 2), 'c'), Offered::New, "another message");
+        assert!(recent.is_new(key, SOURCE));
+        assert_eq!(recent.offer(key, SOURCE, 'a'), Offered::New);
+        assert_eq!(recent.offer(key, SOURCE, 'b'), Offered::Waits);
+        assert_eq!(recent.offer((8, 2), SOURCE, 'c'), Offered::New, "another message");
         assert_eq!(recent.answer(key, ErrorCode::EXPIRED), ['a', 'b']);
-        assert_eq!(recent.offer(key, 'd'), Offered::Answered(ErrorCode::EXPIRED, 'd'));
-        assert!(recent.knows(key) && recent.answer(key, ErrorCode(0)).is_empty());
+        assert_eq!(recent.offer(key, SOURCE, 'd'), Offered::Answered(ErrorCode::EXPIRED, 'd'));
+        assert!(!recent.is_new(key, SOURCE) && recent.answer(key, ErrorCode(0)).is_empty());
+    }
+
+    /// UP-14.
+    #[test]
+    fn promise_2_an_uplink_that_others_have_passed_is_not_handed_out() {
+        let mut recent = RecentUplinks::default();
+        assert_eq!(recent.offer((8, 5), SOURCE, 'a'), Offered::New);
+        let lost = |place| Offered::Answered(ErrorCode::CONSUMER_LOST, place);
+        assert!(!recent.is_new((8, 4), SOURCE));
+        assert_eq!(recent.offer((8, 4), SOURCE, 'b'), lost('b'));
+        assert_eq!(recent.offer((8, 6), SOURCE, 'c'), Offered::New);
+        assert_eq!(recent.offer((8, 4), (8, 0, 7, 71), 'd'), Offered::New, "another connection");
+        assert_eq!(recent.offer((9, 4), (9, 0, 7, 70), 'e'), Offered::New, "another gateway");
+        recent.answer((8, 5), ErrorCode(0));
+        recent.answer((8, 6), ErrorCode(0));
+        assert_eq!(recent.offer((8, 3), SOURCE, 'f'), lost('f'), "the memory outlives answers");
     }
 
     #[test]
@@ -177,11 +214,14 @@ mod tests {
         let mut recent = RecentUplinks::default();
         let count = REMEMBERED_MAX as u64 + 10;
         for sequence in 0..count {
-            recent.offer((8, sequence), ());
+            let source = (8, 0, sequence / 2, 70);
+            recent.offer((8, sequence), source, ());
             recent.answer((8, sequence), ErrorCode(0));
         }
         assert_eq!(recent.known.len(), REMEMBERED_MAX);
-        assert!(!recent.knows((8, 9)) && recent.knows((8, 10)));
+        assert_eq!(recent.last.len(), REMEMBERED_MAX / 2);
+        let fresh = (8, 1, 1, 1);
+        assert!(recent.is_new((8, 9), fresh) && !recent.is_new((8, 10), fresh));
         let mut recent = RecentPresence::default();
         for uid in 0..count {
             recent.is_new(Instant::now(), 1, event(Event::LOGIN, uid));

@@ -375,14 +375,8 @@ impl Oracle {
     }
 
     /// A user sends a message; its number.
-    pub(crate) fn uplinks(&mut self, socket: usize, id: u32, [local, losses]: [u64; 2]) -> u64 {
-        self.uplinks.sent(socket, id, self.stays[socket].who, [self.now, local, losses])
-    }
-
-    /// The connection that this uplink came by.
-    #[must_use]
-    pub(crate) fn sender_of(&self, payload: &[u8]) -> usize {
-        self.uplinks.socket_of(number_of(payload))
+    pub(crate) fn uplinks(&mut self, socket: usize, id: u32) -> u64 {
+        self.uplinks.sent(socket, id, self.stays[socket].who, self.now)
     }
 
     /// A user was told what became of it.
@@ -390,15 +384,9 @@ impl Oracle {
         self.uplinks.told(socket, id, code);
     }
 
-    /// A consumer, in this life, got it; with its gateway's clock and lost links.
-    pub(crate) fn handed(
-        &mut self,
-        consumer: (usize, u64),
-        payload: &[u8],
-        who: (u32, u64),
-        gateway: [u64; 2],
-    ) {
-        self.uplinks.handed(consumer, number_of(payload), who, gateway);
+    /// A consumer, in this life, got it.
+    pub(crate) fn handed(&mut self, consumer: (usize, u64), payload: &[u8], who: (u32, u64)) {
+        self.uplinks.handed(consumer, number_of(payload), who);
     }
 
     /// A consumer answered it.

@@ -2,6 +2,8 @@
 //!
 //! Silence is counted from `heard`. While this end has stopped reading, that count stands still:
 //! the link cannot time out, but PINGs still go out, since the other end counts this end's silence.
+//! So they do from an end that reads now and then: what it reads may have waited for long, and the
+//! other end's PING may wait behind it.
 
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use crate::limits::MISSED_PINGS_MAX;
 /// Periods without a byte after which the other end has been asked and has not answered.
 const SILENT_PERIODS: u32 = 2;
 
-/// Invariant: `heard <= ask_at`.
+/// Invariant: `heard <= ask_at`, or this end `held_back`.
 #[derive(Debug)]
 pub(super) struct Keepalive {
     /// Zero: no keepalive.
@@ -18,6 +20,8 @@ pub(super) struct Keepalive {
     heard: Duration,
     ask_at: Duration,
     paused: Option<Duration>,
+    /// This end has stopped reading since its last PING, if only for a while.
+    held_back: bool,
     token: u32,
     /// Token of a mark that has not been answered.
     mark: Option<u32>,
@@ -35,7 +39,15 @@ pub(super) enum Life {
 
 impl Keepalive {
     pub(super) fn new(now: Duration) -> Self {
-        Self { period: Duration::ZERO, heard: now, ask_at: now, paused: None, token: 0, mark: None }
+        Self {
+            period: Duration::ZERO,
+            heard: now,
+            ask_at: now,
+            paused: None,
+            held_back: false,
+            token: 0,
+            mark: None,
+        }
     }
 
     pub(super) fn start(&mut self, now: Duration, period: Duration) {
@@ -45,11 +57,14 @@ impl Keepalive {
 
     pub(super) fn received(&mut self, now: Duration) {
         self.heard = self.heard.max(now);
-        self.ask_at = self.heard.saturating_add(self.period);
+        if !self.held_back {
+            self.ask_at = self.heard.saturating_add(self.period);
+        }
     }
 
     pub(super) fn pause(&mut self, now: Duration) {
         self.paused.get_or_insert(now);
+        self.held_back = true;
     }
 
     pub(super) fn resume(&mut self, now: Duration) {
@@ -68,6 +83,7 @@ impl Keepalive {
             return None;
         }
         self.ask_at = self.ask_at.max(now.saturating_add(self.period));
+        self.held_back = self.paused.is_some();
         self.token = self.token.wrapping_add(1);
         self.mark = Some(self.token);
         self.mark
@@ -107,6 +123,7 @@ impl Keepalive {
             Life::Over
         } else if now >= self.ask_at {
             self.ask_at = now.saturating_add(self.period);
+            self.held_back = self.paused.is_some();
             self.token = self.token.wrapping_add(1);
             Life::Ask(self.token)
         } else {

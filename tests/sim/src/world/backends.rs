@@ -202,10 +202,8 @@ impl World {
             match event {
                 ConsumerEvent::Uplink(uplink) => {
                     Oracle::of_its_namespace(of, uplink.namespace);
-                    let sender = self.oracle.sender_of(&uplink.payload);
-                    let gateway = self.clock_and_losses(self.sockets[sender].gateway);
                     let who = (uplink.namespace, uplink.uid);
-                    self.oracle.handed(life, &uplink.payload, who, gateway);
+                    self.oracle.handed(life, &uplink.payload, who);
                     self.consumers[at].owed.push(uplink);
                 }
                 ConsumerEvent::Presence(event) => self.oracle.presence(of, at, &event),

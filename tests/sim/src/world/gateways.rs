@@ -26,8 +26,6 @@ pub(super) struct Gateway {
     /// Sockets of this life.
     pub(super) sockets: Vec<usize>,
     due: u64,
-    /// Links it has lost, in all its lives.
-    pub(super) losses: u64,
 }
 
 /// Options of every link, short in time so that a run is.
@@ -66,16 +64,7 @@ impl World {
         let ends = (0..links.len()).map(|broker| self.add_end(Owner::Gateway(at, broker)));
         let ends = ends.collect();
         let (sockets, due) = (Vec::new(), u64::MAX);
-        self.gateways.push(Gateway {
-            process,
-            sim,
-            links,
-            incarnation,
-            ends,
-            sockets,
-            due,
-            losses: 0,
-        });
+        self.gateways.push(Gateway { process, sim, links, incarnation, ends, sockets, due });
     }
 
     /// Another life of a gateway that was killed.
@@ -96,12 +85,6 @@ impl World {
         Now { ms: local / MS, unix_s: 1_800_000_000 + local / SECOND }
     }
 
-    /// What decides whether it has given an uplink up.
-    pub(super) fn clock_and_losses(&self, at: usize) -> [u64; 2] {
-        let Gateway { process, losses, .. } = &self.gateways[at];
-        [process.local(self.now), *losses]
-    }
-
     pub(super) fn gateway_news(&mut self, at: usize, broker: usize) {
         let now = self.gateway_now(at);
         let mut any = false;
@@ -117,10 +100,7 @@ impl World {
                     let message = delivery.message();
                     self.oracle.given(at, message.payload, message.targets.iter());
                 }
-                GatewayEvent::Down { .. } => {
-                    self.gateways[at].losses += 1;
-                    self.oracle.link_unsure(at, broker);
-                }
+                GatewayEvent::Down { .. } => self.oracle.link_unsure(at, broker),
                 _ => {}
             }
             self.gateways[at].sim.link_event(broker, event, now);

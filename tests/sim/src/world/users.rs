@@ -333,8 +333,7 @@ impl World {
     fn sends_one(&mut self, socket: usize) {
         self.sockets[socket].sends += 1;
         let id = self.sockets[socket].sends;
-        let gateway = self.clock_and_losses(self.sockets[socket].gateway);
-        let number = self.oracle.uplinks(socket, id, gateway);
+        let number = self.oracle.uplinks(socket, id);
         self.note(|it| format!("user {} sends {number}", it.sockets[socket].user));
         self.say(socket, sim::send(id, &number.to_le_bytes()));
     }
