@@ -23,6 +23,7 @@
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
 //! + 2 x routes_max x 160                      where logins exclude each other: those that contend,
 //!                                             and what slots that left have left behind of them
+//! + 2 x routes_max x 96                       those of them that have lost and were not told of
 //! ```
 //!
 //! Mail between shards is inside `outbox_bytes_max`: its place is reserved before it is sent.
@@ -41,6 +42,13 @@ pub const CONTROL_BYTES_STOP: usize = 256 << 10;
 /// Waiting answers, in bytes, at which a link is ended as `overloaded`. It takes a gateway, which is
 /// always read, that sends and never reads. Answers are small: this is some ten thousand of them.
 pub const CONTROL_BYTES_MAX: usize = 4 << 20;
+
+/// Waiting answers, in bytes, beyond which no DISPLACED is added to them. Whoever has lost waits
+/// among the logins until the link has taken these: some 1,600.
+pub const DISPLACED_BYTES: usize = 64 << 10;
+
+/// Losers that a link takes from among the logins at one time, while these are locked.
+pub const LOSERS_TAKEN: usize = 64;
 
 /// A spare buffer that grew beyond this is given back to the allocator.
 pub const SPARE_BYTES: usize = 2 * WRITE_BYTES;
@@ -109,4 +117,5 @@ pub const FOLLOW_STEPS: usize = 2_000;
 /// comes as soon as the older link has heard of the newer; after that all would be told as new.
 pub const TOLD_WAIT_MS: u64 = 10_000;
 
+const _: () = assert!(DISPLACED_BYTES < CONTROL_BYTES_STOP);
 const _: () = assert!(WRITE_BYTES >= READ_BYTES && SPARE_BYTES >= WRITE_BYTES);

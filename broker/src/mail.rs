@@ -3,7 +3,6 @@
 
 use waybill_routing::Slot;
 use waybill_wire::code::ErrorCode;
-use waybill_wire::frame::Displaced;
 
 use crate::io::LinkId;
 use crate::merge::Word;
@@ -126,14 +125,13 @@ pub enum Mail {
         /// The registrations; their place is still reserved.
         old: Told,
     },
-    /// A login at one of your gateways lost against another.
-    Displaced {
-        /// The gateway's link.
-        link: LinkId,
-        /// The slot that has it, if it is still that link's.
+    /// Logins at one of your gateways have lost: who, is where the logins are. There is at most one
+    /// of these on its way for each slot, and never more than there may be slots.
+    Losers {
+        /// The gateway's link, if it had one.
+        link: Option<LinkId>,
+        /// Its slot.
         slot: Slot,
-        /// What to tell it.
-        displaced: Displaced,
     },
     /// The link that yours took over from has been written out, or has gone: messages may flow.
     Release {

@@ -208,6 +208,7 @@ impl Shard {
             self.with(id, |core, links, link| {
                 core.check_time(links, link);
                 core.catch_up(links, &mut link.part, &mut budget);
+                core.look_for_losers(&mut link.part);
             });
         }
         let core = &mut self.core;
@@ -359,9 +360,7 @@ impl Core {
             Mail::Told { link, incarnation, old } => {
                 self.told_mailed(links, link, incarnation, old);
             }
-            Mail::Displaced { link, slot, displaced } => {
-                self.displaced_mailed(links, link, slot, displaced);
-            }
+            Mail::Losers { link, slot } => self.woken(links, link, slot),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Never: frames, outboxes' bytes.
 
 mod consumers;
+mod contest;
 mod gateways;
 mod paths;
 pub(crate) mod sessions;
@@ -13,10 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use waybill_routing::{Limits, Login, Logins, Namespace, Policies, Policy, Routes, Slot, Uid};
+use waybill_routing::{Limits, Login, Namespace, Policies, Policy, Routes, Slot, Uid};
 use waybill_wire::digest::Registered;
 
 pub(crate) use consumers::{ConsumerPlace, Feed};
+use contest::Contest;
 pub(crate) use gateways::Found;
 use gateways::Gateways;
 use paths::Paths;
@@ -60,8 +62,8 @@ pub struct Shared {
     // What `readiness` says, for those who ask often.
     ready: AtomicBool,
     policies: Policies,
-    /// Logins that contend: of live slots, in namespaces with a policy.
-    pub(crate) logins: Mutex<Logins>,
+    /// Logins that contend: of live slots, in namespaces with a policy. And who has lost.
+    pub(crate) contest: Mutex<Contest>,
     consumers: RwLock<Vec<ConsumerPlace>>,
     presence_wanted: AtomicBool,
     offline_wanted: AtomicBool,
@@ -90,7 +92,7 @@ impl Shared {
             ready: AtomicBool::new(readiness.is_ready()),
             readiness: Mutex::new(readiness),
             held: Mutex::default(),
-            logins: Mutex::new(Logins::new(policies.clone())),
+            contest: Mutex::new(Contest::new(policies.clone(), config.gateways_max as usize)),
             policies,
             credentials: Credentials::new(&config),
             instance,
@@ -144,14 +146,14 @@ impl Shared {
     /// A slot is suspended, replaced or dead: its logins contend no more, in one step.
     pub(crate) fn leave_contest(&self, slot: Slot) {
         if !self.allows_all_logins() {
-            self.logins.lock().expect(UNPOISONED).leave(slot);
+            self.contest.lock().expect(UNPOISONED).leave(slot);
         }
     }
 
     /// Forgets a portion of the logins that slots have left behind.
     pub(crate) fn sweep_logins(&self, budget: usize) {
         if !self.allows_all_logins() {
-            self.logins.lock().expect(UNPOISONED).sweep(budget);
+            self.contest.lock().expect(UNPOISONED).sweep(budget);
         }
     }
 

@@ -1,12 +1,15 @@
 //! Exclusive logins: who is told to go, by which link, and what consumers hear of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use waybill_broker::limits::{CONTROL_BYTES_MAX, FOLLOW_STEPS, TICK_MS};
 use waybill_broker::{BrokerConfig, LoginPolicy, LoginsConfig};
 use waybill_wire::Frame;
 use waybill_wire::code::{Event, Op, Role, capability};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Barrier, Delta, Displaced, Ping, Record, Resume, Snapshot};
+use waybill_wire::limits::RECORDS_MAX;
 
 use crate::support::{Backend, Line, Net, everywhere};
 use crate::talk::{Producer, encode, hello_in_session, link_offering};
@@ -68,8 +71,13 @@ impl Host {
     fn snapshot(&mut self, net: &mut Net, logins: &[Registered]) {
         self.declared = logins.iter().copied().collect();
         let records = records(Op::ADD, logins);
-        let snapshot = Snapshot { first: true, last: true, version: 1, records: (&records).into() };
-        net.send(self.line, &encode(&Frame::Snapshot(snapshot)));
+        let frames = records.chunks(RECORDS_MAX).count().max(1);
+        for at in 0..frames {
+            let some = records.chunks(RECORDS_MAX).nth(at).unwrap_or_default();
+            let (first, last) = (at == 0, at + 1 == frames);
+            let snapshot = Snapshot { first, last, version: 1, records: some.into() };
+            net.send(self.line, &encode(&Frame::Snapshot(snapshot)));
+        }
     }
 
     /// Its link has ended; another one goes on with the session.
@@ -275,6 +283,50 @@ fn promise_8_a_login_that_went_with_the_older_link_displaces_none_of_the_newer_o
 }
 
 #[test]
+fn promise_6_any_number_of_logins_may_lose_at_once_and_each_gateway_is_told_as_it_reads() {
+    // LOG-7: those who wait wait among the logins, not on the link, which lives.
+    let cases = [Backend::Tokio(3), Backend::Sim(1, 1), Backend::Sim(3, 2)];
+    for backend in cases {
+        eprintln!("on {backend:?}");
+        // A socket takes much by itself, and its time is real.
+        let simulated = matches!(backend, Backend::Sim(..));
+        let users = if simulated { CONTROL_BYTES_MAX as u64 / 39 } else { 8_000 };
+        let net = &mut Net::start(backend, config());
+        let all =
+            |number| -> Vec<_> { (1..=users).map(|uid| login(ONE, uid, 1, number)).collect() };
+        let lowest = Host::link(net, 1, &all(1));
+        let mut highest = Host::link(net, 2, &[]);
+        let back = Host::link(net, 3, &all(5));
+        // Neither reads while they lose: one to the others, one to those that came meanwhile.
+        for host in [&lowest, &back] {
+            net.stall(host.line, true);
+        }
+        for some in all(9).chunks(RECORDS_MAX) {
+            highest.add(net, some);
+        }
+        if simulated {
+            net.advance(Duration::from_millis(users * TICK_MS / FOLLOW_STEPS as u64 + TICK_MS));
+        }
+        for host in [&lowest, &back] {
+            net.stall(host.line, false);
+            let mut told = BTreeMap::new();
+            while (told.len() as u64) < users {
+                let frame = net.frame(host.line).expect("the link lives");
+                let Ok(Frame::Displaced(it)) = Frame::decode(&frame) else {
+                    panic!("{frame:02x?}")
+                };
+                assert!(it.winner > it.login, "{it:?}");
+                let times: &mut u32 = told.entry(it.uid).or_default();
+                *times += 1;
+            }
+            assert!(told.values().all(|times| *times == 1), "each is told once");
+            host.hears_nothing(net);
+        }
+        highest.hears_nothing(net);
+    }
+}
+
+#[test]
 fn promise_8_consumers_hear_of_logins_that_are_displaced_before_they_go() {
     // PRS-2.
     everywhere(&config(), |net| {
@@ -347,7 +399,7 @@ fn promise_8_takeovers_that_overlap_end_with_what_the_last_one_declares() {
             net.reset(last.line);
             hosts.push(last.resume(net, 1));
         }
-        net.advance(std::time::Duration::from_secs(2));
+        net.advance(Duration::from_secs(2));
         let mut believed = BTreeMap::<u64, i32>::new();
         while let Some(frame) = net.arrived(consumer) {
             // The other kind is a PING that asks whether all this was read.

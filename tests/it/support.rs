@@ -4,6 +4,7 @@
 //! on the simulator with any seed. Waiting ends with the event it waits for; [`PATIENCE`] is only
 //! there so that a broken build fails instead of hanging.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ impl Line {
 /// A broker and the links a test has to it.
 pub(crate) struct Net {
     inner: Inner,
-    unread: Vec<Vec<u8>>,
+    unread: Vec<VecDeque<u8>>,
 }
 
 enum Inner {
@@ -100,7 +101,7 @@ impl Net {
             }
             Inner::Sim { sim, links } => links.push(sim.connect()),
         }
-        self.unread.push(Vec::new());
+        self.unread.push(VecDeque::new());
         Line(self.unread.len() - 1)
     }
 
@@ -188,7 +189,7 @@ impl Net {
     pub(crate) fn arrived(&mut self, line: Line) -> Option<Vec<u8>> {
         let Inner::Sim { sim, links } = &mut self.inner else { panic!("a socket only waits") };
         let unread = &mut self.unread[line.0];
-        unread.extend_from_slice(&sim.receive(links[line.0]));
+        unread.extend(sim.receive(links[line.0]));
         first_frame(unread)
     }
 
@@ -215,7 +216,7 @@ impl Net {
                 match (&links[line.0]).read(&mut piece) {
                     Ok(0) => false,
                     Ok(count) => {
-                        unread.extend_from_slice(&piece[..count]);
+                        unread.extend(&piece[..count]);
                         true
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
@@ -227,7 +228,7 @@ impl Net {
                 loop {
                     sim.settle();
                     let bytes = sim.receive(peer);
-                    unread.extend_from_slice(&bytes);
+                    unread.extend(&bytes);
                     if !bytes.is_empty() || sim.ended(peer) {
                         return !bytes.is_empty();
                     }
@@ -370,9 +371,9 @@ impl Drop for Net {
 }
 
 /// Cuts the first whole frame off.
-fn first_frame(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+fn first_frame(bytes: &mut VecDeque<u8>) -> Option<Vec<u8>> {
     let mut deframer = Deframer::new();
-    let step = deframer.next(bytes).expect("a broker sends no malformed frame");
+    let step = deframer.next(bytes.make_contiguous()).expect("a broker sends no malformed frame");
     let whole = step.frame.is_some().then_some(step.consumed)?;
     Some(bytes.drain(..whole).collect())
 }

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use waybill_routing::{Displaced, Slot, SlotState};
+use waybill_routing::{Login, Slot, SlotState};
 use waybill_wire::code::Event;
 use waybill_wire::digest::Registered;
-use waybill_wire::frame::{Displaced as DisplacedFrame, Frame};
+use waybill_wire::frame::{Displaced, Frame};
 
 use super::gateway::GatewayState;
-use super::link::{Life, Part, RoleState};
+use super::link::{Life, Link, Part, RoleState};
 use super::{Core, Links};
 use crate::declared::Declared;
 use crate::io::{LinkId, Output};
-use crate::limits::{FOLLOW_STEPS, TOLD_WAIT_MS};
+use crate::limits::{DISPLACED_BYTES, FOLLOW_STEPS, LOSERS_TAKEN, TOLD_WAIT_MS};
 use crate::mail::Mail;
 use crate::shared::UNPOISONED;
 use crate::told::Told;
@@ -76,76 +76,96 @@ impl Core {
     ) {
         let Some(login) = self.shared.contender(registered) else { return };
         let slot = part.gateway().slot;
-        let losers = {
-            let mut logins = self.shared.logins.lock().expect(UNPOISONED);
+        let losing = {
+            let mut contest = self.shared.contest.lock().expect(UNPOISONED);
             if event != Event::LOGIN {
-                logins.remove(slot, login);
+                contest.remove(slot, login);
                 Vec::new()
             } else if self.shared.routes.state(slot) == SlotState::Live {
-                logins.add(slot, login)
+                contest.add(slot, login)
             } else {
                 // Another shard has replaced it since, and taken it out of the contest or is about
                 // to: it must not come back.
                 Vec::new()
             }
         };
-        for loser in losers {
-            self.displace(links, part, loser);
+        for loser in losing {
+            if loser == slot {
+                part.gateway().losing = true;
+                self.tell_losers(links, part);
+            } else {
+                self.wake(links, loser);
+            }
         }
     }
 
-    /// Tells the gateway of a login that it has lost.
-    fn displace(&mut self, links: &mut Links, part: &mut Part, loser: Displaced) {
-        let Displaced { slot, login, winner } = loser;
-        let displaced = DisplacedFrame {
-            device_class: login.device_class,
-            namespace: login.namespace.0,
-            uid: login.uid.0,
-            login: login.number,
-            winner,
-        };
-        if part.gateway().slot == slot {
-            return self.put_displaced(links, part, slot, displaced);
-        }
-        let Some(place) = self.shared.link_of(slot) else { return };
-        if place.shard == self.id {
-            return self.displaced_mailed(links, place.link, slot, displaced);
-        }
-        let mail = Mail::Displaced { link: place.link, slot, displaced };
-        self.outputs.push_back(Output::Mail { to: place.shard, mail });
-    }
-
-    /// A login at a gateway of this shard has lost.
-    pub(super) fn displaced_mailed(
-        &mut self,
-        links: &mut Links,
-        link: LinkId,
-        slot: Slot,
-        displaced: DisplacedFrame,
-    ) {
-        if let Some(mut link) = links.remove(&link) {
-            self.put_displaced(links, &mut link.part, slot, displaced);
-            links.insert(link.part.id, link);
+    /// Lets the shard of another slot know that logins there have lost. A slot without a link is
+    /// being suspended, and leaves the contest.
+    fn wake(&mut self, links: &mut Links, slot: Slot) {
+        match self.shared.link_of(slot) {
+            Some(place) if place.shard != self.id => {
+                let mail = Mail::Losers { link: Some(place.link), slot };
+                self.outputs.push_back(Output::Mail { to: place.shard, mail });
+            }
+            place => self.woken(links, place.map(|place| place.link), slot),
         }
     }
 
-    fn put_displaced(
-        &mut self,
-        links: &mut Links,
-        part: &mut Part,
-        slot: Slot,
-        displaced: DisplacedFrame,
-    ) {
-        let DisplacedFrame { namespace, uid, device_class, login, .. } = displaced;
+    /// Logins at a gateway of this shard have lost.
+    pub(super) fn woken(&mut self, links: &mut Links, link: Option<LinkId>, slot: Slot) {
+        self.shared.contest.lock().expect(UNPOISONED).woken(slot);
+        let link = link.and_then(|link| links.get_mut(&link));
+        if let Some(Link { part, .. }) = link.map(AsMut::as_mut)
+            && let RoleState::Gateway(gateway) = &mut part.role
+        {
+            gateway.losing = true;
+            self.touch(part);
+        }
+    }
+
+    /// Looks for losers of which this shard could not be told.
+    pub(super) fn look_for_losers(&mut self, part: &mut Part) {
+        if self.shared.allows_all_logins() {
+            return;
+        }
+        if let RoleState::Gateway(gateway) = &mut part.role
+            && !gateway.losing
+        {
+            let contest = self.shared.contest.lock().expect(UNPOISONED);
+            gateway.losing = contest.has_losers(gateway.slot);
+        }
+    }
+
+    /// Tells a gateway of its logins that have lost, as many as its link has room for. The others
+    /// wait where they are until it has taken these.
+    pub(super) fn tell_losers(&mut self, links: &mut Links, part: &mut Part) {
+        while part.life == Life::Open && part.outbox.control_bytes() < DISPLACED_BYTES {
+            let RoleState::Gateway(gateway) = &mut part.role else { return };
+            if !gateway.losing {
+                return;
+            }
+            let slot = gateway.slot;
+            let mut contest = self.shared.contest.lock().expect(UNPOISONED);
+            let losers = contest.take(slot, LOSERS_TAKEN);
+            gateway.losing = contest.has_losers(slot);
+            drop(contest);
+            for (login, winner) in losers {
+                self.put_displaced(links, part, login, winner);
+            }
+        }
+    }
+
+    fn put_displaced(&mut self, links: &mut Links, part: &mut Part, lost: Login, winner: u64) {
+        let Login { namespace, uid, device_class, number } = lost;
+        let (namespace, uid, login) = (namespace.0, uid.0, number);
         let registered = Registered { namespace, uid, device_class, login };
-        let RoleState::Gateway(gateway) = &part.role else { return };
+        let gateway = part.gateway();
         // It may have withdrawn the login since.
-        let stands = gateway.slot == slot && gateway.declared.contains(registered);
-        if part.life != Life::Open || !stands {
+        if !gateway.declared.contains(registered) {
             return;
         }
         let incarnation = gateway.incarnation;
-        part.put(&Frame::Displaced(displaced));
+        part.put(&Frame::Displaced(Displaced { device_class, namespace, uid, login, winner }));
         self.touch(part);
         self.presence(links, Event::DISPLACED, registered, incarnation);
     }

@@ -42,6 +42,8 @@ pub(super) struct GatewayState {
     // What it declared has been in effect on this link: the last frame of the snapshot took
     // effect, or RESUME did. `registration` says so before that is tried.
     pub(super) answered: bool,
+    // Logins of it have lost, of which it has not been told yet.
+    pub(super) losing: bool,
     changes: Vec<Change>,
     effects: Vec<(Event, Registered)>,
     late: Vec<Change>,
@@ -63,6 +65,7 @@ impl GatewayState {
             claim: None,
             torn: false,
             answered: false,
+            losing: false,
             changes: Vec::new(),
             effects: Vec::new(),
             late: Vec::new(),

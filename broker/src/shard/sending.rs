@@ -146,6 +146,7 @@ impl Core {
                 count(&self.counters.consumers.dropped_no_link, 1);
                 self.answer(links, question, ErrorCode::CONSUMER_LOST);
             }
+            Mail::Losers { slot, .. } => self.woken(links, None, slot),
             _ => {}
         }
     }
@@ -220,6 +221,9 @@ impl Core {
         let part = &mut link.part;
         part.touched = false;
         part.session.transmit(part.outbox.control());
+        if !part.writing {
+            self.tell_losers(links, part);
+        }
         if part.outbox.control_bytes() > CONTROL_BYTES_MAX {
             let words = "answers pile up: this link asks and does not read";
             self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
