@@ -8,13 +8,14 @@ use crate::check;
 use crate::tree::{read, read_toml};
 
 /// Member, and the members it may depend on. The root is the proving ground: it may use all.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("wire", &[]),
     ("routing", &["wire"]),
     ("broker", &["wire", "routing"]),
     ("client", &["wire"]),
     ("gateway", &["wire", "routing", "client"]),
     ("cli", &["wire", "routing", "broker", "client", "gateway"]),
+    ("benches/load", &["wire", "client"]),
     ("tests/endure", &["client", "gateway"]),
     ("tests/sim", &["wire", "broker", "client", "gateway"]),
 ];

@@ -1,0 +1,209 @@
+//! Arguments and commands. Exit codes: 0, 1 for a run that failed, 2 for a wrong call.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::output;
+use crate::results::{Results, figure};
+use crate::run::{self, Settings};
+use crate::scenario::{self, Loaded, Overrides};
+use crate::{report, summary};
+
+/// Says how fast Waybill is, and how fast the alternatives are on the same work; every delivery is
+/// checked.
+#[derive(Debug, Parser)]
+#[command(name = "waybill-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs scenarios.
+    Run(RunArgs),
+    /// Lists the scenarios there are.
+    List,
+    /// Prints the ratios of two runs.
+    Compare {
+        /// The run to compare with.
+        before: PathBuf,
+        /// The run that is compared.
+        after: PathBuf,
+    },
+    /// Makes a page of a run.
+    Report {
+        /// The run.
+        results: PathBuf,
+        /// Where the page goes.
+        #[arg(long, value_name = "FILE")]
+        html: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Scenarios by name, or files of them.
+    #[arg(required = true, value_name = "NAME|FILE")]
+    scenarios: Vec<String>,
+    /// Only these targets.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    targets: Option<Vec<String>>,
+    /// Times each target runs.
+    #[arg(long, value_name = "N")]
+    repeats: Option<usize>,
+    /// Seconds that are measured.
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Users.
+    #[arg(long, value_name = "N")]
+    users: Option<u64>,
+    /// Bytes of payloads.
+    #[arg(long, value_name = "N")]
+    payload: Option<usize>,
+    /// A short pass with few users: what is wrong is found, how fast it is is not judged.
+    #[arg(long)]
+    check: bool,
+    /// Writes everything that was measured.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Pins nothing; the generator sleeps when it has nothing to do.
+    #[arg(long)]
+    free: bool,
+    /// The `waybill` program; default: the one beside this.
+    #[arg(long, value_name = "PATH")]
+    waybill: Option<PathBuf>,
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            output::talk(format_args!("error: {failure}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all went as it should.
+fn dispatch(cli: Cli) -> Result<bool, Failure> {
+    match cli.command {
+        None => canonical(),
+        Some(Command::Run(args)) => run(&args),
+        Some(Command::List) => list().map(|()| true),
+        Some(Command::Compare { before, after }) => {
+            output::text(&report::compare(&read(&before)?, &read(&after)?))?;
+            Ok(true)
+        }
+        Some(Command::Report { results, html }) => {
+            write(&html, &report::html(&read(&results)?))?;
+            Ok(true)
+        }
+    }
+}
+
+/// One payload and one number of users of `direct`, Waybill alone: two figures.
+fn canonical() -> Result<bool, Failure> {
+    let overrides = Overrides {
+        targets: Some(vec!["waybill".into()]),
+        users: Some(100_000),
+        payload_bytes: Some(128),
+        ..Overrides::default()
+    };
+    let loaded = with(scenario::load("direct")?, &overrides)?;
+    let settings = Settings { free: false, check: false, waybill: beside()? };
+    let results = run::run(&[loaded], &settings, &command_line())?;
+    run::complain(&results);
+    let rows = || results.scenarios.iter().flat_map(|scenario| &scenario.rows);
+    let middle = |name| median(rows().filter_map(|row| row.figures.get(name).copied()));
+    if let Some((rate, cpu)) =
+        middle(figure::MESSAGES_PER_S).zip(middle(figure::CPU_US_PER_MESSAGE))
+    {
+        output::text(&format!("{rate:.0} messages/s\n{cpu:.3} us of CPU per message\n"))?;
+    }
+    Ok(results.is_ok())
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn run(args: &RunArgs) -> Result<bool, Failure> {
+    let overrides = Overrides {
+        targets: args.targets.clone(),
+        repeats: args.repeats,
+        seconds: args.seconds,
+        users: args.users,
+        payload_bytes: args.payload,
+        check: args.check,
+    };
+    let load = |name: &String| with(scenario::load(name)?, &overrides);
+    let scenarios: Vec<Loaded> = args.scenarios.iter().map(load).collect::<Result<_, _>>()?;
+    let waybill = match &args.waybill {
+        Some(path) => std::path::absolute(path)?,
+        None => beside()?,
+    };
+    let settings = Settings { free: args.free, check: args.check, waybill };
+    let results = run::run(&scenarios, &settings, &command_line())?;
+    if let Some(path) = &args.json {
+        write(path, &to_json(&results)?)?;
+    }
+    if let Some(path) = &args.html {
+        write(path, &report::html(&results))?;
+    }
+    output::text(&summary::text(&results))?;
+    run::complain(&results);
+    Ok(results.is_ok())
+}
+
+fn with(loaded: Loaded, overrides: &Overrides) -> Result<Loaded, Failure> {
+    let scenario = loaded.scenario.with(overrides)?;
+    Ok(Loaded { scenario, ..loaded })
+}
+
+fn list() -> Result<(), Failure> {
+    let mut text = String::new();
+    for Loaded { name, scenario, .. } in scenario::list()? {
+        text += &format!("{name:<12} {}\n", scenario.title);
+    }
+    output::text(&text)
+}
+
+/// The `waybill` program beside this one.
+fn beside() -> Result<PathBuf, Failure> {
+    Ok(std::env::current_exe()?.with_file_name("waybill"))
+}
+
+/// This command, as it can be given again.
+fn command_line() -> String {
+    let mut words = std::env::args();
+    let _path = words.next();
+    ["waybill-bench".to_string()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn to_json(results: &Results) -> Result<String, Failure> {
+    serde_json::to_string_pretty(results).map(|text| text + "\n").map_err(Failure::new)
+}
+
+fn read(path: &Path) -> Result<Results, Failure> {
+    let during = |failure: Failure| failure.during(path.display());
+    let text = fs::read_to_string(path).map_err(|error| during(error.into()))?;
+    serde_json::from_str(&text).map_err(|error| during(Failure::new(error)))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| Failure::from(error).during(path.display()))
+}

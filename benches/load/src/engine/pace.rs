@@ -1,0 +1,145 @@
+//! How many messages to publish now: as fit in a window, or as are due.
+
+use std::time::Duration;
+
+use crate::clock::SECOND;
+use crate::tally::Tally;
+
+/// A refill of the window waits until this part of it is free, so that messages go out in batches:
+/// one by one each would cost both ends a system call.
+const REFILL_PART: u64 = 64;
+
+/// How messages follow each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// At most so many in flight.
+    Window(u64),
+    /// So many per second, whatever became of the earlier ones.
+    Rate(f64),
+}
+
+impl Pace {
+    /// The rate of an open loop.
+    #[must_use]
+    pub fn rate(self) -> Option<f64> {
+        match self {
+            Self::Rate(rate) => Some(rate),
+            Self::Window(_) => None,
+        }
+    }
+
+    /// Begins at `start` nanoseconds with message `first`.
+    #[must_use]
+    pub fn start(self, start: u64, first: u64) -> Paced {
+        Paced { pace: self, start, first }
+    }
+}
+
+/// A pace that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Paced {
+    pace: Pace,
+    start: u64,
+    first: u64,
+}
+
+/// How many messages at `rate` per second are due in the first `nanos`: the first is due at once.
+#[must_use]
+pub fn due_before(nanos: u64, rate: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no run lasts long"
+    )]
+    let due = (nanos as f64 * rate / SECOND as f64) as u64;
+    due + 1
+}
+
+/// When message `index` at `rate` per second is due, in nanoseconds after the start.
+#[must_use]
+pub fn due_at(index: u64, rate: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no run lasts long"
+    )]
+    let due = (index as f64 * SECOND as f64 / rate).ceil() as u64;
+    due
+}
+
+impl Paced {
+    /// How many messages to publish at `now`. An open loop that is late is told of all it owes.
+    #[must_use]
+    pub fn due(&self, now: u64, tally: &Tally) -> u64 {
+        self.due_of(now, tally.next(), tally.in_flight())
+    }
+
+    fn due_of(&self, now: u64, next: u64, in_flight: u64) -> u64 {
+        match self.pace {
+            Pace::Window(window) => {
+                let free = window.saturating_sub(in_flight);
+                if free >= (window / REFILL_PART).max(1) { free } else { 0 }
+            }
+            Pace::Rate(rate) => {
+                due_before(now.saturating_sub(self.start), rate).saturating_sub(next - self.first)
+            }
+        }
+    }
+
+    /// Due time of message `number`, which is published at `now`.
+    #[must_use]
+    pub fn take(&self, number: u64, now: u64) -> u64 {
+        match self.pace {
+            Pace::Window(_) => now,
+            Pace::Rate(rate) => self.start + due_at(number - self.first, rate),
+        }
+    }
+
+    /// How long nothing is to be published; `None` until something was delivered.
+    #[must_use]
+    pub fn wait(&self, now: u64, tally: &Tally) -> Option<Duration> {
+        let rate = self.pace.rate()?;
+        let due = self.start + due_at(tally.next() - self.first, rate);
+        Some(Duration::from_nanos(due.saturating_sub(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_is_due_at_its_time_and_not_before() {
+        for rate in [3.0, 10_000.0, 50_000.0, 1_234_567.8] {
+            for index in [0, 1, 2, 1_000, 999_999, 123_456_789] {
+                let due = due_at(index, rate);
+                assert_eq!(due_before(due, rate), index + 1, "{index} at {rate}");
+                if index > 0 {
+                    assert_eq!(due_before(due - 1, rate), index, "{index} at {rate}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_loop_owes_all_it_left_out_each_with_its_own_due_time() {
+        let paced = Pace::Rate(1_000.0).start(5 * SECOND, 7);
+        // Half a second late, after 100 messages.
+        let now = 5 * SECOND + SECOND / 2;
+        assert_eq!(paced.due_of(now, 107, 3), 401);
+        assert_eq!(paced.take(107, now), 5 * SECOND + SECOND / 10);
+        assert_eq!(paced.take(507, now), now);
+        assert_eq!(paced.due_of(now, 508, 3), 0);
+    }
+
+    #[test]
+    fn a_window_refills_in_batches() {
+        let paced = Pace::Window(6_400).start(0, 0);
+        assert_eq!(paced.due_of(0, 0, 0), 6_400);
+        assert_eq!(paced.due_of(0, 6_400, 6_301), 0);
+        assert_eq!(paced.due_of(0, 6_400, 6_300), 100);
+        let small = Pace::Window(3).start(0, 0);
+        assert_eq!(small.due_of(0, 3, 2), 1);
+        assert_eq!(small.due_of(0, 3, 3), 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! The only place of the bench that prints: data to stdout, talk to stderr.
+//!
+//! Progress is talk that replaces itself, and is shown on a terminal only.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use crate::failure::Failure;
+
+/// Writes text that ends its own lines to stdout. A reader that has gone is an ordinary end.
+///
+/// # Errors
+/// The system's, for anything else.
+pub fn text(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes one line to stderr.
+pub fn talk(words: impl Display) {
+    let _nobody_listens = writeln!(io::stderr().lock(), "{words}");
+}
+
+/// One line on stderr that replaces itself.
+#[derive(Debug)]
+pub struct Progress {
+    shown: bool,
+}
+
+impl Progress {
+    /// Shown if stderr is a terminal.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { shown: io::stderr().is_terminal() }
+    }
+
+    /// Shows these words instead of the last ones.
+    pub fn show(&mut self, words: impl Display) {
+        if self.shown {
+            let mut out = io::stderr().lock();
+            let _nobody_listens = write!(out, "\r\x1b[2K{words}").and_then(|()| out.flush());
+        }
+    }
+
+    /// Takes the line away.
+    pub fn clear(&mut self) {
+        self.show("");
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}

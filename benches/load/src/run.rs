@@ -1,0 +1,372 @@
+//! A whole run: every scenario, its variants and repeats, the targets in turns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::clock;
+use crate::engine::pace::Pace;
+use crate::engine::{Engine, Measured, SetUp, SetUpLimits, Usage};
+use crate::failure::Failure;
+use crate::machine;
+use crate::output::{self, Progress};
+use crate::process::{self, Place};
+use crate::results::{
+    Assertion, FORMAT, LatencyUs, Rate, Results, Row, ScenarioResult, SkippedTarget, Variant,
+    figure, mark,
+};
+use crate::scenario::{Case, Kind, Loaded, RatePlan, Requirement, Scenario, ShareOfCapacity};
+use crate::tally::{Fault, Tally, fault};
+use crate::targets::{self, Plan, Skipped, Target};
+use crate::work::{Work, WorkPlan};
+
+/// A generator that is idle for less than this part of the time may be what limits the figures.
+const IDLE_LEAST: f64 = 0.15;
+
+/// Part of a target's capacity above which a rate is not tried: its queue would only grow.
+const CAPACITY_PART_MAX: f64 = 0.95;
+
+/// What a set-up may take; what is there by then is what is measured.
+const SET_UP: SetUpLimits =
+    SetUpLimits { time: Duration::from_secs(120), rss: 8 << 30, patience: Duration::from_secs(60) };
+
+/// Percentiles of a latency curve.
+const CURVE: [f64; 16] = [
+    0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999,
+    100.0,
+];
+
+/// How a run is done.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Nothing is pinned, and the generator sleeps when it is idle.
+    pub free: bool,
+    /// A correctness pass: requirements that depend on time are not judged.
+    pub check: bool,
+    /// The `waybill` program.
+    pub waybill: PathBuf,
+}
+
+/// Runs scenarios. What is wrong with a target's deliveries is in the results.
+///
+/// # Errors
+/// The bench itself cannot do its work.
+pub fn run(scenarios: &[Loaded], settings: &Settings, command: &str) -> Result<Results, Failure> {
+    let cores = if settings.free { None } else { machine::two_cores() };
+    if let Some((own, _)) = cores {
+        process::pin(own)?;
+    }
+    let mut results = Results {
+        format: FORMAT,
+        command: command.into(),
+        started: clock::date_and_time(),
+        machine: machine::facts(cores.is_some()),
+        versions: BTreeMap::new(),
+        scenarios: Vec::new(),
+    };
+    for loaded in scenarios {
+        let mut runner = Runner::new(loaded, settings, cores.map(|(_, servers)| servers))?;
+        runner.run()?;
+        results.versions.append(&mut runner.versions);
+        results.scenarios.push(runner.result);
+    }
+    Ok(results)
+}
+
+/// One scenario being run.
+struct Runner<'a> {
+    scenario: &'a Scenario,
+    settings: &'a Settings,
+    server_core: Option<usize>,
+    targets: Vec<Target>,
+    gone: BTreeSet<&'static str>,
+    versions: BTreeMap<String, String>,
+    progress: Progress,
+    result: ScenarioResult,
+}
+
+/// One row to be.
+#[derive(Clone)]
+struct Turn {
+    case: Case,
+    repeat: usize,
+    /// `None` is a closed window.
+    rate: Option<Rate>,
+}
+
+/// What a turn found, before it becomes a row.
+struct Outcome {
+    set_up: SetUp,
+    bytes_per_route: f64,
+    measured: Measured,
+    latency: Option<LatencyUs>,
+    faults: Vec<Fault>,
+    notes: Vec<String>,
+}
+
+impl<'a> Runner<'a> {
+    fn new(
+        loaded: &'a Loaded,
+        settings: &'a Settings,
+        server_core: Option<usize>,
+    ) -> Result<Self, Failure> {
+        let scenario = &loaded.scenario;
+        let result = ScenarioResult {
+            name: loaded.name.clone(),
+            kind: scenario.kind.name().into(),
+            title: scenario.title.clone(),
+            file: loaded.file.clone(),
+            parameters: scenario.parameters(),
+            rows: Vec::new(),
+            skipped: Vec::new(),
+            assertions: Vec::new(),
+        };
+        Ok(Self {
+            scenario,
+            settings,
+            server_core,
+            targets: targets::named(&scenario.targets)?,
+            gone: BTreeSet::new(),
+            versions: BTreeMap::new(),
+            progress: Progress::new(),
+            result,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        for case in self.scenario.cases() {
+            for repeat in 0..self.scenario.repeats {
+                match self.scenario.kind {
+                    Kind::Throughput => {
+                        self.all(&Turn { case, repeat, rate: None })?;
+                    }
+                    Kind::Latency => self.latencies(case, repeat)?,
+                }
+            }
+        }
+        self.progress.clear();
+        self.result.assertions = self.judge();
+        Ok(())
+    }
+
+    /// Every target once, beginning with another one in each repeat; messages per second of each.
+    fn all(&mut self, turn: &Turn) -> Result<BTreeMap<&'static str, f64>, Failure> {
+        let mut rates = BTreeMap::new();
+        for target in self.in_turn(turn.repeat) {
+            if let Some(row) = self.one(target, turn)?
+                && let Some(rate) = row.figures.get(figure::MESSAGES_PER_S)
+            {
+                rates.insert(target.name, *rate);
+            }
+        }
+        Ok(rates)
+    }
+
+    fn in_turn(&self, repeat: usize) -> Vec<Target> {
+        let mut targets = self.targets.clone();
+        let count = targets.len().max(1);
+        targets.rotate_left(repeat % count);
+        targets
+    }
+
+    fn latencies(&mut self, case: Case, repeat: usize) -> Result<(), Failure> {
+        let shares = self.scenario.rates.iter().any(|rate| matches!(rate, RatePlan::Share(_)));
+        let capacity = match shares {
+            true => self.all(&Turn { case, repeat, rate: None })?,
+            false => BTreeMap::new(),
+        };
+        for plan in &self.scenario.rates {
+            for target in self.in_turn(repeat) {
+                let own = capacity.get(target.name).copied();
+                let per_s = match plan {
+                    RatePlan::PerSecond(rate) => Some(*rate),
+                    RatePlan::Share(ShareOfCapacity { share, of }) => {
+                        let of = of.as_deref().unwrap_or(target.name);
+                        capacity.get(of).map(|capacity| capacity * share)
+                    }
+                };
+                let Some(per_s) = per_s else { continue };
+                let asked = plan.asked();
+                if let Some(own) = own.filter(|own| per_s > own * CAPACITY_PART_MAX) {
+                    self.skip(
+                        target.name,
+                        format!("{asked} is {per_s:.0}/s, its capacity is {own:.0}/s"),
+                    );
+                    continue;
+                }
+                self.one(target, &Turn { case, repeat, rate: Some(Rate { asked, per_s }) })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, target: &'static str, reason: String) {
+        self.result.skipped.push(SkippedTarget { target: target.into(), reason });
+    }
+
+    /// Runs one target once. No row if it is not there.
+    fn one(&mut self, target: Target, turn: &Turn) -> Result<Option<&Row>, Failure> {
+        if self.gone.contains(target.name) {
+            return Ok(None);
+        }
+        let variant = Variant {
+            payload_bytes: turn.case.payload_bytes,
+            users: turn.case.users,
+            gateways: turn.case.gateways,
+            rate: turn.rate.clone(),
+        };
+        let (name, repeats) = (&self.result.name, self.scenario.repeats);
+        let (done, of) = (self.result.rows.len(), turn.repeat + 1);
+        self.progress.show(format_args!(
+            "{name}: {done} rows done; {variant}, repeat {of} of {repeats}: {}",
+            target.name
+        ));
+        let place = Place::new(self.server_core, &self.settings.waybill)?;
+        let mut row = Row {
+            target: target.name.into(),
+            driven: target.driven.into(),
+            variant,
+            repeat: turn.repeat,
+            order: done,
+            ok: false,
+            faults: Vec::new(),
+            marks: Vec::new(),
+            users: 0,
+            figures: BTreeMap::new(),
+            latency_us: None,
+            spans_ms: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        match self.measure(target, turn, &place) {
+            Ok(outcome) => self.fill(&mut row, outcome, turn),
+            Err(Skipped { reason, failed: false }) => {
+                self.gone.insert(target.name);
+                self.skip(target.name, reason);
+                return Ok(None);
+            }
+            Err(Skipped { reason, failed: true }) => {
+                let name = fault::FAILED.into();
+                row.faults.push(Fault { name, count: 1, example: reason });
+            }
+        }
+        self.result.rows.push(row);
+        Ok(self.result.rows.last())
+    }
+
+    fn measure(&mut self, target: Target, turn: &Turn, place: &Place) -> Result<Outcome, Skipped> {
+        let asked = self.scenario.work_plan(turn.case, turn.repeat);
+        let window = if turn.rate.is_some() { 0 } else { self.scenario.window_of(turn.case) };
+        let running = (target.start)(&Plan { work: &asked, window }, place)?;
+        self.versions.extend(running.versions.iter().cloned());
+        let servers = &running.servers;
+        let pids = || -> Vec<u32> { servers.iter().flat_map(|server| server.pids()).collect() };
+        let mut usage = || process::usage(&pids());
+        let before = usage();
+        let mut engine = Engine::connect(running.driver, self.server_core.is_some())?;
+        let mut tally = Tally::new(Rc::new(Work::new(WorkPlan { groups: 0, ..asked })));
+        let set_up = engine.set_up(SET_UP, &mut tally, &mut usage)?;
+        let unexpected = tally.end();
+        if let Some(fault) = unexpected.first() {
+            let Fault { name, example, .. } = fault;
+            return Err(Failure::new(format_args!("during the set-up: {name}: {example}")).into());
+        }
+        let after = usage();
+        let work = Rc::new(Work::new(WorkPlan { users: set_up.users, ..asked }));
+        let mut tally = Tally::new(Rc::clone(&work));
+        let pace = match &turn.rate {
+            Some(rate) => Pace::Rate(rate.per_s),
+            None => Pace::Window(running.window.unwrap_or(window).min(window)),
+        };
+        // Walking all processes takes a millisecond: once is enough while messages flow.
+        let pids = pids();
+        let mut usage = || -> Usage { process::usage(&pids) };
+        let spans = self.scenario.spans();
+        let measured = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
+        let latency = tally.latency().filter(|_| turn.rate.is_some()).map(latency_us);
+        let grown = after.rss.saturating_sub(before.rss);
+        let bytes_per_route = grown as f64 / set_up.users as f64;
+        let (faults, notes) = (tally.end(), running.notes);
+        Ok(Outcome { set_up, bytes_per_route, measured, latency, faults, notes })
+    }
+
+    fn fill(&self, row: &mut Row, outcome: Outcome, turn: &Turn) {
+        let Outcome { set_up, bytes_per_route, measured, latency, faults, notes } = outcome;
+        let allowed = self.scenario.allowed.get(&row.target);
+        let is_allowed = |fault: &Fault| allowed.is_some_and(|names| names.contains(&fault.name));
+        row.ok = faults.iter().all(is_allowed);
+        row.faults = faults;
+        row.notes = notes;
+        row.users = set_up.users;
+        row.latency_us = latency;
+        row.figures = figures(&measured, self.server_core.is_some());
+        row.figures.insert(figure::SETUP_S.into(), set_up.seconds);
+        row.figures.insert(figure::BYTES_PER_ROUTE.into(), bytes_per_route);
+        let idle = row.figures.get(figure::GENERATOR_IDLE);
+        if turn.rate.is_none() && idle.is_some_and(|idle| *idle < IDLE_LEAST) {
+            row.marks.push(mark::GENERATOR_BUSY.into());
+        }
+        if set_up.users < turn.case.users {
+            row.marks.push(mark::FEWER_USERS.into());
+        }
+    }
+
+    /// Whether what the scenario requires held in every row.
+    fn judge(&self) -> Vec<Assertion> {
+        let judged = |requirement: &&Requirement| !(requirement.timing && self.settings.check);
+        let assertion = |requirement: &Requirement| Assertion {
+            words: requirement.to_string(),
+            held: requirement.holds(&self.result.rows),
+        };
+        self.scenario.assert.iter().filter(judged).map(assertion).collect()
+    }
+}
+
+fn figures(measured: &Measured, pinned: bool) -> BTreeMap<String, f64> {
+    let Measured { seconds, messages, deliveries, .. } = *measured;
+    let (messages, deliveries) = (messages as f64, deliveries as f64);
+    let idle = if pinned {
+        measured.generator_idle
+    } else {
+        (1.0 - measured.generator_cpu_s / seconds).max(0.0)
+    };
+    let micros = 1e6 * measured.server_cpu_s;
+    [
+        (figure::MESSAGES_PER_S, messages / seconds),
+        (figure::DELIVERIES_PER_S, deliveries / seconds),
+        (figure::CPU_US_PER_MESSAGE, micros / messages),
+        (figure::CPU_US_PER_DELIVERY, micros / deliveries),
+        (figure::GENERATOR_US_PER_MESSAGE, 1e6 * seconds * (1.0 - idle) / messages),
+        (figure::RSS_BYTES, measured.rss as f64),
+        (figure::LINK_BYTES_PER_DELIVERY, measured.bytes as f64 / deliveries),
+        (figure::GENERATOR_IDLE, idle),
+        (figure::SERVER_CORES, measured.server_cpu_s / seconds),
+    ]
+    .into_iter()
+    .filter(|(_, value)| value.is_finite())
+    .map(|(name, value)| (name.to_string(), value))
+    .collect()
+}
+
+fn latency_us(histogram: &Histogram<u64>) -> LatencyUs {
+    let micros = |nanos: u64| nanos as f64 / 1e3;
+    let at = |percentile: f64| micros(histogram.value_at_percentile(percentile));
+    LatencyUs {
+        count: histogram.len(),
+        p50: at(50.0),
+        p90: at(90.0),
+        p99: at(99.0),
+        p999: at(99.9),
+        max: micros(histogram.max()),
+        curve: CURVE.iter().map(|percentile| (*percentile, at(*percentile))).collect(),
+    }
+}
+
+/// Tells what was wrong, on stderr.
+pub fn complain(results: &Results) {
+    for line in results.complaints() {
+        output::talk(format_args!("FAILED {line}"));
+    }
+}

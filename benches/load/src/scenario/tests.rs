@@ -1,0 +1,1 @@
+//! Scenarios that cannot be, and what is said about them.

@@ -1,0 +1,1 @@
+//! The tally against a naive one.
