@@ -4,8 +4,8 @@
 //! One thread generates, receives and checks. It owns every socket; a [`Driver`](driver::Driver) is
 //! the protocol of one target without I/O, so that each target costs the generator about the same.
 //! What a message is and whom it is for follows from its number alone ([`work`]), so that the
-//! [`tally`] can judge every delivery. *Never here:* the broker and gateway crates; what is measured
-//! are processes.
+//! [`tally`] can judge every delivery. *Never here:* the broker and gateway crates; what is
+//! measured are processes.
 
 pub mod cli;
 pub mod clock;
