@@ -75,7 +75,8 @@ pub const RECEIPTS_PENDING_BYTES_MAX: usize = 4 << 20;
 /// How many of them there may be.
 pub const RECEIPTS_PENDING_MAX: usize = 65_536;
 
-/// REPORTs that one gateway's link may owe. What it is sent beyond is of unknown fate at once.
+/// REPORTs that one gateway's link may owe, with those that nobody waits for any more. What it is
+/// sent beyond is of unknown fate at once.
 pub const REPORTS_AWAITED_MAX: usize = 65_536;
 
 /// Connections for health and ledger at one time; another one waits in the kernel's backlog.

@@ -48,9 +48,6 @@ pub struct Awaited {
     pub sequence: u64,
     /// Users listed in the frame: more cannot be named.
     pub users: u16,
-    /// Made of the namespace and of everyone the frame is for: copies of a message whose shares
-    /// differ are told apart by it.
-    pub share: u64,
 }
 
 /// Whose ledger a frame is in.

@@ -19,6 +19,11 @@
 //! links have gone: their queues go on settling. Where nothing is known, because a copy of another
 //! level was there or the memory has gone round, a user who is not served again is in doubt.
 //!
+//! A broker tells the reports on copies by one link apart by their order (REP-9): one that is ready
+//! before that of an earlier copy waits for it, which is no longer than its own time, since that of
+//! the earlier one is over first. A report that is lost for want of room leaves a gap in that
+//! order: from then on, until the link ends, those on what was sent again by it are not made.
+//!
 //! Reached means: the whole message was handed to the socket of a connection whose close, or end of
 //! stream, had not been read by then. Not reached, whatever the socket still took, is a user whose
 //! connection had told that it ends. What remains is inherent: a close that is on its way while the
@@ -31,17 +36,19 @@
 //! and in users; the first that was told goes first, and what came before it is not found by way
 //! of it any more.
 //!
-//! Invariants: `places` is the sum over `owed` and `ready`; a copy is in `owed` or in `past`;
+//! Invariants: `places` is the sum over `owed` and `ready`; what is owed has its place in `line`,
+//! and waits for its users, or for what is before it there; a copy is in `owed` or in `past`;
 //! `past_users` is the sum over `past`; a user that does not wait has no heir; `newest` leads to a
 //! copy that is here.
 //!
 //! Never here: queues, links, a clock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use waybill_client::gateway::Report;
 use waybill_wire::code::{ErrorCode, Fate};
 
+use crate::hub::MessageId;
 use crate::recent::{Key, SENDINGS_MAX, UIDS_PER_MESSAGE};
 
 /// Names one connection's copy of a tracked message; 0 in `report` is none.
@@ -97,6 +104,10 @@ pub(crate) struct Reports {
     opened: u64,
     /// By number; deadlines rise with it.
     owed: BTreeMap<u64, Owed>,
+    /// What is owed, by link, message and number: the first is reported first.
+    line: BTreeSet<(usize, MessageId, u64)>,
+    /// Links that a report was lost of.
+    gaps: BTreeSet<usize>,
     /// By number.
     copies: HashMap<u64, Copy>,
     /// Each message's last.
@@ -124,12 +135,15 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 struct Owed {
     link: usize,
+    id: MessageId,
     report: Report,
     until_ms: u64,
     /// Users, and those of them that are not settled.
     users: usize,
     open: usize,
     everyone: bool,
+    /// It may be taken for one that was lost, and is not made.
+    mute: bool,
 }
 
 #[derive(Debug)]
@@ -172,6 +186,7 @@ pub(crate) struct Draft {
     number: u64,
     key: Key,
     is_tracked: bool,
+    again: bool,
     users: Vec<User>,
     /// UID to its place in `users`, for an audience of everyone, whose connections come in no
     /// order.
@@ -185,6 +200,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// The message says that it was sent before.
+    pub(crate) fn sent_again(&mut self, again: bool) {
+        self.again = again;
+    }
+
     /// The user's connection was passed over.
     pub(crate) fn settled(&mut self, uid: u64, outcome: Outcome) {
         let user = self.user(uid);
@@ -253,6 +273,8 @@ impl Reports {
             places: 0,
             opened: 0,
             owed: BTreeMap::new(),
+            line: BTreeSet::new(),
+            gaps: BTreeSet::new(),
             copies: HashMap::new(),
             newest: HashMap::new(),
             past: VecDeque::new(),
@@ -273,6 +295,7 @@ impl Reports {
             number: self.opened,
             key,
             is_tracked,
+            again: false,
             users: Vec::new(),
             by_uid: everyone.then(HashMap::new),
             offline: Vec::new(),
@@ -325,7 +348,7 @@ impl Reports {
                 report.add(Fate::OFFLINE, ErrorCode(0), uid);
             }
         }
-        let Draft { number, key, users, by_uid, previous, heirs, .. } = draft;
+        let Draft { number, key, is_tracked, again, users, by_uid, previous, heirs, .. } = draft;
         for (user, heir) in heirs {
             if let Some(copy) = self.copies.get_mut(&user.report) {
                 copy.users[user.user as usize].heir = heir;
@@ -334,17 +357,40 @@ impl Reports {
         let everyone = by_uid.is_some();
         let open = users.iter().filter(|user| user.is_open()).count();
         let until_ms = now_ms.saturating_add(self.bounds.report_ms);
-        let owed = Owed { link, report, until_ms, users: users.len(), open, everyone };
+        let (id, mute) = (key.1, again && self.gaps.contains(&link));
+        let mut owed =
+            Owed { link, id, report, until_ms, users: users.len(), open, everyone, mute };
         self.places += owed.places();
         if owed.users > 0 {
             let users = users.into_boxed_slice();
             self.copies.insert(number, Copy { key, users, previous, blurred: false });
             self.newest.insert(key, number);
         }
-        if open == 0 {
+        if open == 0 && self.first_in_line(link, id).is_none() {
             self.finish(number, owed);
-        } else {
+        } else if is_tracked || self.places <= 2 * self.bounds.places {
+            self.line.insert((link, id, number));
             self.owed.insert(number, owed);
+        } else {
+            owed.mute = true;
+            self.gaps.insert(link);
+            self.finish(number, owed);
+        }
+    }
+
+    fn first_in_line(&self, link: usize, id: MessageId) -> Option<u64> {
+        let of_it = (link, id, 0)..=(link, id, u64::MAX);
+        self.line.range(of_it).next().map(|&(_, _, number)| number)
+    }
+
+    /// Reports on all of a message by a link of which nothing is waited for, up to the first of
+    /// which something is.
+    fn finish_line(&mut self, link: usize, id: MessageId) {
+        while let Some(number) = self.first_in_line(link, id)
+            && self.owed.get(&number).is_some_and(|owed| owed.open == 0)
+            && let Some(owed) = self.owed.remove(&number)
+        {
+            self.finish(number, owed);
         }
     }
 
@@ -366,10 +412,9 @@ impl Reports {
             outcome = user.best;
             if let Some(owed) = self.owed.get_mut(&ticket.report) {
                 owed.open -= 1;
-                if owed.open == 0
-                    && let Some(owed) = self.owed.remove(&ticket.report)
-                {
-                    self.finish(ticket.report, owed);
+                if owed.open == 0 {
+                    let (link, id) = (owed.link, owed.id);
+                    self.finish_line(link, id);
                 }
             }
             ticket = heir;
@@ -378,7 +423,8 @@ impl Reports {
 
     fn finish(&mut self, number: u64, owed: Owed) {
         self.places -= owed.places();
-        let Owed { link, mut report, everyone, .. } = owed;
+        let Owed { link, id, mut report, everyone, mute, .. } = owed;
+        self.line.remove(&(link, id, number));
         let users = self.copies.get(&number).map_or(&[][..], |copy| &copy.users);
         for user in users {
             let best = if user.is_open() { Some(Outcome::InDoubt) } else { user.best };
@@ -399,7 +445,11 @@ impl Reports {
                 report.add(fate, cause, user.uid);
             }
         }
-        self.keep(link, report);
+        if mute {
+            self.counts.lost += 1;
+        } else {
+            self.keep(link, report);
+        }
         self.remember(number);
     }
 
@@ -422,7 +472,8 @@ impl Reports {
         }
     }
 
-    /// A report that its link has not taken yet: offered again. Reports have no order.
+    /// A report that its link has not taken yet: offered again. All that were ready have been
+    /// popped, and those that were not taken come back in their order.
     pub(crate) fn put_back(&mut self, link: usize, report: Report) {
         self.places += places(&report);
         self.counts.told -= 1;
@@ -435,6 +486,7 @@ impl Reports {
         // some.
         if self.places + places > 2 * self.bounds.places {
             self.counts.lost += 1;
+            self.gaps.insert(link);
             return;
         }
         self.places += places;
@@ -464,6 +516,8 @@ impl Reports {
             self.owed.remove(&number);
             self.remember(number);
         }
+        self.line.retain(|(at, ..)| *at != link);
+        self.gaps.remove(&link);
         self.ready.retain(|(at, _)| *at != link);
         self.counts.lost += before - self.waiting();
         let owed: usize = self.owed.values().map(Owed::places).sum();
@@ -482,7 +536,9 @@ impl Reports {
                 return;
             }
             let (number, owed) = first.remove_entry();
+            let (link, id) = (owed.link, owed.id);
             self.finish(number, owed);
+            self.finish_line(link, id);
         }
     }
 

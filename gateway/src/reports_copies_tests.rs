@@ -119,6 +119,61 @@ fn rep_2_who_is_new_since_the_first_copy_is_reached_by_the_second() {
 }
 
 #[test]
+fn rep_9_reports_on_copies_by_one_link_come_in_the_order_of_the_copies() {
+    let mut reports = machine();
+    let waits = first(&mut reports, 0);
+    let other = |reports: &mut Reports, link, uid, now_ms| {
+        let mut draft = reports.open(KEY, 1, false);
+        draft.settled(uid, Outcome::Filtered);
+        reports.seal(draft, link, Report { sequence: uid, ..Report::default() }, now_ms);
+    };
+    other(&mut reports, 0, 2, 10);
+    other(&mut reports, 0, 3, 20);
+    assert!(!reports.is_ready(), "the first is not reported on");
+    other(&mut reports, 1, 4, 30);
+    assert_eq!(reports.pop().map(|(link, it)| (link, it.sequence)), Some((1, 4)));
+    reports.settle(waits, Outcome::Reached);
+    for sequence in [0, 2, 3] {
+        assert_eq!(reports.pop().map(|(link, it)| (link, it.sequence)), Some((0, sequence)));
+    }
+    // None waits for longer than its own time.
+    let mut reports = machine();
+    first(&mut reports, 0);
+    other(&mut reports, 0, 2, 10);
+    reports.tick(2000);
+    assert_eq!(told(&mut reports), Some((0, Fate::UNKNOWN, 0)));
+    assert_eq!(told(&mut reports), Some((0, Fate::FILTERED, 0)));
+    // Nor for what its link will not say any more.
+    let mut reports = machine();
+    first(&mut reports, 0);
+    reports.link_down(0);
+    other(&mut reports, 0, 2, 3000);
+    assert!(reports.is_ready() && reports.line.is_empty());
+}
+
+#[test]
+fn rep_9_where_a_report_was_lost_those_on_later_copies_are_not_made() {
+    let mut reports = Reports::new(Bounds { places: 2, past: 9, report_ms: 2000 });
+    let full = |reports: &mut Reports, sequence, again| {
+        let mut draft = reports.open((1, (7, sequence)), 0, false);
+        draft.sent_again(again);
+        reports.seal(draft, 0, Report { sequence, ..Report::default() }, 0);
+    };
+    (1..=5).for_each(|sequence| full(&mut reports, sequence, false));
+    let made = |reports: &mut Reports| {
+        std::iter::from_fn(|| reports.pop()).map(|(_, it)| it.sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(made(&mut reports), [1, 2, 3, 4]);
+    full(&mut reports, 5, true);
+    full(&mut reports, 6, false);
+    assert_eq!(made(&mut reports), [6], "that on the copy would be taken for the lost one");
+    assert_eq!(reports.counts().lost, 2);
+    reports.link_down(0);
+    full(&mut reports, 5, true);
+    assert_eq!(made(&mut reports), [5]);
+}
+
+#[test]
 fn promise_7_what_became_of_copies_is_kept_within_its_bounds() {
     let mut reports = Reports::new(Bounds { places: 1000, past: 4, report_ms: 2000 });
     for id in 0..100 {
@@ -296,13 +351,18 @@ impl Oracle {
 
     /// Reports that must be there by now: sequence, link, and outcomes by UID.
     fn due(&mut self) -> BTreeMap<u64, (usize, bool, BTreeMap<u64, Outcome>)> {
-        let mut due = BTreeMap::new();
+        let (mut due, mut blocked) = (BTreeMap::new(), BTreeSet::new());
         for at in 0..self.copies.len() {
             let copy = &self.copies[at];
             let users = copy.users.iter().map(|(uid, counts)| (*uid, self.best(counts)));
             let users: BTreeMap<u64, Option<Outcome>> = users.collect();
             let waits = users.values().any(Option::is_none) && self.now_ms < copy.until_ms;
-            if copy.told || waits {
+            if copy.told {
+                continue;
+            }
+            // Each waits for those of the same message that came by its link before it.
+            if waits || blocked.contains(&(copy.link, copy.id)) {
+                blocked.insert((copy.link, copy.id));
                 continue;
             }
             let doubt = |best: Option<Outcome>| best.unwrap_or(Outcome::InDoubt);
@@ -380,7 +440,11 @@ fn run(acts: &[Act]) {
             }
         }
         let mut due = oracle.due();
+        let mut last = BTreeMap::new();
         while let Some((link, report)) = reports.pop() {
+            let id = oracle.copies[usize::try_from(report.sequence).unwrap()].id;
+            let before = last.insert((link, id), report.sequence);
+            assert!(before < Some(report.sequence), "in the order of the copies");
             let due = due.remove(&report.sequence);
             let (by, everyone, expected) = due.expect("one report for each, and not too early");
             assert_eq!(link, by, "on the link it came by");

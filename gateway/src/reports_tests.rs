@@ -103,7 +103,7 @@ fn promise_7_what_finds_no_room_is_reported_at_once_as_unknown() {
     kept.queued(1);
     kept.queued(2);
     seal(&mut reports, kept);
-    let mut draft = reports.open(KEY, 2, false);
+    let mut draft = reports.open((1, (7, 1000)), 2, false);
     assert!(!draft.queued(3).is_some());
     draft.offline(4);
     seal(&mut reports, draft);

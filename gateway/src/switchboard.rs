@@ -215,7 +215,9 @@ impl Switchboard {
         let mut draft = if message.level == Level::DELIVERED {
             let listed = message.targets.len();
             let users = if message.everyone { self.hub.users() } else { listed };
-            Some(self.reports.open(key, users, message.everyone))
+            let mut draft = self.reports.open(key, users, message.everyone);
+            draft.sent_again(message.resend);
+            Some(draft)
         } else {
             self.reports.untold(key);
             None
@@ -255,7 +257,8 @@ impl Switchboard {
             uids.into_iter().for_each(|uid| report.add(Fate::DROPPED, cause, uid));
         }
         let id = (message.origin.unwrap_or(0), message.sequence);
-        let draft = self.reports.open((message.namespace, id), 0, message.everyone);
+        let mut draft = self.reports.open((message.namespace, id), 0, message.everyone);
+        draft.sent_again(message.resend);
         self.reports.seal(draft, link, report, now_ms);
     }
 

@@ -169,24 +169,76 @@ fn a_message_that_is_sent_again_is_answered_again() {
     });
 }
 
-/// A copy that is for others than the first one: which of the two a REPORT is on cannot be seen.
+/// Copies that are for different users.
+fn two_copies(net: &mut Net, producer: &mut Producer, between: impl FnOnce(&mut Net, &Producer)) {
+    producer.send_with(net, told(), &[1], b"x");
+    assert_eq!(routed(net, producer).sent, 1);
+    between(net, producer);
+    producer.sequence -= 1;
+    producer.send_with(net, MessageHead { resend: true, ..told() }, &[2], b"x");
+    assert_eq!(routed(net, producer).sent, 1);
+}
+
 #[test]
-fn a_report_that_may_be_on_another_copy_says_delivered_of_nobody() {
+fn rep_9_a_report_is_on_the_first_copy_that_has_none() {
     check(|net| {
         let line = gateway(net, 1, &[1, 2]);
         let mut producer = Producer::link(net, 7);
-        producer.send_with(net, told(), &[1], b"x");
-        producer.sequence -= 1;
-        producer.send_with(net, MessageHead { resend: true, ..told() }, &[2], b"x");
+        two_copies(net, &mut producer, |_, _| {});
         assert_eq!(delivered(net, line), (vec![1], false));
         assert_eq!(delivered(net, line), (vec![2], true));
-        for _ in 0..2 {
-            assert_eq!(routed(net, &producer).sent, 1);
-        }
         report(net, line, 1, 1, &[]);
-        let doubtful = last(net, &producer);
-        assert_eq!((doubtful.sent, doubtful.unknown), (0, 1), "of whichever it is");
+        let first = last(net, &producer);
+        assert_eq!((first.sent, first.unknown), (1, 0));
+        report(net, line, 1, 0, &[2]);
+        let second = last(net, &producer);
+        assert_eq!((second.sent, second.dropped), (0, vec![2]));
     });
+}
+
+#[test]
+fn rep_9_a_report_that_comes_too_late_is_not_taken_for_that_on_a_later_copy() {
+    let config = BrokerConfig { report_timeout_ms: 1_000, ..BrokerConfig::default() };
+    everywhere(&config, |net| {
+        let line = gateway(net, 1, &[1, 2]);
+        let mut producer = Producer::link(net, 7);
+        two_copies(net, &mut producer, |net, producer| {
+            assert_eq!(last(net, producer).unknown, 1, "it was waited for");
+        });
+        assert_eq!(delivered(net, line), (vec![1], false));
+        assert_eq!(delivered(net, line), (vec![2], true));
+        report(net, line, 1, 1, &[]);
+        report(net, line, 1, 0, &[2]);
+        let second = last(net, &producer);
+        assert_eq!((second.sent, second.unknown, second.dropped), (0, 0, vec![2]));
+        assert_eq!(net.ledger().reports_ignored, 1);
+    });
+}
+
+#[test]
+fn rep_9_a_copy_that_expired_in_the_outbox_has_no_report_to_wait_for() {
+    for seed in 0..8 {
+        let config = BrokerConfig { report_timeout_ms: 200, ..BrokerConfig::default() };
+        let mut net = Net::start(Backend::Sim(1 + (seed % 3) as u16, seed), config);
+        let line = gateway(&mut net, 1, &[1, 2]);
+        net.stall(line, true);
+        let mut producer = Producer::link(&mut net, 7);
+        producer.publish(&mut net, &[1], b"with the kernel");
+        let short = MessageHead { ttl_ms: 300, ..told() };
+        producer.send_with(&mut net, short, &[1], b"waits");
+        routed(&mut net, &producer);
+        net.advance(Duration::from_millis(600));
+        assert_eq!(last(&mut net, &producer).unknown, 1, "it is not waited for any more");
+        net.stall(line, false);
+        net.settle();
+        producer.sequence -= 1;
+        producer.send_with(&mut net, MessageHead { resend: true, ..told() }, &[2], b"again");
+        routed(&mut net, &producer);
+        net.frame(line).expect("what was with the kernel");
+        assert_eq!(delivered(&mut net, line), (vec![2], true));
+        report(&mut net, line, producer.sequence, 1, &[]);
+        assert_eq!(last(&mut net, &producer).sent, 1);
+    }
 }
 
 #[test]

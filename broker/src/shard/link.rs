@@ -205,11 +205,11 @@ impl Part {
         self.capabilities & capability != 0
     }
 
-    /// The number for the next frame that a gateway is to report; `None` if it will not.
+    /// The number for the next frame that a gateway is to report; `None` if it reports nothing.
     pub(super) fn report_number(&mut self) -> Option<u64> {
         let reports = self.can(capability::REPORTS);
         match &mut self.role {
-            RoleState::Gateway(gateway) if reports => gateway.reports.next(),
+            RoleState::Gateway(gateway) if reports => Some(gateway.reports.next()),
             _ => None,
         }
     }

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use waybill_routing::{Audience, Mode as Lookup, Namespace, Part as Share, Query, Routed};
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Mode};
-use waybill_wire::digest::mix;
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug};
@@ -126,10 +125,7 @@ impl Core {
                 Share::Whole => message.targets.len(),
             };
             let users = u16::try_from(users).expect("targets_max fits");
-            let awaited = asked.map(|asked| {
-                let share = fingerprint(message, &share);
-                Awaited { asked, origin, sequence, users, share }
-            });
+            let awaited = asked.map(|asked| Awaited { asked, origin, sequence, users });
             let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
             self.offer(links, &place, offer, |out| match share {
                 Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
@@ -141,16 +137,6 @@ impl Core {
             })
         };
         routed.parts().enumerate().map(offer).collect()
-    }
-}
-
-/// A number for whom a frame is for, the same for the same users in the same order.
-fn fingerprint(message: &Message<'_>, share: &Share<'_>) -> u64 {
-    let start = mix(u64::from(message.namespace) << 1 | u64::from(message.everyone));
-    let add = |sum: u64, uid: u64| mix(sum.wrapping_add(uid));
-    match share {
-        Share::Uids(uids) => uids.iter().copied().fold(start, add),
-        Share::Whole => message.targets.iter().chain(message.except.iter()).fold(start, add),
     }
 }
 

@@ -5,6 +5,12 @@
 //! that is. What settles a part travels as mail to the producer's shard. Both tables are in the
 //! order of their deadlines, since there is one time for all. A frame that expires in the outbox,
 //! or is lost with its link, settles its part like a REPORT.
+//!
+//! A gateway reports on copies of a message in their order (REP-9). So what a REPORT is on is the
+//! first copy that has none, also where the producer of that one waits no longer, or never did:
+//! such a copy stays owed, for nobody. Where there is no room for one more, those that follow are
+//! counted, and none is written down until the REPORTs on all of those have come: what is written
+//! down always came before what is only counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -80,18 +86,28 @@ impl Receipts {
 /// REPORTs that one gateway's link owes.
 #[derive(Default)]
 pub(super) struct Reports {
-    owed: BTreeMap<u64, (Awaited, Duration)>,
+    owed: BTreeMap<u64, Due>,
     // (origin, sequence, number): a message that was sent again is owed twice, and the one that
     // was sent first is reported first.
     by_id: BTreeSet<(u64, u64, u64)>,
+    // Nobody waits for those up to this number any more.
+    overdue: u64,
+    // Owed, and not in `owed`.
+    counted: u64,
     last: u64,
 }
 
+/// One of them.
+struct Due {
+    awaited: Awaited,
+    until: Duration,
+}
+
 impl Reports {
-    /// The number to mark the frame with, if its REPORT can be waited for; not 0.
-    pub(super) fn next(&mut self) -> Option<u64> {
+    /// The number to mark the frame with, not 0.
+    pub(super) fn next(&mut self) -> u64 {
         self.last += 1;
-        (self.owed.len() < REPORTS_AWAITED_MAX).then_some(self.last)
+        self.last
     }
 
     /// How many there are.
@@ -101,34 +117,41 @@ impl Reports {
         self.owed.len()
     }
 
-    pub(super) fn insert(&mut self, number: u64, awaited: Awaited, until: Duration) {
-        self.by_id.insert((awaited.origin, awaited.sequence, number));
-        self.owed.insert(number, (awaited, until));
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Awaited> {
-        let (awaited, _) = self.owed.remove(&number)?;
-        self.by_id.remove(&(awaited.origin, awaited.sequence, number));
-        Some(awaited)
-    }
-
-    /// Whose part a REPORT of this message settles, and whether it can only be on that one: copies
-    /// may be reported in any order (REP-1), and those that are for others say something else.
-    fn first(&mut self, origin: u64, sequence: u64) -> Option<(Awaited, bool)> {
-        let of_it = (origin, sequence, 0)..=(origin, sequence, u64::MAX);
-        let mut numbers = self.by_id.range(of_it).map(|&(_, _, number)| number);
-        let number = numbers.next()?;
-        let share = self.owed.get(&number)?.0.share;
-        let alike = |other: u64| self.owed.get(&other).is_some_and(|(it, _)| it.share == share);
-        let is_certain = numbers.all(alike);
-        self.remove(number).map(|awaited| (awaited, is_certain))
-    }
-
-    /// Those whose producers wait no longer.
-    fn forget_overdue(&mut self, now: Duration) {
-        while let Some((&number, _)) = self.owed.first_key_value().filter(|(_, it)| it.1 <= now) {
-            self.remove(number);
+    /// The frame with this number is queued. Whether its REPORT can be waited for.
+    fn insert(&mut self, number: u64, awaited: Awaited, until: Duration) -> bool {
+        let fits = self.counted == 0 && self.owed.len() < REPORTS_AWAITED_MAX;
+        if fits {
+            self.by_id.insert((awaited.origin, awaited.sequence, number));
+            self.owed.insert(number, Due { awaited, until });
+        } else {
+            self.counted += 1;
         }
+        fits
+    }
+
+    /// That frame has its REPORT, or will have none. Whose part it settles.
+    fn remove(&mut self, number: u64) -> Option<Awaited> {
+        let Some(Due { awaited, .. }) = self.owed.remove(&number) else {
+            self.counted = self.counted.saturating_sub(1);
+            return None;
+        };
+        self.by_id.remove(&(awaited.origin, awaited.sequence, number));
+        (number > self.overdue).then_some(awaited)
+    }
+
+    /// Whose part a REPORT on this message settles: that of the first copy without one.
+    fn first(&mut self, origin: u64, sequence: u64) -> Option<Awaited> {
+        let of_it = (origin, sequence, 0)..=(origin, sequence, u64::MAX);
+        // 0 is no frame's number: it is one of those that are only counted.
+        let number = self.by_id.range(of_it).next().map_or(0, |&(_, _, number)| number);
+        self.remove(number)
+    }
+
+    /// Nobody waits any more for those whose time is over.
+    fn pass_overdue(&mut self, now: Duration) {
+        let waited_for = self.owed.range(self.overdue + 1..);
+        let over = waited_for.take_while(|(_, due)| due.until <= now).last();
+        self.overdue = over.map_or(self.overdue, |(&number, _)| number);
     }
 }
 
@@ -158,10 +181,11 @@ impl Core {
     }
 
     /// A frame whose fate is to be told was queued for a gateway. Whether there will be a word.
-    pub(super) fn await_report(&self, part: &mut Part, number: u64, awaited: Awaited) {
+    pub(super) fn await_report(&self, part: &mut Part, number: u64, awaited: Awaited) -> bool {
         let until = self.report_by();
-        if let RoleState::Gateway(gateway) = &mut part.role {
-            gateway.reports.insert(number, awaited, until);
+        match &mut part.role {
+            RoleState::Gateway(gateway) => gateway.reports.insert(number, awaited, until),
+            _ => false,
         }
     }
 
@@ -174,11 +198,10 @@ impl Core {
             .then(|| gateway.reports.first(report.origin, report.sequence))
             .flatten();
         match awaited {
-            Some((Awaited { asked, users, .. }, true)) => {
+            Some(Awaited { asked, users, .. }) => {
                 let told = Told::of(report, users.into());
                 self.tell(links, asked, Word::Told(told));
             }
-            Some((Awaited { asked, .. }, false)) => self.tell(links, asked, Word::Unknown),
             None => count(&self.counters.reports_ignored, 1),
         }
     }
@@ -194,8 +217,8 @@ impl Core {
 
     /// The gateway's link has ended: nobody will say what became of what it was sent.
     pub(super) fn reports_lost(&mut self, links: &mut Links, reports: &mut Reports) {
-        reports.by_id.clear();
-        for (awaited, _) in std::mem::take(&mut reports.owed).into_values() {
+        let Reports { owed, overdue, .. } = std::mem::take(reports);
+        for (_, Due { awaited, .. }) in owed.into_iter().filter(|(number, _)| *number > overdue) {
             self.tell(links, awaited.asked, Word::Unknown);
         }
     }
@@ -231,7 +254,7 @@ impl Core {
     /// Gives up what has been waited for too long, at either end.
     pub(super) fn check_reports(&mut self, part: &mut Part) {
         match &mut part.role {
-            RoleState::Gateway(gateway) => gateway.reports.forget_overdue(self.now),
+            RoleState::Gateway(gateway) => gateway.reports.pass_overdue(self.now),
             RoleState::Producer(_) => self.answer_overdue(part),
             _ => {}
         }
@@ -278,5 +301,62 @@ impl Core {
         let gone = receipts.pending.len() as u64;
         count(&self.counters.receipts_producer_gone, gone);
         uncount(&self.counters.receipts_pending, gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::LinkId;
+
+    fn awaited(sequence: u64, number: u64) -> Awaited {
+        let asked = Asked { shard: 0, link: LinkId(1), number, part: 0 };
+        Awaited { asked, origin: 7, sequence, users: 1 }
+    }
+
+    /// A frame of this message is queued; its number, and whether its REPORT is waited for.
+    fn queue(reports: &mut Reports, sequence: u64, until_s: u64) -> (u64, bool) {
+        let number = reports.next();
+        let until = Duration::from_secs(until_s);
+        (number, reports.insert(number, awaited(sequence, number), until))
+    }
+
+    fn first(reports: &mut Reports, sequence: u64) -> Option<u64> {
+        reports.first(7, sequence).map(|awaited| awaited.asked.number)
+    }
+
+    #[test]
+    fn rep_9_what_was_given_up_is_still_the_first_to_be_reported() {
+        let mut reports = Reports::default();
+        assert_eq!(queue(&mut reports, 5, 1), (1, true));
+        assert_eq!(queue(&mut reports, 6, 1), (2, true));
+        assert_eq!(queue(&mut reports, 5, 2), (3, true));
+        reports.pass_overdue(Duration::from_secs(1));
+        assert_eq!(first(&mut reports, 5), None, "the first came too late");
+        assert_eq!(first(&mut reports, 5), Some(3));
+        assert_eq!(first(&mut reports, 5), None, "that was not asked for");
+        assert_eq!(reports.remove(2), None, "it expired when nobody waited any more");
+        assert_eq!(reports.owed.len(), 0);
+    }
+
+    #[test]
+    fn promise_7_reports_beyond_the_bound_are_counted_and_pass_before_any_other() {
+        let mut reports = Reports::default();
+        let most = REPORTS_AWAITED_MAX as u64;
+        assert!((1..=most).all(|sequence| queue(&mut reports, sequence, 1).1));
+        assert_eq!(queue(&mut reports, 1, 1), (most + 1, false), "there is no room");
+        assert_eq!(first(&mut reports, 1), Some(1));
+        assert_eq!(
+            queue(&mut reports, 1, 1),
+            (most + 2, false),
+            "the one before is not told apart"
+        );
+        assert_eq!(reports.owed.len(), REPORTS_AWAITED_MAX - 1);
+        assert_eq!(first(&mut reports, 1), None);
+        // The other one expires.
+        assert_eq!(reports.remove(most + 2), None);
+        assert_eq!(queue(&mut reports, 1, 1), (most + 3, true));
+        assert_eq!(first(&mut reports, 1), Some(most + 3));
+        assert_eq!(first(&mut reports, 2), Some(2));
     }
 }

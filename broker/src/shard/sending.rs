@@ -93,12 +93,9 @@ impl Core {
             return Offered::Full;
         }
         self.queued(receiver, &mut link.part);
-        match (awaited, number) {
-            (Some(awaited), Some(number)) => self.await_report(&mut link.part, number, awaited),
-            (Some(_), None) => return Offered::Untold,
-            (None, _) => {}
-        }
-        Offered::Taken
+        let Some(awaited) = awaited else { return Offered::Taken };
+        let told = |number| self.await_report(&mut link.part, number, awaited);
+        if number.is_some_and(told) { Offered::Taken } else { Offered::Untold }
     }
 
     /// A frame that another shard offered, and whose place it has reserved.
@@ -123,10 +120,9 @@ impl Core {
         let terms = Terms { ttl_ms, number: number.unwrap_or(0) };
         link.part.outbox.accept(self.now, terms, frame);
         self.queued(receiver, &mut link.part);
-        match (awaited, number) {
-            (Some(awaited), Some(number)) => self.await_report(&mut link.part, number, awaited),
-            (Some(awaited), None) => self.tell(links, awaited.asked, Word::Unknown),
-            (None, _) => {}
+        let Some(awaited) = awaited else { return };
+        if !number.is_some_and(|number| self.await_report(&mut link.part, number, awaited)) {
+            self.tell(links, awaited.asked, Word::Unknown);
         }
     }
 
