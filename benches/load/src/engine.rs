@@ -204,7 +204,7 @@ impl Engine {
                 }
             }
             if let (Some(from), None) = (&begin, &end)
-                && now - from.at >= nanos(spans.measured)
+                && now.saturating_sub(from.at) >= nanos(spans.measured)
             {
                 end = Some(self.reading(tally, usage)?);
                 tally.measure_until(tally.next());

@@ -1,9 +1,167 @@
-//! What people would pick instead: NATS, Redis, RabbitMQ.
+//! What people would pick instead of Waybill, on the same work: NATS, Redis, RabbitMQ.
+//!
+//! Codecs are bytes only (`resp`, `nats`, `amqp`); drivers are protocols without I/O (`pubsub`,
+//! `rabbitmq`); `servers` starts the processes. Each peer is driven the way its own documentation
+//! calls fastest, which is written, with its source, at the top of each driver.
 
-use crate::targets::Target;
+mod amqp;
+mod decimal;
+mod nats;
+mod parcel;
+mod pubsub;
+mod rabbitmq;
+mod resp;
+mod routes;
+mod servers;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+
+use pubsub::{Addressing, Channels, PubSub, Subjects};
+use rabbitmq::RabbitMq;
+use routes::Routes;
+use servers::Started;
+
+use crate::failure::Failure;
+use crate::process::Place;
+use crate::targets::{Plan, Running, Skipped, Target};
+use crate::work::WorkPlan;
 
 /// All of them.
 #[must_use]
 pub fn targets() -> Vec<Target> {
-    Vec::new()
+    vec![
+        Target {
+            name: "nats/uid",
+            driven: "a subject for each UID, published to one by one",
+            start: nats_uid,
+        },
+        Target {
+            name: "nats/lookup",
+            driven: "a subject for each gateway; the producer asks a table in Redis (MGET of 64, \
+                     pipelined) and groups",
+            start: nats_lookup,
+        },
+        Target {
+            name: "nats/gw",
+            driven: "a subject for each gateway; the producer knows every route for nothing",
+            start: nats_gw,
+        },
+        Target {
+            name: "redis/uid",
+            driven: "a channel for each UID, published to one by one",
+            start: redis_uid,
+        },
+        Target {
+            name: "redis/lookup",
+            driven: "a channel for each gateway; the producer asks a table in the same Redis (MGET \
+                     of 64, pipelined) and groups",
+            start: redis_lookup,
+        },
+        Target {
+            name: "rabbitmq",
+            driven: "a direct exchange, a queue for each gateway, a binding for each UID; groups \
+                     by CC; transient, no confirms, no acknowledgements",
+            start: rabbitmq,
+        },
+    ]
+}
+
+/// Bytes in flight that a server may have to keep for its readers: far below every limit of theirs,
+/// and what their users' windows are.
+const FLIGHT_BYTES: u64 = 4 << 20;
+/// What a copy of a message takes beside its payload, about.
+const COPY_BYTES: u64 = 64;
+
+/// Messages in flight at most where one of them becomes `bytes_each` towards the gateways.
+fn window(bytes_each: u64) -> Option<u64> {
+    Some((FLIGHT_BYTES / bytes_each).max(8))
+}
+
+/// The window where each user of a group gets a copy.
+fn window_of_copies(work: &WorkPlan) -> Option<u64> {
+    let copies = if work.shares.group > 0 { work.group_uids as u64 } else { return None };
+    window(copies * (work.payload_bytes as u64 + COPY_BYTES))
+}
+
+fn running(started: Vec<Started>, driver: Box<dyn crate::driver::Driver>) -> Running {
+    let (mut servers, mut versions) = (Vec::new(), Vec::new());
+    for one in started {
+        servers.extend(one.servers);
+        versions.extend(one.versions);
+    }
+    Running { driver, servers, versions, window: None, notes: Vec::new() }
+}
+
+fn on_nats(address: SocketAddr, addressing: Addressing, work: &WorkPlan) -> PubSub<Subjects> {
+    PubSub::new(address, addressing, work.users, work.gateways)
+}
+
+fn on_redis(address: SocketAddr, addressing: Addressing, work: &WorkPlan) -> PubSub<Channels> {
+    PubSub::new(address, addressing, work.users, work.gateways)
+}
+
+fn table(redis: &Started, work: &WorkPlan) -> Addressing {
+    let routes = Routes::new(redis.address, work.users, work.gateways);
+    Addressing::LookedUp(Box::new(routes))
+}
+
+fn nats_uid(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let nats = servers::nats(place, servers::Subjects::Many)?;
+    let driver = on_nats(nats.address, Addressing::PerUser, plan.work);
+    let window = window_of_copies(plan.work);
+    Ok(Running { window, ..running(vec![nats], Box::new(driver)) })
+}
+
+fn nats_lookup(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let redis = servers::redis(place)?;
+    let nats = servers::nats(place, servers::Subjects::Few)?;
+    let driver = on_nats(nats.address, table(&redis, plan.work), plan.work);
+    Ok(running(vec![nats, redis], Box::new(driver)))
+}
+
+fn nats_gw(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let nats = servers::nats(place, servers::Subjects::Few)?;
+    let driver = on_nats(nats.address, Addressing::Known, plan.work);
+    Ok(running(vec![nats], Box::new(driver)))
+}
+
+fn redis_uid(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let redis = servers::redis(place)?;
+    let driver = on_redis(redis.address, Addressing::PerUser, plan.work);
+    let window = window_of_copies(plan.work);
+    Ok(Running { window, ..running(vec![redis], Box::new(driver)) })
+}
+
+fn redis_lookup(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let redis = servers::redis(place)?;
+    let driver = on_redis(redis.address, table(&redis, plan.work), plan.work);
+    Ok(running(vec![redis], Box::new(driver)))
+}
+
+fn rabbitmq(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let work = plan.work;
+    let rabbitmq = servers::rabbitmq(place)?;
+    let driver = RabbitMq::new(rabbitmq.address, work.users, work.gateways);
+    // Every gateway gets the whole list: about 15 bytes for each UID of it.
+    let list = 15 * work.group_uids as u64 * work.gateways as u64;
+    let window = if work.shares.group > 0 { window(list) } else { None };
+    Ok(Running { window, ..running(vec![rabbitmq], Box::new(driver)) })
+}
+
+/// Bytes that are not of the protocol, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server sent {0}")]
+struct Malformed(&'static str);
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(malformed)
+    }
+}
+
+/// What a server said, for a person.
+fn words(said: &[u8]) -> String {
+    String::from_utf8_lossy(said).into_owned()
 }
