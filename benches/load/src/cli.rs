@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::output;
-use crate::results::{Results, figure};
+use crate::report::{compare, html, terminal};
+use crate::results::{FORMAT, Results};
 use crate::run::{self, Settings};
 use crate::scenario::{self, Loaded, Overrides};
-use crate::{report, summary};
 
 /// Says how fast Waybill is, and how fast the alternatives are on the same work; every delivery is
 /// checked.
@@ -103,11 +103,11 @@ fn dispatch(cli: Cli) -> Result<bool, Failure> {
         Some(Command::Run(args)) => run(&args),
         Some(Command::List) => list().map(|()| true),
         Some(Command::Compare { before, after }) => {
-            output::text(&report::compare(&read(&before)?, &read(&after)?))?;
+            output::text(&compare::runs(&read(&before)?, &read(&after)?))?;
             Ok(true)
         }
         Some(Command::Report { results, html }) => {
-            write(&html, &report::html(&read(&results)?))?;
+            write(&html, &html::page(&read(&results)?))?;
             Ok(true)
         }
     }
@@ -125,20 +125,9 @@ fn canonical() -> Result<bool, Failure> {
     let settings = Settings { free: false, check: false, waybill: beside()? };
     let results = run::run(&[loaded], &settings, &command_line())?;
     run::complain(&results);
-    let rows = || results.scenarios.iter().flat_map(|scenario| &scenario.rows);
-    let middle = |name| median(rows().filter_map(|row| row.figures.get(name).copied()));
-    if let Some((rate, cpu)) =
-        middle(figure::MESSAGES_PER_S).zip(middle(figure::CPU_US_PER_MESSAGE))
-    {
-        output::text(&format!("{rate:.0} messages/s\n{cpu:.3} us of CPU per message\n"))?;
-    }
+    let whole = || terminal::run(&results);
+    output::text(&terminal::two_figures(&results).unwrap_or_else(whole))?;
     Ok(results.is_ok())
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 fn run(args: &RunArgs) -> Result<bool, Failure> {
@@ -162,9 +151,9 @@ fn run(args: &RunArgs) -> Result<bool, Failure> {
         write(path, &to_json(&results)?)?;
     }
     if let Some(path) = &args.html {
-        write(path, &report::html(&results))?;
+        write(path, &html::page(&results))?;
     }
-    output::text(&summary::text(&results))?;
+    output::text(&terminal::run(&results))?;
     run::complain(&results);
     Ok(results.is_ok())
 }
@@ -201,7 +190,13 @@ fn to_json(results: &Results) -> Result<String, Failure> {
 fn read(path: &Path) -> Result<Results, Failure> {
     let during = |failure: Failure| failure.during(path.display());
     let text = fs::read_to_string(path).map_err(|error| during(error.into()))?;
-    serde_json::from_str(&text).map_err(|error| during(Failure::new(error)))
+    let results: Results =
+        serde_json::from_str(&text).map_err(|error| during(Failure::new(error)))?;
+    if results.format != FORMAT {
+        let words = format!("format {}, this program reads {FORMAT}", results.format);
+        return Err(during(Failure::new(words)));
+    }
+    Ok(results)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

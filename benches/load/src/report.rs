@@ -1,15 +1,15 @@
-//! The page with plots.
+//! What a run looks like: text for a terminal, a page, and a run beside an earlier one.
+//!
+//! Which figures are quoted and which differences stand is decided in [`summary`](crate::summary);
+//! here it is only said.
 
-use crate::results::Results;
+pub mod compare;
+mod grid;
+pub mod html;
+mod method;
+mod remarks;
+pub mod terminal;
+mod words;
 
-/// One self-contained HTML page.
-#[must_use]
-pub fn html(results: &Results) -> String {
-    format!("<!doctype html><title>{}</title>\n", results.started)
-}
-
-/// Ratios of two runs.
-#[must_use]
-pub fn compare(before: &Results, after: &Results) -> String {
-    format!("{} -> {}\n", before.started, after.started)
-}
+#[cfg(test)]
+mod example;

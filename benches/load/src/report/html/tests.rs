@@ -1,0 +1,99 @@
+//! The page of the run in `example.rs`: whole, safe, self-contained, and nothing in a plot that is
+//! not in a table.
+
+use super::*;
+use crate::report::example;
+
+#[test]
+fn the_page_asks_nobody_for_anything() {
+    let page = page(&example::run());
+    for outside in ["http://", "https://", "src=", "@import", "url(", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn words_of_others_stay_words() {
+    let mut results = example::run();
+    results.command = "run \"<script>alert(1)</script>\" & more".to_owned();
+    let page = page(&results);
+    assert!(!page.contains("<script>alert"), "a command is text");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot; &amp; more"));
+    assert!(page.contains("&lt;slow consumer&gt;") && !page.contains("<slow consumer>"));
+}
+
+/// Every element is closed, in order: a reader of XML could follow.
+#[test]
+fn elements_are_closed() {
+    let page = page(&example::run());
+    let body = page.split("<body>").nth(1).expect("a body").split("<script>").next().expect("all");
+    let mut open: Vec<&str> = Vec::new();
+    for tag in body.split('<').skip(1).map(|rest| rest.split('>').next().expect("an end")) {
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().expect("a name");
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "closes what is open");
+        } else if !tag.ends_with('/') && !["input", "br", "meta"].contains(&name) {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, Vec::<&str>::new());
+}
+
+#[test]
+fn every_plot_has_words_and_numbers_are_finite() {
+    let page = page(&example::run());
+    let plots = page.matches("<svg ").count();
+    assert!(plots > 20, "{plots}");
+    assert_eq!(
+        plots,
+        page.matches("role=\"img\" aria-label=\"").count() + page.matches("aria-hidden").count()
+    );
+    for wrong in ["NaN", "inf\"", "aria-label=\"\""] {
+        assert!(!page.contains(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn what_went_wrong_is_on_the_page() {
+    let page = page(&example::run());
+    for words in [
+        "1 of 419 runs failed the check",
+        "FAILED the check in 1 of 5 repeats",
+        "lost: 8,114 in 1 repeat",
+        "Not held: routes back in 5 s",
+        "set up with 420,000 users, of 1,000,000",
+        "<b>nats/gw</b>: not on PATH",
+        "the generator was under 15 % idle, so only CPU figures count (5 repeats)",
+        "One producer connection.",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+}
+
+#[test]
+fn a_run_of_waybill_alone_and_an_empty_one_are_pages_too() {
+    let mut results = example::run();
+    for scenario in &mut results.scenarios {
+        scenario.rows.retain(|row| row.target == "waybill");
+    }
+    assert!(page(&results).contains("Figures, "));
+    results.scenarios.clear();
+    assert!(page(&results).contains("<footer>"));
+}
+
+#[test]
+fn each_variant_has_a_rule_that_shows_it() {
+    let page = page(&example::run());
+    let most = 6;
+    assert!(page.contains(&format!("nth-of-type({most})")));
+    assert!(!page.contains(&format!("nth-of-type({})", most + 1)));
+}
+
+/// For whoever changes the page: look at it in light and dark, wide and narrow.
+#[test]
+#[ignore = "writes target/waybill-bench-example.html to be looked at"]
+fn the_example_page_to_be_looked_at() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    std::fs::write(root.join("waybill-bench-example.html"), page(&example::run()))
+        .expect("written");
+}

@@ -1,0 +1,109 @@
+//! What has to be said beside the figures: failures, faults, marks, notes. What is true of several
+//! variants is said once.
+
+use super::words;
+use crate::results::ScenarioResult;
+use crate::results::mark::{FEWER_USERS, GENERATOR_BUSY};
+use crate::summary::table::{Entry, Table};
+
+/// One thing to be said of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remark {
+    /// The target.
+    pub(super) target: String,
+    /// Of which variants, in words; empty where it is so in all of them.
+    pub(super) of: String,
+    /// What.
+    pub(super) said: String,
+    /// It failed the run.
+    pub(super) grave: bool,
+}
+
+/// Everything to be said of a scenario's rows, what failed first.
+pub(super) fn remarks(scenario: &ScenarioResult, tables: &[Table<'_>]) -> Vec<Remark> {
+    let mut remarks: Vec<(Remark, Vec<String>)> = Vec::new();
+    for table in tables {
+        for entry in &table.entries {
+            let target = entry.target.to_owned();
+            for (grave, said) in said(entry, table.variant.users) {
+                let variant = words::variant_within(table.variant, scenario);
+                let new = Remark { target: target.clone(), of: String::new(), said, grave };
+                match remarks.iter_mut().find(|(there, _)| *there == new) {
+                    Some((_, variants)) => variants.push(variant),
+                    None => remarks.push((new, vec![variant])),
+                }
+            }
+        }
+    }
+    let everywhere = |target: &str| tables.iter().filter(|one| one.entry(target).is_some()).count();
+    let mut remarks: Vec<Remark> = remarks
+        .into_iter()
+        .map(|(remark, variants)| {
+            let all = variants.len() == everywhere(&remark.target) && variants.len() > 1;
+            Remark { of: if all { String::new() } else { variants.join("; ") }, ..remark }
+        })
+        .collect();
+    remarks.sort_by_key(|remark| !remark.grave);
+    remarks
+}
+
+/// What a target's rows say of themselves, and whether it failed the run.
+fn said(entry: &Entry<'_>, asked: u64) -> Vec<(bool, String)> {
+    let mut said = Vec::new();
+    if entry.failed() > 0 {
+        let repeats = words::several(entry.rows.len(), "repeat");
+        said.push((true, format!("FAILED the check in {} of {repeats}", entry.failed())));
+    }
+    for fault in entry.faults() {
+        let allowed = if fault.allowed { "; the scenario allows it" } else { "" };
+        let (name, count) = (&fault.name, words::grouped(fault.count));
+        let repeats = words::several(fault.repeats, "repeat");
+        let words = format!("{name}: {count} in {repeats}, the first: {}{allowed}", fault.example);
+        said.push((!fault.allowed, words));
+    }
+    for (mark, repeats) in entry.marks() {
+        let repeats = words::several(repeats, "repeat");
+        match mark {
+            GENERATOR_BUSY => {
+                let words = "the generator was under 15 % idle, so only CPU figures count";
+                said.push((false, format!("{words} ({repeats})")));
+            }
+            // Said below, with their number.
+            FEWER_USERS => {}
+            other => said.push((false, format!("{} ({repeats})", other.replace('_', " ")))),
+        }
+    }
+    if entry.users() < asked {
+        let (users, asked) = (words::grouped(entry.users()), words::grouped(asked));
+        said.push((false, format!("set up with {users} users, of {asked} that were asked for")));
+    }
+    said.extend(entry.notes().into_keys().map(|note| (false, note.to_owned())));
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn what_is_so_everywhere_is_said_once() {
+        let run = example::run();
+        let direct = &run.scenarios[0];
+        let remarks = remarks(direct, &Table::of(direct));
+        let busy = remarks.iter().filter(|one| one.said.contains("generator")).collect::<Vec<_>>();
+        let targets: Vec<&str> = busy.iter().map(|one| one.target.as_str()).collect();
+        assert_eq!(targets, ["relay-epoll", "relay-uring"]);
+        assert!(busy.iter().all(|one| one.of.is_empty()), "{busy:?}");
+    }
+
+    #[test]
+    fn what_failed_comes_first_with_where() {
+        let run = example::run();
+        let direct = &run.scenarios[0];
+        let remarks = remarks(direct, &Table::of(direct));
+        assert!(remarks[0].grave && remarks[0].target == "nats/uid", "{remarks:?}");
+        assert_eq!(remarks[0].of, "1,024 B payload, 100,000 users");
+        assert_eq!(remarks.iter().filter(|one| one.grave).count(), 2, "{remarks:?}");
+    }
+}
