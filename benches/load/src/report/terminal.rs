@@ -6,7 +6,7 @@ use super::grid::{Grid, wrap};
 use super::remarks::{Remark, remarks};
 use super::words;
 use crate::results::{Results, ScenarioResult};
-use crate::summary::figures::{Better, Figure, figures_of};
+use crate::summary::figures::{Better, Figure};
 use crate::summary::table::{Cell, Entry, SUBJECT, Table, targets_of};
 
 /// Columns that lines keep to, names of targets permitting.
@@ -24,9 +24,6 @@ const SPREAD: [&str; 9] = [
     "p999",
     "max",
 ];
-
-/// Figures left out of the table: those of a delivery say nothing new when each message is one.
-const OF_DELIVERY: [&str; 2] = ["deliveries_per_s", "cpu_us_per_delivery"];
 
 /// Figures that are kept in JSON and on the page.
 const NOT_SHOWN: [&str; 2] = ["p90", "server_cores"];
@@ -147,23 +144,8 @@ fn legend(signs: Signs) -> Vec<String> {
 
 /// The figures of a table that the terminal shows.
 fn shown(scenario: &ScenarioResult, table: &Table<'_>) -> Vec<Figure> {
-    let per_message = |figure: &Figure| figure.key == "messages_per_s";
-    let of_one = |entry: &Entry<'_>| {
-        entry.rows.iter().all(|row| {
-            let figure = |key: &str| row.figures.get(key).copied();
-            let (messages, deliveries) = (figure("messages_per_s"), figure("deliveries_per_s"));
-            messages.zip(deliveries).is_none_or(|(m, d)| (d / m - 1.0).abs() < 1e-3)
-        })
-    };
-    let each_is_one = table.entries.iter().all(of_one);
-    let mut figures = figures_of(scenario);
-    let rates = figures.iter().any(per_message);
-    figures.retain(|figure| {
-        let key = figure.key.as_str();
-        let repeated = rates && each_is_one && OF_DELIVERY.contains(&key);
-        let there = table.entries.iter().any(|entry| entry.cell(figure) != Cell::Missing);
-        there && !repeated && !NOT_SHOWN.contains(&key)
-    });
+    let mut figures = table.figures(scenario);
+    figures.retain(|figure| !NOT_SHOWN.contains(&figure.key.as_str()));
     figures
 }
 
@@ -179,7 +161,7 @@ fn figures(scenario: &ScenarioResult, table: &Table<'_>, signs: &mut Signs) -> G
             let (first, below) = match entry.cell(&figure) {
                 Cell::Quoted(found) => {
                     let range = words::range(found, figure.unit);
-                    let told = SPREAD.contains(&figure.key.as_str()) && found.count > 1;
+                    let told = SPREAD.contains(&figure.key.as_str()) && found.min < found.max;
                     (
                         words::value(found.median, figure.unit),
                         if told { range } else { String::new() },

@@ -6,13 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::figures::Figure;
+use super::figures::{Figure, figures_of};
 use super::{Ratio, Spread};
 use crate::results::mark::GENERATOR_BUSY;
-use crate::results::{Row, ScenarioResult, Variant};
+use crate::results::{Row, ScenarioResult, Variant, figure};
 
 /// The target that ratios are of.
 pub const SUBJECT: &str = "waybill";
+
+/// Figures of a delivery that have a counterpart of a message.
+const OF_DELIVERY: [&str; 2] = [figure::DELIVERIES_PER_S, figure::CPU_US_PER_DELIVERY];
 
 /// All repeats of all targets in one variant of a scenario.
 #[derive(Clone, Debug)]
@@ -47,6 +50,20 @@ impl<'a> Table<'a> {
             Some(entry) => entry.rows.push(row),
             None => self.entries.push(Entry { target: &row.target, rows: vec![row] }),
         }
+    }
+
+    /// The figures that any target has here. Those of a delivery are left out where each message is
+    /// one: they would say everything twice.
+    #[must_use]
+    pub fn figures(&self, scenario: &ScenarioResult) -> Vec<Figure> {
+        let each_is_one = self.entries.iter().all(Entry::delivers_each_once);
+        let mut figures = figures_of(scenario);
+        let rates = figures.iter().any(|figure| figure.key == figure::MESSAGES_PER_S);
+        figures.retain(|figure| {
+            let repeated = rates && each_is_one && OF_DELIVERY.contains(&figure.key.as_str());
+            !repeated && self.entries.iter().any(|entry| entry.cell(figure) != Cell::Missing)
+        });
+        figures
     }
 
     /// The entry of a target.
@@ -201,6 +218,15 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn notes(&self) -> BTreeMap<&'a str, usize> {
         count_of(self.rows.iter().flat_map(|row| &row.notes))
+    }
+
+    /// Whether it had as many deliveries as messages, to a thousandth.
+    fn delivers_each_once(&self) -> bool {
+        self.rows.iter().all(|row| {
+            let figure = |key: &str| row.figures.get(key).copied();
+            let rates = figure(figure::MESSAGES_PER_S).zip(figure(figure::DELIVERIES_PER_S));
+            rates.is_none_or(|(messages, deliveries)| (deliveries / messages - 1.0).abs() < 1e-3)
+        })
     }
 
     /// How many users it was set up with: the fewest of all repeats.

@@ -4,14 +4,15 @@ use super::looks::{Look, Looks, Shape};
 use super::scale::Scale;
 use super::svg::{Anchor, Svg};
 use crate::report::words;
-use crate::summary::figures::{Better, Unit};
+use crate::summary::figures::Unit;
 use crate::summary::{Ratio, Spread};
 
 /// A figure of Waybill's to that of each other target.
 #[derive(Clone, Debug)]
 pub(super) struct Ratios<'a> {
     pub(super) title: String,
-    pub(super) better: Better,
+    /// What it means to lie to the left of 1, and to the right.
+    pub(super) directions: [&'static str; 2],
     pub(super) rows: Vec<RatioRow<'a>>,
 }
 
@@ -49,12 +50,10 @@ impl Ratios<'_> {
             draw_row(&mut svg, row, looks.get(row.target), (y, width), &place);
         }
         svg.line("one", (place(1.0), 0.0), (place(1.0), floor));
-        let (less, more) = match self.better {
-            Better::More => ("\u{2190} the other has more", "Waybill has more \u{2192}"),
-            _ => ("\u{2190} Waybill needs less", "Waybill needs more \u{2192}"),
-        };
-        svg.text("label", Anchor::Start, (0.0, height - 4.0), less);
-        svg.text("label", Anchor::End, (width, height - 4.0), more);
+        let [less, more] = self.directions;
+        let (less, more) = (format!("\u{2190} {less}"), format!("{more} \u{2192}"));
+        svg.text("label", Anchor::Start, (0.0, height - 4.0), &less);
+        svg.text("label", Anchor::End, (width, height - 4.0), &more);
         svg.finish()
     }
 }

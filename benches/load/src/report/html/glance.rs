@@ -4,11 +4,11 @@
 use super::bars::{Stand, StandLine};
 use super::looks::Looks;
 use super::svg::escape;
-use super::{figure, tables, two_sizes};
+use super::{figure as drawing, tables, two_sizes};
 use crate::report::words;
-use crate::results::{Results, ScenarioResult};
+use crate::results::{Results, ScenarioResult, figure};
 use crate::summary::figures::{Better, Figure};
-use crate::summary::table::{Entry, SUBJECT, Table};
+use crate::summary::table::{Cell, Entry, SUBJECT, Table};
 
 /// What a scenario is looked at for: the figure, and the words of its axis.
 const LOOKED_AT: [(&str, &str); 2] = [
@@ -68,10 +68,11 @@ fn stand(
     } else {
         String::new()
     };
-    let head = ["work", "Waybill", "Waybill / relay", "Waybill / best other", "best other"];
+    let head =
+        ["work", "Waybill", "/ relay", "CPU / relay", "/ best other", "CPU / it", "best other"];
     let head = head.map(str::to_owned);
     let table = tables::boxed(&format!("Waybill, {}", shown.title), &head, rows);
-    figure(title, &two_sizes(|width| stand.draw(looks, width)), &(note + &table))
+    drawing(title, &two_sizes(|width| stand.draw(looks, width)), &(note + &table))
 }
 
 fn name(scenario: &ScenarioResult, table: &Table<'_>) -> String {
@@ -101,18 +102,31 @@ fn row(scenario: &ScenarioResult, table: &Table<'_>, shown: &Figure) -> Option<V
         Some(median) => words::value(median, shown.unit),
         None => "not quoted".to_owned(),
     };
-    let to = |other: Option<(&Entry<'_>, f64)>| {
-        let ratio = other.and_then(|(other, _)| subject.ratio_to(other, shown));
-        ratio.map_or(String::new(), |ratio| words::ratio(&ratio))
+    let cpu = Figure::named(figure::CPU_US_PER_MESSAGE);
+    let to = |other: Option<&Entry<'_>>, shown: &Figure| {
+        let Some(other) = other else { return String::new() };
+        match (subject.ratio_to(other, shown), other.cell(shown)) {
+            (Some(ratio), _) => words::ratio(&ratio),
+            (None, Cell::Withheld) => "generator busy".to_owned(),
+            (None, _) => String::new(),
+        }
     };
-    let (relay, other) = (best(true), best(false));
+    let other = best(false);
+    // The ceiling is worth its CPU even where the generator could not follow its pace.
+    let any_relay = || table.entries.iter().find(|entry| entry.target.starts_with("relay"));
+    let relay = best(true).map(|(entry, _)| entry).or_else(any_relay);
     let named = other.map_or(String::new(), |(entry, median)| {
         format!("{} ({})", entry.target, words::value(median, shown.unit))
     });
-    Some(
-        [name(scenario, table), own, to(relay), to(other), named]
-            .iter()
-            .map(|c| escape(c))
-            .collect(),
-    )
+    let other = other.map(|(entry, _)| entry);
+    let cells = [
+        name(scenario, table),
+        own,
+        to(relay, shown),
+        to(relay, &cpu),
+        to(other, shown),
+        to(other, &cpu),
+        named,
+    ];
+    Some(cells.iter().map(|cell| escape(cell)).collect())
 }

@@ -1,7 +1,7 @@
 //! Plots with two axes: latency by percentile, rate against latency, cost against what varies.
 
 use super::looks::Looks;
-use super::scale::Scale;
+use super::scale::{Scale, Tick};
 use super::svg::{Anchor, Svg};
 use crate::report::words;
 use crate::summary::figures::Unit;
@@ -32,12 +32,21 @@ pub(super) enum Repeats {
     Marks,
 }
 
+/// The lower axis.
+#[derive(Clone, Debug)]
+pub(super) struct Lower {
+    pub(super) scale: Scale,
+    pub(super) ticks: Vec<Tick>,
+    pub(super) unit: Unit,
+    pub(super) words: String,
+}
+
 /// A plot before it is drawn.
 #[derive(Clone, Debug)]
 pub(super) struct Plot<'a> {
     /// What it shows, for its head and for those who cannot see it.
     pub(super) title: String,
-    pub(super) x: (Scale, Unit, String),
+    pub(super) x: Lower,
     pub(super) y_unit: Unit,
     pub(super) repeats: Repeats,
     pub(super) series: Vec<Series<'a>>,
@@ -83,7 +92,7 @@ impl Plot<'_> {
     pub(super) fn draw(&self, looks: &Looks<'_>, (width, height): (f64, f64)) -> String {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let y = Scale::log(points().flat_map(|point| [point.low, point.high, point.y]));
-        let frame = Frame { x: self.x.0, y, width, height };
+        let frame = Frame { x: self.x.scale, y, width, height };
         let mut svg = Svg::new(width, height, &self.title);
         self.axes(&mut svg, &frame);
         for series in self.series.iter().rev() {
@@ -104,7 +113,7 @@ impl Plot<'_> {
             svg.text("tick", Anchor::End, (LEFT - 6.0, y + 4.0), &tick.words);
         }
         let mut free_from = f64::NEG_INFINITY;
-        for tick in frame.x.ticks(self.x.1) {
+        for tick in &self.x.ticks {
             let x = LEFT + tick.at * (frame.right() - LEFT);
             svg.line("grid", (x, TOP), (x, frame.floor()));
             // 7 units a character is wide enough for every font the sheet names.
@@ -115,7 +124,7 @@ impl Plot<'_> {
             }
         }
         let middle = f64::midpoint(LEFT, frame.right());
-        svg.text("label", Anchor::Middle, (middle, frame.height - 6.0), &self.x.2);
+        svg.text("label", Anchor::Middle, (middle, frame.height - 6.0), &self.x.words);
         svg.line("axis", (LEFT, frame.floor()), (frame.right(), frame.floor()));
         svg.end();
     }
@@ -168,9 +177,9 @@ impl Plot<'_> {
     /// Where a line begins and ends, in words.
     fn ends(&self, series: &Series<'_>) -> String {
         let told = |point: &Point| {
-            let x = match self.x.0 {
+            let x = match self.x.scale {
                 Scale::Nines { .. } => format!("p{}", words::digits(point.x)),
-                Scale::Log { .. } => words::value(point.x, self.x.1),
+                Scale::Log { .. } => words::value(point.x, self.x.unit),
             };
             format!("{} at {x}", words::value(point.y, self.y_unit))
         };

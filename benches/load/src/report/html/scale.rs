@@ -40,6 +40,19 @@ impl Scale {
         Self::Log { low: round_below(low), high: round_above(high) }
     }
 
+    /// Logarithmic from the least of these values to the greatest. They are above zero.
+    pub(super) fn between(values: &[f64]) -> Self {
+        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = values.iter().copied().fold(0.0, f64::max);
+        if low < high { Self::Log { low, high } } else { Self::log([low]) }
+    }
+
+    /// Lines at these values.
+    pub(super) fn ticks_at(self, values: &[f64], unit: Unit) -> Vec<Tick> {
+        let tick = |value: &f64| Tick { at: self.place(*value), words: plain(*value, unit) };
+        values.iter().map(tick).collect()
+    }
+
     /// Percentiles from `low` to `high`, in percent.
     pub(super) fn nines(low: f64, high: f64) -> Self {
         let low = nines_of(low).max(0.0);

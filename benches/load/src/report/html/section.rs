@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bars::{RatioRow, Ratios};
-use super::lines::{Plot, Point, Repeats, Series};
+use super::lines::{Lower, Plot, Point, Repeats, Series};
 use super::looks::Looks;
 use super::scale::Scale;
 use super::svg::escape;
@@ -16,7 +16,7 @@ use crate::summary::figures::{Better, Figure, Unit, figures_of};
 use crate::summary::table::{Cell, Entry, SUBJECT, Table};
 
 /// Figures whose ratios are worth bars, the first there are of them.
-const RATIOS: [&str; 2] = ["messages_per_s", "cpu_us_per_message"];
+const RATIOS: [&str; 3] = ["messages_per_s", "cpu_us_per_message", "bytes_per_route"];
 
 /// The same where messages come at a given rate: then the rate is no merit.
 const RATIOS_AT_RATE: [&str; 3] = ["p50", "p99", "cpu_us_per_message"];
@@ -110,14 +110,14 @@ fn pane(scenario: &ScenarioResult, table: &Table<'_>, looks: &Looks<'_>) -> Stri
 fn ratios(scenario: &ScenarioResult, table: &Table<'_>, looks: &Looks<'_>) -> Vec<String> {
     let Some(subject) = table.entry(SUBJECT) else { return Vec::new() };
     let wanted: &[&str] = if table.variant.rate.is_some() { &RATIOS_AT_RATE } else { &RATIOS };
-    let mut shown: Vec<Figure> = figures_of(scenario);
-    shown
-        .retain(|figure| figure.better != Better::Neither && subject.cell(figure) != Cell::Missing);
-    let known = |figure: &Figure| wanted.contains(&figure.key.as_str());
-    if shown.iter().any(known) {
-        shown.retain(known);
+    let measured = |figure: &Figure| subject.cell(figure) != Cell::Missing;
+    let known = wanted.iter().map(|key| Figure::named(key)).filter(&measured);
+    let mut shown: Vec<Figure> = known.collect();
+    if shown.is_empty() {
+        shown = figures_of(scenario);
+        shown.retain(|figure| figure.better != Better::Neither && measured(figure));
     }
-    let figures = shown.iter().take(RATIOS_MAX.max(wanted.len()));
+    let figures = shown.iter().take(RATIOS_MAX);
     figures.filter_map(|figure| ratio_bars(table, subject, figure, looks)).collect()
 }
 
@@ -146,7 +146,14 @@ fn ratio_bars(
     rows.iter().any(|row| row.ratio.is_some()).then_some(())?;
     let own = subject.cell(shown).quoted().map_or(String::new(), |own| reached(own, shown));
     let title = format!("{}: Waybill ({own}) to each other", shown.title);
-    let bars = Ratios { title, better: shown.better, rows };
+    let directions = match (shown.better, shown.unit) {
+        (Better::More, _) => ["the other has more", "Waybill has more"],
+        (_, Unit::Microseconds | Unit::Milliseconds | Unit::Seconds) if shown.hurried => {
+            ["Waybill is quicker", "Waybill is slower"]
+        }
+        _ => ["Waybill needs less", "Waybill needs more"],
+    };
+    let bars = Ratios { title, directions, rows };
     Some(figure(&bars.title, &bars.draw(looks, NARROW), ""))
 }
 
@@ -172,7 +179,9 @@ fn latency(scenario: &ScenarioResult, table: &Table<'_>, looks: &Looks<'_>) -> O
     let starts = series.iter().filter_map(|series| series.points.first()).map(|point| point.x);
     let (low, high) = (starts.reduce(f64::min)?, ends.reduce(f64::max)?);
     let title = format!("Latency by percentile, us: {}", words::variant(table.variant));
-    let x = (Scale::nines(low, high), Unit::Number, "percentile".to_owned());
+    let scale = Scale::nines(low, high);
+    let (unit, words) = (Unit::Number, "percentile".to_owned());
+    let x = Lower { scale, ticks: scale.ticks(unit), unit, words };
     let y_unit = Unit::Microseconds;
     let plot = Plot { title, x, y_unit, repeats: Repeats::Band, series };
     let drawn = two_sizes(|width| {

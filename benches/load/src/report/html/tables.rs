@@ -7,7 +7,7 @@ use super::looks::Looks;
 use super::svg::escape;
 use crate::report::words;
 use crate::results::ScenarioResult;
-use crate::summary::figures::{Better, Figure, Unit, figures_of};
+use crate::summary::figures::{Better, Figure, Unit};
 use crate::summary::table::{Cell, Entry, SUBJECT, Table};
 
 /// A target's name with its mark.
@@ -46,16 +46,9 @@ pub(super) fn folded(summary: &str, inner: &str) -> String {
     format!("<details><summary>{}</summary>{inner}</details>", escape(summary))
 }
 
-/// The figures that a table has of any target.
-fn measured(scenario: &ScenarioResult, table: &Table<'_>) -> Vec<Figure> {
-    let mut figures = figures_of(scenario);
-    figures.retain(|figure| table.entries.iter().any(|entry| entry.cell(figure) != Cell::Missing));
-    figures
-}
-
 fn cell(entry: &Entry<'_>, figure: &Figure) -> String {
     match entry.cell(figure) {
-        Cell::Quoted(spread) if spread.count > 1 => format!(
+        Cell::Quoted(spread) if spread.min < spread.max => format!(
             "{}<small>{}</small>",
             words::value(spread.median, figure.unit),
             words::range(spread, figure.unit)
@@ -73,7 +66,7 @@ fn cell(entry: &Entry<'_>, figure: &Figure) -> String {
 
 /// Every figure of every target.
 pub(super) fn figures(scenario: &ScenarioResult, table: &Table<'_>, looks: &Looks<'_>) -> String {
-    let figures = measured(scenario, table);
+    let figures = table.figures(scenario);
     let head: Vec<String> = ["target".to_owned()]
         .into_iter()
         .chain(figures.iter().map(|figure| escape(&figure.title)))
@@ -101,7 +94,7 @@ pub(super) fn ratios(
     let mut head = vec!["Waybill / other".to_owned()];
     let mut rows: Vec<Vec<String>> =
         others.iter().map(|other| vec![target(looks, other.target)]).collect();
-    for figure in measured(scenario, table).iter().filter(|f| f.better != Better::Neither) {
+    for figure in table.figures(scenario).iter().filter(|f| f.better != Better::Neither) {
         let ratios: Vec<_> = others.iter().map(|other| subject.ratio_to(other, figure)).collect();
         if ratios.iter().all(Option::is_none) {
             continue;

@@ -1,6 +1,6 @@
 //! Plots across the variants of a scenario: rate against latency, cost against number of users.
 
-use super::lines::{Plot, Point, Repeats, Series};
+use super::lines::{Lower, Plot, Point, Repeats, Series};
 use super::looks::Looks;
 use super::scale::Scale;
 use super::{NARROW, figure, tables};
@@ -117,6 +117,22 @@ fn rest(dimension: &Dimension, variant: &Variant, tables: &[Table<'_>]) -> Strin
     format!("; {}", parts.join(", "))
 }
 
+/// Lines at the places that were measured, where these are few.
+fn lower(dimension: &Dimension, series: &[Series<'_>]) -> Lower {
+    const PLACES_MAX: usize = 6;
+    let points = || series.iter().flat_map(|series| &series.points);
+    let mut places: Vec<f64> = points().map(|point| point.x).collect();
+    places.sort_by(f64::total_cmp);
+    places.dedup();
+    let (words, unit) = (dimension.words.to_owned(), dimension.unit);
+    if places.len() <= PLACES_MAX {
+        let scale = Scale::between(&places);
+        return Lower { scale, ticks: scale.ticks_at(&places, unit), unit, words };
+    }
+    let scale = Scale::log(places);
+    Lower { scale, ticks: scale.ticks(unit), unit, words }
+}
+
 fn plot(
     dimension: &Dimension,
     shown: &Figure,
@@ -150,9 +166,8 @@ fn plot(
     }
     withheld.sort_unstable();
     withheld.dedup();
-    let x = Scale::log(series.iter().flat_map(|series| &series.points).map(|point| point.x));
-    let lower = (x, dimension.unit, dimension.words.to_owned());
-    let plot = Plot { title, x: lower, y_unit: shown.unit, repeats: Repeats::Marks, series };
+    let x = lower(dimension, &series);
+    let plot = Plot { title, x, y_unit: shown.unit, repeats: Repeats::Marks, series };
     let drawn = plot.draw(looks, (NARROW, 280.0));
     let place = |x: f64| words::value(x, dimension.unit);
     let x = (dimension.words, &place as &dyn Fn(f64) -> String);
