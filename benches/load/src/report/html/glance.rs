@@ -68,8 +68,15 @@ fn stand(
     } else {
         String::new()
     };
-    let head =
-        ["work", "Waybill", "/ relay", "CPU / relay", "/ best other", "CPU / it", "best other"];
+    let head = [
+        "work",
+        "Waybill",
+        "its / relay's",
+        "CPU / relay's",
+        "its / best other's",
+        "CPU / best other's",
+        "best other",
+    ];
     let head = head.map(str::to_owned);
     let table = tables::boxed(&format!("Waybill, {}", shown.title), &head, rows);
     drawing(title, &two_sizes(|width| stand.draw(looks, width)), &(note + &table))
