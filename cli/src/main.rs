@@ -82,9 +82,26 @@ impl Common {
     }
 }
 
+/// Plants the fault that the environment names, if it names one.
+#[cfg(feature = "planted")]
+fn plant() -> Outcome<()> {
+    use waybill_wire::planted::{Fault, plant_fault};
+    let Some(text) = std::env::var_os("WAYBILL_PLANTED") else { return Ok(()) };
+    let fault: Result<Fault, _> = text.to_string_lossy().parse();
+    let fault = fault.map_err(|words| failure::Failure::usage("WAYBILL_PLANTED", words))?;
+    output::talk(format!("WAYBILL_PLANTED: this broker is wrong on purpose: {fault:?}"));
+    assert!(plant_fault(fault), "the first of this process");
+    Ok(())
+}
+
+#[cfg(not(feature = "planted"))]
+const fn plant() -> Outcome<()> {
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
-    match command.run(&common) {
+    match plant().and_then(|()| command.run(&common)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::talk_failure(&failure);

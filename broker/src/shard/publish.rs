@@ -9,7 +9,7 @@ use waybill_routing::{Audience, Mode as Lookup, Namespace, Part as Share, Query,
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Mode};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
-use waybill_wire::planted::{self, Bug};
+use waybill_wire::planted::{self, Bug, Deed};
 use waybill_wire::session::support;
 
 use super::link::{Fault, Part, ProducerState, RoleState};
@@ -109,7 +109,13 @@ impl Core {
     ) -> Vec<Offered> {
         let ttl_ms = message.ttl_ms;
         let (origin, sequence) = (instance, message.sequence);
-        let offer = |(at, (slot, share))| {
+        let deed = planted::due();
+        let mut offer = |(at, (slot, share))| {
+            let slot = match deed {
+                Some(Deed::Drop) => return Offered::Taken,
+                Some(Deed::Wrong) => self.shared.beside(slot),
+                _ => slot,
+            };
             let place = match self.shared.gateway(slot, message.namespace) {
                 Found::At(place) => place,
                 Found::NotAllowed => return Offered::NotAllowed,
@@ -136,6 +142,11 @@ impl Core {
                 Share::Whole => message.deliver_whole(instance, ttl_ms, out),
             })
         };
+        if deed == Some(Deed::Twice) {
+            for part in routed.parts().enumerate() {
+                offer(part);
+            }
+        }
         routed.parts().enumerate().map(offer).collect()
     }
 }

@@ -99,6 +99,14 @@ impl Shared {
         }
     }
 
+    /// A fault, planted to be found: the next slot that has a link, or this one.
+    pub(crate) fn beside(&self, slot: Slot) -> Slot {
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        let (until, after) =
+            gateways.by_slot.split_at(gateways.by_slot.len().min(slot.index() + 1));
+        after.iter().chain(until).flatten().map(|held| held.slot).next().unwrap_or(slot)
+    }
+
     /// The link of a slot that is being replaced.
     pub(crate) fn link_of(&self, slot: Slot) -> Option<Place> {
         self.gateways.read().expect(UNPOISONED).at(slot).map(|held| held.place.clone())
