@@ -82,14 +82,18 @@ impl Common {
     }
 }
 
+/// Names a fault to be committed, as `drop:1000000`.
+#[cfg(feature = "planted")]
+const PLANTED: &str = "WAYBILL_PLANTED";
+
 /// Plants the fault that the environment names, if it names one.
 #[cfg(feature = "planted")]
 fn plant() -> Outcome<()> {
     use waybill_wire::planted::{Fault, plant_fault};
-    let Some(text) = std::env::var_os("WAYBILL_PLANTED") else { return Ok(()) };
+    let Some(text) = std::env::var_os(PLANTED) else { return Ok(()) };
     let fault: Result<Fault, _> = text.to_string_lossy().parse();
-    let fault = fault.map_err(|words| failure::Failure::usage("WAYBILL_PLANTED", words))?;
-    output::talk(format!("WAYBILL_PLANTED: this broker is wrong on purpose: {fault:?}"));
+    let fault = fault.map_err(|words| failure::Failure::usage(PLANTED, words))?;
+    output::talk(format!("{PLANTED}: this broker is wrong on purpose: {fault:?}"));
     assert!(plant_fault(fault), "the first of this process");
     Ok(())
 }

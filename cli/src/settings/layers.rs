@@ -16,7 +16,12 @@ use super::nearest::nearest;
 use super::{File, Loaded, Settings};
 
 /// Variables that are no settings: where the settings file and the runtime file lie.
-const NOT_SETTINGS: [&str; 2] = ["WAYBILL_CONFIG", crate::runtime_file::VARIABLE];
+const NOT_SETTINGS: &[&str] = &[
+    "WAYBILL_CONFIG",
+    crate::runtime_file::VARIABLE,
+    #[cfg(feature = "planted")]
+    crate::PLANTED,
+];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +185,7 @@ impl Merge {
         // The way back must give the same name: WAYBILL_broker__listen is somebody else's.
         let Some(default) = self.known.get(&key).filter(|_| variable_name(&key) == name) else {
             let names: Vec<String> = self.known.keys().map(|key| variable_name(key)).collect();
-            let known = names.iter().map(String::as_str).chain(NOT_SETTINGS);
+            let known = names.iter().map(String::as_str).chain(NOT_SETTINGS.iter().copied());
             let remedy = did_you_mean(nearest(&name, known));
             return self.mistake(&name, format!("unknown environment variable {name}"), remedy);
         };
