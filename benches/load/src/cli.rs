@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::output;
+use crate::relay;
 use crate::report::{compare, html, terminal};
 use crate::results::{FORMAT, Results};
 use crate::run::{self, Settings};
@@ -43,6 +44,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         html: PathBuf,
     },
+    /// The ceiling, as a process: what the targets `relay-epoll` and `relay-uring` start.
+    #[command(hide = true)]
+    Relay(relay::Options),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +112,10 @@ fn dispatch(cli: Cli) -> Result<bool, Failure> {
         }
         Some(Command::Report { results, html }) => {
             write(&html, &html::page(&read(&results)?))?;
+            Ok(true)
+        }
+        Some(Command::Relay(options)) => {
+            relay::run(&options, &mut std::io::stdout())?;
             Ok(true)
         }
     }
