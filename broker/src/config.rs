@@ -35,6 +35,10 @@ pub struct BrokerConfig {
     /// Milliseconds a gateway has to report what became of a message whose producer wants to know:
     /// 100 to 600,000. Default 5,000. After that its part of the receipt is unknown.
     pub report_timeout_ms: u32,
+    /// Milliseconds a consumer has to answer an uplink: 100 to 3,600,000. Default 30,000. After
+    /// that the answer is that the consumer was lost. Longer than the gateways'
+    /// `deadlines.uplink_ms`, when a user is not waiting any more.
+    pub uplink_timeout_ms: u32,
     /// Address and port for `GET /healthz` and `GET /ledger`; port 0 takes a free one. Only a
     /// loopback address is accepted, since whoever asks is answered. Empty, the default: nobody
     /// is.
@@ -146,6 +150,7 @@ impl Default for BrokerConfig {
             tcp_keepalive_ms: 3_000,
             tcp_user_timeout_ms: 30_000,
             report_timeout_ms: 5_000,
+            uplink_timeout_ms: 30_000,
             admin_listen: String::new(),
             outbox_bytes_max: 8 << 20,
             resume_window_ms: 10_000,
@@ -232,6 +237,7 @@ impl BrokerConfig {
             range("tcp_user_timeout_ms", self.tcp_user_timeout_ms.into(), 1_000, 3_600_000)?;
         }
         range("report_timeout_ms", self.report_timeout_ms.into(), 100, 600_000)?;
+        range("uplink_timeout_ms", self.uplink_timeout_ms.into(), 100, 3_600_000)?;
         self.admin_address()?;
         range("outbox_bytes_max", self.outbox_bytes_max as u64, 262_144, 1 << 30)?;
         range("resume_window_ms", self.resume_window_ms.into(), 0, 600_000)?;
@@ -375,6 +381,7 @@ mod tests {
         check("tcp_keepalive_ms = 1", |config| config.tcp_keepalive_ms = 1);
         check("tcp_user_timeout_ms = 999", |config| config.tcp_user_timeout_ms = 999);
         check("report_timeout_ms = 99", |config| config.report_timeout_ms = 99);
+        check("uplink_timeout_ms = 99", |config| config.uplink_timeout_ms = 99);
         check("outbox_bytes_max = 1", |config| config.outbox_bytes_max = 1);
         check("resume_window_ms = 600001", |config| config.resume_window_ms = 600_001);
         check("ready_quiet_ms = 600001", |config| config.ready_quiet_ms = 600_001);

@@ -12,7 +12,7 @@
 //!                                             32 bytes for a frame of 40
 //!     + 2 x (WRITE_BYTES + one frame)         being written, and its spare
 //!     + CONTROL_BYTES_MAX                     answers waiting
-//!     + UPLINKS_UNANSWERED_MAX x 320          uplinks without an answer, asked or owed, and whom
+//!     + UPLINKS_UNANSWERED_MAX x 400          uplinks without an answer, asked or owed, and whom
 //!                                             their users stay with
 //!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, and the last of them
 //!     + REPORTS_AWAITED_MAX x 96              REPORTs a gateway owes

@@ -66,6 +66,36 @@ fn error(net: &mut Net, line: Line) -> ErrorCode {
 }
 
 #[test]
+fn up_15_a_consumer_that_takes_and_never_answers_is_answered_for_and_stays() {
+    // A silent group must not hold for ever what another one has answered.
+    let config = BrokerConfig { uplink_timeout_ms: 2_000, ..BrokerConfig::default() };
+    everywhere(&config, |net| {
+        let gateway = Gateway::link(net, 1, &[1]);
+        let silent = member(net, 91, "orders", 0);
+        let audit = member(net, 92, "audit", 0);
+        uplink(net, gateway.line, 1, false);
+        uplink(net, gateway.line, 1, true);
+        for resend in [false, true] {
+            assert_eq!(handed(net, audit), (1, resend));
+            assert_eq!(handed(net, silent), (1, resend));
+        }
+        says(net, audit, 1, ErrorCode(0));
+        for _ in 0..2 {
+            assert_eq!(answer(net, &gateway), (1, ErrorCode::CONSUMER_LOST));
+        }
+        assert_eq!(net.ledger().uplinks_pending, 0);
+        // Too late, and not asked any more.
+        says(net, silent, 1, ErrorCode(0));
+        net.until(|ledger| ledger.answers_ignored == 1);
+        uplink(net, gateway.line, 2, false);
+        assert_eq!((handed(net, silent).0, handed(net, audit).0), (2, 2));
+        says(net, silent, 2, ErrorCode(0));
+        says(net, audit, 2, ErrorCode(0));
+        assert_eq!(answer(net, &gateway), (2, ErrorCode(0)));
+    });
+}
+
+#[test]
 fn each_group_gets_an_uplink_once_and_the_gateway_one_answer() {
     // UP-6, UP-10.
     check(|net| {

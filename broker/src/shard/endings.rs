@@ -128,6 +128,7 @@ impl Core {
             Life::Open => {
                 self.ask_for_confirmation(part);
                 self.check_reports(part);
+                self.give_up_uplinks(links, part);
                 if let Err(fault) = part.session.expired(self.now) {
                     self.fault(links, part, fault);
                 } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use waybill_wire::code::{ErrorCode, Kind, Op, capability};
 use waybill_wire::frame::{ErrorFrame, Frame, Group, UplinkAck};
@@ -94,30 +95,58 @@ impl Uplinked {
 /// name them. One that was sent again is there twice and has one answer.
 #[derive(Default)]
 pub(super) struct Owed {
-    questions: BTreeMap<(u64, u64), Vec<Question>>,
-    count: usize,
+    // With the number of each in `ages`.
+    questions: BTreeMap<(u64, u64), Vec<(u64, Question)>>,
+    // In the order of their deadlines, since there is one time for all.
+    ages: BTreeMap<u64, Age>,
+    last: u64,
+}
+
+struct Age {
+    until: Duration,
+    origin: u64,
+    sequence: u64,
 }
 
 impl Owed {
     /// How many there are.
     #[cfg(feature = "sim")]
     pub(super) fn load(&self) -> usize {
-        self.count
+        self.ages.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.ages.is_empty()
     }
 
-    fn insert(&mut self, question: Question) {
-        self.count += 1;
-        self.questions.entry((question.origin, question.sequence)).or_default().push(question);
+    fn insert(&mut self, question: Question, until: Duration) {
+        let Question { origin, sequence, .. } = question;
+        self.last += 1;
+        self.ages.insert(self.last, Age { until, origin, sequence });
+        self.questions.entry((origin, sequence)).or_default().push((self.last, question));
     }
 
     fn remove(&mut self, origin: u64, sequence: u64) -> Vec<Question> {
         let questions = self.questions.remove(&(origin, sequence)).unwrap_or_default();
-        self.count -= questions.len();
-        questions
+        for (number, _) in &questions {
+            self.ages.remove(number);
+        }
+        questions.into_iter().map(|(_, question)| question).collect()
+    }
+
+    /// The first one whose time is over.
+    fn overdue(&mut self, now: Duration) -> Option<Question> {
+        let oldest = self.ages.first_entry().filter(|oldest| oldest.get().until <= now)?;
+        let (number, Age { origin, sequence, .. }) = oldest.remove_entry();
+        let Entry::Occupied(mut copies) = self.questions.entry((origin, sequence)) else {
+            return None;
+        };
+        let at = copies.get().iter().position(|(of_it, _)| *of_it == number)?;
+        let (_, question) = copies.get_mut().remove(at);
+        if copies.get().is_empty() {
+            copies.remove();
+        }
+        Some(question)
     }
 }
 
@@ -211,12 +240,13 @@ impl Core {
         let RoleState::Consumer(consumer) = &mut part.role else {
             unreachable!("a place of a consumer is that of a consumer's link");
         };
-        if consumer.owed.count >= UPLINKS_UNANSWERED_MAX {
+        if consumer.owed.ages.len() >= UPLINKS_UNANSWERED_MAX {
             part.outbox.room().release(frame.len());
             count(&self.counters.consumers.dropped_outbox_full, 1);
             return ErrorCode::OUTBOX_FULL;
         }
-        consumer.owed.insert(question);
+        let timeout_ms = self.shared.config.uplink_timeout_ms.into();
+        consumer.owed.insert(question, self.now + Duration::from_millis(timeout_ms));
         part.outbox.accept(self.now, Terms::default(), frame);
         self.queued(Receiver::Consumers, part);
         ErrorCode(0)
@@ -288,7 +318,16 @@ impl Core {
     /// Whoever still waits for this consumer learns that the fate is unknown.
     pub(super) fn consumer_left(&mut self, links: &mut Links, link: LinkId, owed: Owed) {
         self.shared.consumer_closed(self.id, link);
-        for question in owed.questions.into_values().flatten() {
+        for (_, question) in owed.questions.into_values().flatten() {
+            self.answer(links, question, ErrorCode::CONSUMER_LOST);
+        }
+    }
+
+    /// What a consumer has taken and not answered in time is answered in its place (UP-15), and
+    /// forgotten: it may live and never answer.
+    pub(super) fn give_up_uplinks(&mut self, links: &mut Links, part: &mut Part) {
+        let RoleState::Consumer(consumer) = &mut part.role else { return };
+        while let Some(question) = consumer.owed.overdue(self.now) {
             self.answer(links, question, ErrorCode::CONSUMER_LOST);
         }
     }
