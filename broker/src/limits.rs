@@ -26,7 +26,9 @@
 //! + 2 x routes_max x 96                       those of them that have lost and were not told of
 //! ```
 //!
-//! Mail between shards is inside `outbox_bytes_max`: its place is reserved before it is sent.
+//! Frames in mail between shards are inside `outbox_bytes_max`: their place is reserved before they
+//! are sent. Mail that says that logins have lost, or what was told of an older slot, is at most
+//! `gateways_max` pieces of each, of 256 bytes.
 
 /// Bytes of a read buffer. 64 KiB is what one read of a saturated loopback socket brings.
 pub const READ_BYTES: usize = 64 << 10;

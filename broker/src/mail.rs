@@ -1,5 +1,7 @@
 //! What shards say to each other. A frame in it has its place in the receiving outbox reserved
-//! already, so that mail on its way is bounded by the outboxes it is meant for.
+//! already, so that mail on its way is bounded by the outboxes it is meant for. What has no frame
+//! says at its kind what bounds it; `Supersede` and `Release` go from link to link of one gateway
+//! as they end and begin, and links are bounded.
 
 use waybill_routing::Slot;
 use waybill_wire::code::ErrorCode;
@@ -119,7 +121,8 @@ pub enum Mail {
         link: LinkId,
         /// The incarnation of both.
         incarnation: u64,
-        /// The registrations; their place is still reserved.
+        /// The registrations. Their place is still reserved, and so is that of this mail: there are
+        /// at most as many as there may be gateways.
         old: Told,
     },
     /// Logins at one of your gateways have lost: who, is where the logins are. There is at most one
@@ -136,3 +139,6 @@ pub enum Mail {
         link: LinkId,
     },
 }
+
+// A term of the sum in `limits.rs`.
+const _: () = assert!(size_of::<Mail>() <= 256);

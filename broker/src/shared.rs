@@ -72,6 +72,7 @@ pub struct Shared {
     refused: AtomicU32,
     producers: AtomicU32,
     registrations: AtomicUsize,
+    told_on_their_way: AtomicU32,
     sessions: AtomicU64,
 }
 
@@ -107,6 +108,7 @@ impl Shared {
             refused: AtomicU32::new(0),
             producers: AtomicU32::new(0),
             registrations: AtomicUsize::new(0),
+            told_on_their_way: AtomicU32::new(0),
             sessions: AtomicU64::new(0),
             config,
         }
@@ -163,6 +165,17 @@ impl Shared {
         let namespace = Namespace(namespace);
         let contends = self.policies.of(namespace) != Policy::All;
         contends.then_some(Login { namespace, uid: Uid(uid), device_class, number: login })
+    }
+
+    /// Takes place for one `Mail::Told`, or says that as many are on their way as there may be
+    /// gateways.
+    pub(crate) fn told_sent(&self) -> bool {
+        take_one(&self.told_on_their_way, self.config.gateways_max)
+    }
+
+    /// One of them has arrived, or never will.
+    pub(crate) fn told_arrived(&self) {
+        self.told_on_their_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts a link in, or says that there are too many.
@@ -227,5 +240,19 @@ fn take_one(counter: &AtomicU32, most: u32) -> bool {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_7_no_more_told_is_on_its_way_than_there_may_be_gateways() {
+        let config = BrokerConfig { gateways_max: 2, ..BrokerConfig::default() };
+        let shared = Shared::new(config, 1);
+        assert!(shared.told_sent() && shared.told_sent() && !shared.told_sent());
+        shared.told_arrived();
+        assert!(shared.told_sent() && !shared.told_sent());
     }
 }

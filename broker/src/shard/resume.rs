@@ -275,6 +275,11 @@ impl Core {
         let unwanted = match self.shared.link_of(standing) {
             None => self.shared.old_came(incarnation, old),
             Some(place) if place.shard == self.id && Some(place.link) == from => Some(old),
+            // A shard that far behind gets no more of it: here it is told as lost, and there, when
+            // the wait for it is over, as new.
+            Some(_) if !self.shared.told_sent() => {
+                return self.bury(incarnation, Box::new(Declared::told_only(old)), true);
+            }
             Some(place) => {
                 let mail = Mail::Told { link: place.link, incarnation, old };
                 // Also within this shard: the newer link may be the one that is acting.
@@ -294,6 +299,7 @@ impl Core {
         incarnation: u64,
         old: Told,
     ) {
+        self.shared.told_arrived();
         let newer = links.get_mut(&link).and_then(|link| link.part.gateway_of(incarnation));
         match newer.filter(|gateway| gateway.declared.waits()) {
             Some(gateway) => gateway.declared.old_came(old),

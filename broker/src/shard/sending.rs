@@ -143,6 +143,7 @@ impl Core {
                 self.answer(links, question, ErrorCode::CONSUMER_LOST);
             }
             Mail::Losers { slot, .. } => self.woken(links, None, slot),
+            Mail::Told { .. } => self.shared.told_arrived(),
             _ => {}
         }
     }
