@@ -38,9 +38,7 @@ pub use event::{ConsumerEvent, OfflineMessage, PresenceEvent};
 pub use links::BrokerLink;
 use machine::ReceivedUplink;
 use merge::Merged;
-
-/// Namespaces in which a consumer may be in a group, as a broker allows a link.
-pub const GROUPS_MAX: usize = 64;
+pub use waybill_wire::limits::GROUPS_MAX;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -3,11 +3,11 @@
 use waybill_broker::BrokerConfig;
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Mode, Op, Role, capability};
-use waybill_wire::frame::{Drain, Group, Ping, UplinkAck};
+use waybill_wire::frame::{Drain, Group, UplinkAck};
 use waybill_wire::message::{MessageHead, Sender};
 
 use crate::support::{Line, Net, everywhere};
-use crate::talk::{Gateway, Producer, encode, link, link_offering};
+use crate::talk::{Gateway, Producer, encode, fence, link, link_offering};
 
 fn check(test: impl Fn(&mut Net)) {
     everywhere(&BrokerConfig::default(), test);
@@ -38,13 +38,6 @@ fn answer(net: &mut Net, gateway: &Gateway) -> (u64, ErrorCode) {
     let frame = net.frame(gateway.line).expect("an UPLINK_ACK");
     let Ok(Frame::UplinkAck(ack)) = Frame::decode(&frame) else { panic!("{frame:02x?}") };
     (ack.sequence, ack.code)
-}
-
-/// Everything sent before on this link has been handled when this returns, and nothing came.
-fn fence(net: &mut Net, line: Line) {
-    net.send(line, &encode(&Frame::Ping(Ping { token: 7 })));
-    let frame = net.frame(line).unwrap();
-    assert!(matches!(Frame::decode(&frame), Ok(Frame::Pong(_))), "{:?}", Frame::decode(&frame));
 }
 
 fn group(net: &mut Net, line: Line, op: Op, namespace: u32, name: &str) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use waybill_broker::BrokerConfig;
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Op, Role};
-use waybill_wire::frame::{Ping, Record, Snapshot, UplinkAck};
+use waybill_wire::frame::{Record, Snapshot, UplinkAck};
 use waybill_wire::message::{MessageHead, Sender};
 
 use crate::support::{Backend, Line, Net, backends, everywhere};
-use crate::talk::{Gateway, Producer, encode, hello, link};
+use crate::talk::{Gateway, Producer, encode, ends_with, fence, hello, link};
 
 fn check(test: impl Fn(&mut Net)) {
     everywhere(&BrokerConfig::default(), test);
@@ -26,22 +26,6 @@ fn uplink(net: &mut Net, line: Line, sequence: u64) {
 fn accept(net: &mut Net, consumer: Line, origin: u64, sequence: u64) {
     let ack = UplinkAck { code: ErrorCode(0), sequence, origin };
     net.send(consumer, &encode(&Frame::UplinkAck(ack)));
-}
-
-/// Everything sent before on this link has been handled when this returns, and this came next.
-fn fence(net: &mut Net, line: Line) {
-    net.send(line, &encode(&Frame::Ping(Ping { token: 7 })));
-    let frame = net.frame(line).unwrap();
-    assert!(matches!(Frame::decode(&frame), Ok(Frame::Pong(_))), "{:?}", Frame::decode(&frame));
-}
-
-fn ends_with(net: &mut Net, line: Line, code: ErrorCode) {
-    let frame = net.frame(line).expect("an ERROR");
-    match Frame::decode(&frame) {
-        Ok(Frame::Error(error)) => assert_eq!((error.code, error.fatal), (code, true)),
-        other => panic!("{code:?} was expected and came {other:?}"),
-    }
-    assert_eq!(net.frame(line), None);
 }
 
 #[test]

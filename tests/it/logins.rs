@@ -8,11 +8,11 @@ use waybill_broker::{BrokerConfig, LoginPolicy, LoginsConfig};
 use waybill_wire::Frame;
 use waybill_wire::code::{Event, Op, Role, capability};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Barrier, Delta, Displaced, Ping, Record, Resume, Snapshot};
+use waybill_wire::frame::{Barrier, Delta, Displaced, Record, Resume, Snapshot};
 use waybill_wire::limits::RECORDS_MAX;
 
 use crate::support::{Backend, Line, Net, everywhere};
-use crate::talk::{Producer, encode, hello_in_session, link_offering};
+use crate::talk::{Producer, encode, fence, hello_in_session, in_effect, link_offering};
 
 /// Namespaces with these policies.
 const ALL: u32 = 0;
@@ -123,13 +123,7 @@ impl Host {
     }
 
     fn in_effect(&self, net: &mut Net) {
-        let frame = net.frame(self.line).expect("IN_EFFECT");
-        match Frame::decode(&frame) {
-            Ok(Frame::InEffect(it)) => {
-                assert_eq!((it.version, it.digest), (self.version, self.digest()));
-            }
-            other => panic!("no IN_EFFECT: {other:?}"),
-        }
+        in_effect(net, self.line, self.version, self.digest());
     }
 
     /// The next thing it hears is that this login lost.
@@ -144,9 +138,7 @@ impl Host {
     /// only what is wrong often is found.
     fn hears_nothing(&self, net: &mut Net) {
         net.pass_time();
-        net.send(self.line, &encode(&Frame::Ping(Ping { token: 7 })));
-        let frame = net.frame(self.line).expect("PONG");
-        assert!(matches!(Frame::decode(&frame), Ok(Frame::Pong(_))), "{:?}", Frame::decode(&frame));
+        fence(net, self.line);
     }
 }
 

@@ -8,8 +8,8 @@ use waybill_wire::code::{ErrorCode, Event, Op, Role, capability};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Delta, Record, Resume, Snapshot, Suspend, Welcome};
 
-use crate::support::{Backend, Line, Net, everywhere};
-use crate::talk::{Producer, encode, hello_in_session, link_offering};
+use crate::support::{Backend, Line, Net, everywhere, simulated};
+use crate::talk::{Producer, encode, ends_with, hello_in_session, in_effect, link_offering};
 
 /// A window that ends in no test on sockets.
 fn config() -> BrokerConfig {
@@ -31,14 +31,6 @@ fn hello(net: &mut Net, incarnation: u64, session: u64) -> (Line, Welcome) {
     let frame = net.frame(line).expect("WELCOME");
     let Ok(Frame::Welcome(welcome)) = Frame::decode(&frame) else { panic!("{frame:02x?}") };
     (line, welcome)
-}
-
-fn in_effect(net: &mut Net, line: Line, version: u64, digest: u64) {
-    let frame = net.frame(line).expect("IN_EFFECT");
-    match Frame::decode(&frame) {
-        Ok(Frame::InEffect(it)) => assert_eq!((it.version, it.digest), (version, digest)),
-        other => panic!("no IN_EFFECT: {other:?}"),
-    }
 }
 
 fn snapshot(net: &mut Net, line: Line, uids: &[u64]) {
@@ -78,21 +70,6 @@ fn resume(net: &mut Net, line: Line, session: u64, version: u64, digest: u64) {
 
 fn delta(net: &mut Net, line: Line, version: u64, records: &[Record]) {
     net.send(line, &encode(&Frame::Delta(Delta { version, records: records.into() })));
-}
-
-fn ends_with(net: &mut Net, line: Line, code: ErrorCode) {
-    let frame = net.frame(line).expect("an ERROR");
-    match Frame::decode(&frame) {
-        Ok(Frame::Error(error)) => assert_eq!((error.code, error.fatal), (code, true)),
-        other => panic!("{code:?} was expected and came {other:?}"),
-    }
-    assert_eq!(net.frame(line), None);
-}
-
-fn simulated(config: &BrokerConfig, test: impl Fn(&mut Net)) {
-    for seed in 0..8_u16 {
-        test(&mut Net::start(Backend::Sim(1 + seed % 3, seed.into()), config.clone()));
-    }
 }
 
 #[test]

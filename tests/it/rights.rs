@@ -7,7 +7,7 @@ use waybill_wire::frame::{Drain, Ping, Record, Snapshot, UplinkAck};
 use waybill_wire::message::{MessageHead, Sender};
 
 use crate::support::{Line, Net, everywhere};
-use crate::talk::{Producer, encode, hello_with};
+use crate::talk::{Producer, encode, ends_with, hello_with};
 
 fn config() -> BrokerConfig {
     let token = |name: &str, roles: &[&str], namespaces: Option<Vec<u32>>| TokenConfig {
@@ -36,15 +36,6 @@ fn welcomed(net: &mut Net, role: Role, credential: &str) -> Line {
     let frame = net.frame(line).unwrap();
     assert!(matches!(Frame::decode(&frame), Ok(Frame::Welcome(_))), "{credential}: {frame:02x?}");
     line
-}
-
-fn ends_with(net: &mut Net, line: Line, code: ErrorCode) {
-    let frame = net.frame(line).expect("an ERROR");
-    match Frame::decode(&frame) {
-        Ok(Frame::Error(error)) => assert_eq!((error.code, error.fatal), (code, true), "{error:?}"),
-        other => panic!("{code:?} was expected and came {other:?}"),
-    }
-    assert_eq!(net.frame(line), None);
 }
 
 #[test]

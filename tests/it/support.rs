@@ -49,6 +49,14 @@ pub(crate) fn everywhere(config: &BrokerConfig, test: impl Fn(&mut Net)) {
     }
 }
 
+/// Runs a test on the simulator alone, with several seeds.
+pub(crate) fn simulated(config: &BrokerConfig, test: impl Fn(&mut Net)) {
+    for backend in backends().into_iter().filter(|it| matches!(it, Backend::Sim(..))) {
+        eprintln!("on {backend:?}");
+        test(&mut Net::start(backend, config.clone()));
+    }
+}
+
 /// A number of a link in one [`Net`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line(usize);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Op, Role};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Record, Snapshot};
+use waybill_wire::frame::{Barrier, Delta, Frame, Hello, Ping, Record, Snapshot};
 use waybill_wire::message::MessageHead;
 
 use crate::support::{Line, Net};
@@ -74,6 +74,32 @@ pub(crate) fn link_offering(net: &mut Net, role: Role, instance: u64, capabiliti
     let Ok(Frame::Welcome(welcome)) = Frame::decode(&welcome) else { panic!("{welcome:02x?}") };
     assert_eq!(welcome.capabilities, capabilities, "the broker runs what the test offers");
     line
+}
+
+/// The next frame says that what was declared is in effect.
+pub(crate) fn in_effect(net: &mut Net, line: Line, version: u64, digest: u64) {
+    let frame = net.frame(line).expect("IN_EFFECT");
+    match Frame::decode(&frame) {
+        Ok(Frame::InEffect(it)) => assert_eq!((it.version, it.digest), (version, digest)),
+        other => panic!("no IN_EFFECT: {other:?}"),
+    }
+}
+
+/// Everything sent before on this link has been handled when this returns, and nothing came.
+pub(crate) fn fence(net: &mut Net, line: Line) {
+    net.send(line, &encode(&Frame::Ping(Ping { token: 7 })));
+    let frame = net.frame(line).expect("PONG");
+    assert!(matches!(Frame::decode(&frame), Ok(Frame::Pong(_))), "{:?}", Frame::decode(&frame));
+}
+
+/// The link is told why, and ends.
+pub(crate) fn ends_with(net: &mut Net, line: Line, code: ErrorCode) {
+    let frame = net.frame(line).expect("an ERROR");
+    match Frame::decode(&frame) {
+        Ok(Frame::Error(error)) => assert_eq!((error.code, error.fatal), (code, true), "{error:?}"),
+        other => panic!("{code:?} was expected and came {other:?}"),
+    }
+    assert_eq!(net.frame(line), None);
 }
 
 /// A receipt, owned.
@@ -222,13 +248,7 @@ impl Gateway {
     }
 
     fn in_effect(&self, net: &mut Net) {
-        let frame = net.frame(self.line).expect("IN_EFFECT");
-        match Frame::decode(&frame) {
-            Ok(Frame::InEffect(it)) => {
-                assert_eq!((it.version, it.digest), (self.version, self.digest()));
-            }
-            other => panic!("no IN_EFFECT: {other:?}"),
-        }
+        in_effect(net, self.line, self.version, self.digest());
     }
 
     pub(crate) fn delivery(&self, net: &mut Net) -> Delivery {
