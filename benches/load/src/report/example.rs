@@ -52,7 +52,7 @@ impl Jitter {
     }
 }
 
-/// The run: `direct` in six variants, `latency` at four rates, one of everything else.
+/// The run: `direct` in six variants, `latency` at capacity and at four rates, and `relearn`.
 pub(super) fn run() -> Results {
     let versions = [("waybill", "0.0.0 (example)"), ("redis", "7.0.15"), ("nats-server", "2.12.1")];
     Results {
@@ -177,6 +177,13 @@ fn capacity(row: &mut Row, target: usize, cost: f64) {
 fn latency() -> ScenarioResult {
     let mut jitter = Jitter(2);
     let mut rows = Vec::new();
+    for repeat in 0..REPEATS {
+        for target in 0..TARGETS.len() {
+            let mut row = row(target, variant(128, 100_000, None), repeat);
+            capacity(&mut row, target, jitter.around(0.1));
+            rows.push(row);
+        }
+    }
     for rate in [1e4, 5e4, 2e5, 1e6] {
         for repeat in 0..REPEATS {
             for (target, (_, _, [capacity, cpu, ..])) in TARGETS.iter().enumerate() {

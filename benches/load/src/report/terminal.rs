@@ -26,7 +26,7 @@ const SPREAD: [&str; 9] = [
 ];
 
 /// Figures that are kept in JSON and on the page.
-const NOT_SHOWN: [&str; 2] = ["p90", "server_cores"];
+const NOT_SHOWN: [&str; 3] = ["p90", "server_cores", "generator_us_per_message"];
 
 /// A whole run: every scenario, then what holds for all of it.
 #[must_use]

@@ -145,6 +145,14 @@ pub(super) fn variant(variant: &Variant) -> String {
 /// one.
 #[must_use]
 pub(super) fn variant_within(variant: &Variant, scenario: &ScenarioResult) -> String {
+    let paced = scenario.rows.iter().any(|row| row.variant.rate.is_some());
+    let dimensions = |variant: &Variant| {
+        let mut words = dimensions(variant);
+        if paced && variant.rate.is_none() {
+            words.push(("rate", "capacity, closed window".to_owned()));
+        }
+        words
+    };
     let all: Vec<_> = scenario.rows.iter().map(|row| dimensions(&row.variant)).collect();
     let own = dimensions(variant);
     let varies = |dimension: &(&str, String)| !all.iter().all(|other| other.contains(dimension));

@@ -135,6 +135,13 @@ fn known() -> Vec<Figure> {
         figure("bytes_per_route", "B/route", Unit::Number, Better::Less, false),
         figure("link_bytes_per_delivery", "link B/dlv", Unit::Number, Better::Less, false),
         figure("server_cores", "cores", Unit::Number, Better::Neither, false),
+        figure(
+            "generator_us_per_message",
+            "gen us/msg",
+            Unit::Microseconds,
+            Better::Neither,
+            false,
+        ),
         figure("generator_idle", "gen idle", Unit::Share, Better::Neither, false),
         figure("setup_s", "set-up s", Unit::Seconds, Better::Less, true),
     ]

@@ -14,6 +14,9 @@ use crate::results::{Row, ScenarioResult, Variant, figure};
 /// The target that ratios are of.
 pub const SUBJECT: &str = "waybill";
 
+/// With fewer users, what a server reserves for its connections weighs more than its routes.
+const ROUTES_MIN: u64 = 100_000;
+
 /// Figures of a delivery that have a counterpart of a message.
 const OF_DELIVERY: [&str; 2] = [figure::DELIVERIES_PER_S, figure::CPU_US_PER_DELIVERY];
 
@@ -158,6 +161,9 @@ impl<'a> Entry<'a> {
     /// What there is to say of a figure.
     #[must_use]
     pub fn cell(&self, figure: &Figure) -> Cell {
+        if figure.key == figure::BYTES_PER_ROUTE && self.users() < ROUTES_MIN {
+            return Cell::Missing;
+        }
         let values: Vec<f64> = self.passed().filter_map(|row| figure.of(row)).collect();
         match Spread::of(&values) {
             None => Cell::Missing,

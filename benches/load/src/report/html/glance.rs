@@ -87,7 +87,11 @@ fn name(scenario: &ScenarioResult, table: &Table<'_>) -> String {
 }
 
 fn line<'a>(scenario: &ScenarioResult, table: &Table<'a>, shown: &Figure) -> Option<StandLine<'a>> {
-    let mark = |entry: &Entry<'a>| Some((entry.target, entry.cell(shown).quoted()?));
+    let mark = |entry: &Entry<'a>| {
+        // There is no zero on a logarithmic axis.
+        let spread = entry.cell(shown).quoted().filter(|spread| spread.min > 0.0)?;
+        Some((entry.target, spread))
+    };
     let marks: Vec<_> = table.entries.iter().filter_map(mark).collect();
     (!marks.is_empty()).then(|| StandLine { words: name(scenario, table), marks })
 }

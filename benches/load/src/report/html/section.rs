@@ -66,7 +66,11 @@ fn variants(scenario: &ScenarioResult, tables: &[Table<'_>], looks: &Looks<'_>) 
         return panes.concat();
     }
     // 128 bytes is what the canonical run sends.
-    let first = tables.iter().position(|table| table.variant.payload_bytes == 128).unwrap_or(0);
+    let is_canonical = |table: &Table<'_>| {
+        let at_rate = table.variant.rate.is_some() || scenario.kind != "latency";
+        table.variant.payload_bytes == 128 && at_rate
+    };
+    let first = tables.iter().position(is_canonical).unwrap_or(0);
     let name = escape(&scenario.name);
     let mut text =
         format!("<div class=\"tabs\" role=\"radiogroup\" aria-label=\"Variants of {name}\">");
@@ -235,7 +239,8 @@ fn curve(entry: &Entry<'_>) -> Vec<Point> {
         .filter_map(|x| {
             let values: Vec<f64> = curves.iter().map(|curve| value_at(curve, x)).collect();
             let Spread { median, min, max, .. } = Spread::of(&values)?;
-            Some(Point { x, y: median, low: min, high: max })
+            // There is no zero on a logarithmic axis.
+            (min > 0.0).then_some(Point { x, y: median, low: min, high: max })
         })
         .collect()
 }

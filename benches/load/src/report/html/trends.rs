@@ -148,6 +148,8 @@ fn plot(
             match entry.cell(shown) {
                 Cell::Missing => {}
                 Cell::Withheld => withheld.push(entry.target),
+                // There is no zero on a logarithmic axis.
+                Cell::Quoted(spread) if spread.min <= 0.0 => {}
                 Cell::Quoted(spread) => {
                     let point = Point { x, y: spread.median, low: spread.min, high: spread.max };
                     match series.iter_mut().find(|series| series.target == entry.target) {
