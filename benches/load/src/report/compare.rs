@@ -8,7 +8,7 @@ use super::grid::{Grid, wrap};
 use super::words;
 use crate::results::{Results, ScenarioResult};
 use crate::summary::Ratio;
-use crate::summary::figures::{Better, Figure, figures_of};
+use crate::summary::figures::{Better, Figure};
 use crate::summary::table::{Entry, Table, is_same};
 
 const WIDTH: usize = 118;
@@ -75,8 +75,8 @@ fn compared(scenario: &ScenarioResult, before: &Table<'_>, after: &Table<'_>) ->
         .iter()
         .filter_map(|entry| Some((before.entry(entry.target)?, entry)))
         .collect();
-    let figures: Vec<Figure> =
-        figures_of(scenario).into_iter().filter(|one| one.better != Better::Neither).collect();
+    let mut figures: Vec<Figure> = after.figures(scenario);
+    figures.retain(|figure| figure.better != Better::Neither);
     let mut grid = Grid::new("later/earlier", pairs.iter().map(|(_, e)| e.target.to_owned()));
     for figure in &figures {
         let ratio = |(before, after): &(&Entry<'_>, &Entry<'_>)| after.ratio_to_run(before, figure);
@@ -89,7 +89,7 @@ fn compared(scenario: &ScenarioResult, before: &Table<'_>, after: &Table<'_>) ->
     let repeats =
         |entries: &[Entry<'_>]| entries.iter().map(|one| one.rows.len()).max().unwrap_or(0);
     let (one, other) = (repeats(&before.entries), repeats(&after.entries));
-    let variant = words::variant(after.variant);
+    let variant = words::variant(after.variant, scenario);
     let head = format!("{}: {variant}; {one} and {other} repeats", scenario.name);
     let mut lines = vec![head];
     if grid.is_empty() {

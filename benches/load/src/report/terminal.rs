@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::grid::{Grid, wrap};
 use super::remarks::{Remark, remarks};
 use super::words;
-use crate::results::{Results, ScenarioResult};
+use crate::results::{Results, ScenarioResult, figure};
 use crate::summary::figures::{Better, Figure};
 use crate::summary::table::{Cell, Entry, SUBJECT, Table, targets_of};
 
@@ -66,7 +66,7 @@ pub fn scenario(scenario: &ScenarioResult) -> String {
     let mut signs = Signs::default();
     for table in &tables {
         lines.push(String::new());
-        lines.push(heading(table));
+        lines.push(heading(scenario, table));
         let figures = figures(scenario, table, &mut signs);
         if figures.is_empty() {
             lines.push("no repeat passed the check: no figure counts".to_owned());
@@ -98,9 +98,9 @@ pub fn scenario(scenario: &ScenarioResult) -> String {
     lines.iter().map(|line| line.clone() + "\n").collect()
 }
 
-fn heading(table: &Table<'_>) -> String {
+fn heading(scenario: &ScenarioResult, table: &Table<'_>) -> String {
     let repeats = table.entries.iter().map(|entry| entry.rows.len()).max().unwrap_or(0);
-    let words = words::variant(table.variant);
+    let words = words::variant(table.variant, scenario);
     if repeats < 2 {
         return format!("{words}; one repeat");
     }
@@ -191,7 +191,11 @@ fn ratios(scenario: &ScenarioResult, table: &Table<'_>, signs: &mut Signs) -> Gr
         table.entries.iter().filter(|entry| entry.target != SUBJECT).collect();
     let mut grid = Grid::new("waybill/other", others.iter().map(|entry| entry.target.to_owned()));
     let Some(subject) = table.entry(SUBJECT) else { return grid };
-    for figure in shown(scenario, table).iter().filter(|figure| figure.better != Better::Neither) {
+    let compared = |figure: &&Figure| {
+        let given = table.variant.rate.is_some() && figure.key == figure::MESSAGES_PER_S;
+        figure.better != Better::Neither && figure.key != figure::SETUP_S && !given
+    };
+    for figure in shown(scenario, table).iter().filter(compared) {
         let ratios: Vec<_> = others.iter().map(|other| subject.ratio_to(other, figure)).collect();
         if ratios.iter().all(Option::is_none) {
             continue;

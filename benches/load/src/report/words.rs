@@ -134,30 +134,41 @@ pub(super) fn trimmed(words: &str) -> String {
     format!("{}{sign}", number.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// The same, with how messages came where they came in a closed window.
+fn dimensions_in(variant: &Variant, scenario: &ScenarioResult) -> Vec<(&'static str, String)> {
+    let mut words = dimensions(variant);
+    if variant.rate.is_none() && ["throughput", "latency"].contains(&scenario.kind.as_str()) {
+        words.push(("rate", "closed window".to_owned()));
+    }
+    words
+}
+
 /// A variant in words.
 #[must_use]
-pub(super) fn variant(variant: &Variant) -> String {
-    let words: Vec<String> = dimensions(variant).into_iter().map(|(_, words)| words).collect();
-    words.join(", ")
+pub(super) fn variant(variant: &Variant, scenario: &ScenarioResult) -> String {
+    let words = dimensions_in(variant, scenario).into_iter().map(|(_, words)| words);
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// What of a variant is not the same in all variants of its scenario; everything if there is but
 /// one.
 #[must_use]
 pub(super) fn variant_within(variant: &Variant, scenario: &ScenarioResult) -> String {
-    let paced = scenario.rows.iter().any(|row| row.variant.rate.is_some());
-    let dimensions = |variant: &Variant| {
-        let mut words = dimensions(variant);
-        if paced && variant.rate.is_none() {
-            words.push(("rate", "capacity, closed window".to_owned()));
-        }
-        words
-    };
-    let all: Vec<_> = scenario.rows.iter().map(|row| dimensions(&row.variant)).collect();
-    let own = dimensions(variant);
+    let rows = scenario.rows.iter();
+    let all: Vec<_> = rows.map(|row| dimensions_in(&row.variant, scenario)).collect();
+    let own = dimensions_in(variant, scenario);
     let varies = |dimension: &(&str, String)| !all.iter().all(|other| other.contains(dimension));
     let words: Vec<String> = own.iter().filter(|own| varies(own)).map(|(_, w)| w.clone()).collect();
-    if words.is_empty() { self::variant(variant) } else { words.join(", ") }
+    if words.is_empty() { self::variant(variant, scenario) } else { words.join(", ") }
+}
+
+/// What of a variant is not the same in others of a list, in words.
+#[must_use]
+pub(super) fn variant_among(own: &Variant, others: &[Variant]) -> String {
+    let others: Vec<_> = others.iter().map(dimensions).collect();
+    let varies = |dimension: &(&str, String)| !others.iter().all(|one| one.contains(dimension));
+    let words = dimensions(own).into_iter().filter(varies).map(|(_, words)| words);
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The machine in a line.

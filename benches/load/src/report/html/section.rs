@@ -96,7 +96,7 @@ fn pane(scenario: &ScenarioResult, table: &Table<'_>, looks: &Looks<'_>) -> Stri
         1 => "one repeat".to_owned(),
         many => format!("median of {many} repeats"),
     };
-    let variant = escape(&words::variant(table.variant));
+    let variant = escape(&words::variant(table.variant, scenario));
     let mut text = format!("<h3>{variant} <small>{repeats}</small></h3>");
     text.push_str(&latency(scenario, table, looks).unwrap_or_default());
     let bars: Vec<String> = ratios(scenario, table, looks);
@@ -182,7 +182,7 @@ fn latency(scenario: &ScenarioResult, table: &Table<'_>, looks: &Looks<'_>) -> O
     let ends = series.iter().filter_map(|series| series.points.last()).map(|point| point.x);
     let starts = series.iter().filter_map(|series| series.points.first()).map(|point| point.x);
     let (low, high) = (starts.reduce(f64::min)?, ends.reduce(f64::max)?);
-    let title = format!("Latency by percentile, us: {}", words::variant(table.variant));
+    let title = format!("Latency by percentile, us: {}", words::variant(table.variant, scenario));
     let scale = Scale::nines(low, high);
     let (unit, words) = (Unit::Number, "percentile".to_owned());
     let x = Lower { scale, ticks: scale.ticks(unit), unit, words };

@@ -79,7 +79,7 @@ pub(super) fn figures(scenario: &ScenarioResult, table: &Table<'_>, looks: &Look
             [target(looks, entry.target)].into_iter().chain(cells).collect()
         })
         .collect();
-    boxed(&format!("Figures, {}", words::variant(table.variant)), &head, &rows)
+    boxed(&format!("Figures, {}", words::variant(table.variant, scenario)), &head, &rows)
 }
 
 /// Waybill to every other target, in every figure that has a better direction.
@@ -111,7 +111,7 @@ pub(super) fn ratios(
             }));
         }
     }
-    let caption = format!("Ratios, {}", words::variant(table.variant));
+    let caption = format!("Ratios, {}", words::variant(table.variant, scenario));
     (head.len() > 1).then(|| boxed(&caption, &head, &rows))
 }
 

@@ -109,12 +109,9 @@ pub(super) fn plots(tables: &[Table<'_>], looks: &Looks<'_>) -> Vec<String> {
 
 /// What else differs between the families of variants, in words of this one.
 fn rest(dimension: &Dimension, variant: &Variant, tables: &[Table<'_>]) -> String {
-    let words = |variant: &Variant| words::variant(&(dimension.without)(variant));
-    let own = words(variant);
-    let others: Vec<String> = tables.iter().map(|table| words(table.variant)).collect();
-    let everywhere = |part: &str| others.iter().all(|other| other.split(", ").any(|p| p == part));
-    let parts: Vec<&str> = own.split(", ").filter(|part| !everywhere(part)).collect();
-    format!("; {}", parts.join(", "))
+    let others = tables.iter().map(|table| (dimension.without)(table.variant));
+    let others: Vec<Variant> = others.collect();
+    format!("; {}", words::variant_among(&(dimension.without)(variant), &others))
 }
 
 /// Lines at the places that were measured, where these are few.
