@@ -77,6 +77,9 @@ fn header(results: &Results) -> String {
             ("bad", format!("{failed} of {runs} failed the check. They count for nothing."))
         }
     };
+    // A flag is not broken at its hyphens.
+    let word = |word: &str| format!("<span class=\"word\">{}</span>", escape(word));
+    let command = results.command.split(' ').map(word).collect::<Vec<_>>().join(" ");
     let fact =
         |name: &str, value: &str| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(value));
     format!(
@@ -84,10 +87,7 @@ fn header(results: &Results) -> String {
          <dl class=\"facts\">{}{}{}</dl></header>",
         fact("Machine", &words::machine(&results.machine)),
         fact("Started", &results.started),
-        format_args!(
-            "<div><dt>Command</dt><dd><code>{}</code></dd></div>",
-            escape(&results.command)
-        ),
+        format_args!("<div><dt>Command</dt><dd><code>{command}</code></dd></div>"),
     )
 }
 
@@ -156,19 +156,6 @@ fn driven(results: &Results, looks: &Looks<'_>) -> String {
         let _ = write!(text, "<div><dt>{head}</dt><dd>{}</dd></div>", ways.join("<br>"));
     }
     text.push_str("</dl>");
-    let skipped: BTreeSet<(&str, &str)> = results
-        .scenarios
-        .iter()
-        .flat_map(|scenario| &scenario.skipped)
-        .map(|skipped| (skipped.target.as_str(), skipped.reason.as_str()))
-        .collect();
-    if !skipped.is_empty() {
-        text.push_str("<h3>Skipped</h3><ul>");
-        for (target, reason) in skipped {
-            let _ = write!(text, "<li><b>{}</b>: {}</li>", escape(target), escape(reason));
-        }
-        text.push_str("</ul>");
-    }
     text.push_str("<h3>Versions</h3><ul class=\"versions\">");
     for (name, version) in &results.versions {
         let _ = write!(text, "<li><b>{}</b> {}</li>", escape(name), escape(version));

@@ -1,9 +1,11 @@
 //! What has to be said beside the figures: failures, faults, marks, notes. What is true of several
 //! variants is said once.
 
+use std::collections::BTreeMap;
+
 use super::words;
-use crate::results::ScenarioResult;
 use crate::results::mark::{FEWER_USERS, GENERATOR_BUSY};
+use crate::results::{ScenarioResult, SkippedTarget};
 use crate::summary::table::{Entry, Table};
 
 /// One thing to be said of a target.
@@ -47,6 +49,18 @@ pub(super) fn remarks(scenario: &ScenarioResult, tables: &[Table<'_>]) -> Vec<Re
     remarks
 }
 
+/// Targets that were skipped, each once with all its reasons.
+pub(super) fn skipped(scenario: &ScenarioResult) -> Vec<(&str, String)> {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for SkippedTarget { target, reason } in &scenario.skipped {
+        let reasons = reasons.entry(target).or_default();
+        if !reasons.contains(&reason.as_str()) {
+            reasons.push(reason);
+        }
+    }
+    reasons.into_iter().map(|(target, reasons)| (target, reasons.join("; "))).collect()
+}
+
 /// What a target's rows say of themselves, and whether it failed the run.
 fn said(entry: &Entry<'_>, asked: u64) -> Vec<(bool, String)> {
     let mut said = Vec::new();
@@ -62,15 +76,17 @@ fn said(entry: &Entry<'_>, asked: u64) -> Vec<(bool, String)> {
         said.push((!fault.allowed, words));
     }
     for (mark, repeats) in entry.marks() {
-        let repeats = words::several(repeats, "repeat");
         match mark {
             GENERATOR_BUSY => {
                 let words = "the generator was under 15 % idle, so only CPU figures count";
-                said.push((false, format!("{words} ({repeats})")));
+                said.push((false, words.to_owned()));
             }
             // Said below, with their number.
             FEWER_USERS => {}
-            other => said.push((false, format!("{} ({repeats})", other.replace('_', " ")))),
+            other => {
+                let repeats = words::several(repeats, "repeat");
+                said.push((false, format!("{} ({repeats})", other.replace('_', " "))));
+            }
         }
     }
     if entry.users() < asked {
@@ -95,6 +111,22 @@ mod tests {
         let targets: Vec<&str> = busy.iter().map(|one| one.target.as_str()).collect();
         assert_eq!(targets, ["relay-epoll", "relay-uring"]);
         assert!(busy.iter().all(|one| one.of.is_empty()), "{busy:?}");
+    }
+
+    #[test]
+    fn a_target_is_skipped_once_for_all_its_reasons() {
+        let mut run = example::run();
+        let latency = &mut run.scenarios[1];
+        for reason in ["20000/s is above its capacity", "50000/s is above its capacity"] {
+            for _repeat in 0..2 {
+                let (target, reason) = ("redis/uid".to_owned(), reason.to_owned());
+                latency.skipped.push(SkippedTarget { target, reason });
+            }
+        }
+        let all = skipped(latency);
+        let targets: Vec<&str> = all.iter().map(|(target, _)| *target).collect();
+        assert_eq!(targets, ["nats/gw", "redis/uid"]);
+        assert_eq!(all[1].1, "20000/s is above its capacity; 50000/s is above its capacity");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::grid::{Grid, wrap};
-use super::remarks::{Remark, remarks};
+use super::remarks::{Remark, remarks, skipped};
 use super::words;
 use crate::results::{Results, ScenarioResult, figure};
 use crate::summary::figures::{Better, Figure};
@@ -91,10 +91,9 @@ pub fn scenario(scenario: &ScenarioResult) -> String {
             format!("{}: {verdict}", assertion.words)
         }),
     ));
-    lines.extend(spoken(
-        "skipped",
-        scenario.skipped.iter().map(|skipped| format!("{}: {}", skipped.target, skipped.reason)),
-    ));
+    let skipped = skipped(scenario).into_iter();
+    let skipped = skipped.map(|(target, reason)| format!("{target}: {reason}"));
+    lines.extend(spoken("skipped", skipped));
     lines.iter().map(|line| line.clone() + "\n").collect()
 }
 

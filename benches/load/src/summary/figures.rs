@@ -143,7 +143,7 @@ fn known() -> Vec<Figure> {
             false,
         ),
         figure("generator_idle", "gen idle", Unit::Share, Better::Neither, false),
-        figure("setup_s", "set-up s", Unit::Seconds, Better::Less, true),
+        figure("setup_s", "set-up s", Unit::Seconds, Better::Less, false),
     ]
 }
 

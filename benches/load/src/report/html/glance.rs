@@ -78,7 +78,10 @@ fn stand(
         "best other",
     ];
     let head = head.map(str::to_owned);
-    let table = tables::boxed(&format!("Waybill, {}", shown.title), &head, rows);
+    let table = match rows {
+        [] => String::new(),
+        rows => tables::boxed(&format!("Waybill, {}", shown.title), &head, rows),
+    };
     drawing(title, &two_sizes(|width| stand.draw(looks, width)), &(note + &table))
 }
 

@@ -8,7 +8,7 @@ use super::looks::Looks;
 use super::scale::Scale;
 use super::svg::escape;
 use super::{NARROW, figure, tables, trends, two_sizes};
-use crate::report::remarks::{Remark, remarks};
+use crate::report::remarks::{Remark, remarks, skipped};
 use crate::report::words;
 use crate::results::ScenarioResult;
 use crate::summary::Spread;
@@ -263,8 +263,8 @@ fn notices(scenario: &ScenarioResult, tables: &[Table<'_>], looks: &Looks<'_>) -
         let of = if of.is_empty() { of } else { format!(" <small>({})</small>", escape(&of)) };
         lines.push(format!("<li class=\"{class}\">{target}{of}: {}</li>", escape(&said)));
     }
-    for skipped in &scenario.skipped {
-        let (target, reason) = (escape(&skipped.target), escape(&skipped.reason));
+    for (target, reason) in skipped(scenario) {
+        let (target, reason) = (escape(target), escape(&reason));
         lines.push(format!("<li class=\"plain\">{target} was skipped: {reason}</li>"));
     }
     let held = scenario.assertions.iter().filter(|assertion| assertion.held);
