@@ -7,7 +7,8 @@ use criterion::measurement::{Measurement as _, WallTime};
 use criterion::{Criterion, Throughput};
 use waybill_micro::{Case, SEED};
 
-/// Half a minute for each file, and the intervals of a quiet machine are within a few percent.
+/// Short enough that all cases of a file are done in a minute or so; `--measurement-time` asks for
+/// more.
 const MEASUREMENT: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_secs(1);
 const SAMPLES: usize = 50;
