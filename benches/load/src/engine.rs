@@ -156,7 +156,7 @@ impl Engine {
             self.pass(now, busy, Some(TICK))?;
             if busy {
                 heard = now;
-            } else if now - heard > nanos(limits.patience) {
+            } else if now.saturating_sub(heard) > nanos(limits.patience) {
                 let users = self.driver.users_ready();
                 let words = format!("the set-up came to a halt at {users} users");
                 return Err(Failure::new(words));
@@ -232,7 +232,11 @@ impl Engine {
             Some(end) => end,
             None => self.reading(tally, usage)?,
         };
-        Ok(last.since(&begin.unwrap_or(last)))
+        let measured = last.since(&begin.unwrap_or(last));
+        if measured.messages == 0 {
+            tally.fault(fault::STALLED, "no message was completed in the measured span");
+        }
+        Ok(measured)
     }
 
     /// Reads what came in.

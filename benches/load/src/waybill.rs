@@ -1,9 +1,100 @@
-//! Waybill itself.
+//! Waybill itself: a broker process, driven by frames, or through the client crate.
 
-use crate::targets::Target;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::process::{Place, Server};
+use crate::targets::{Plan, Running, Skipped, Target};
+
+mod frames;
+
+use frames::{Frames, Receipts};
+
+/// Routes a broker is allowed to hold beyond the users there are.
+const ROUTES_LEAST: u64 = 1 << 24;
 
 /// All of them.
 #[must_use]
 pub fn targets() -> Vec<Target> {
-    Vec::new()
+    vec![
+        Target {
+            name: "waybill",
+            driven: "one broker, one shard; frames of the wire crate, no receipts",
+            start: |plan, place| start(plan, place, Receipts::None),
+        },
+        Target {
+            name: "waybill/receipts",
+            driven: "one broker, one shard; frames of the wire crate, a receipt of level routed \
+                     for each message",
+            start: |plan, place| start(plan, place, Receipts::Routed),
+        },
+    ]
+}
+
+fn start(plan: &Plan<'_>, place: &Place, receipts: Receipts) -> Result<Running, Skipped> {
+    let (server, address) = broker(plan, place)?;
+    let driver = Frames::new(*plan.work, address, receipts);
+    Ok(Running {
+        driver: Box::new(driver),
+        servers: vec![server],
+        versions: vec![("waybill".into(), version(place)?)],
+        window: None,
+        notes: Vec::new(),
+    })
+}
+
+/// Starts a broker; where it listens.
+fn broker(plan: &Plan<'_>, place: &Place) -> Result<(Server, std::net::SocketAddr), Failure> {
+    let routes = ROUTES_LEAST.max(plan.work.users + plan.work.users / 4);
+    let gateways = plan.work.gateways;
+    let settings = format!(
+        "[broker]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\ngateways_expected = {gateways}\n\
+         routes_max = {routes}\n[log]\nlevel = \"warn\"\n"
+    );
+    let path = place.folder().join("broker.toml");
+    fs::write(&path, settings)?;
+    let mut command = place.command(place.waybill());
+    without_settings(&mut command);
+    command.args(["broker", "--json", "--config"]).arg(&path);
+    let mut server = place.start("broker", command)?;
+    let address = server.wait_for_line(|line| {
+        let said: Value = serde_json::from_str(line).ok()?;
+        said.get("broker")?.as_str()?.parse().ok()
+    })?;
+    Ok((server, address))
+}
+
+/// Settings of whoever runs the bench must not reach what is measured.
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WAYBILL_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// What the program says of itself, with the commit it was probably built from.
+fn version(place: &Place) -> Result<String, Failure> {
+    let program = place.waybill();
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .map_err(|error| Failure::from(error).during(program.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said.split_whitespace().last().unwrap_or("unknown").to_string();
+    Ok(match commit() {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version,
+    })
+}
+
+/// The commit of the source tree this bench was built from, if that is still there.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"]);
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

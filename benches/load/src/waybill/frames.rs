@@ -1,0 +1,235 @@
+//! Waybill by its frames: a producer and gateways that have nothing but the codec, so that what is
+//! measured is the broker.
+
+use std::net::SocketAddr;
+
+use waybill_wire::code::{BrokerState, ErrorCode, Level, Mode, Op, Role};
+use waybill_wire::frame::{ErrorFrame, Frame, Hello, Pong, Receipt, Record, Snapshot};
+use waybill_wire::limits::{DRAFT, PROLOGUE_BYTES, RECORDS_MAX};
+use waybill_wire::message::MessageHead;
+use waybill_wire::prologue::Prologue;
+
+use crate::driver::{Audience, Driver, Message};
+use crate::failure::Failure;
+use crate::io::{Io, Socket};
+use crate::tally::{Tally, fault};
+use crate::work::{WorkPlan, gateway_of, mix, uid_of};
+
+/// A gateway appends more of its snapshot while it has fewer bytes than this to be written.
+const SNAPSHOT_BYTES: usize = 256 << 10;
+
+/// Version of the snapshot; there is no other.
+const VERSION: u64 = 1;
+
+/// What the broker is asked to tell of each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receipts {
+    None,
+    Routed,
+}
+
+#[derive(Debug)]
+struct Gateway {
+    socket: Socket,
+    welcomed: bool,
+    /// The user that its snapshot goes on with: `k`, beyond the last if it has all.
+    next: u64,
+    /// LAST is written.
+    ended: bool,
+    in_effect: bool,
+}
+
+/// The producer and the gateways.
+#[derive(Debug)]
+pub(super) struct Frames {
+    plan: WorkPlan,
+    address: SocketAddr,
+    level: Level,
+    gateways: Vec<Gateway>,
+    producer: Option<Socket>,
+    broker_ready: bool,
+    stopped: bool,
+    records: Vec<Record>,
+}
+
+impl Frames {
+    pub(super) fn new(plan: WorkPlan, address: SocketAddr, receipts: Receipts) -> Self {
+        let level = match receipts {
+            Receipts::None => Level::NONE,
+            Receipts::Routed => Level::ROUTED,
+        };
+        Self {
+            plan,
+            address,
+            level,
+            gateways: Vec::new(),
+            producer: None,
+            broker_ready: false,
+            stopped: false,
+            records: Vec::with_capacity(RECORDS_MAX),
+        }
+    }
+
+    fn open(&self, role: Role, index: usize, io: &mut Io) -> Result<Socket, Failure> {
+        let socket = io.open(self.address)?;
+        let hello = Hello {
+            role,
+            version_min: DRAFT.into(),
+            version_max: DRAFT.into(),
+            instance: mix(self.plan.seed ^ mix(index as u64)) | 1,
+            wanted_shard: Hello::ANY_SHARD,
+            ..Hello::default()
+        };
+        hello.encode(io.out(socket)).map_err(Failure::new)?;
+        Ok(socket)
+    }
+
+    /// Everything but a DELIVER.
+    #[cold]
+    fn control(
+        &mut self,
+        socket: Socket,
+        frame: &Frame<'_>,
+        io: &mut Io,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let gateway = self.gateways.get_mut(socket.index());
+        match frame {
+            Frame::Welcome(welcome) => match gateway {
+                Some(gateway) => gateway.welcomed = true,
+                None => self.broker_ready = welcome.state == BrokerState::READY,
+            },
+            Frame::State(state) if gateway.is_none() => {
+                self.broker_ready = state.state == BrokerState::READY;
+            }
+            Frame::InEffect(_) => {
+                if let Some(gateway) = gateway {
+                    gateway.in_effect = true;
+                }
+            }
+            Frame::Ping(ping) => Pong { token: ping.token }.encode(io.out(socket)),
+            Frame::Error(error) => return refused(error, tally),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn receipt(receipt: &Receipt<'_>, tally: &mut Tally) {
+        if receipt.code != ErrorCode(0) {
+            let number = receipt.sequence - 1;
+            let words = format_args!("message {number}: {}", receipt.code);
+            tally.fault(fault::REFUSED, words);
+        }
+    }
+
+    /// Appends the next frame of a gateway's snapshot.
+    fn declare(
+        gateway: &mut Gateway,
+        plan: &WorkPlan,
+        stopped: bool,
+        records: &mut Vec<Record>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        records.clear();
+        let step = plan.gateways as u64;
+        let first = gateway.next < step;
+        while !stopped && records.len() < RECORDS_MAX && gateway.next < plan.users {
+            records.push(Record { uid: uid_of(gateway.next), op: Op::ADD, ..Record::default() });
+            gateway.next += step;
+        }
+        let last = stopped || gateway.next >= plan.users;
+        gateway.ended = last;
+        let snapshot = Snapshot { first, last, version: VERSION, records: (&*records).into() };
+        snapshot.encode(out).map_err(Failure::new)
+    }
+}
+
+/// An error that is not fatal is a fault, one that is ends the run.
+fn refused(error: &ErrorFrame<'_>, tally: &mut Tally) -> Result<(), Failure> {
+    let words = format!("the broker says {}: {}", error.code, error.detail);
+    if error.fatal {
+        return Err(Failure::new(words));
+    }
+    tally.fault(fault::REFUSED, words);
+    Ok(())
+}
+
+impl Driver for Frames {
+    fn connect(&mut self, io: &mut Io) -> Result<(), Failure> {
+        for index in 0..self.plan.gateways {
+            let socket = self.open(Role::GATEWAY, index, io)?;
+            // The least `k` that lives there.
+            let mut users = 0..self.plan.gateways as u64;
+            let next = users.find(|k| gateway_of(uid_of(*k), self.plan.gateways) == index);
+            let next = next.expect("as many users in a row as gateways are one on each");
+            let (welcomed, ended, in_effect) = (false, false, false);
+            self.gateways.push(Gateway { socket, welcomed, next, ended, in_effect });
+        }
+        self.producer = Some(self.open(Role::PRODUCER, self.plan.gateways, io)?);
+        Ok(())
+    }
+
+    fn received(
+        &mut self,
+        socket: Socket,
+        bytes: &[u8],
+        io: &mut Io,
+        tally: &mut Tally,
+    ) -> Result<usize, Failure> {
+        let mut taken = 0;
+        while let Some(prologue) = bytes[taken..].first_chunk::<PROLOGUE_BYTES>() {
+            let length = Prologue::decode(prologue).map_err(Failure::new)?.frame_bytes();
+            let Some(frame) = bytes.get(taken..taken + length) else { break };
+            taken += length;
+            match Frame::decode(frame).map_err(Failure::new)? {
+                Frame::Deliver(message) if message.everyone => {
+                    tally.broadcast(socket.index(), message.payload);
+                }
+                Frame::Deliver(message) => {
+                    tally.delivered(socket.index(), message.payload, message.targets.iter());
+                }
+                Frame::Receipt(receipt) => Self::receipt(&receipt, tally),
+                frame => self.control(socket, &frame, io, tally)?,
+            }
+        }
+        Ok(taken)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.broker_ready && self.gateways.iter().all(|gateway| gateway.in_effect)
+    }
+
+    fn set_up(&mut self, io: &mut Io) -> Result<(), Failure> {
+        for gateway in self.gateways.iter_mut().filter(|it| it.welcomed && !it.ended) {
+            while !gateway.ended && io.queued(gateway.socket) < SNAPSHOT_BYTES {
+                let out = io.out(gateway.socket);
+                Self::declare(gateway, &self.plan, self.stopped, &mut self.records, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn users_ready(&self) -> u64 {
+        if !self.is_ready() {
+            return 0;
+        }
+        let next = self.gateways.iter().map(|gateway| gateway.next).min();
+        next.unwrap_or(0).min(self.plan.users)
+    }
+
+    fn stop_set_up(&mut self) {
+        self.stopped = true;
+    }
+
+    fn publish(&mut self, message: &Message<'_>, io: &mut Io) -> Result<(), Failure> {
+        let producer = self.producer.expect("it is connected before it publishes");
+        let (everyone, mode, targets) = match message.audience {
+            Audience::Users(uids) => (false, Mode::DIRECT, uids),
+            Audience::Everyone => (true, Mode::BROADCAST, &[][..]),
+        };
+        let sequence = message.number + 1;
+        let level = self.level;
+        let head = MessageHead { everyone, mode, level, sequence, ..MessageHead::default() };
+        head.encode_publish(targets, message.payload, io.out(producer)).map_err(Failure::new)
+    }
+}
