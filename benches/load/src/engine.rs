@@ -120,8 +120,6 @@ pub struct Engine {
     spins: bool,
     buffer: Vec<u8>,
     idle: u64,
-    /// When the last turn ended, and whether it found something to do.
-    turned: u64,
     ticked: u64,
 }
 
@@ -134,7 +132,7 @@ impl Engine {
         let mut io = Io::new()?;
         driver.connect(&mut io)?;
         let (clock, buffer) = (Clock::start(), vec![0; READ_BYTES]);
-        Ok(Self { clock, io, driver, spins, buffer, idle: 0, turned: 0, ticked: 0 })
+        Ok(Self { clock, io, driver, spins, buffer, idle: 0, ticked: 0 })
     }
 
     /// Lets the driver set up its users. `usage` reads what the processes use.
@@ -341,7 +339,6 @@ impl Engine {
         }
         let now = self.clock.nanos();
         self.idle += now - began;
-        self.turned = now;
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub struct Settings {
 /// The bench itself cannot do its work.
 pub fn run(scenarios: &[Loaded], settings: &Settings, command: &str) -> Result<Results, Failure> {
     let cores = if settings.free { None } else { machine::two_cores() };
+    // Before this thread is pinned: then it would see one core.
+    let machine = machine::facts(cores.is_some());
     if let Some((own, _)) = cores {
         process::pin(own)?;
     }
@@ -63,7 +65,7 @@ pub fn run(scenarios: &[Loaded], settings: &Settings, command: &str) -> Result<R
         format: FORMAT,
         command: command.into(),
         started: clock::date_and_time(),
-        machine: machine::facts(cores.is_some()),
+        machine,
         versions: BTreeMap::new(),
         scenarios: Vec::new(),
     };

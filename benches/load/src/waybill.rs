@@ -5,12 +5,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::process::{Place, Server};
 use crate::targets::{Plan, Running, Skipped, Target};
 
+mod client;
 mod frames;
 
+use client::Client;
 use frames::{Frames, Receipts};
 
 /// Routes a broker is allowed to hold beyond the users there are.
@@ -23,22 +26,34 @@ pub fn targets() -> Vec<Target> {
         Target {
             name: "waybill",
             driven: "one broker, one shard; frames of the wire crate, no receipts",
-            start: |plan, place| start(plan, place, Receipts::None),
+            start: |plan, place| frames(plan, place, Receipts::None),
         },
         Target {
             name: "waybill/receipts",
             driven: "one broker, one shard; frames of the wire crate, a receipt of level routed \
                      for each message",
-            start: |plan, place| start(plan, place, Receipts::Routed),
+            start: |plan, place| frames(plan, place, Receipts::Routed),
+        },
+        Target {
+            name: "waybill-client",
+            driven: "one broker, one shard; publish_batch and gateway links of the client crate in \
+                     the generator's thread, no receipts; it is idle where nothing is delivered",
+            start: |plan, place| {
+                let (server, address) = broker(plan, place)?;
+                running(place, server, Box::new(Client::new(*plan.work, address)?))
+            },
         },
     ]
 }
 
-fn start(plan: &Plan<'_>, place: &Place, receipts: Receipts) -> Result<Running, Skipped> {
+fn frames(plan: &Plan<'_>, place: &Place, receipts: Receipts) -> Result<Running, Skipped> {
     let (server, address) = broker(plan, place)?;
-    let driver = Frames::new(*plan.work, address, receipts);
+    running(place, server, Box::new(Frames::new(*plan.work, address, receipts)))
+}
+
+fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Running, Skipped> {
     Ok(Running {
-        driver: Box::new(driver),
+        driver,
         servers: vec![server],
         versions: vec![("waybill".into(), version(place)?)],
         window: None,

@@ -1,0 +1,95 @@
+//! The program, its check of each scenario, against a real broker process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use waybill_bench::results::{Results, figure};
+
+/// The `waybill` program beside the bench. Tests of a whole workspace have built it; where this
+/// package is tested alone, it is built now.
+fn waybill() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_waybill-bench")).with_file_name("waybill");
+    if !path.is_file() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "-p", "waybill"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    }
+    path
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_waybill-bench"));
+    bench.args(arguments).output().unwrap()
+}
+
+/// Runs the check of a scenario; every target did the work, and nothing was wrong.
+fn check(scenario: &str, targets: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, waybill) = (folder.path().join("results.json"), waybill());
+    let arguments = [
+        ["run", scenario, "--check", "--free", "--seconds", "0.3"].as_slice(),
+        &["--targets", &targets.join(",")],
+        &["--json", json.to_str().unwrap(), "--waybill", waybill.to_str().unwrap()],
+    ];
+    let output = bench(&arguments.concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    let text = std::fs::read_to_string(json).unwrap();
+    let results: Results = serde_json::from_str(&text).unwrap();
+    assert!(results.is_ok());
+    for target in targets {
+        let rows = results.scenarios[0].rows.iter().filter(|row| row.target == *target);
+        let rows: Vec<_> = rows.collect();
+        assert!(!rows.is_empty(), "no row of {target}");
+        for row in rows {
+            assert!(row.ok && row.faults.is_empty(), "{:?}", row.faults);
+            assert!(row.figures[figure::MESSAGES_PER_S] > 0.0);
+        }
+    }
+}
+
+#[test]
+fn direct_loses_nothing() {
+    check("direct", &["waybill", "waybill/receipts", "waybill-client"]);
+}
+
+#[test]
+fn group_loses_nothing() {
+    check("group", &["waybill", "waybill-client"]);
+}
+
+#[test]
+fn broadcast_loses_nothing() {
+    check("broadcast", &["waybill", "waybill-client"]);
+}
+
+#[test]
+fn mixed_loses_nothing() {
+    check("mixed", &["waybill"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    for (arguments, words) in [
+        (["run", "no-such"].as_slice(), "scenario no-such"),
+        (&["run", "direct", "--targets", "waybil"], "there is no target \"waybil\""),
+        (&["run", "group", "--users", "10"], "group_uids"),
+    ] {
+        let output = bench(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_start_fails_the_run_by_name() {
+    let arguments = ["run", "direct", "--check", "--free", "--targets", "waybill"];
+    let output = bench(&[arguments.as_slice(), &["--waybill", "/bin/false"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("broker ended with"), "{said}");
+}
