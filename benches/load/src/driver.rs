@@ -1,6 +1,6 @@
 //! What a target is to the engine: a protocol without I/O.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
@@ -91,6 +91,12 @@ pub trait Driver {
     /// As of [`Driver::received`].
     fn turn(&mut self, _tally: &mut Tally) -> Result<bool, Failure> {
         Ok(false)
+    }
+
+    /// Waits for I/O of its own, at most so long; whether it did. Others are waited for by the
+    /// engine.
+    fn wait(&mut self, _at_most: Duration) -> bool {
+        false
     }
 
     /// The server ended a connection. An `Err`, the default, ends the run; `Ok` lets it go on, with

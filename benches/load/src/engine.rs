@@ -33,6 +33,12 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 
 const TICK: Duration = Duration::from_millis(100);
 
+/// Shorter waits are spent polling.
+const SLEEP_LEAST: Duration = Duration::from_millis(3);
+
+/// A sleep ends so long before something is due.
+const SLEEP_MARGIN: Duration = Duration::from_millis(2);
+
 /// Between the end of the warm-up and the first message whose latency counts, in an open loop:
 /// reading what the processes used takes time, and messages that were due meanwhile are late.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -335,7 +341,10 @@ impl Engine {
         }
         if !self.spins && !self.io.has_work() {
             let wait = wait.map_or(TICK, |wait| wait.min(TICK));
-            self.io.wait(Some(wait))?;
+            // The poller rounds up to a millisecond, and what is due must not be late for that.
+            if wait >= SLEEP_LEAST && !self.driver.wait(wait) {
+                self.io.wait(Some(wait - SLEEP_MARGIN))?;
+            }
         }
         let now = self.clock.nanos();
         self.idle += now - began;

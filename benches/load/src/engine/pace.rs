@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn each_message_is_due_at_its_time_and_not_before() {
         for rate in [3.0, 10_000.0, 50_000.0, 1_234_567.8] {
-            for index in [0, 1, 2, 1_000, 999_999, 123_456_789] {
+            // Up to four days at the lowest rate.
+            for index in [0, 1, 2, 1_000, 999_999] {
                 let due = due_at(index, rate);
                 assert_eq!(due_before(due, rate), index + 1, "{index} at {rate}");
                 if index > 0 {

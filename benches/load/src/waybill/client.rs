@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -24,6 +25,9 @@ const UNSETTLED_MAX: usize = 1 << 17;
 
 /// Bytes of them.
 const UNSETTLED_BYTES_MAX: usize = 256 << 20;
+
+/// Longest time between two looks at what gateways got.
+const LOOK: Duration = Duration::from_millis(1);
 
 struct Gateway {
     /// Dropping it would close the link.
@@ -164,6 +168,12 @@ impl Driver for Client {
                 refused.fetch_add(wrong as u64, Ordering::Relaxed);
             });
         }
+    }
+
+    fn wait(&mut self, at_most: Duration) -> bool {
+        // Its tasks run meanwhile. What they got is looked at afterwards.
+        self.runtime.block_on(async { tokio::time::sleep(at_most.min(LOOK)).await });
+        true
     }
 
     fn turn(&mut self, tally: &mut Tally) -> Result<bool, Failure> {
