@@ -338,7 +338,7 @@ fn it_agrees_with_a_naive_tally_on_whatever_happens() {
             }
             for _ in 0..=batch.len() / 40 {
                 chance = mix(chance);
-                if chance % 3 > 0 && !batch.is_empty() {
+                if !chance.is_multiple_of(3) && !batch.is_empty() {
                     spoil(mix(chance), &mut batch);
                 }
             }
