@@ -19,7 +19,7 @@ mod tests;
 use std::net::SocketAddr;
 
 use pubsub::{Addressing, Channels, PubSub, Subjects};
-use rabbitmq::RabbitMq;
+use rabbitmq::{Lists, RabbitMq};
 use routes::Routes;
 use servers::Started;
 
@@ -65,6 +65,11 @@ pub fn targets() -> Vec<Target> {
                      by CC; transient, no confirms, no acknowledgements",
             start: rabbitmq,
         },
+        Target {
+            name: "rabbitmq/uid",
+            driven: "as rabbitmq, but a group is published one by one",
+            start: rabbitmq_uid,
+        },
     ]
 }
 
@@ -74,15 +79,13 @@ const FLIGHT_BYTES: u64 = 4 << 20;
 /// What a copy of a message takes beside its payload, about.
 const COPY_BYTES: u64 = 64;
 
-/// Messages in flight at most where one of them becomes `bytes_each` towards the gateways.
-fn window(bytes_each: u64) -> Option<u64> {
-    Some((FLIGHT_BYTES / bytes_each).max(8))
-}
+/// No window is smaller, however large a message is.
+const WINDOW_MIN: u64 = 8;
 
 /// The window where each user of a group gets a copy.
 fn window_of_copies(work: &WorkPlan) -> Option<u64> {
-    let copies = if work.shares.group > 0 { work.group_uids as u64 } else { return None };
-    window(copies * (work.payload_bytes as u64 + COPY_BYTES))
+    let copies = work.group_uids as u64 * (work.payload_bytes as u64 + COPY_BYTES);
+    (work.shares.group > 0).then_some((FLIGHT_BYTES / copies).max(WINDOW_MIN))
 }
 
 fn running(started: Vec<Started>, driver: Box<dyn crate::driver::Driver>) -> Running {
@@ -140,14 +143,22 @@ fn redis_lookup(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
     Ok(running(vec![redis], Box::new(driver)))
 }
 
-fn rabbitmq(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
-    let work = plan.work;
+fn on_rabbitmq(place: &Place, work: &WorkPlan, lists: Lists) -> Result<Running, Skipped> {
     let rabbitmq = servers::rabbitmq(place)?;
-    let driver = RabbitMq::new(rabbitmq.address, work.users, work.gateways);
-    // Every gateway gets the whole list: about 15 bytes for each UID of it.
-    let list = 15 * work.group_uids as u64 * work.gateways as u64;
-    let window = if work.shares.group > 0 { window(list) } else { None };
-    Ok(Running { window, ..running(vec![rabbitmq], Box::new(driver)) })
+    let driver = RabbitMq::new(rabbitmq.address, work.users, work.gateways, lists);
+    Ok(running(vec![rabbitmq], Box::new(driver)))
+}
+
+fn rabbitmq(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let running = on_rabbitmq(place, plan.work, Lists::CarbonCopies)?;
+    // A list takes RabbitMQ up to a second: a few keep it busy.
+    let window = (plan.work.shares.group > 0).then_some(WINDOW_MIN);
+    Ok(Running { window, ..running })
+}
+
+fn rabbitmq_uid(plan: &Plan<'_>, place: &Place) -> Result<Running, Skipped> {
+    let running = on_rabbitmq(place, plan.work, Lists::OneByOne)?;
+    Ok(Running { window: window_of_copies(plan.work), ..running })
 }
 
 /// Bytes that are not of the protocol, in words.

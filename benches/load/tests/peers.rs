@@ -100,6 +100,11 @@ fn rabbitmq_with_a_binding_for_each_uid_delivers() {
     delivers("rabbitmq");
 }
 
+#[test]
+fn rabbitmq_with_a_publish_for_each_uid_delivers() {
+    delivers("rabbitmq/uid");
+}
+
 /// What is set up when the time is over is what the run has, and it is correct for those.
 fn stops(name: &str) {
     let Some((users, _, faults)) = run(name, 100_000_000, Duration::from_millis(500)) else {

@@ -20,6 +20,15 @@ use crate::io::{Io, Socket};
 use crate::tally::{Tally, fault};
 use crate::work::{UID_FIRST, gateway_of, uid_of};
 
+/// How a message for a group is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// Once, with its other keys in `CC`.
+    CarbonCopies,
+    /// Once for each UID.
+    OneByOne,
+}
+
 /// Exchanges: by UID, and for everyone.
 const BY_UID: &[u8] = b"uid";
 const TO_ALL: &[u8] = b"all";
@@ -52,6 +61,7 @@ pub(super) struct RabbitMq {
     address: SocketAddr,
     users: u64,
     gateways: usize,
+    lists: Lists,
     /// Gateways, then the producer.
     connections: Vec<Connection>,
     stopped: bool,
@@ -61,9 +71,9 @@ pub(super) struct RabbitMq {
 
 impl RabbitMq {
     /// For a server at this address, users `0..users` and so many gateways.
-    pub(super) fn new(address: SocketAddr, users: u64, gateways: usize) -> Self {
+    pub(super) fn new(address: SocketAddr, users: u64, gateways: usize, lists: Lists) -> Self {
         let (connections, groups) = (Vec::new(), Vec::new());
-        Self { address, users, gateways, connections, stopped: false, groups }
+        Self { address, users, gateways, lists, connections, stopped: false, groups }
     }
 
     fn connection_of(&self, socket: Socket) -> usize {
@@ -181,9 +191,6 @@ fn queue(gateway: usize) -> Vec<u8> {
 
 /// The `CC` of a publish to these users: all but the first, whose UID is the key.
 fn properties(uids: &[u64]) -> Vec<u8> {
-    if uids.len() == 1 {
-        return amqp::NO_PROPERTIES.to_vec();
-    }
     let keys: Vec<Decimal> = uids[1..].iter().map(|uid| Decimal::new(*uid)).collect();
     amqp::carbon_copies(keys.iter().map(Decimal::as_bytes))
 }
@@ -251,11 +258,18 @@ impl Driver for RabbitMq {
             amqp::publish(out, to, amqp::NO_PROPERTIES, message.payload, frame_max);
             return Ok(());
         };
+        if uids.len() == 1 || self.lists == Lists::OneByOne {
+            for uid in uids {
+                let key = Decimal::new(*uid);
+                let to = (BY_UID, key.as_bytes());
+                amqp::publish(out, to, amqp::NO_PROPERTIES, message.payload, frame_max);
+            }
+            return Ok(());
+        }
         let key = Decimal::new(uids[0]);
         let to = (BY_UID, key.as_bytes());
         let made;
         let properties = match message.group {
-            None if uids.len() == 1 => amqp::NO_PROPERTIES,
             None => {
                 made = properties(uids);
                 &made

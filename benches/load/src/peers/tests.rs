@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 
 use super::pubsub::{Addressing, Channels, PubSub, Subjects};
-use super::rabbitmq::RabbitMq;
+use super::rabbitmq::{Lists, RabbitMq};
 use super::routes::{Resolved, Routes};
 use crate::driver::{Audience, Driver, Message};
 use crate::io::{Io, Socket};
@@ -171,7 +171,8 @@ fn a_group_in_parcels_reaches_each_gateway_once() {
 fn rabbitmq_that_closes_a_gateway_is_a_fault() {
     let server = listener();
     let (mut io, mut tally) = (Io::new().unwrap(), tally(Shares::SINGLE));
-    let mut driver = RabbitMq::new(server.local_addr().unwrap(), USERS, GATEWAYS);
+    let mut driver =
+        RabbitMq::new(server.local_addr().unwrap(), USERS, GATEWAYS, Lists::CarbonCopies);
     driver.connect(&mut io).unwrap();
     let all = sockets(&io, GATEWAYS + 1);
     let close = b"\x01\x00\x00\x00\x00\x00\x0f\x00\x0a\x00\x32\x01\x40\x04gone\x00\x00\x00\x00\xce";
