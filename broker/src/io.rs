@@ -10,6 +10,7 @@ use crate::mail::Mail;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod tokio;
+mod wall;
 
 /// A link of one shard. Given by the backend, never used again after its [`Input::Failed`] or
 /// [`Output::Close`].

@@ -16,6 +16,8 @@
 //!                                             their users stay with
 //!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, and the last of them
 //!     + REPORTS_AWAITED_MAX x 96              REPORTs a gateway owes
+//!     + REPORTS_AWAITED_MAX x 3 x 128         hop times of traced messages on their way between
+//!                                             shards: three of each that is owed
 //!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of
 //!                                             each part at most its users, 8 bytes for 2 that
 //!                                             are pending; by mode broadcast for each gateway

@@ -5,6 +5,7 @@
 
 use waybill_routing::Slot;
 use waybill_wire::code::ErrorCode;
+use waybill_wire::frame::HopTime;
 
 use crate::io::LinkId;
 use crate::merge::Word;
@@ -50,6 +51,8 @@ pub struct Awaited {
     pub sequence: u64,
     /// Users listed in the frame: more cannot be named.
     pub users: u16,
+    /// Whether the producer wants to know when it passed where.
+    pub is_traced: bool,
 }
 
 /// Whose ledger a frame is in.
@@ -93,6 +96,14 @@ pub enum Mail {
         asked: Asked,
         /// What is known.
         word: Word,
+    },
+    /// When a gateway's part of a message passed where: three at most for each of its REPORTs that
+    /// is waited for.
+    Hop {
+        /// Who asked.
+        asked: Asked,
+        /// What is known.
+        hop: HopTime,
     },
     /// As `Deliver`, for a consumer, which owes an answer for it.
     Uplink {

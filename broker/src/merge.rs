@@ -207,6 +207,12 @@ impl Merge {
         u16::try_from(self.parts.len() - 1).expect("no more parts than slots")
     }
 
+    /// How many parts it has.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Whether every part is settled.
     #[must_use]
     pub fn is_complete(&self) -> bool {

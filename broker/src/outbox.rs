@@ -60,9 +60,13 @@ impl Room {
 struct Mark {
     bytes: usize,
     expires: Option<Duration>,
-    // Not 0: whoever waits for word of this frame is told when it expires.
+    // Not 0: whoever waits for word of this frame is told when it expires; with `TRACED`, also when
+    // it is written.
     number: u64,
 }
+
+/// Beyond every number of a message.
+const TRACED: u64 = 1 << 63;
 
 /// How a message is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub struct Terms {
     pub ttl_ms: u32,
     /// Its number in [`Outbox::take_expired`]; 0 for one that nobody asks for.
     pub number: u64,
+    /// Whether its number is in [`Outbox::take_traced`] when it is written.
+    pub is_traced: bool,
 }
 
 /// What one write took from the outbox.
@@ -92,6 +98,7 @@ pub struct Outbox {
     spare: Vec<u8>,
     room: Arc<Room>,
     expired: Vec<u64>,
+    traced: Vec<u64>,
 }
 
 impl Outbox {
@@ -106,6 +113,7 @@ impl Outbox {
             spare: Vec::new(),
             room: Room::new(most),
             expired: Vec::new(),
+            traced: Vec::new(),
         }
     }
 
@@ -165,7 +173,8 @@ impl Outbox {
     }
 
     fn mark(&mut self, now: Duration, bytes: usize, terms: Terms) {
-        let Terms { ttl_ms, number } = terms;
+        let Terms { ttl_ms, number, is_traced } = terms;
+        let number = if is_traced && number != 0 { number | TRACED } else { number };
         let expires = (ttl_ms != 0).then(|| now + Duration::from_millis(ttl_ms.into()));
         self.marks.push_back(Mark { bytes, expires, number });
     }
@@ -173,6 +182,17 @@ impl Outbox {
     /// The numbers of the messages that have expired since the last call, 0 left out.
     pub fn take_expired(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.expired)
+    }
+
+    /// Whether messages were written whose time is wanted.
+    #[must_use]
+    pub fn has_traced(&self) -> bool {
+        !self.traced.is_empty()
+    }
+
+    /// The numbers of the traced messages that have been taken for a write since the last call.
+    pub fn take_traced(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.traced)
     }
 
     /// All answers and no message, for a link whose messages are held.
@@ -189,7 +209,7 @@ impl Outbox {
         let swap = self.control.is_empty()
             && self.start == 0
             && self.messages.len() <= WRITE_BYTES
-            && self.marks.iter().all(|mark| mark.expires.is_none());
+            && self.marks.iter().all(|mark| mark.expires.is_none() && mark.number & TRACED == 0);
         let out = if swap {
             taken.frames = self.marks.len() as u64;
             self.room.release(self.messages.len());
@@ -221,12 +241,15 @@ impl Outbox {
                 Some(_) => {
                     taken.expired += 1;
                     if mark.number != 0 {
-                        self.expired.push(mark.number);
+                        self.expired.push(mark.number & !TRACED);
                     }
                     continue;
                 }
             }
             taken.frames += 1;
+            if mark.number & TRACED != 0 {
+                self.traced.push(mark.number & !TRACED);
+            }
         }
         // Moving the rest down costs at most one copy of each byte for every half written.
         if self.start * 2 >= self.messages.len() {

@@ -9,6 +9,7 @@ mod endings;
 mod gateway;
 mod handover;
 mod hello;
+mod hops;
 mod link;
 #[cfg(feature = "sim")]
 mod load;
@@ -99,6 +100,12 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.core.counters
+    }
+
+    /// The wall clock at time zero, in nanoseconds since 1970 (UTC), as the backend finds it from
+    /// time to time.
+    pub fn set_wall(&self, at_zero_ns: u64) {
+        self.core.shared.set_wall(at_zero_ns);
     }
 
     /// Takes what happened at `now`, which never runs backwards.
@@ -351,6 +358,7 @@ impl Core {
                 self.deliver_mailed(links, link, &frame, Offer { receiver, ttl_ms, awaited });
             }
             Mail::Word { asked, word } => self.told(links, asked, &word),
+            Mail::Hop { asked, hop } => Self::hop_told(links, asked, hop),
             Mail::Uplink { link, question, frame } => {
                 self.uplink_mailed(links, link, question, &frame);
             }

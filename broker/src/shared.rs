@@ -55,6 +55,8 @@ pub struct Shared {
     pub instance: u64,
     /// The route table.
     pub routes: Routes,
+    // The wall clock when the shards' time was zero, in nanoseconds since 1970.
+    wall_ns: AtomicU64,
     gateways: RwLock<Gateways>,
     paths: Mutex<Paths>,
     held: Mutex<Sessions>,
@@ -75,6 +77,9 @@ pub struct Shared {
     told_on_their_way: AtomicU32,
     sessions: AtomicU64,
 }
+
+/// A clock that was set is off by more.
+const WALL_STEP_NS: u64 = 1_000_000;
 
 pub(crate) const UNPOISONED: &str = "nothing panics while it holds this lock";
 
@@ -98,6 +103,7 @@ impl Shared {
             credentials: Credentials::new(&config),
             instance,
             routes: Routes::new(limits),
+            wall_ns: AtomicU64::new(0),
             gateways: RwLock::default(),
             paths: Mutex::default(),
             consumers: RwLock::default(),
@@ -118,6 +124,20 @@ impl Shared {
     pub(crate) fn next_session(&self) -> u64 {
         let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         self.instance.wrapping_add(number).max(1)
+    }
+
+    /// See [`Shard::set_wall`](crate::shard::Shard::set_wall). What differs by less than a step of
+    /// the clock is the error of the finding; taking it over could make times run backwards.
+    pub(crate) fn set_wall(&self, at_zero_ns: u64) {
+        if at_zero_ns.abs_diff(self.wall_ns.load(Ordering::Relaxed)) > WALL_STEP_NS {
+            self.wall_ns.store(at_zero_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Microseconds since 1970 by the wall clock, at a time of the shards; not 0.
+    pub(crate) fn wall_us(&self, now: Duration) -> u64 {
+        let since_zero_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        (self.wall_ns.load(Ordering::Relaxed).saturating_add(since_zero_ns) / 1000).max(1)
     }
 
     /// Whether the broker may be asked where users are.

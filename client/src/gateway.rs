@@ -228,7 +228,8 @@ impl GatewayLink {
         incarnation: u64,
     ) -> Result<(Self, GatewayEvents), OptionsError> {
         let identity = Identity { role: Role::GATEWAY, instance: incarnation };
-        let machine = GatewayMachine::new(options.max_in_flight, options.max_pending_bytes);
+        let (in_flight_max, bytes_max) = (options.max_in_flight, options.max_pending_bytes);
+        let machine = GatewayMachine::new(incarnation, in_flight_max, bytes_max);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (outlet, events) = queue(EVENTS_MAX, options.max_pending_bytes);
         let control = Connection::start(options, identity, machine, inbox, outlet)?;

@@ -56,6 +56,7 @@ mod discovery;
 mod error;
 mod finder;
 pub mod gateway;
+mod hops;
 mod link;
 mod machine;
 mod options;
@@ -65,6 +66,7 @@ mod publish;
 mod receipt;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod wall;
 
 pub use backoff::Backoff;
 pub use consumer::{
@@ -74,13 +76,15 @@ pub use consumer::{
 pub use discovery::{DNS_PREFIX, Discovery, Found};
 pub use error::{ConnectError, InvalidPublish, Obstacle, PublishError};
 pub use finder::{Finder, Lookup, Resolver, SystemResolver};
+pub use hops::{Hop, Place};
 pub use link::{LinkError, LinkErrorKind, LinkGone, LinkState, Welcomed};
 pub use options::{
     COUNT_MAX, DEFAULT_PORT, Options, OptionsError, PENDING_BYTES_MIN, is_host_port,
 };
 pub use producer::{PendingReceipt, Producer};
 pub use publish::{Audience, Publish, ReceiptLevel};
-pub use receipt::{Dropped, Progress, Receipt};
+pub use receipt::{Dropped, HOPS_MAX, Progress, Receipt};
+pub use wall::Wall;
 // Words of the protocol that appear in this interface.
 pub use waybill_wire::code::{
     BrokerState, ContentType, Encoding, ErrorCode, Event, Mode, Op, Priority,

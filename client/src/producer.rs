@@ -21,6 +21,7 @@ use crate::options::{Options, OptionsError};
 use crate::outlet::Outlet;
 use crate::publish::Publish;
 use crate::receipt::{Progress, Receipt};
+use crate::wall::Wall;
 
 mod encode;
 pub(crate) mod job;
@@ -344,7 +345,8 @@ fn order(
     publish.name_each_once();
     let (outcome, receiver) = oneshot::channel();
     let reply = Reply { outcome, progress, _room: room };
-    (Order { publish, reply }, PendingReceipt { outcome: receiver })
+    let wall = publish.trace.map(|_| Wall::now());
+    (Order { publish, reply, wall }, PendingReceipt { outcome: receiver })
 }
 
 /// Tells the outcome and gives the room back. Whoever asked may have stopped waiting.

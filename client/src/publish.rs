@@ -70,7 +70,8 @@ pub struct Publish {
     pub labels: Vec<String>,
     /// What the payload is, and how it is compressed.
     pub content: Option<Content>,
-    /// Trace id, opaque.
+    /// Trace id, opaque. With one the receipt says when the message passed where:
+    /// [`Receipt::hops`](crate::Receipt::hops).
     pub trace: Option<[u8; 16]>,
     /// Key under which it may take the place of a message that waits. It is carried to every end;
     /// no part of this draft's programs replaces anything by it yet.
@@ -170,7 +171,8 @@ impl Publish {
         Self { content: Some(Content { content_type, encoding }), ..self }
     }
 
-    /// With a trace id.
+    /// With a trace id, so that its receipt says when it passed where. Gateways are asked at level
+    /// delivered only.
     #[must_use]
     pub fn trace(self, trace: [u8; 16]) -> Self {
         Self { trace: Some(trace), ..self }

@@ -6,7 +6,9 @@
 
 use waybill_wire::code::{ErrorCode, Fate};
 use waybill_wire::frame::Receipt as WireReceipt;
+use waybill_wire::limits::TRACE_HOPS_MAX;
 
+use crate::hops::Hop;
 use crate::publish::ReceiptLevel;
 
 /// Targets that no gateway took, and why.
@@ -68,9 +70,18 @@ pub struct Receipt {
     pub in_doubt: bool,
     /// A part of it was sent again after its link had died. Nobody was served twice.
     pub resent: bool,
+    /// When a message with a trace id passed where, part by part: the producer, the broker, then
+    /// gateway by gateway; what is not known is missing. Empty without a trace id, and if the
+    /// broker tells nothing. At most [`HOPS_MAX`].
+    pub hops: Vec<Hop>,
+    /// Further hops, of gateways and parts for which there was no room.
+    pub hops_left_out: u32,
     /// Those who are counted and not named.
     unnamed: Unnamed,
 }
+
+/// Hops of one receipt: those of the producer, the broker and 16 gateways.
+pub const HOPS_MAX: usize = 1 + TRACE_HOPS_MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct Unnamed {
@@ -110,6 +121,25 @@ impl Receipt {
         }
         let [offline, filtered, dropped] = unnamed;
         self.unnamed.add(Unnamed { offline, filtered, dropped });
+    }
+
+    /// Adds what the broker said of the way of one part.
+    pub(crate) fn passed(&mut self, sent: Hop, part: &WireReceipt<'_>) {
+        if !part.hops.is_empty() {
+            let told = part.hops.times.iter().map(Hop::of);
+            self.add_hops(std::iter::once(sent).chain(told), part.hops.left_out);
+        }
+    }
+
+    fn add_hops(&mut self, hops: impl Iterator<Item = Hop>, left_out: u32) {
+        self.hops_left_out = self.hops_left_out.saturating_add(left_out);
+        for hop in hops {
+            if self.hops.len() < HOPS_MAX {
+                self.hops.push(hop);
+            } else {
+                self.hops_left_out = self.hops_left_out.saturating_add(1);
+            }
+        }
     }
 
     /// Adds targets dropped for `cause`.
@@ -154,6 +184,7 @@ impl Receipt {
         self.in_doubt |= other.in_doubt;
         self.resent |= other.resent;
         self.unnamed.add(other.unnamed);
+        self.add_hops(other.hops.into_iter(), other.hops_left_out);
         self.offline.extend(other.offline);
         self.unknown.extend(other.unknown);
         self.filtered.extend(other.filtered);

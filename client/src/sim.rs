@@ -22,6 +22,7 @@ pub use crate::producer::window;
 use crate::producer::{Bounds, Order, ProducerEvent, ProducerMachine, job::Reply};
 use crate::publish::Publish;
 use crate::receipt::{Progress, Receipt};
+use crate::wall::Wall;
 
 /// A link of any role, as its driver sees it.
 pub trait Link {
@@ -174,6 +175,7 @@ impl Reply for Number {
 #[derive(Debug)]
 pub struct Producer {
     core: LinkCore<ProducerMachine<Number>>,
+    wall: Option<Wall>,
 }
 
 impl Producer {
@@ -188,12 +190,18 @@ impl Producer {
         };
         let machine = ProducerMachine::new(instance, bounds);
         let identity = Identity { role: Role::PRODUCER, instance };
-        Self { core: LinkCore::new(machine, identity, options) }
+        Self { core: LinkCore::new(machine, identity, options), wall: None }
+    }
+
+    /// What its wall clock says. Without it no hop time is told, whatever is traced.
+    pub fn set_wall(&mut self, wall: Wall) {
+        self.wall = Some(wall);
     }
 
     /// Publishes; `number` comes back with the outcome.
     pub fn publish(&mut self, now: Instant, number: u64, publish: Publish) {
-        self.core.command(now, vec![Order { publish, reply: Number(number) }]);
+        let wall = publish.trace.and(self.wall);
+        self.core.command(now, vec![Order { publish, reply: Number(number), wall }]);
     }
 
     /// What it tells next.
@@ -223,7 +231,8 @@ impl GatewayLink {
     /// [`Options::check`].
     #[must_use]
     pub fn new(options: &Options, incarnation: u64) -> Self {
-        let machine = GatewayMachine::new(options.max_in_flight, options.max_pending_bytes);
+        let (in_flight_max, bytes_max) = (options.max_in_flight, options.max_pending_bytes);
+        let machine = GatewayMachine::new(incarnation, in_flight_max, bytes_max);
         let identity = Identity { role: Role::GATEWAY, instance: incarnation };
         Self { core: LinkCore::new(machine, identity, options) }
     }

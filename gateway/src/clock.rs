@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+use waybill_client::Wall;
 
 use crate::session::Now;
 
@@ -31,6 +32,17 @@ impl Clock {
     pub(crate) fn since_ms(moment: std::time::Instant) -> u64 {
         let since = Instant::now().saturating_duration_since(Instant::from_std(moment));
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Microseconds since 1970 at a moment that a link has noted. Looks at the wall clock: for
+    /// traced messages only.
+    pub(crate) fn wall_us(moment: std::time::Instant) -> u64 {
+        Wall::now().time_us(moment)
+    }
+
+    /// Microseconds since 1970 now; as above.
+    pub(crate) fn wall_us_now() -> u64 {
+        Self::wall_us(Instant::now().into_std())
     }
 
     /// The instant at which [`now`](Self::now) reaches `ms`, or a year from now if that is

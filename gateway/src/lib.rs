@@ -26,6 +26,7 @@ pub mod sim;
 pub mod subprotocol;
 mod switchboard;
 mod telemetry;
+mod ticket;
 mod transports;
 pub mod upstream;
 

@@ -50,40 +50,7 @@ use waybill_wire::code::{ErrorCode, Fate};
 
 use crate::hub::MessageId;
 use crate::recent::{Key, SENDINGS_MAX, UIDS_PER_MESSAGE};
-
-/// Names one connection's copy of a tracked message; 0 in `report` is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    report: u64,
-    user: u32,
-}
-
-impl Ticket {
-    /// That of a message nobody wants to hear of.
-    pub(crate) const NONE: Self = Self { report: 0, user: 0 };
-
-    pub(crate) fn is_some(self) -> bool {
-        self.report != 0
-    }
-}
-
-/// How a message left a connection's queue. In the order in which one outweighs another of the same
-/// user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
-    /// The connection ended before any of it was written: that one is not here any more.
-    Gone,
-    /// EXCEPT or EXCEPT_SELF.
-    Filtered,
-    /// Its time to live ran out.
-    Expired,
-    /// The queue was full.
-    Full,
-    /// The connection ended when a part was written, or it was not heard of in time.
-    InDoubt,
-    /// Handed to the socket, whose client had not been heard to close it.
-    Reached,
-}
+pub(crate) use crate::ticket::{Outcome, Ticket};
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +154,7 @@ pub(crate) struct Draft {
     key: Key,
     is_tracked: bool,
     again: bool,
+    is_traced: bool,
     users: Vec<User>,
     /// UID to its place in `users`, for an audience of everyone, whose connections come in no
     /// order.
@@ -203,6 +171,11 @@ impl Draft {
     /// The message says that it was sent before.
     pub(crate) fn sent_again(&mut self, again: bool) {
         self.again = again;
+    }
+
+    /// It is to be told when it was handed to a socket.
+    pub(crate) fn trace(&mut self, is_traced: bool) {
+        self.is_traced = is_traced;
     }
 
     /// The user's connection was passed over.
@@ -241,7 +214,7 @@ impl Draft {
             return Ticket::NONE;
         }
         self.users[user as usize].waiting += 1;
-        Ticket { report: self.number, user }
+        Ticket { report: self.number, user, is_traced: self.is_traced }
     }
 
     /// A listed user's connections come one after another.
@@ -296,6 +269,7 @@ impl Reports {
             key,
             is_tracked,
             again: false,
+            is_traced: false,
             users: Vec::new(),
             by_uid: everyone.then(HashMap::new),
             offline: Vec::new(),
@@ -326,7 +300,8 @@ impl Reports {
             blurred |= copy.blurred;
             for (at, user) in (0..).zip(&copy.users) {
                 let doubt = blurred.then_some(Outcome::InDoubt);
-                let waits = user.is_open().then_some(Ticket { report: number, user: at });
+                let waits =
+                    user.is_open().then_some(Ticket { report: number, user: at, is_traced: false });
                 // Newest first: it knows what the older ones do.
                 earlier.entry(user.uid).or_insert(Earlier { waits, best: user.best.max(doubt) });
             }
@@ -418,6 +393,14 @@ impl Reports {
                 }
             }
             ticket = heir;
+        }
+    }
+
+    /// A traced message was handed to a socket: the first time counts.
+    pub(crate) fn passed(&mut self, ticket: Ticket, time_us: u64) {
+        if let Some(owed) = self.owed.get_mut(&ticket.report) {
+            let first_us = &mut owed.report.socket_us;
+            *first_us = if *first_us == 0 { time_us } else { time_us.min(*first_us) };
         }
     }
 

@@ -30,7 +30,7 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
 use crate::links::{Links, News, Next, Said};
 use crate::session::SessionLimits;
-use crate::switchboard::{FromConnection, Switchboard};
+use crate::switchboard::{Arrived, FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::liveness::Liveness;
 use crate::transports::origin::Origin;
@@ -399,11 +399,13 @@ impl Running {
             return opened(gone);
         };
         let news = News::of(&event);
-        let waited_ms = match &event {
-            GatewayEvent::Delivery(delivery) => Clock::since_ms(delivery.received_at()),
-            _ => 0,
+        let received = match &event {
+            GatewayEvent::Delivery(delivery) => Some(delivery.received_at()),
+            _ => None,
         };
-        self.switchboard.handle_link(link, event, waited_ms, self.shared.clock.ms());
+        let waited_ms = received.map_or(0, Clock::since_ms);
+        let at = Arrived { waited_ms, wall_us: &|| received.map_or(0, Clock::wall_us) };
+        self.switchboard.handle_link(link, event, at, self.shared.clock.ms());
         if let Some(news) = news {
             opened(self.links.heard(link, &news, &mut self.switchboard));
         }

@@ -51,7 +51,7 @@ use crate::config::GatewayConfig;
 use crate::hub::LoginRefused;
 use crate::session::{Now, Session, SessionLimits};
 use crate::subprotocol::Subprotocol;
-use crate::switchboard::Switchboard;
+use crate::switchboard::{Arrived, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::line::{Framing, Line};
 use crate::transports::writer::SLICES_MAX;
@@ -217,7 +217,7 @@ impl SimGateway {
                 taken += len;
             }
             left -= taken;
-            line.written(taken);
+            line.written(taken, || wall_us(now));
         }
         let said = std::iter::from_fn(|| deframe(partial)).collect();
         self.settle(now);
@@ -252,7 +252,8 @@ impl SimGateway {
     /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it:
     /// the time to live of a message counts from here.
     pub fn link_event(&mut self, link: usize, event: GatewayEvent, now: Now) {
-        self.switchboard.handle_link(link, event, 0, now.ms);
+        let at = Arrived { waited_ms: 0, wall_us: &|| wall_us(now) };
+        self.switchboard.handle_link(link, event, at, now.ms);
         self.settle(now);
     }
 
@@ -368,6 +369,11 @@ impl std::fmt::Debug for SimGateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SimGateway").field("connections", &self.lines.len()).finish_non_exhaustive()
     }
+}
+
+/// A simulator's wall clock has the seconds of `unix_s` and the milliseconds of `ms`.
+fn wall_us(now: Now) -> u64 {
+    now.unix_s * 1_000_000 + now.ms % 1000 * 1000
 }
 
 /// Control frames as the library writes them.

@@ -25,7 +25,7 @@ fn login_of(uid: u64, number: u64) -> Bytes {
 
 /// The event a link makes of a DELIVER.
 fn delivery(frame: &[u8]) -> GatewayEvent {
-    let mut machine = GatewayMachine::new(1, 1 << 20);
+    let mut machine = GatewayMachine::new(0xa1, 1, 1 << 20);
     machine.handle_frame(Instant::now(), &Frame::decode(frame).unwrap(), frame).unwrap();
     machine.poll_event().unwrap()
 }
@@ -122,6 +122,38 @@ fn a_delivery_of_level_delivered_is_reported_once_it_is_written() {
     site.gateway.link_event(0, event, now(2));
     assert_eq!(report(&mut site), [(1, 1, 0, 1)]);
     assert_eq!(site.gateway.stats().reports, 2);
+}
+
+/// TRC-4.
+#[test]
+fn a_report_on_a_traced_delivery_tells_when_it_came_and_when_a_socket_had_it() {
+    let mut site = Site::new();
+    let (late, first) = (site.user(1001), site.user(1002));
+    let trace = [7; 16];
+    let head = |sequence, trace| MessageHead {
+        sequence,
+        origin: Some(7),
+        level: Level::DELIVERED,
+        trace,
+        ..MessageHead::default()
+    };
+    let start_us = now(0).unix_s * 1_000_000;
+    let mut times = |sequence, trace, uids: &[u64], writes: &[(Conn, u64)]| {
+        let mut frame = Vec::new();
+        head(sequence, trace).encode(Kind::DELIVER, uids, b"x", &mut frame).unwrap();
+        site.gateway.link_event(0, delivery(&frame), now(5));
+        for (conn, ms) in writes {
+            site.gateway.to_client(*conn, now(*ms), 1000);
+        }
+        let commands = site.gateway.commands();
+        let [(0, GatewayCommand::Report(report))] = &commands[..] else { panic!("{commands:?}") };
+        [report.gateway_in_us, report.socket_us].map(|us| us.saturating_sub(start_us))
+    };
+    let writes = [(first, 20), (late, 30)];
+    assert_eq!(times(1, Some(&trace), &[1001, 1002, 1003], &writes), [5_000, 20_000]);
+    assert_eq!(times(2, Some(&trace), &[1003], &[]), [5_000, 0], "there is no socket");
+    assert_eq!(times(3, None, &[1001, 1002], &writes), [0, 0], "nobody asked");
+    assert!(site.gateway.queues.settled.take_times().is_empty());
 }
 
 #[test]

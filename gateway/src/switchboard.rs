@@ -41,6 +41,15 @@ pub(crate) struct Switchboard {
     uplinks: Vec<(usize, GatewayCommand)>,
 }
 
+/// When a link's event came off the socket.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrived<'a> {
+    /// Milliseconds it has been on its way since.
+    pub(crate) waited_ms: u64,
+    /// What the wall clock said, in microseconds since 1970; asked for traced messages only.
+    pub(crate) wall_us: &'a dyn Fn() -> u64,
+}
+
 /// What the hub keeps per connection.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -105,19 +114,15 @@ impl Switchboard {
         }
     }
 
-    /// `waited_ms` is how long the event has been on its way from the socket.
     pub(crate) fn handle_link(
         &mut self,
         link: usize,
         event: GatewayEvent,
-        waited_ms: u64,
+        at: Arrived<'_>,
         now_ms: u64,
     ) {
         match event {
-            GatewayEvent::Delivery(delivery) => {
-                let received_ms = now_ms.saturating_sub(waited_ms);
-                self.deliver(link, &delivery, received_ms, now_ms);
-            }
+            GatewayEvent::Delivery(delivery) => self.deliver(link, &delivery, at, now_ms),
             GatewayEvent::Displaced { registration, winner } => {
                 self.displaced(registration, winner);
             }
@@ -180,13 +185,15 @@ impl Switchboard {
         self.upstream.link_up(link);
     }
 
-    fn deliver(&mut self, link: usize, delivery: &Delivery, received_ms: u64, now_ms: u64) {
+    fn deliver(&mut self, link: usize, delivery: &Delivery, at: Arrived<'_>, now_ms: u64) {
         let message = delivery.message();
+        let received_ms = now_ms.saturating_sub(at.waited_ms);
+        let is_traced = message.trace.is_some();
         self.telemetry.messages_in.add(1);
         // Narrower than its list, or only part of a payload: to guess would be to serve wrongly.
         if message.selector.is_some() || message.fragmented.is_some() {
             self.telemetry.messages_unsupported.add(1);
-            return self.refuse(link, delivery, now_ms);
+            return self.refuse(link, delivery, at, now_ms);
         }
         // Counted from when the link had received it: 0 is no limit (DEL-18).
         let expires_ms = match message.ttl_ms {
@@ -217,6 +224,7 @@ impl Switchboard {
             let users = if message.everyone { self.hub.users() } else { listed };
             let mut draft = self.reports.open(key, users, message.everyone);
             draft.sent_again(message.resend);
+            draft.trace(is_traced);
             Some(draft)
         } else {
             self.reports.untold(key);
@@ -238,19 +246,19 @@ impl Switchboard {
         });
         self.telemetry.addressed.add(passed_over);
         if let Some(draft) = draft {
-            self.reports.seal(draft, link, Report::on(delivery), now_ms);
+            self.reports.seal(draft, link, report_on(delivery, is_traced, at), now_ms);
         }
         self.telemetry.count(tally);
         self.telemetry.encodings.add(fanout.encodings());
     }
 
     /// Nobody is served, and whoever waits for a report is told so (REP-1).
-    fn refuse(&mut self, link: usize, delivery: &Delivery, now_ms: u64) {
+    fn refuse(&mut self, link: usize, delivery: &Delivery, at: Arrived<'_>, now_ms: u64) {
         let message = delivery.message();
         if message.level != Level::DELIVERED {
             return;
         }
-        let mut report = Report::on(delivery);
+        let mut report = report_on(delivery, message.trace.is_some(), at);
         if !message.everyone {
             let uids: BTreeSet<u64> = message.targets.iter().collect();
             let cause = ErrorCode::NOT_SUPPORTED;
@@ -306,7 +314,11 @@ impl Switchboard {
 
     /// Takes over what connections say became of messages.
     fn collect(&mut self) {
-        for (ticket, outcome) in self.queues.settled.take() {
+        let settled = self.queues.settled.take();
+        for (ticket, time_us) in self.queues.settled.take_times() {
+            self.reports.passed(ticket, time_us);
+        }
+        for (ticket, outcome) in settled {
             self.reports.settle(ticket, outcome);
         }
     }
@@ -397,6 +409,12 @@ impl Switchboard {
             }
         }
     }
+}
+
+/// A report that counts nobody yet; of a traced delivery (TRC-4) it says when that came.
+fn report_on(delivery: &Delivery, is_traced: bool, at: Arrived<'_>) -> Report {
+    let gateway_in_us = if is_traced { (at.wall_us)() } else { 0 };
+    Report { gateway_in_us, ..Report::on(delivery) }
 }
 
 /// Notes what a target, or a connection of it, has met; the ticket if it is queued.

@@ -165,6 +165,14 @@ impl Outbox {
         self.shared.settled.add(ticket, outcome);
     }
 
+    /// A message that was queued here is with the socket, since now if it is traced.
+    pub(crate) fn reached(&self, ticket: Ticket, wall_us: impl FnOnce() -> u64) {
+        if ticket.is_traced() {
+            self.shared.settled.add_time(ticket, wall_us());
+        }
+        self.settle(ticket, Outcome::Reached);
+    }
+
     pub(crate) fn set_connection(&self, connection: ConnectionId) {
         self.connection.store(connection.0, Ordering::Relaxed);
     }

@@ -70,9 +70,9 @@ FRAMES = {  # kind: (flags, fixed part from offset 10, variable parts)
     "OFFLINE": ("message_flags", MESSAGE, "message"),
     "FRAGMENT": ("fragment_flags", "-:2 offset:4 sequence:8 origin:8", ""),
     "RECEIPT": ("receipt_flags", "stage:1=levels>0 -:1 code:2~errors #fate_sets:2<fates_max sequence:8 sent:4 "
-                "offline:4 unknown:4 filtered:4 dropped:4 gateways:4", "fate_sets"),
-    "REPORT": ("", "stage:1=levels -:1 #fate_sets:2<fates_max -:2 sequence:8 origin:8 reached:4 offline:4 "
-               "filtered:4 dropped:4 unknown:4 -:4", "fate_sets"),
+                "offline:4 unknown:4 filtered:4 dropped:4 gateways:4", "fate_sets hop_times"),
+    "REPORT": ("report_flags", "stage:1=levels -:1 #fate_sets:2<fates_max -:2 sequence:8 origin:8 reached:4 offline:4 "
+               "filtered:4 dropped:4 unknown:4 -:4", "fate_sets hop_times"),
     "UPLINK_ACK": ("", "code:2~errors -:4 sequence:8 origin:8", ""),
     "DELTA": ("", "#records:2>0<records_max -:4 version:8>0", "records"),
     "SNAPSHOT": ("snapshot_flags", "#records:2<records_max -:4 version:8>0", "records"),
@@ -106,6 +106,8 @@ SECTIONS = {  # in flag order; a section of one field is that field
 BARE = ("ORIGIN", "TRACE", "CONFLATE")
 EXTENSION = "type:2 #data:2 -:4"
 FATE_SET = "fate:1=fates -:1 cause:2~errors #uids:4>0<targets_max"
+HOP_TIMES = "#hop_times:2>0<trace_hops_max -:2 left_out:4"  # there if flag TRACE is set
+HOP_TIME = "time:8>0 process:8 gateway:8 hop:1=trace_hops -:1 -:2 -:4"
 RECORD = "uid:8 login:8 namespace:4 op:1=ops device_class:1 -:2"
 TAG_RECORD = "namespace:4 op:1=ops #tag:1>0<tag_bytes_max -:2"
 TEXT, HEX = {"detail", "expression", "name", "tag"}, {"credential", "selector", "data"}
@@ -210,7 +212,11 @@ def decode_header(header):
         frame["targets"] = c.uids(values["#targets"])
     else:
         for part in parts.split():
-            frame[part] = read_part(c, part, values["#" + part], kind)
+            if part != "hop_times":
+                frame[part] = read_part(c, part, values["#" + part], kind)
+            elif "TRACE" in flags:
+                v = c.struct(HOP_TIMES, lambda v: v["#hop_times"] * size_of(HOP_TIME))
+                frame |= {**visible(v), part: [visible(c.struct(HOP_TIME)) for _ in range(v["#hop_times"])]}
     need(c.pos == header_len, "length", f"{header_len - c.pos} bytes left")                             # 7
     rules(kind, flags, frame)                                                                           # 8
     need(kind in PAYLOAD_KINDS or frame_len == header_len, "payload_not_allowed")
@@ -346,7 +352,10 @@ def encode(f):
         flags |= set(here)
         body = b"".join(write_section(flag, f[flag.lower()]) for flag in here) + write_part("uids", f.get("targets", []))
     else:
-        body = b"".join(write_part(part, f.get(part, "" if part in TEXT | HEX else [])) for part in parts.split())
+        flags |= {"TRACE"} if f.get("hop_times") else set()
+        body = b"".join(write_part(part, f.get(part, "" if part in TEXT | HEX else [])) for part in parts.split() if part != "hop_times")
+        if f.get("hop_times"):
+            body += struct(HOP_TIMES, f) + b"".join(struct(HOP_TIME, hop) for hop in f["hop_times"])
     handling = sum(number(f.get(part, 0), enum) << shift for part, shift, enum in HANDLING)
     bits = sum(1 << REGISTRY[table][flag] for flag in flags)
     fixed = u(bits, 2) + struct(layout, {**f, "handling": handling})

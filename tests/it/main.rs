@@ -8,6 +8,7 @@ mod clients;
 mod conformance;
 mod consumers;
 mod endings;
+mod hops;
 mod ledgers;
 mod liveness;
 mod logins;

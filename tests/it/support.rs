@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use waybill_broker::io::sim::{Peer, Sim};
 use waybill_broker::{Broker, BrokerConfig, BrokerHandle, Ledger};
@@ -118,6 +118,17 @@ impl Net {
             // A broker that refused earlier bytes may have closed; what it said shows in `frame`.
             Inner::Tokio { links, .. } => drop((&links[line.0]).write_all(bytes)),
             Inner::Sim { sim, links } => sim.send(links[line.0], bytes),
+        }
+    }
+
+    /// The wall clock, in microseconds since 1970.
+    pub(crate) fn wall_us(&self) -> u64 {
+        match &self.inner {
+            Inner::Tokio { .. } => {
+                let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                u64::try_from(since_1970.as_micros()).unwrap()
+            }
+            Inner::Sim { sim, .. } => sim.wall_us(),
         }
     }
 

@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
 /// The files that read a clock: what drives a machine, and what checks a token's dates.
 const CLOCKS: &[&str] = &[
     "benches/load/src/clock.rs",
+    "broker/src/io/wall.rs",
     "broker/src/server.rs",
     "cli/src/commands",
     "cli/src/demo.rs",
@@ -58,6 +59,7 @@ const CLOCKS: &[&str] = &[
     "client/src/connection",
     "client/src/consumer/merge.rs",
     "client/src/finder.rs",
+    "client/src/wall.rs",
     "gateway/src/clock.rs",
     "tests/endure/src/clock.rs",
 ];

@@ -151,6 +151,17 @@ code! {
 }
 
 code! {
+    /// What a traced message passed, in a hop time.
+    TraceHop(u8) {
+        BROKER_IN = 1 "broker_in",
+        ROUTED = 2 "routed",
+        WRITTEN = 3 "written",
+        GATEWAY_IN = 4 "gateway_in",
+        SOCKET = 5 "socket",
+    }
+}
+
+code! {
     /// What a record does: add or remove.
     Op(u8) {
         ADD = 1 "add",
@@ -293,6 +304,7 @@ bits! {
         PRESENCE = 6 "presence",
         REPORTS = 7 "reports",
         OFFLINE = 8 "offline",
+        TRACE = 9 "trace",
     }
 }
 
@@ -336,7 +348,12 @@ pub mod flags {
 
     bits! {
         /// Flags of RECEIPT.
-        receipt: u16 { FINAL = 0 "FINAL", }
+        receipt: u16 { FINAL = 0 "FINAL", TRACE = 1 "TRACE", }
+    }
+
+    bits! {
+        /// Flags of REPORT.
+        report: u16 { TRACE = 0 "TRACE", }
     }
 
     bits! {

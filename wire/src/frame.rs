@@ -5,12 +5,14 @@
 //! always encode; the others say which limit they break. Files follow the sections of chapter 7.
 
 mod consumers;
+mod hops;
 mod receipts;
 mod registration;
 mod session;
 mod stored;
 
 pub use consumers::{Filter, Group, Presence, PresenceQuery, Tag};
+pub use hops::{HOP_TIME_BYTES, HopTime, HopTimes};
 pub use receipts::{FateSet, FateSets, Fragment, Receipt, Report, UplinkAck};
 pub use registration::{
     Barrier, Delta, Displaced, InEffect, Record, Records, Resume, Resumed, Snapshot, Suspend,

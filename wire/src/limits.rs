@@ -58,6 +58,8 @@ limits! { LIMITS:
     HOPS_MAX: u8 = 15 "hops_max",
     /// Fate sets in one receipt or report.
     FATES_MAX: usize = 8 "fates_max",
+    /// Hop times in one receipt or report.
+    TRACE_HOPS_MAX: usize = 50 "trace_hops_max",
     /// Messages asked for by one FETCH.
     FETCH_MAX: usize = 1024 "fetch_max",
     /// Pairs in one ACK.
@@ -99,7 +101,7 @@ const _: () = {
     assert!(24 + (8 + TAG_BYTES_MAX) * TAG_RECORDS_MAX <= HEADER_BYTES_MAX);
     assert!(24 + 16 * ACKS_MAX <= HEADER_BYTES_MAX);
     // A receipt names each target of one publish at most once, so its sets share `targets_max`.
-    assert!(56 + FATES_MAX * 8 + 8 * TARGETS_MAX <= HEADER_BYTES_MAX);
+    assert!(56 + FATES_MAX * 8 + 8 * TARGETS_MAX + 8 + 32 * TRACE_HOPS_MAX <= HEADER_BYTES_MAX);
     // Counts and lengths fit the integers that carry them.
     assert!(TARGETS_MAX <= u16::MAX as usize && RECORDS_MAX <= u16::MAX as usize);
     assert!(ACKS_MAX <= u16::MAX as usize);

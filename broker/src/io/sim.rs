@@ -38,6 +38,9 @@ struct Pipe {
     closed: bool,
 }
 
+/// The wall clock at time zero of every simulation: 2027-01-15 08:00 UTC.
+pub const WALL_AT_ZERO_NS: u64 = 1_800_000_000_000_000_000;
+
 enum Action {
     Read(u64),
     Write(u64),
@@ -62,6 +65,7 @@ impl Sim {
     pub fn new(config: BrokerConfig, seed: u64) -> Self {
         let count = config.shards;
         let shared = Arc::new(Shared::new(config, seed | 1));
+        shared.set_wall(WALL_AT_ZERO_NS);
         Self {
             shards: (0..count).map(|id| Shard::new(id, Arc::clone(&shared))).collect(),
             shared,
@@ -211,6 +215,12 @@ impl Sim {
             }
             self.settle();
         }
+    }
+
+    /// The wall clock now, in microseconds since 1970.
+    #[must_use]
+    pub fn wall_us(&self) -> u64 {
+        self.shared.wall_us(self.now)
     }
 
     /// Tells the broker to stop.

@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{debug, warn};
 
 use crate::config::BrokerConfig;
-use crate::io::{Input, LinkId, Output};
+use crate::io::{Input, LinkId, Output, wall};
 use crate::limits::TICK_MS;
 use crate::mail::Mail;
 use crate::shard::Shard;
@@ -161,6 +161,7 @@ impl Loop {
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let queue = Rc::clone(&self.queue);
+        self.brain.set_wall(wall::at_ns(self.started));
         while !self.drained {
             let mut ticked = false;
             tokio::select! {
@@ -180,6 +181,8 @@ impl Loop {
                 self.completion(input);
             }
             if ticked {
+                // It may have been set.
+                self.brain.set_wall(wall::at_ns(self.started));
                 self.input(Input::Tick);
             }
             for _ in 0..INPUTS_PER_TURN {

@@ -79,7 +79,7 @@ proptest! {
                 Step::Offer { bytes, ttl_ms } => {
                     number = number.wrapping_add(1);
                     let fits = naive.waiting() + bytes <= MOST;
-                    let terms = Terms { ttl_ms, number: number.into() };
+                    let terms = Terms { ttl_ms, number: number.into(), is_traced: number % 3 == 0 };
                     let data = frame(number, bytes, ttl_ms);
                     let offered = outbox.offer(now, terms, |out| out.extend(data));
                     prop_assert_eq!(offered, fits);

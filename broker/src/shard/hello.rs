@@ -87,6 +87,7 @@ impl Core {
                     grant,
                     sequence: Sequence::default(),
                     receipts: Receipts::default(),
+                    unrouted: Vec::new(),
                 }))
             }
             Role::GATEWAY => {

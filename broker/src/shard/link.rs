@@ -19,6 +19,7 @@ use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
 use crate::mail::Receiver;
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
+use crate::shard::hops::Unrouted;
 use crate::shard::receipts::Receipts;
 use crate::shard::uplink::Owed;
 
@@ -99,6 +100,8 @@ pub(super) struct ProducerState {
     pub(super) grant: Grant,
     pub(super) sequence: Sequence,
     pub(super) receipts: Receipts,
+    // Traced messages of the turn that has not ended.
+    pub(super) unrouted: Vec<Unrouted>,
 }
 
 pub(super) struct ConsumerState {

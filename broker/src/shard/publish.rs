@@ -6,13 +6,15 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use waybill_routing::{Audience, Mode as Lookup, Namespace, Part as Share, Query, Routed};
-use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Mode};
+use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Mode, capability};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
 use waybill_wire::session::support;
 
+use super::hops::Trace;
 use super::link::{Fault, Part, ProducerState, RoleState};
+use super::receipts::bytes_of;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::mail::{Asked, Awaited, Receiver};
@@ -27,6 +29,7 @@ impl Core {
         part: &mut Part,
         message: &Message<'_>,
     ) -> Result<(), Fault> {
+        let is_traced = message.trace.is_some() && part.can(capability::TRACE);
         let RoleState::Producer(producer) = &mut part.role else {
             unreachable!("the session passes PUBLISH from producers only");
         };
@@ -43,8 +46,11 @@ impl Core {
         let mut plan = std::mem::take(&mut self.plan);
         self.shared.routes.resolve(&[query(message)], &mut plan);
         let routed = plan.routed(0);
-        match ask(producer, message, routed) {
-            Ok(asking) => self.route(links, part, message, instance, routed, asking),
+        match ask(producer, message, routed, is_traced) {
+            Ok(asking) => {
+                let from = Source { instance, is_traced };
+                self.route(links, part, message, from, routed, asking);
+            }
             Err(code) => self.refuse(part, message, code),
         }
         self.plan = plan;
@@ -53,7 +59,7 @@ impl Core {
 
     fn refuse(&mut self, part: &mut Part, message: &Message<'_>, code: ErrorCode) {
         count(&self.counters.publishes_refused, 1);
-        put_receipt(part, &Receipt { code, last: true, ..empty_receipt(message) });
+        part.put(&Frame::Receipt(Receipt { code, last: true, ..empty_receipt(message) }));
     }
 
     fn route(
@@ -61,26 +67,32 @@ impl Core {
         links: &mut Links,
         part: &mut Part,
         message: &Message<'_>,
-        instance: u64,
+        from: Source,
         routed: Routed<'_>,
         asking: Option<(u64, Merge)>,
     ) {
+        let instance = from.instance;
         let number = asking.as_ref().map(|(number, _)| *number);
         let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
-        let offers = self.deliver(links, message, instance, asked, routed);
+        let trace = from.is_traced.then(|| self.trace(routed.parts().count()));
+        let offers = self.deliver(links, message, from, asked, routed);
         let fates = Fates::of(message, routed, &offers);
         self.count_routed(message, routed, &fates);
         self.tell_offline(links, message, instance, &fates.offline);
         if message.level == Level::NONE {
             return;
         }
-        fates.answer(part, message, routed, &offers);
         match asking {
             Some((number, mut merge)) => {
+                fates.answer(self, part, message, routed, &offers, None);
                 Fates::settle(&mut merge, routed, &offers);
-                self.expect(part, number, message.sequence, taken(&offers), merge);
+                let waiting = (merge, trace.map(Box::new));
+                self.expect(part, number, message.sequence, taken(&offers), waiting);
             }
-            None => count(&self.counters.receipts_answered, 1),
+            None => {
+                fates.answer(self, part, message, routed, &offers, trace.as_ref());
+                count(&self.counters.receipts_answered, 1);
+            }
         }
     }
 
@@ -103,7 +115,7 @@ impl Core {
         &mut self,
         links: &mut Links,
         message: &Message<'_>,
-        instance: u64,
+        Source { instance, is_traced }: Source,
         asked: Option<Asked>,
         routed: Routed<'_>,
     ) -> Vec<Offered> {
@@ -131,7 +143,7 @@ impl Core {
                 Share::Whole => message.targets.len(),
             };
             let users = u16::try_from(users).expect("targets_max fits");
-            let awaited = asked.map(|asked| Awaited { asked, origin, sequence, users });
+            let awaited = asked.map(|asked| Awaited { asked, origin, sequence, users, is_traced });
             let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
             self.offer(links, &place, offer, |out| match share {
                 Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
@@ -151,6 +163,13 @@ impl Core {
     }
 }
 
+/// Who sent a message, and whether to tell when it passed where.
+#[derive(Clone, Copy)]
+struct Source {
+    instance: u64,
+    is_traced: bool,
+}
+
 /// The place of a part in its plan.
 fn number_of(at: usize) -> u16 {
     u16::try_from(at).expect("there are no more parts than slots, of which there are 65,536")
@@ -162,6 +181,7 @@ fn ask(
     producer: &mut ProducerState,
     message: &Message<'_>,
     routed: Routed<'_>,
+    is_traced: bool,
 ) -> Result<Option<(u64, Merge)>, ErrorCode> {
     if message.level != Level::DELIVERED {
         return Ok(None);
@@ -174,7 +194,7 @@ fn ask(
             Share::Whole => merge::Share::Whole,
         });
     }
-    if !producer.receipts.has_room_for(&merge) {
+    if !producer.receipts.has_room_for(bytes_of(&merge, is_traced)) {
         return Err(ErrorCode::OVERLOADED);
     }
     Ok(Some((producer.receipts.next(), merge)))
@@ -244,13 +264,15 @@ impl<'a> Fates<'a> {
         Self { sent, offline, dropped: in_order(message, dropped) }
     }
 
-    /// Puts the receipt of stage `routed`.
+    /// Puts the receipt of stage `routed`, with the message's way so far if it is the last.
     fn answer(
         &self,
+        core: &Core,
         part: &mut Part,
         message: &Message<'_>,
         routed: Routed<'_>,
         offers: &[Offered],
+        trace: Option<&Trace>,
     ) {
         let sets = [
             (Fate::OFFLINE, ErrorCode(0), &*self.offline),
@@ -276,7 +298,7 @@ impl<'a> Fates<'a> {
             fate_sets: (&named[..count]).into(),
             ..empty_receipt(message)
         };
-        put_receipt(part, &receipt);
+        core.put_receipt(part, receipt, trace);
     }
 
     /// What is known already at the level `delivered`, when the parts have been offered.
@@ -308,10 +330,6 @@ fn in_order(message: &Message<'_>, mut set: BTreeSet<u64>) -> Vec<u64> {
 /// At stage `routed`, and not the last.
 fn empty_receipt<'a>(message: &Message<'_>) -> Receipt<'a> {
     Receipt { stage: Level::ROUTED, sequence: message.sequence, ..Receipt::default() }
-}
-
-fn put_receipt(part: &mut Part, receipt: &Receipt<'_>) {
-    part.put(&Frame::Receipt(*receipt));
 }
 
 /// Lists and slots are far fewer than 2^32.

@@ -15,9 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use waybill_wire::code::Level;
-use waybill_wire::frame::{FateSet, Frame, Receipt, Report};
+use waybill_wire::code::{Level, capability};
+use waybill_wire::frame::{FateSet, Receipt, Report};
 
+use super::hops::{Trace, Unrouted};
 use super::link::{Part, RoleState};
 use super::{Core, Links};
 use crate::io::Output;
@@ -40,6 +41,7 @@ struct Pending {
     merge: Merge,
     bytes: usize,
     until: Duration,
+    trace: Option<Box<Trace>>,
 }
 
 impl Receipts {
@@ -50,9 +52,21 @@ impl Receipts {
     }
 
     /// Whether there is room for one more.
-    pub(super) fn has_room_for(&self, merge: &Merge) -> bool {
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.pending.len() < RECEIPTS_PENDING_MAX
-            && self.bytes + merge.bytes() <= RECEIPTS_PENDING_BYTES_MAX
+            && self.bytes + bytes <= RECEIPTS_PENDING_BYTES_MAX
+    }
+
+    /// What is known of the way of a message, if that is asked for and its receipt waits.
+    pub(super) fn trace(&mut self, number: u64) -> Option<&mut Trace> {
+        self.pending.get_mut(&number)?.trace.as_deref_mut()
+    }
+
+    /// The turn of this message has ended.
+    pub(super) fn routed(&mut self, number: u64, time_us: u64) {
+        if let Some(trace) = self.trace(number) {
+            trace.routed(time_us);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -117,6 +131,11 @@ impl Reports {
         self.owed.len()
     }
 
+    /// Whose part a frame of this number is.
+    pub(super) fn asked(&self, number: u64) -> Option<Asked> {
+        self.owed.get(&number).map(|due| due.awaited.asked)
+    }
+
     /// The frame with this number is queued. Whether its REPORT can be waited for.
     fn insert(&mut self, number: u64, awaited: Awaited, until: Duration) -> bool {
         let fits = self.counted == 0 && self.owed.len() < REPORTS_AWAITED_MAX;
@@ -155,6 +174,11 @@ impl Reports {
     }
 }
 
+/// Bytes a receipt is counted with while it waits.
+pub(super) fn bytes_of(merge: &Merge, is_traced: bool) -> usize {
+    merge.bytes() + if is_traced { Trace::bytes(merge.parts()) } else { 0 }
+}
+
 impl Core {
     fn report_by(&self) -> Duration {
         self.now + Duration::from_millis(self.shared.config.report_timeout_ms.into())
@@ -167,15 +191,19 @@ impl Core {
         number: u64,
         sequence: u64,
         gateways: u32,
-        merge: Merge,
+        (merge, trace): (Merge, Option<Box<Trace>>),
     ) {
         count(&self.counters.receipts_pending, 1);
         let until = self.report_by();
-        let pending = Pending { sequence, gateways, bytes: merge.bytes(), merge, until };
+        let bytes = bytes_of(&merge, trace.is_some());
+        let pending = Pending { sequence, gateways, bytes, merge, until, trace };
         if pending.merge.is_complete() {
             return self.complete(part, &pending);
         }
         if let RoleState::Producer(producer) = &mut part.role {
+            if pending.trace.is_some() {
+                producer.unrouted.push(Unrouted::Pending(number));
+            }
             producer.receipts.insert(number, pending);
         }
     }
@@ -198,7 +226,11 @@ impl Core {
             .then(|| gateway.reports.first(report.origin, report.sequence))
             .flatten();
         match awaited {
-            Some(Awaited { asked, users, .. }) => {
+            Some(Awaited { asked, users, is_traced, .. }) => {
+                if is_traced && part.can(capability::TRACE) {
+                    let incarnation = part.gateway().incarnation;
+                    self.reported_hops(links, asked, incarnation, report);
+                }
                 let told = Told::of(report, users.into());
                 self.tell(links, asked, Word::Told(told));
             }
@@ -292,7 +324,7 @@ impl Core {
             fate_sets: (&sets).into(),
             ..Receipt::default()
         };
-        part.put(&Frame::Receipt(receipt));
+        self.put_receipt(part, receipt, pending.trace.as_deref());
         self.touch(part);
     }
 
@@ -311,7 +343,7 @@ mod tests {
 
     fn awaited(sequence: u64, number: u64) -> Awaited {
         let asked = Asked { shard: 0, link: LinkId(1), number, part: 0 };
-        Awaited { asked, origin: 7, sequence, users: 1 }
+        Awaited { asked, origin: 7, sequence, users: 1, is_traced: false }
     }
 
     /// A frame of this message is queued; its number, and whether its REPORT is waited for.

@@ -87,7 +87,8 @@ impl Core {
             return Offered::NoLink;
         };
         let number = awaited.and_then(|_| link.part.report_number());
-        let terms = Terms { ttl_ms, number: number.unwrap_or(0) };
+        let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
+        let terms = Terms { ttl_ms, number: number.unwrap_or(0), is_traced };
         if !link.part.outbox.offer(self.now, terms, encode) {
             count(&frames.dropped_outbox_full, counts_drops.into());
             return Offered::Full;
@@ -117,7 +118,8 @@ impl Core {
             return;
         };
         let number = awaited.and_then(|_| link.part.report_number());
-        let terms = Terms { ttl_ms, number: number.unwrap_or(0) };
+        let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
+        let terms = Terms { ttl_ms, number: number.unwrap_or(0), is_traced };
         link.part.outbox.accept(self.now, terms, frame);
         self.queued(receiver, &mut link.part);
         let Some(awaited) = awaited else { return };
@@ -217,6 +219,7 @@ impl Core {
     pub(super) fn flush(&mut self, links: &mut Links, link: &mut Link) {
         let part = &mut link.part;
         part.touched = false;
+        self.end_of_turn(part);
         part.session.transmit(part.outbox.control());
         if !part.writing {
             self.tell_losers(links, part);
@@ -285,6 +288,9 @@ impl Core {
         uncount(&frames.waiting, expired + handed);
         if expired > 0 {
             self.expired_unreported(links, part);
+        }
+        if part.outbox.has_traced() {
+            self.written(links, part);
         }
         data
     }

@@ -63,6 +63,8 @@ struct Mark {
 /// [`poll_event`]: Self::poll_event
 #[derive(Debug)]
 pub struct GatewayMachine {
+    /// The life of this gateway.
+    incarnation: u64,
     declared: Declared,
     telling: Telling,
     history: History,
@@ -93,6 +95,8 @@ pub struct GatewayMachine {
     /// Reports of this link that wait to be written, and their bytes.
     reports: VecDeque<Report>,
     report_bytes: usize,
+    /// Whether this link's broker takes hop times.
+    traces: bool,
     /// This link, counted from 1.
     link: u64,
     /// SUSPEND is to be said, with this window.
@@ -103,12 +107,13 @@ pub struct GatewayMachine {
 }
 
 impl GatewayMachine {
-    /// A machine that has declared nothing. At most `in_flight_max` uplinks wait for an answer and
-    /// about `pending_bytes_max` bytes of them wait to be transmitted; beyond as many bytes of
-    /// reports no command is taken.
+    /// A machine of this incarnation that has declared nothing. At most `in_flight_max` uplinks
+    /// wait for an answer and about `pending_bytes_max` bytes of them wait to be transmitted;
+    /// beyond as many bytes of reports no command is taken.
     #[must_use]
-    pub fn new(in_flight_max: usize, pending_bytes_max: usize) -> Self {
+    pub fn new(incarnation: u64, in_flight_max: usize, pending_bytes_max: usize) -> Self {
         Self {
+            incarnation,
             declared: Declared::default(),
             telling: Telling::default(),
             history: History::default(),
@@ -128,6 +133,7 @@ impl GatewayMachine {
             uplinks: Uplinks::new(in_flight_max, pending_bytes_max),
             reports: VecDeque::new(),
             report_bytes: 0,
+            traces: false,
             link: 0,
             suspend: None,
             events: VecDeque::new(),
@@ -193,7 +199,8 @@ impl GatewayMachine {
     #[must_use]
     pub(crate) fn wishes(&self) -> Wishes {
         let session = if self.history.is_useful() { self.session } else { 0 };
-        Wishes { capabilities: capability::RESUME | capability::REPORTS, session }
+        let capabilities = capability::RESUME | capability::REPORTS | capability::TRACE;
+        Wishes { capabilities, session }
     }
 
     /// The broker said WELCOME: a new session, which knows nothing, or that of the last link.
@@ -203,6 +210,7 @@ impl GatewayMachine {
         self.open = true;
         self.session = welcomed.session;
         self.resumable = welcomed.capabilities & capability::RESUME != 0;
+        self.traces = welcomed.capabilities & capability::TRACE != 0;
         self.resumed = welcomed.resumed;
         if welcomed.resumed {
             self.telling = Telling::Asking;
@@ -405,7 +413,8 @@ impl GatewayMachine {
             && let Some(report) = self.reports.pop_front()
         {
             self.report_bytes -= report.pending_bytes();
-            if let Err(error) = report.encode(out) {
+            let traced_by = self.traces.then_some(self.incarnation);
+            if let Err(error) = report.encode(traced_by, out) {
                 // The broker counts its targets as unknown when the report does not come.
                 tracing::error!(%error, "a report cannot be encoded");
             }

@@ -1,9 +1,9 @@
 //! What a gateway says became of a delivery, and the bytes of it.
 
-use waybill_wire::code::{ErrorCode, Fate, Level};
+use waybill_wire::code::{ErrorCode, Fate, Level, TraceHop};
 use waybill_wire::error::Unencodable;
 use waybill_wire::frame;
-use waybill_wire::frame::FateSet;
+use waybill_wire::frame::{FateSet, HopTime, HopTimes};
 
 use super::Delivery;
 
@@ -41,6 +41,11 @@ pub struct Report {
     pub unknown: u32,
     /// By fate, then cause, each pair once; [`Report::add`] keeps that order.
     pub fates: Vec<Fates>,
+    /// Of a delivery with a trace id: when the whole of it had been received, in microseconds since
+    /// 1970-01-01 00:00 UTC; 0 = not told. A broker that does not take it is not told.
+    pub gateway_in_us: u64,
+    /// And when it was handed to the socket of the first of its connections.
+    pub socket_us: u64,
 }
 
 impl Report {
@@ -79,8 +84,12 @@ impl Report {
         size_of::<Self>() + self.fates.len() * size_of::<Fates>() + 8 * named
     }
 
-    /// Appends the frame.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
+    /// Appends the frame; with its hop times if it is `traced_by` this incarnation.
+    pub(super) fn encode(
+        &self,
+        traced_by: Option<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unencodable> {
         let Self { sequence, origin, reached, offline, filtered, dropped, unknown, .. } = *self;
         let set = |fates: &Fates| (fates.fate, fates.cause);
         debug_assert!(self.fates.is_sorted_by_key(set));
@@ -92,6 +101,7 @@ impl Report {
                 FateSet { fate: *fate, cause: *cause, uids }
             })
             .collect();
+        let hops = traced_by.map(|incarnation| self.hops(incarnation)).unwrap_or_default();
         let report = frame::Report {
             stage: Level::DELIVERED,
             sequence,
@@ -102,7 +112,15 @@ impl Report {
             dropped,
             unknown,
             fate_sets: sets.as_slice().into(),
+            hops: HopTimes { left_out: 0, times: (&hops).into() },
         };
         report.encode(out)
+    }
+
+    fn hops(&self, incarnation: u64) -> Vec<HopTime> {
+        let hops = [(TraceHop::GATEWAY_IN, self.gateway_in_us), (TraceHop::SOCKET, self.socket_us)];
+        let known = hops.into_iter().filter(|(_, time_us)| *time_us != 0);
+        let (process, gateway) = (incarnation, incarnation);
+        known.map(|(hop, time_us)| HopTime { time_us, process, gateway, hop }).collect()
     }
 }

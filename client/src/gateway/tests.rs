@@ -13,6 +13,7 @@ use waybill_wire::{Deframer, Frame, MessageHead};
 use super::{Change, GatewayCommand, GatewayEvent, GatewayMachine, Registration, Uplink};
 use crate::link::Welcomed;
 
+mod hops;
 mod resume;
 mod silence;
 
@@ -115,7 +116,7 @@ fn user(uid: u64) -> Registration {
 
 impl Rig {
     fn new() -> Self {
-        Self { machine: GatewayMachine::new(4, 10_000), model: Model::default() }
+        Self { machine: GatewayMachine::new(0xa1, 4, 10_000), model: Model::default() }
     }
 
     fn open() -> Self {

@@ -9,8 +9,9 @@ use waybill_wire::frame::Receipt as WireReceipt;
 use waybill_wire::limits::TARGETS_MAX;
 
 use super::machine::{Order, Outcome};
-use super::window::awaited_bytes;
+use super::window::{TRACE_BYTES, awaited_bytes};
 use crate::error::{Obstacle, PublishError};
+use crate::hops::{Hop, Place};
 use crate::publish::ReceiptLevel;
 use crate::receipt::{Progress, Receipt};
 
@@ -54,12 +55,15 @@ pub(super) struct Flight {
     /// A copy was lost with its link, so that its fate is in doubt; from then on it is no use to
     /// send it again.
     pub(super) doubt_until: Option<Instant>,
+    /// When it was transmitted last, by the wall clock; 0 unless it is traced.
+    pub(super) sent_us: u64,
 }
 
 impl Flight {
     /// Bytes it counts with while its delivery is awaited.
     pub(super) fn weight(&self) -> usize {
-        awaited_bytes(self.targets.len())
+        let trace = if self.sent_us == 0 { 0 } else { TRACE_BYTES };
+        awaited_bytes(self.targets.len()) + trace
     }
 }
 
@@ -109,17 +113,26 @@ impl<R: Reply> Job<R> {
         Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
     }
 
+    /// The wall clock's time, if the publish is traced; else 0.
+    pub(super) fn sent_us(&self, now: Instant) -> u64 {
+        self.order.wall.map_or(0, |wall| wall.time_us(now))
+    }
+
     fn targets(&self, part: Range<usize>) -> Vec<u64> {
         self.order.publish.targets().and_then(|uids| uids.get(part)).unwrap_or_default().to_vec()
     }
 
-    pub(super) fn accept(&mut self, receipt: &WireReceipt<'_>, resent: bool) {
+    pub(super) fn accept(&mut self, receipt: &WireReceipt<'_>, resent: bool, sent_us: u64) {
         self.answered += 1;
         self.receipt.resent |= resent;
         if receipt.stage == Level::ROUTED {
             self.receipt.stage = ReceiptLevel::Routed;
         }
         self.receipt.add(receipt);
+        if sent_us != 0 {
+            let (place, process) = (Place::Producer, self.receipt.instance);
+            self.receipt.passed(Hop { place, time_us: sent_us, process, gateway: None }, receipt);
+        }
         self.tell_progress();
     }
 

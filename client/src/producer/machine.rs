@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use waybill_wire::Frame;
-use waybill_wire::code::{BrokerState, ErrorCode, Kind};
+use waybill_wire::code::{BrokerState, ErrorCode, Kind, capability};
 use waybill_wire::error::Violation;
 use waybill_wire::frame::Receipt as WireReceipt;
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
@@ -30,9 +30,10 @@ use super::resend::Again;
 use super::window::AWAITED_BYTES_MAX;
 use crate::error::{InvalidPublish, Obstacle, PublishError};
 use crate::link::{LinkError, Welcomed};
-use crate::machine::{Ending, Machine, WRITE_BYTES, unexpected};
+use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
 use crate::publish::{Publish, ReceiptLevel};
 use crate::receipt::Receipt;
+use crate::wall::Wall;
 
 /// What became of a publish.
 pub(crate) type Outcome = Result<Receipt, PublishError>;
@@ -42,6 +43,8 @@ pub(crate) type Outcome = Result<Receipt, PublishError>;
 pub(crate) struct Order<R> {
     pub(crate) publish: Publish,
     pub(crate) reply: R,
+    /// For the time at which a traced one is transmitted; not looked at otherwise.
+    pub(crate) wall: Option<Wall>,
 }
 
 /// What the machine tells.
@@ -180,6 +183,7 @@ impl<R: Reply> ProducerMachine<R> {
                     let job = &mut self.jobs[flight.job];
                     job.moved_at = now;
                     job.unrouted(&mut flight);
+                    flight.sent_us = job.sent_us(now);
                     self.fly(level, flight);
                 }
                 Err(code) => self.give_up_flight(flight, code),
@@ -234,7 +238,9 @@ impl<R: Reply> ProducerMachine<R> {
             }
             job.sent += 1;
             job.moved_at = now;
-            let flight = Flight { sequence, job: id, targets, routed: None, doubt_until: None };
+            let sent_us = job.sent_us(now);
+            let (routed, doubt_until) = (None, None);
+            let flight = Flight { sequence, job: id, targets, routed, doubt_until, sent_us };
             self.fly(level, flight);
         }
         true
@@ -298,7 +304,7 @@ impl<R: Reply> ProducerMachine<R> {
             match receipt.code {
                 ErrorCode(0) => {
                     let resent = flight.doubt_until.is_some();
-                    self.answer(flight, |job, _| job.accept(receipt, resent));
+                    self.answer(flight, |job, it| job.accept(receipt, resent, it.sent_us));
                 }
                 ErrorCode::NOT_READY => {
                     self.is_not_ready();
@@ -416,6 +422,10 @@ impl<R: Reply> Machine for ProducerMachine<R> {
     /// Always: the handle counts publishes and bytes before it sends any.
     fn wants_commands(&self) -> bool {
         true
+    }
+
+    fn hello(&self) -> Wishes {
+        Wishes { capabilities: capability::TRACE, session: 0 }
     }
 
     fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {

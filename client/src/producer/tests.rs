@@ -15,6 +15,7 @@ use crate::machine::{Ending, Machine};
 use crate::publish::{Publish, ReceiptLevel};
 use crate::receipt::{Progress, Receipt};
 
+mod hops;
 mod overloaded;
 mod resend;
 mod stages;
@@ -75,7 +76,7 @@ impl Rig {
         publish.check().expect("is allowed");
         let reply = self.orders;
         self.orders += 1;
-        self.machine.handle_command(self.now, vec![Order { publish, reply }]);
+        self.machine.handle_command(self.now, vec![Order { publish, reply, wall: None }]);
         reply
     }
 

@@ -23,6 +23,9 @@ const TARGET_BYTES: usize = 14 + 2 * COPIES;
 /// Bytes of a gateway that has to report.
 const GATEWAY_BYTES: usize = 160;
 
+/// Bytes of the times of a traced publish, at as many gateways as a receipt tells of.
+pub const TRACE_BYTES: usize = 2048;
+
 /// Estimated bytes that a broker keeps of a publish to so many users; 0 stands for everyone.
 #[must_use]
 pub const fn awaited_bytes(targets: usize) -> usize {

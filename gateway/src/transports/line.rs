@@ -268,9 +268,10 @@ impl<F: Framing> Line<F> {
         self.writer.slices(slices)
     }
 
-    /// `len` bytes of the slices are with the kernel.
-    pub(crate) fn written(&mut self, len: usize) {
-        let written = self.writer.advance(len, |t| self.outbox.settle(t, Outcome::Reached));
+    /// `len` bytes of the slices are with the kernel. `wall_us` tells the time, where that is to be
+    /// known.
+    pub(crate) fn written(&mut self, len: usize, wall_us: impl Fn() -> u64) {
+        let written = self.writer.advance(len, |t| self.outbox.reached(t, &wall_us));
         self.outbox.telemetry().delivered.add(written.messages);
         self.outbox.release(written);
     }

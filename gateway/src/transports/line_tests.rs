@@ -80,7 +80,7 @@ impl Rig {
             let bytes = slices[..filled].iter().flat_map(|slice| slice.to_vec());
             let mut bytes: Vec<u8> = bytes.collect();
             bytes.truncate(len - taken.len());
-            self.line.written(bytes.len());
+            self.line.written(bytes.len(), || 1);
             taken.extend(bytes);
         }
         taken

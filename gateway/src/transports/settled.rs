@@ -13,6 +13,8 @@ use crate::reports::{Outcome, Ticket};
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     entries: Mutex<Vec<(Ticket, Outcome)>>,
+    // When traced ones were handed to a socket; each before its entry above.
+    times: Mutex<Vec<(Ticket, u64)>>,
     filled: Notify,
 }
 
@@ -23,6 +25,16 @@ impl Settled {
             self.entries.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, outcome));
             self.filled.notify_one();
         }
+    }
+
+    /// Says when a traced one was handed to a socket, before saying so itself.
+    pub(crate) fn add_time(&self, ticket: Ticket, time_us: u64) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, time_us));
+    }
+
+    /// The times of all that was [taken](Self::take) before, at least.
+    pub(crate) fn take_times(&self) -> Vec<(Ticket, u64)> {
+        std::mem::take(&mut self.times.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether it holds no memory at all.

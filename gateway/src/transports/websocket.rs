@@ -41,6 +41,7 @@ use waybill_wire::limits::CLIENT_MESSAGE_BYTES_MAX;
 use super::Outbox;
 use super::line::{Framing, Line};
 use super::writer::SLICES_MAX;
+use crate::clock::Clock;
 use crate::hub::LoginRefused;
 use crate::server::Shared;
 use crate::session::Session;
@@ -341,7 +342,7 @@ impl Connection {
             let filled = self.line.slices(&mut slices);
             match self.tcp.try_write_vectored(&slices[..filled]) {
                 Ok(len) => {
-                    self.line.written(len);
+                    self.line.written(len, Clock::wall_us_now);
                     progress = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

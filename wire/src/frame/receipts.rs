@@ -2,6 +2,7 @@
 
 use crate::code::{ErrorCode, Fate, Kind, Level, flags};
 use crate::error::{Malformed, Unencodable};
+use crate::frame::hops::HopTimes;
 use crate::limits::{FATES_MAX, TARGETS_MAX};
 use crate::list::{Item, List};
 use crate::read::{Reader, u16_at, u32_at, u64_at};
@@ -155,6 +156,8 @@ pub struct Receipt<'a> {
     pub gateways: u32,
     /// Targets that were not sent, by fate and cause.
     pub fate_sets: FateSets<'a>,
+    /// When the message passed where, if that was asked for.
+    pub hops: HopTimes<'a>,
 }
 
 impl<'a> Receipt<'a> {
@@ -169,6 +172,7 @@ impl<'a> Receipt<'a> {
         let value = ("sets", u64::from(sets));
         reader.at_most("FRAME-9", value, ("fates_max", FATES_MAX))?;
         let fate_sets = read_sets(&mut reader, sets)?;
+        let hops = HopTimes::read(&mut reader, set & flags::receipt::TRACE != 0)?;
         reader.end()?;
         let receipt = Self {
             last: set & flags::receipt::FINAL != 0,
@@ -182,6 +186,7 @@ impl<'a> Receipt<'a> {
             dropped: u32_at(fixed, 40),
             gateways: u32_at(fixed, 44),
             fate_sets,
+            hops,
         };
         check_counters(&reader, fate_sets, |fate| receipt.counter(fate))?;
         reader.no_payload()?;
@@ -203,15 +208,18 @@ impl<'a> Receipt<'a> {
     /// Appends the frame.
     ///
     /// # Errors
-    /// Sets that are too many, too long, out of order or not covered by the counters; stage `none`.
+    /// Sets that are too many, too long, out of order or not covered by the counters; too many hop
+    /// times, or one of 0; stage `none`.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
-        let set = if self.last { flags::receipt::FINAL } else { 0 };
+        let last = if self.last { flags::receipt::FINAL } else { 0 };
+        let set = last | if self.hops.is_empty() { 0 } else { flags::receipt::TRACE };
         let mut writer = Writer::new(Kind::RECEIPT, set, out);
         if writer.within("sets", self.fate_sets.len(), ("fates_max", FATES_MAX)) {
             writer.u8(self.stage.0).u8(0).u16(self.code.0).count16(self.fate_sets.len());
             writer.u64(self.sequence).u32(self.sent).u32(self.offline).u32(self.unknown);
             writer.u32(self.filtered).u32(self.dropped).u32(self.gateways);
             write_sets(self.fate_sets, &mut writer);
+            self.hops.write(&mut writer);
         }
         writer.finish_header()
     }
@@ -238,12 +246,14 @@ pub struct Report<'a> {
     pub unknown: u32,
     /// Targets that were not reached, by fate and cause.
     pub fate_sets: FateSets<'a>,
+    /// When the message passed the gateway, if that was asked for.
+    pub hops: HopTimes<'a>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let fixed = reader.fixed::<56>()?;
-        reader.flags(0)?;
+        let set = reader.flags(flags::report::MASK)?;
         reader.reserved(fixed[11])?;
         reader.reserved(u16_at(fixed, 14))?;
         reader.reserved(u32_at(fixed, 52))?;
@@ -254,6 +264,7 @@ impl<'a> Report<'a> {
         let value = ("sets", u64::from(sets));
         reader.at_most("FRAME-9", value, ("fates_max", FATES_MAX))?;
         let fate_sets = read_sets(&mut reader, sets)?;
+        let hops = HopTimes::read(&mut reader, set & flags::report::TRACE != 0)?;
         reader.end()?;
         let report = Self {
             stage,
@@ -265,6 +276,7 @@ impl<'a> Report<'a> {
             dropped: u32_at(fixed, 44),
             unknown: u32_at(fixed, 48),
             fate_sets,
+            hops,
         };
         check_counters(&reader, fate_sets, |fate| report.counter(fate))?;
         reader.no_payload()?;
@@ -286,14 +298,17 @@ impl<'a> Report<'a> {
     /// Appends the frame.
     ///
     /// # Errors
-    /// Sets that are too many, too long, out of order or not covered by the counters; another stage.
+    /// Sets that are too many, too long, out of order or not covered by the counters; too many hop
+    /// times, or one of 0; another stage.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
-        let mut writer = Writer::new(Kind::REPORT, 0, out);
+        let set = if self.hops.is_empty() { 0 } else { flags::report::TRACE };
+        let mut writer = Writer::new(Kind::REPORT, set, out);
         if writer.within("sets", self.fate_sets.len(), ("fates_max", FATES_MAX)) {
             writer.u8(self.stage.0).u8(0).count16(self.fate_sets.len()).u16(0);
             writer.u64(self.sequence).u64(self.origin).u32(self.reached).u32(self.offline);
             writer.u32(self.filtered).u32(self.dropped).u32(self.unknown).u32(0);
             write_sets(self.fate_sets, &mut writer);
+            self.hops.write(&mut writer);
         }
         writer.finish_header()
     }

@@ -12,7 +12,8 @@ pub const CAPABILITIES: u64 = capability::RESUME
     | capability::GROUPS
     | capability::PRESENCE
     | capability::REPORTS
-    | capability::OFFLINE;
+    | capability::OFFLINE
+    | capability::TRACE;
 
 /// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
 /// the features asked for. The draft to speak.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 use waybill_wire::code::{
     BrokerState, Class, ContentType, Encoding, ErrorCode, Event, Fate, Kind, Lane, Level, Mode, Op,
-    Priority, Role,
+    Priority, Role, TraceHop,
 };
 use waybill_wire::frame::*;
 use waybill_wire::message::{Content, Extension, History, Part, Sender};
@@ -180,6 +180,8 @@ fn receipts(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Un
     let filtered = fields.number("filtered");
     let dropped = fields.number("dropped");
     let fate_sets = (&sets).into();
+    let hops: Vec<HopTime> = fields.tables("hop_times").iter().map(hop_time).collect();
+    let hops = HopTimes { left_out: fields.number("left_out"), times: (&hops).into() };
     if kind == Kind::REPORT {
         let frame = Report {
             stage,
@@ -191,6 +193,7 @@ fn receipts(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Un
             dropped,
             unknown: fields.number("unknown"),
             fate_sets,
+            hops,
         };
         return frame.encode(out);
     }
@@ -206,8 +209,18 @@ fn receipts(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Un
         dropped,
         gateways: fields.number("gateways"),
         fate_sets,
+        hops,
     };
     frame.encode(out)
+}
+
+fn hop_time(fields: &Fields<'_>) -> HopTime {
+    HopTime {
+        time_us: fields.number("time"),
+        process: fields.number("process"),
+        gateway: fields.number("gateway"),
+        hop: TraceHop(fields.number("hop")),
+    }
 }
 
 fn records(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Unencodable> {

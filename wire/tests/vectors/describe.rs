@@ -1,7 +1,7 @@
 //! A decoded frame as the fields a vector would give it.
 
 use toml::{Table, Value};
-use waybill_wire::frame::{FateSets, Records};
+use waybill_wire::frame::{FateSets, HopTimes, Records};
 use waybill_wire::targets::Uids;
 use waybill_wire::{Frame, Message};
 
@@ -48,6 +48,18 @@ impl Fields {
             })
             .collect();
         self.put("fate_sets", sets)
+    }
+
+    fn hops(self, hops: HopTimes<'_>) -> Self {
+        let times: Vec<Value> = hops
+            .times
+            .iter()
+            .map(|it| {
+                let fields = table().number("time", it.time_us).number("process", it.process);
+                fields.number("gateway", it.gateway).number("hop", it.hop.0).value()
+            })
+            .collect();
+        self.number("left_out", hops.left_out).put("hop_times", times)
     }
 
     fn records(self, records: Records<'_>) -> Self {
@@ -184,6 +196,13 @@ fn describe_other(frame: &Frame<'_>) -> Fields {
             .number("sequence", it.sequence)
             .number("origin", it.origin)
             .put("payload", hex(it.payload)),
+        Frame::Receipt(_) | Frame::Report(_) => describe_receipts(frame),
+        _ => describe_registration(frame),
+    }
+}
+
+fn describe_receipts(frame: &Frame<'_>) -> Fields {
+    match frame {
         Frame::Receipt(it) => table()
             .flags(&[("FINAL", it.last)])
             .number("stage", it.stage.0)
@@ -195,7 +214,8 @@ fn describe_other(frame: &Frame<'_>) -> Fields {
             .number("filtered", it.filtered)
             .number("dropped", it.dropped)
             .number("gateways", it.gateways)
-            .sets(it.fate_sets),
+            .sets(it.fate_sets)
+            .hops(it.hops),
         Frame::Report(it) => table()
             .number("stage", it.stage.0)
             .number("sequence", it.sequence)
@@ -205,7 +225,8 @@ fn describe_other(frame: &Frame<'_>) -> Fields {
             .number("filtered", it.filtered)
             .number("dropped", it.dropped)
             .number("unknown", it.unknown)
-            .sets(it.fate_sets),
+            .sets(it.fate_sets)
+            .hops(it.hops),
         _ => describe_registration(frame),
     }
 }

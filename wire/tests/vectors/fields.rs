@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 use waybill_wire::code::{
     BrokerState, Class, ContentType, Encoding, ErrorCode, Event, Fate, Lane, Level, Mode, Op,
-    Priority, Role,
+    Priority, Role, TraceHop,
 };
 
 /// Sections: one that is there is not absent, whatever is in it.
@@ -50,6 +50,7 @@ pub(crate) fn code(key: &str, value: &Value) -> u64 {
         "level" | "stage" => Level::from_name(name).map(|code| code.0.into()),
         "priority" => Priority::from_name(name).map(|code| code.0.into()),
         "fate" => Fate::from_name(name).map(|code| code.0.into()),
+        "hop" => TraceHop::from_name(name).map(|code| code.0.into()),
         "op" => Op::from_name(name).map(|code| code.0.into()),
         "event" => Event::from_name(name).map(|code| code.0.into()),
         "lane" => Lane::from_name(name).map(|code| code.0.into()),

@@ -22,7 +22,7 @@ struct Rig {
 impl Rig {
     /// A link with one user in effect, who was confirmed at 0.
     fn new() -> Self {
-        let machine = GatewayMachine::new(16, 1 << 20);
+        let machine = GatewayMachine::new(0xa1, 16, 1 << 20);
         let identity = Identity { role: Role::GATEWAY, instance: 7 };
         let core = LinkCore::new(machine, identity, &Options::default());
         let mut rig = Self { core, began: Instant::now() };
