@@ -2,11 +2,13 @@
 //!
 //! Messages are sent without waiting for the receipt of the one before; receipts are told in the
 //! order of the messages ([`pump`]). What a message is comes from [`messages`], how its receipt
-//! looks is in [`told`]. Lists of any length are cut by the client, which sums their receipts.
+//! looks is in [`told`], and the way of a traced message in [`way`]. Lists of any length are cut by
+//! the client, which sums their receipts.
 
 mod messages;
 mod pump;
 mod told;
+mod way;
 
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ Examples:
   waybill pub --uid 1001 hello
   waybill pub --uid 1001,1002 --ttl 5s --label order.paid --payload-file order.json
   tail -f app.log | waybill pub --all --each-line -
+  waybill pub --uid 1001 --trace hello  # when did it pass where
   waybill pub --lines batch.jsonl     # {\"uids\":[\"1001\"],\"data\":\"hello\",\"ttl\":\"5s\"}
 
 A line of --lines is a JSON object: `uids` (strings or numbers) or `all`: true; `data` (text) or \
@@ -76,9 +79,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PRIORITY", default_value = "normal", value_parser = parse::priority)]
     priority: Priority,
     /// What is told of each message: none (it was written), routed (what the broker did with each
-    /// user), delivered (what gateways did).
-    #[arg(long, value_name = "LEVEL", default_value = "routed", value_parser = parse::receipt)]
-    receipt: ReceiptLevel,
+    /// user), delivered (what gateways did). [default: routed; delivered with --trace]
+    #[arg(long, value_name = "LEVEL", value_parser = parse::receipt)]
+    receipt: Option<ReceiptLevel>,
+    /// Tell when each message passed where: producer, broker, and with --receipt delivered gateway
+    /// and socket, each by its own clock. Each gets a random trace id.
+    #[arg(long)]
+    trace: bool,
     /// Dropped when it has waited so long: 500ms, 5s, 2m, 1h, 7d.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     ttl: Option<Duration>,
@@ -105,6 +112,13 @@ pub(crate) struct Args {
     timeout: Duration,
     #[command(flatten)]
     link: LinkArgs,
+}
+
+impl Args {
+    fn level(&self) -> ReceiptLevel {
+        let default = if self.trace { ReceiptLevel::Delivered } else { ReceiptLevel::Routed };
+        self.receipt.unwrap_or(default)
+    }
 }
 
 pub(crate) async fn run(args: Args, common: &Common) -> Outcome {

@@ -15,6 +15,7 @@ mod support;
 mod three_gateways;
 mod together;
 mod token;
+mod trace;
 mod usage;
 mod users;
 mod vectors;

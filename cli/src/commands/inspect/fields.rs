@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use waybill_wire::Message;
 use waybill_wire::code::{ErrorCode, Kind, Op, flags};
 use waybill_wire::deframe::RawFrame;
-use waybill_wire::frame::{FateSets, Frame, Receipt, Record, Records, Report};
+use waybill_wire::frame::{
+    FateSets, Frame, HOP_TIME_BYTES, HopTimes, Receipt, Record, Records, Report,
+};
 use waybill_wire::targets::{UID_BYTES, Uids};
 
 use super::layout;
@@ -111,7 +113,7 @@ fn flag_names(raw: &RawFrame<'_>) -> Value {
         Kind::HELLO => flags::link::ALL,
         Kind::WELCOME => flags::welcome::ALL,
         Kind::ERROR => flags::error::ALL,
-        Kind::RECEIPT => flags::receipt::ALL,
+        Kind::RECEIPT => &flags::receipt::ALL[..1],
         Kind::FRAGMENT => flags::fragment::ALL,
         Kind::SNAPSHOT => flags::snapshot::ALL,
         Kind::ACK => flags::ack::ALL,
@@ -214,6 +216,7 @@ fn receipt_fields(list: &mut Fields, receipt: &Receipt<'_>) {
         ("gateways", receipt.gateways),
     ]);
     fates(list, receipt.fate_sets);
+    hop_times(list, receipt.hops);
 }
 
 fn report_fields(list: &mut Fields, report: &Report<'_>) {
@@ -227,6 +230,7 @@ fn report_fields(list: &mut Fields, report: &Report<'_>) {
         ("unknown", report.unknown),
     ]);
     fates(list, report.fate_sets);
+    hop_times(list, report.hops);
 }
 
 fn fates(list: &mut Fields, sets: FateSets<'_>) {
@@ -452,4 +456,22 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// They are the end of the header.
+fn hop_times(list: &mut Fields, hops: HopTimes<'_>) {
+    if hops.is_empty() {
+        return;
+    }
+    let at = list.header_bytes - hops.times.len() * HOP_TIME_BYTES;
+    list.put("left_out", at - 4, hops.left_out);
+    let shown = hops.times.iter().map(|it| {
+        json!({
+            "time": it.time_us.to_string(),
+            "process": it.process.to_string(),
+            "gateway": it.gateway.to_string(),
+            "hop": it.hop.to_string(),
+        })
+    });
+    list.put("hop_times", at, shown.collect::<Vec<_>>());
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use tokio::sync::mpsc;
-use waybill_client::{Audience, Content, Publish};
+use waybill_client::{Audience, Content, Publish, ReceiptLevel};
 use waybill_wire::code::Encoding;
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 
@@ -25,6 +25,8 @@ pub(super) struct Messages {
     /// What the arguments say about every message.
     template: Publish,
     source: Source,
+    /// Each gets a trace id.
+    traces: bool,
 }
 
 enum Source {
@@ -51,6 +53,12 @@ impl Messages {
             ("--lines", args.lines.as_ref()),
             ("--each-line", args.each_line.as_ref()),
         ])?;
+        if args.trace && args.level() == ReceiptLevel::None {
+            return Err(Failure::usage(
+                "--trace: hop times come with the receipt, and --receipt none asks for none",
+                "leave out one of the two",
+            ));
+        }
         let template = template(args)?;
         let source = if let Some(input) = &args.lines {
             Source::Objects(Lines::open(input)?)
@@ -59,7 +67,7 @@ impl Messages {
         } else {
             Source::One { done: false }
         };
-        Ok(Self { template, source })
+        Ok(Self { template, source, traces: args.trace })
     }
 
     /// The line that the last message was read from, if each is a line of an input.
@@ -72,6 +80,16 @@ impl Messages {
 
     /// The next message; nothing is lost if this is not awaited to its end.
     pub(super) async fn next(&mut self) -> Outcome<Option<Publish>> {
+        let mut next = self.untraced().await?;
+        if let Some(publish) = &mut next
+            && self.traces
+        {
+            publish.trace = Some(rand::random());
+        }
+        Ok(next)
+    }
+
+    async fn untraced(&mut self) -> Outcome<Option<Publish>> {
         match &mut self.source {
             Source::One { done: true } => Ok(None),
             Source::One { done } => {
@@ -132,7 +150,7 @@ fn template(args: &Args) -> Outcome<Publish> {
         .namespace(args.namespace)
         .except(parse::joined(&args.except))
         .mode(args.mode)
-        .level(args.receipt)
+        .level(args.level())
         .priority(args.priority);
     publish.ttl = args.ttl;
     publish.labels.clone_from(&args.labels);

@@ -14,6 +14,7 @@ use waybill_wire::limits::TARGETS_MAX;
 
 use super::messages::Messages;
 use super::told::{self, Told};
+use super::way::TraceId;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::signals::Stops;
@@ -40,6 +41,7 @@ struct Flight {
     /// Line of the input it was read from.
     line: Option<u64>,
     everyone: bool,
+    trace: Option<TraceId>,
     sent: Result<PendingReceipt, PublishError>,
     /// How far a long list has come, if somebody looks.
     progress: Option<watch::Receiver<Progress>>,
@@ -114,7 +116,7 @@ impl<'a> Pump<'a> {
 
     /// Sends one, after as many receipts as it takes to make room for it.
     async fn send(&mut self, line: Option<u64>, publish: Publish) -> Outcome {
-        let everyone = publish.targets().is_none();
+        let (everyone, trace) = (publish.targets().is_none(), publish.trace);
         loop {
             let watched = publish.targets().is_some_and(|uids| uids.len() > TARGETS_MAX);
             let sent = match watched && output::shows_progress() {
@@ -133,7 +135,7 @@ impl<'a> Pump<'a> {
                         Ok((progress, pending)) => (progress, Ok(pending)),
                         Err(error) => (None, Err(error)),
                     };
-                    self.flights.push_back(Flight { line, everyone, sent, progress });
+                    self.flights.push_back(Flight { line, everyone, trace, sent, progress });
                     return Ok(());
                 }
             }
@@ -192,6 +194,6 @@ fn progress_text(progress: Progress) -> String {
 
 impl Flight {
     fn tell(&self, told: &mut Told, outcome: &told::Outcome) -> Outcome {
-        told.tell(self.line, self.everyone, outcome)
+        told.tell(self.line, self.everyone, self.trace.as_ref(), outcome)
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use waybill_client::{PublishError, Receipt, ReceiptLevel};
 
 use super::complain;
+use super::way::{self, TraceId};
 use crate::failure::{self, Failure};
 use crate::links::{message_id, uids_json};
 use crate::output::{self, Form};
@@ -17,6 +18,8 @@ pub(super) struct Told {
     all_well: bool,
     /// The reader of stdout has gone; messages are still sent.
     silent: bool,
+    /// What was said about hop times, which is said once.
+    said: [&'static str; 2],
 }
 
 /// UIDs shown to people before the rest is only counted; --json has them all.
@@ -24,7 +27,7 @@ const UIDS_SHOWN: usize = 20;
 
 impl Told {
     pub(super) fn new(form: Form) -> Self {
-        Self { form, all_well: true, silent: false }
+        Self { form, all_well: true, silent: false, said: [""; 2] }
     }
 
     /// Whether every message was routed.
@@ -32,11 +35,12 @@ impl Told {
         self.all_well
     }
 
-    /// Tells one; `line` is that of the input it came from.
+    /// Tells one; `line` is that of the input it came from, `trace` its id if its way is told.
     pub(super) fn tell(
         &mut self,
         line: Option<u64>,
         everyone: bool,
+        trace: Option<&TraceId>,
         outcome: &Outcome,
     ) -> failure::Outcome {
         self.all_well &= outcome.as_ref().is_ok_and(is_well);
@@ -47,8 +51,15 @@ impl Told {
             return Ok(());
         }
         let told = match (self.form, outcome) {
-            (Form::Json, outcome) => output::json(&outcome_json(outcome, line)),
-            (Form::Human, Ok(receipt)) => output::line(receipt_text(receipt, everyone)),
+            (Form::Json, outcome) => output::json(&outcome_json(outcome, line, trace)),
+            (Form::Human, Ok(receipt)) => {
+                let mut text = receipt_text(receipt, everyone);
+                if let Some(trace) = trace {
+                    text.extend(way::table(trace, receipt).iter().flat_map(|line| ["\n", line]));
+                    self.say_of_hops(receipt);
+                }
+                output::line(text)
+            }
             (Form::Human, Err(_)) => Ok(()),
         };
         match told {
@@ -56,6 +67,18 @@ impl Told {
             other => other?,
         }
         Ok(())
+    }
+}
+
+impl Told {
+    /// How hop times are to be read, or that there are none.
+    fn say_of_hops(&mut self, receipt: &Receipt) {
+        let (at, words) =
+            if receipt.hops.is_empty() { (0, way::NO_HOPS) } else { (1, way::CLOCKS) };
+        if self.said[at].is_empty() {
+            self.said[at] = words;
+            output::talk(words);
+        }
     }
 }
 
@@ -113,7 +136,7 @@ fn uids_text(uids: &[u64]) -> String {
     }
 }
 
-fn outcome_json(outcome: &Outcome, line: Option<u64>) -> Value {
+fn outcome_json(outcome: &Outcome, line: Option<u64>, trace: Option<&TraceId>) -> Value {
     let mut value = match outcome {
         Ok(receipt) => receipt_json(receipt),
         Err(error) => {
@@ -126,6 +149,9 @@ fn outcome_json(outcome: &Outcome, line: Option<u64>) -> Value {
     };
     if let Some(line) = line {
         value["line"] = line.into();
+    }
+    if let Some(trace) = trace {
+        value["trace"] = way::json(trace, outcome.as_ref().ok());
     }
     value
 }
@@ -191,7 +217,7 @@ mod tests {
     fn uids_are_strings_in_json() {
         let mut receipt = Receipt::new(0x9f, 2);
         receipt.offline = vec![u64::MAX];
-        let value = outcome_json(&Ok(receipt), Some(3));
+        let value = outcome_json(&Ok(receipt), Some(3), None);
         assert_eq!(value["id"], "000000000000009f-2");
         assert_eq!(value["offline"][0], "18446744073709551615");
         assert_eq!(value["line"], 3);

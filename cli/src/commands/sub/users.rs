@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use waybill_client::Wall;
 use waybill_client::gateway::{
     Change, Delivery, GatewayCommand, GatewayEvent, GatewayEvents, GatewayLink, Registration,
     Report,
@@ -72,7 +74,10 @@ impl Users {
                 }
                 Some(GatewayEvent::Delivery(delivery)) => {
                     let enough = self.delivery(&delivery, shown)?;
-                    if let Some(report) = self.report(&delivery) {
+                    if let Some(mut report) = self.report(&delivery) {
+                        if delivery.message().trace.is_some() {
+                            tell_hops(&mut report, &delivery);
+                        }
                         // A link that has gone needs none.
                         let _gone = link.command(GatewayCommand::Report(report)).await;
                     }
@@ -154,6 +159,15 @@ impl Users {
         let is_for =
             |uid: &u64| (message.everyone || targets.contains(uid)) && !except.contains(uid);
         self.uids.iter().copied().filter(is_for).collect()
+    }
+}
+
+/// When it came, and that by now it is shown to whom it reached.
+fn tell_hops(report: &mut Report, delivery: &Delivery) {
+    let wall = Wall::now();
+    report.gateway_in_us = wall.time_us(delivery.received_at());
+    if report.reached > 0 {
+        report.socket_us = wall.time_us(Instant::now().into_std());
     }
 }
 
