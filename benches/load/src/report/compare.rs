@@ -33,9 +33,18 @@ pub fn runs(earlier: &Results, later: &Results) -> String {
         let (before_tables, after_tables) = (Table::of(before), Table::of(after));
         for table in &after_tables {
             let same = |one: &&Table<'_>| is_same(one.variant, table.variant);
-            if let Some(before) = before_tables.iter().find(same) {
-                met += 1;
-                lines.extend(compared(after, before, table));
+            let Some(before) = before_tables.iter().find(same) else {
+                let variant = words::variant(table.variant, after);
+                lines.push(format!("{}: {variant}: only in the later run", after.name));
+                continue;
+            };
+            met += 1;
+            lines.extend(compared(after, before, table));
+        }
+        for table in &before_tables {
+            if !after_tables.iter().any(|one| is_same(one.variant, table.variant)) {
+                let variant = words::variant(table.variant, before);
+                lines.push(format!("{}: {variant}: only in the earlier run", before.name));
             }
         }
     }
@@ -154,9 +163,12 @@ mod tests {
         let earlier = example::run();
         let mut later = earlier.clone();
         later.scenarios[0].rows.retain(|row| row.target != "rabbitmq");
+        later.scenarios[0].rows.retain(|row| row.variant.payload_bytes != 16);
         later.scenarios[1].name = "renamed".to_owned();
         let text = runs(&earlier, &later);
         assert!(text.contains("rabbitmq: only in the earlier run"), "{text}");
+        let variant = "direct: 16 B payload, 100,000 users, 8 gateways, closed window";
+        assert!(text.contains(&format!("{variant}: only in the earlier run")), "{text}");
         assert!(text.contains("renamed: only in the later run"), "{text}");
     }
 }

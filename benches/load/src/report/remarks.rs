@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 
 use super::words;
 use crate::results::mark::{FEWER_USERS, GENERATOR_BUSY};
-use crate::results::{ScenarioResult, SkippedTarget};
+use crate::results::{ScenarioResult, SkippedTarget, figure};
+use crate::summary::figures::{Figure, Unit};
 use crate::summary::table::{Entry, Table};
+
+/// A server that used less than this in a closed window was not the limit.
+const CORES_BUSY: f64 = 0.8;
 
 /// One thing to be said of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +31,8 @@ pub(super) fn remarks(scenario: &ScenarioResult, tables: &[Table<'_>]) -> Vec<Re
     for table in tables {
         for entry in &table.entries {
             let target = entry.target.to_owned();
-            for (grave, said) in said(entry, table.variant.users) {
+            let unused = unused(scenario, table, entry).map(|said| (false, said));
+            for (grave, said) in said(entry, table.variant.users).into_iter().chain(unused) {
                 let variant = words::variant_within(table.variant, scenario);
                 let new = Remark { target: target.clone(), of: String::new(), said, grave };
                 match remarks.iter_mut().find(|(there, _)| *there == new) {
@@ -59,6 +64,22 @@ pub(super) fn skipped(scenario: &ScenarioResult) -> Vec<(&str, String)> {
         }
     }
     reasons.into_iter().map(|(target, reasons)| (target, reasons.join("; "))).collect()
+}
+
+/// Of a capacity that neither side was busy for, if it was one: pinned to a core each, one of the
+/// two is the limit, or else something third was.
+fn unused(scenario: &ScenarioResult, table: &Table<'_>, entry: &Entry<'_>) -> Option<String> {
+    let open = table.variant.rate.is_some() || scenario.kind == "system";
+    let figure = |key: &str| Some(entry.cell(&Figure::named(key)).quoted()?.median);
+    let (cores, idle) = (figure(figure::SERVER_CORES)?, figure(figure::GENERATOR_IDLE)?);
+    if open || cores >= CORES_BUSY || entry.generator_was_busy() {
+        return None;
+    }
+    let (cores, idle) = (words::digits(cores), words::value(idle, Unit::Share));
+    Some(format!(
+        "neither side was busy (server {cores} cores, generator {idle} idle): other load on the \
+         machine, or the target waits for something"
+    ))
 }
 
 /// What a target's rows say of themselves, and whether it failed the run.
@@ -111,6 +132,21 @@ mod tests {
         let targets: Vec<&str> = busy.iter().map(|one| one.target.as_str()).collect();
         assert_eq!(targets, ["relay-epoll", "relay-uring"]);
         assert!(busy.iter().all(|one| one.of.is_empty()), "{busy:?}");
+    }
+
+    #[test]
+    fn a_capacity_that_nobody_was_busy_for_is_told() {
+        let mut run = example::run();
+        let direct = &mut run.scenarios[0];
+        let about = |remarks: &[Remark]| -> Vec<String> {
+            let told = remarks.iter().filter(|one| one.said.contains("neither side was busy"));
+            told.map(|one| one.target.clone()).collect()
+        };
+        assert_eq!(about(&remarks(direct, &Table::of(direct))), Vec::<String>::new());
+        for row in direct.rows.iter_mut().filter(|row| row.target == "redis/uid") {
+            row.figures.insert(figure::SERVER_CORES.to_owned(), 0.1);
+        }
+        assert_eq!(about(&remarks(direct, &Table::of(direct))), ["redis/uid"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{figure as drawing, tables, two_sizes};
 use crate::report::words;
 use crate::results::{Results, ScenarioResult, figure};
 use crate::summary::figures::{Better, Figure};
-use crate::summary::table::{Cell, Entry, SUBJECT, Table};
+use crate::summary::table::{Cell, Entry, SUBJECT, Table, is_same};
 
 /// What a scenario is looked at for: the figure, and the words of its axis.
 const LOOKED_AT: [(&str, &str); 2] = [
@@ -77,15 +77,30 @@ fn stand(
         "CPU / best other's",
         "best other",
     ];
-    let head = head.map(str::to_owned);
-    let table = match rows {
+    let (head, rows) = without_empty(&head, rows);
+    let table = match rows.as_slice() {
         [] => String::new(),
         rows => tables::boxed(&format!("Waybill, {}", shown.title), &head, rows),
     };
     drawing(title, &two_sizes(|width| stand.draw(looks, width)), &(note + &table))
 }
 
+/// Columns that say something of any row.
+fn without_empty(head: &[&str], rows: &[Vec<String>]) -> (Vec<String>, Vec<Vec<String>>) {
+    let says = |column: usize| rows.iter().any(|row| !row[column].is_empty());
+    let columns: Vec<usize> = (0..head.len()).filter(|column| says(*column)).collect();
+    let cells = |row: &Vec<String>| columns.iter().map(|column| row[*column].clone()).collect();
+    (
+        columns.iter().map(|column| head[*column].to_owned()).collect(),
+        rows.iter().map(cells).collect(),
+    )
+}
+
 fn name(scenario: &ScenarioResult, table: &Table<'_>) -> String {
+    let only = scenario.rows.iter().all(|row| is_same(&row.variant, table.variant));
+    if only {
+        return scenario.name.clone();
+    }
     format!("{}: {}", scenario.name, words::variant_within(table.variant, scenario))
 }
 
