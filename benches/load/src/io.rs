@@ -247,6 +247,9 @@ impl Io {
 impl Line {
     fn write(&mut self) -> Result<usize, Failure> {
         let mut taken = 0;
+        if self.stream.is_none() {
+            self.written = self.out.len();
+        }
         while let Some(stream) = &mut self.stream
             && self.written < self.out.len()
         {

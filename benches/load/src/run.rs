@@ -275,6 +275,11 @@ impl<'a> Runner<'a> {
             let Fault { name, example, .. } = fault;
             return Err(Failure::new(format_args!("during the set-up: {name}: {example}")).into());
         }
+        let (uids, users) = (asked.group_uids, set_up.users);
+        if asked.shares.group > 0 && users < uids as u64 {
+            let words = format!("{users} users are there, too few for a group of {uids}");
+            return Err(Failure::new(words).into());
+        }
         let after = usage();
         let work = Rc::new(Work::new(WorkPlan { users: set_up.users, ..asked }));
         let mut tally = Tally::new(Rc::clone(&work));
@@ -286,7 +291,9 @@ impl<'a> Runner<'a> {
         let pids = pids();
         let mut usage = || -> Usage { process::usage(&pids) };
         let spans = self.scenario.spans();
-        let measured = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
+        let measured = engine
+            .run(&work, &mut tally, pace, spans, &mut usage)
+            .map_err(|failure| with_faults(&failure, &mut tally))?;
         let latency = tally.latency().filter(|_| turn.rate.is_some()).map(latency_us);
         let grown = after.rss.saturating_sub(before.rss);
         let bytes_per_route = grown as f64 / set_up.users as f64;
@@ -326,6 +333,16 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// What ended a run, and what had been wrong before.
+fn with_faults(failure: &Failure, tally: &mut Tally) -> Failure {
+    let words = tally.end().into_iter().map(|Fault { name, count, .. }| format!("{name} {count}"));
+    let words: Vec<String> = words.collect();
+    match words.is_empty() {
+        true => failure.clone(),
+        false => Failure::new(format_args!("{failure}; by then: {}", words.join(", "))),
+    }
+}
+
 fn figures(measured: &Measured, pinned: bool) -> BTreeMap<String, f64> {
     let Measured { seconds, messages, deliveries, .. } = *measured;
     let (messages, deliveries) = (messages as f64, deliveries as f64);
@@ -348,6 +365,8 @@ fn figures(measured: &Measured, pinned: bool) -> BTreeMap<String, f64> {
     ]
     .into_iter()
     .filter(|(_, value)| value.is_finite())
+    // A driver with sockets of its own has no bytes here.
+    .filter(|(name, value)| *name != figure::LINK_BYTES_PER_DELIVERY || *value > 0.0)
     .map(|(name, value)| (name.to_string(), value))
     .collect()
 }

@@ -12,6 +12,7 @@ use crate::targets::{Plan, Running, Skipped, Target};
 
 mod client;
 mod frames;
+mod prepared;
 
 use client::Client;
 use frames::{Frames, Receipts};

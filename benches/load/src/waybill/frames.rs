@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 
-use waybill_wire::code::{BrokerState, ErrorCode, Level, Mode, Op, Role};
+use waybill_wire::code::{BrokerState, ErrorCode, Level, Op, Role};
 use waybill_wire::frame::{ErrorFrame, Frame, Hello, Pong, Receipt, Record, Snapshot};
 use waybill_wire::limits::{DRAFT, PROLOGUE_BYTES, RECORDS_MAX};
-use waybill_wire::message::MessageHead;
 use waybill_wire::prologue::Prologue;
 
-use crate::driver::{Audience, Driver, Message};
+use super::prepared::{self, Addressed, Heads};
+use crate::driver::{Driver, Message};
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
 use crate::tally::{Tally, fault};
@@ -20,6 +20,9 @@ const SNAPSHOT_BYTES: usize = 256 << 10;
 
 /// Version of the snapshot; there is no other.
 const VERSION: u64 = 1;
+
+/// One DELIVER in so many is read by the codec, which checks all of its header.
+const CHECKED_EVERY: u64 = 64;
 
 /// What the broker is asked to tell of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +47,9 @@ struct Gateway {
 pub(super) struct Frames {
     plan: WorkPlan,
     address: SocketAddr,
-    level: Level,
+    heads: Heads,
+    /// DELIVERs so far.
+    count: u64,
     gateways: Vec<Gateway>,
     producer: Option<Socket>,
     broker_ready: bool,
@@ -61,7 +66,8 @@ impl Frames {
         Self {
             plan,
             address,
-            level,
+            heads: Heads::new(level, plan.payload_bytes),
+            count: 0,
             gateways: Vec::new(),
             producer: None,
             broker_ready: false,
@@ -178,18 +184,27 @@ impl Driver for Frames {
     ) -> Result<usize, Failure> {
         let mut taken = 0;
         while let Some(prologue) = bytes[taken..].first_chunk::<PROLOGUE_BYTES>() {
-            let length = Prologue::decode(prologue).map_err(Failure::new)?.frame_bytes();
-            let Some(frame) = bytes.get(taken..taken + length) else { break };
-            taken += length;
-            match Frame::decode(frame).map_err(Failure::new)? {
-                Frame::Deliver(message) if message.everyone => {
-                    tally.broadcast(socket.index(), message.payload);
+            let prologue = Prologue::decode(prologue).map_err(Failure::new)?;
+            let end = taken + prologue.frame_bytes();
+            let Some(frame) = bytes.get(taken..end) else { break };
+            taken = end;
+            match prepared::delivery(prologue, frame) {
+                Some((addressed, payload)) => {
+                    self.count += 1;
+                    if self.count.is_multiple_of(CHECKED_EVERY) {
+                        let _right = Frame::decode(frame).map_err(Failure::new)?;
+                    }
+                    match addressed {
+                        Addressed::Users(uids) => {
+                            tally.delivered(socket.index(), payload, uids.iter());
+                        }
+                        Addressed::Everyone => tally.broadcast(socket.index(), payload),
+                    }
                 }
-                Frame::Deliver(message) => {
-                    tally.delivered(socket.index(), message.payload, message.targets.iter());
-                }
-                Frame::Receipt(receipt) => Self::receipt(&receipt, tally),
-                frame => self.control(socket, &frame, io, tally)?,
+                None => match Frame::decode(frame).map_err(Failure::new)? {
+                    Frame::Receipt(receipt) => Self::receipt(&receipt, tally),
+                    frame => self.control(socket, &frame, io, tally)?,
+                },
             }
         }
         Ok(taken)
@@ -223,13 +238,7 @@ impl Driver for Frames {
 
     fn publish(&mut self, message: &Message<'_>, io: &mut Io) -> Result<(), Failure> {
         let producer = self.producer.expect("it is connected before it publishes");
-        let (everyone, mode, targets) = match message.audience {
-            Audience::Users(uids) => (false, Mode::DIRECT, uids),
-            Audience::Everyone => (true, Mode::BROADCAST, &[][..]),
-        };
-        let sequence = message.number + 1;
-        let level = self.level;
-        let head = MessageHead { everyone, mode, level, sequence, ..MessageHead::default() };
-        head.encode_publish(targets, message.payload, io.out(producer)).map_err(Failure::new)
+        let out = io.out(producer);
+        self.heads.publish(message.number + 1, message.audience, message.payload, out)
     }
 }
