@@ -24,6 +24,9 @@ const CHECK_USERS: u64 = 2_000;
 /// Seconds of a check.
 const CHECK_SECONDS: f64 = 0.5;
 
+/// A check must not call lost what a machine with much else to do has not come to.
+const CHECK_DRAIN_SECONDS: f64 = 30.0;
+
 /// One scenario, as in its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -422,6 +425,7 @@ impl Scenario {
             self.repeats = 1;
             self.seconds = CHECK_SECONDS;
             self.warm_up_seconds = CHECK_SECONDS / 5.0;
+            self.drain_seconds = self.drain_seconds.max(CHECK_DRAIN_SECONDS);
         }
         if let Some(targets) = &overrides.targets {
             self.targets.clone_from(targets);
