@@ -8,6 +8,11 @@
 //! whole list, of which the gateway keeps its own users. Everyone is a fanout exchange. Heartbeats
 //! are off. A server that blocks publishers because memory is short says so, which is a fault of
 //! the run.
+//!
+//! A direct exchange of RabbitMQ before 3.11 compares each key of a `CC` with every binding
+//! (`match_routing_key` in its `rabbit_router.erl`). For 1,000 keys and 20,000 bindings that is 323
+//! ms of CPU, where 1,000 publishes are 28 ms and a `CC` at a topic exchange 25 ms (3.10.8, other
+//! work on the machine): so publishing one by one, `rabbitmq/uid`, is measured beside it.
 
 use std::net::SocketAddr;
 
