@@ -54,29 +54,33 @@ fn rows(results: &Results) -> impl Iterator<Item = &Row> {
     results.scenarios.iter().flat_map(|scenario| &scenario.rows)
 }
 
+/// Whether the run is good, and what is to be said of all of it.
+fn verdict(results: &Results) -> (&'static str, String) {
+    let count = |what: fn(&&Row) -> bool| rows(results).filter(what).count();
+    let failed = count(|row| !row.ok);
+    let allowed = count(|row| row.ok && !row.faults.is_empty());
+    let broken = |scenario: &&ScenarioResult| scenario.assertions.iter().any(|one| !one.held);
+    let broken = results.scenarios.iter().filter(broken).count();
+    let runs = words::several(count(|_| true), "run");
+    if failed > 0 {
+        return ("bad", format!("{failed} of {runs} failed the check. They count for nothing."));
+    }
+    if broken > 0 {
+        let scenarios = words::several(broken, "scenario");
+        let words =
+            format!("The check passed in {runs}, but assertions of {scenarios} did not hold.");
+        return ("bad", words);
+    }
+    if allowed > 0 {
+        let words = format!("The check passed in {runs}; {allowed} had faults that are allowed.");
+        return ("good", words);
+    }
+    let words = format!("Every message of {runs} arrived once, at the right gateway and user.");
+    ("good", words)
+}
+
 fn header(results: &Results) -> String {
-    let failed = rows(results).filter(|row| !row.ok).count();
-    let held = |scenario: &ScenarioResult| scenario.assertions.iter().all(|a| a.held);
-    let broken = results.scenarios.iter().filter(|scenario| !held(scenario)).count();
-    let runs = words::several(rows(results).count(), "run");
-    let (class, verdict) = match (failed, broken) {
-        (0, 0) => (
-            "good",
-            format!(
-                "Every message of {runs} arrived once, at the right gateway, for the right users."
-            ),
-        ),
-        (0, broken) => (
-            "bad",
-            format!(
-                "The check passed in {runs}, but assertions of {} were not held.",
-                words::several(broken, "scenario")
-            ),
-        ),
-        (failed, _) => {
-            ("bad", format!("{failed} of {runs} failed the check. They count for nothing."))
-        }
-    };
+    let (class, verdict) = verdict(results);
     // A flag is not broken at its hyphens.
     let word = |word: &str| format!("<span class=\"word\">{}</span>", escape(word));
     let command = results.command.split(' ').map(word).collect::<Vec<_>>().join(" ");

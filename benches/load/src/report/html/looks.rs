@@ -37,7 +37,7 @@ const fn look(
 }
 
 /// Targets that are known, by name.
-const KNOWN: [(&str, Look); 11] = [
+const KNOWN: [(&str, Look); 12] = [
     ("waybill", look("waybill", ("#0a58b0", "#7ab8ff"), "none", Shape::Circle)),
     ("waybill-client", look("waybill-client", ("#4b83bd", "#4f90d6"), "6 3", Shape::Circle)),
     ("waybill/receipts", look("waybill-receipts", ("#2f3fa8", "#a3aefc"), "2 3", Shape::Circle)),
@@ -49,6 +49,7 @@ const KNOWN: [(&str, Look); 11] = [
     ("redis/uid", look("redis-uid", ("#c0311c", "#ff8f7a"), "none", Shape::Triangle)),
     ("redis/lookup", look("redis-lookup", ("#b0347a", "#f08cc4"), "6 3", Shape::Triangle)),
     ("rabbitmq", look("rabbitmq", ("#a16207", "#e9bd4c"), "none", Shape::Diamond)),
+    ("rabbitmq/uid", look("rabbitmq-uid", ("#b45309", "#f5a35c"), "6 3", Shape::Diamond)),
 ];
 
 /// For targets that are not, in turns.
@@ -127,6 +128,13 @@ mod tests {
             let (light, dark) = (contrast(look.light, LIGHT), contrast(look.dark, DARK));
             assert!(light >= 3.0 && dark >= 3.0, "{}: {light:.1}, {dark:.1}", look.class);
         }
+    }
+
+    #[test]
+    fn every_target_of_the_bench_has_its_own_look() {
+        let unknown = crate::targets::all().into_iter().map(|target| target.name);
+        let unknown = unknown.filter(|name| !KNOWN.iter().any(|(known, _)| known == name));
+        assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&str>::new());
     }
 
     #[test]

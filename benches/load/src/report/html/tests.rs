@@ -72,6 +72,22 @@ fn what_went_wrong_is_on_the_page() {
 }
 
 #[test]
+fn the_verdict_claims_no_more_than_is_so() {
+    let mut results = example::run();
+    assert!(verdict(&results).1.starts_with("1 of 464 runs failed"));
+    let rows = results.scenarios.iter_mut().flat_map(|scenario| &mut scenario.rows);
+    rows.for_each(|row| row.ok = true);
+    let (class, words) = verdict(&results);
+    assert!(class == "bad" && words.contains("assertions of 1 scenario did not hold"), "{words}");
+    results.scenarios.pop();
+    assert!(verdict(&results).1.contains("1 had faults that are allowed"));
+    for row in results.scenarios.iter_mut().flat_map(|scenario| &mut scenario.rows) {
+        row.faults.clear();
+    }
+    assert!(verdict(&results).1.starts_with("Every message of 460 runs arrived once"));
+}
+
+#[test]
 fn a_run_of_waybill_alone_and_an_empty_one_are_pages_too() {
     let mut results = example::run();
     for scenario in &mut results.scenarios {
