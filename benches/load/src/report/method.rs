@@ -7,7 +7,7 @@ pub(super) const READING: [&str; 7] = [
     "A ratio is Waybill's figure divided by the other's, taken within one repeat, where both ran \
      within minutes of each other. The median of these ratios is shown; the thin line reaches \
      from the least to the greatest.",
-    "Pale bars and a ~ mean not distinguishable: the repeats allow either to be the greater, or \
+    "A bar in outline and a ~ mean not distinguishable: the repeats allow either to be greater, or \
      the difference is under 25 % and there are fewer than 9 pairs. The interval is that of order \
      statistics, 95 % or more.",
     "The relay forwards the same frames by a fixed rule, without a table: the most that any \
