@@ -28,6 +28,8 @@ struct Relay {
     input: Vec<u8>,
     filled: usize,
     readable: bool,
+    /// The producer has left; what it sent before may still have to be read.
+    ending: bool,
     split: Split,
 }
 
@@ -71,6 +73,7 @@ impl Relay {
             input: vec![0; READ_BYTES],
             filled: 0,
             readable: true,
+            ending: false,
             split,
         })
     }
@@ -106,8 +109,8 @@ impl Relay {
             Err(error) => return Err(error),
         };
         let end = self.filled + read;
-        // The system had no more: it will say when it has.
-        self.readable = end == self.input.len();
+        // The system had no more: it will say when it has. The end it said already.
+        self.readable = end == self.input.len() || self.ending;
         let taken = self.split.split(&self.input[..end], &mut self.waiting)?;
         self.input.copy_within(taken..end, 0);
         self.filled = end - taken;
@@ -127,7 +130,10 @@ impl Relay {
             match self.outlets.get_mut(event.token().0) {
                 Some(_) if event.is_read_closed() => return Ok(false),
                 Some(outlet) => outlet.blocked &= !event.is_writable(),
-                None => self.readable |= event.is_readable(),
+                None => {
+                    self.ending |= event.is_read_closed();
+                    self.readable |= event.is_readable();
+                }
             }
         }
         Ok(true)
