@@ -31,6 +31,12 @@ impl Clock {
     }
 }
 
+/// Now, for what is only compared with other moments.
+#[must_use]
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
 /// A duration in nanoseconds.
 #[must_use]
 pub fn nanos(duration: Duration) -> u64 {

@@ -241,6 +241,29 @@ impl Engine {
         Ok(last.since(&begin.unwrap_or(last)))
     }
 
+    /// Leaves a socket unread, by its number, or reads it again.
+    pub fn freeze(&mut self, socket: usize, frozen: bool) {
+        self.io.freeze(socket, frozen);
+    }
+
+    /// Publishes nothing and reads until nothing has come for `quiet`.
+    ///
+    /// # Errors
+    /// As of [`Engine::run`].
+    pub fn settle(&mut self, quiet: Duration, tally: &mut Tally) -> Result<(), Failure> {
+        let mut heard = self.clock.nanos();
+        loop {
+            let now = self.clock.nanos();
+            let busy = self.turn(now, tally)?;
+            self.pass(now, busy, Some(TICK))?;
+            if busy {
+                heard = now;
+            } else if now - heard > nanos(quiet) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads what came in.
     fn turn(&mut self, now: u64, tally: &mut Tally) -> Result<bool, Failure> {
         self.io.wait(Some(Duration::ZERO))?;

@@ -44,6 +44,8 @@ struct Line {
     writable: bool,
     /// The other end will send no more.
     read_closed: bool,
+    /// It is not read, on purpose.
+    frozen: bool,
     /// Came in and was not taken yet.
     rest: Vec<u8>,
 }
@@ -100,6 +102,7 @@ impl Io {
             readable: true,
             writable: true,
             read_closed: false,
+            frozen: false,
             rest: Vec::new(),
         });
         Ok(Socket(at))
@@ -169,7 +172,12 @@ impl Io {
     }
 
     pub(crate) fn is_readable(&self, at: usize) -> bool {
-        self.lines[at].readable
+        self.lines[at].is_readable()
+    }
+
+    /// Leaves a socket unread, or reads it again.
+    pub(crate) fn freeze(&mut self, at: usize, frozen: bool) {
+        self.lines[at].frozen = frozen;
     }
 
     /// Whether a socket has something to be read, or to be written and can be.
@@ -178,7 +186,7 @@ impl Io {
             let line = &self.lines[*at];
             line.writable && line.out.len() > line.written
         };
-        self.lines.iter().any(|line| line.readable) || self.dirty.iter().any(to_write)
+        self.lines.iter().any(Line::is_readable) || self.dirty.iter().any(to_write)
     }
 
     /// Reads once, behind what was left before; how many bytes `buffer` has now.
@@ -245,6 +253,10 @@ impl Io {
 }
 
 impl Line {
+    fn is_readable(&self) -> bool {
+        self.readable && !self.frozen
+    }
+
     fn write(&mut self) -> Result<usize, Failure> {
         let mut taken = 0;
         if self.stream.is_none() {
@@ -264,6 +276,15 @@ impl Line {
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The read says that the connection is gone, behind what still came in.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    self.written = self.out.len();
+                }
                 Err(error) => return Err(Failure::from(error).during("writing to the server")),
             }
         }

@@ -23,6 +23,7 @@ pub mod results;
 pub mod run;
 pub mod scenario;
 pub mod summary;
+pub mod system;
 pub mod tally;
 pub mod targets;
 pub mod waybill;

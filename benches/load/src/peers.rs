@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use pubsub::{Addressing, Channels, PubSub, Subjects};
 use rabbitmq::{Lists, RabbitMq};
 use routes::Routes;
+pub(crate) use servers::PENDING_BYTES_MAX;
 use servers::Started;
 
 use crate::failure::Failure;

@@ -256,6 +256,12 @@ impl Server {
         pids
     }
 
+    /// Ends it at once, without a word: as a machine that lost its power would.
+    pub fn kill(&mut self) {
+        signal(&self.pids(), Signal::KILL);
+        let _status = self.child.wait();
+    }
+
     /// Ends it and its descendants, politely first.
     pub fn stop(&mut self) {
         let mut pids = self.pids();

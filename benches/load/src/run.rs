@@ -19,6 +19,7 @@ use crate::results::{
     figure, mark,
 };
 use crate::scenario::{Case, Kind, Loaded, RatePlan, Requirement, Scenario, ShareOfCapacity};
+use crate::system::{Findings, SystemPlan, Trial};
 use crate::tally::{Fault, Tally, fault};
 use crate::targets::{self, Plan, Skipped, Target};
 use crate::work::{Work, WorkPlan};
@@ -30,7 +31,7 @@ const IDLE_LEAST: f64 = 0.15;
 const CAPACITY_PART_MAX: f64 = 0.95;
 
 /// What a set-up may take; what is there by then is what is measured.
-const SET_UP: SetUpLimits =
+pub(crate) const SET_UP: SetUpLimits =
     SetUpLimits { time: Duration::from_secs(120), rss: 8 << 30, patience: Duration::from_secs(60) };
 
 /// Percentiles of a latency curve.
@@ -146,6 +147,11 @@ impl<'a> Runner<'a> {
                         self.all(&Turn { case, repeat, rate: None })?;
                     }
                     Kind::Latency => self.latencies(case, repeat)?,
+                    Kind::System => {
+                        let rate = self.scenario.system.as_ref().and_then(SystemPlan::rate);
+                        let asked = |per_s| Rate { asked: format!("{per_s}/s"), per_s };
+                        self.all(&Turn { case, repeat, rate: rate.map(asked) })?;
+                    }
                 }
             }
         }
@@ -242,8 +248,16 @@ impl<'a> Runner<'a> {
             spans_ms: BTreeMap::new(),
             notes: Vec::new(),
         };
-        match self.measure(target, turn, &place) {
-            Ok(outcome) => self.fill(&mut row, outcome, turn),
+        let done = match &self.scenario.system {
+            Some(plan) => self
+                .behaviour(plan, target, turn, &place)
+                .map(|findings| self.fill_system(&mut row, findings)),
+            None => {
+                self.measure(target, turn, &place).map(|outcome| self.fill(&mut row, outcome, turn))
+            }
+        };
+        match done {
+            Ok(()) => {}
             Err(Skipped { reason, failed: false }) => {
                 self.gone.insert(target.name);
                 self.skip(target.name, reason);
@@ -301,11 +315,45 @@ impl<'a> Runner<'a> {
         Ok(Outcome { set_up, bytes_per_route, measured, latency, faults, notes })
     }
 
+    fn behaviour(
+        &mut self,
+        plan: &SystemPlan,
+        target: Target,
+        turn: &Turn,
+        place: &Place,
+    ) -> Result<Findings, Skipped> {
+        let mut trial = Trial {
+            target,
+            work: self.scenario.work_plan(turn.case, turn.repeat),
+            spans: self.scenario.spans(),
+            place,
+            pinned: self.server_core.is_some(),
+            versions: BTreeMap::new(),
+        };
+        let findings = plan.run(&mut trial);
+        self.versions.append(&mut trial.versions);
+        findings
+    }
+
+    fn fill_system(&self, row: &mut Row, findings: Findings) {
+        row.ok = self.allows(&row.target, &findings.faults);
+        row.faults = findings.faults;
+        row.users = findings.users;
+        row.figures = findings.figures;
+        row.spans_ms = findings.spans_ms;
+        row.latency_us = findings.latency;
+        row.notes = findings.notes;
+    }
+
+    /// Whether none of these fails the run.
+    fn allows(&self, target: &str, faults: &[Fault]) -> bool {
+        let allowed = self.scenario.allowed.get(target);
+        faults.iter().all(|fault| allowed.is_some_and(|names| names.contains(&fault.name)))
+    }
+
     fn fill(&self, row: &mut Row, outcome: Outcome, turn: &Turn) {
         let Outcome { set_up, bytes_per_route, measured, latency, faults, notes } = outcome;
-        let allowed = self.scenario.allowed.get(&row.target);
-        let is_allowed = |fault: &Fault| allowed.is_some_and(|names| names.contains(&fault.name));
-        row.ok = faults.iter().all(is_allowed);
+        row.ok = self.allows(&row.target, &faults);
         row.faults = faults;
         row.notes = notes;
         row.users = set_up.users;
@@ -371,7 +419,7 @@ fn figures(measured: &Measured, pinned: bool) -> BTreeMap<String, f64> {
     .collect()
 }
 
-fn latency_us(histogram: &Histogram<u64>) -> LatencyUs {
+pub(crate) fn latency_us(histogram: &Histogram<u64>) -> LatencyUs {
     let micros = |nanos: u64| nanos as f64 / 1e3;
     let at = |percentile: f64| micros(histogram.value_at_percentile(percentile));
     LatencyUs {

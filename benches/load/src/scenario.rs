@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::engine::Spans;
 use crate::failure::Failure;
 use crate::results::Row;
+use crate::system::SystemPlan;
 use crate::tally::fault;
 use crate::work::{GATEWAYS_MAX, PAYLOAD_BYTES_MIN, Shares, WorkPlan};
 
@@ -76,6 +77,9 @@ pub struct Scenario {
     /// Rates, `kind = "latency"`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatePlan>,
+    /// What is done, `kind = "system"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemPlan>,
     /// Faults that do not fail the run, by target.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed: BTreeMap<String, Vec<String>>,
@@ -92,6 +96,8 @@ pub enum Kind {
     Throughput,
     /// Latency, in an open loop.
     Latency,
+    /// How a cluster behaves, by the table `[system]`.
+    System,
 }
 
 impl Kind {
@@ -101,6 +107,7 @@ impl Kind {
         match self {
             Self::Throughput => "throughput",
             Self::Latency => "latency",
+            Self::System => "system",
         }
     }
 }
@@ -339,6 +346,19 @@ impl Scenario {
     }
 
     fn check_work(&self) -> Result<(), Failure> {
+        let wrong = match (&self.system, self.kind, self.work) {
+            (None, Kind::System, _) => Some("is missing, and kind is system".into()),
+            (Some(_), Kind::Throughput | Kind::Latency, _) => {
+                Some("is for kind = \"system\"".into())
+            }
+            (Some(_), _, WorkKind::Group | WorkKind::Broadcast | WorkKind::Mixed) => {
+                Some("is for work = \"single\"".into())
+            }
+            (plan, ..) => plan.as_ref().and_then(SystemPlan::check),
+        };
+        if let Some(words) = wrong {
+            return Err(Failure::new(format_args!("system: {words}")));
+        }
         match (self.work, self.shares) {
             (WorkKind::Mixed, None) => {
                 return Err(Failure::new("shares: is missing, and work is mixed"));
@@ -364,7 +384,9 @@ impl Scenario {
         let wrong = |words: String| Err(Failure::new(format_args!("rates: {words}")));
         match (self.kind, self.rates.is_empty()) {
             (Kind::Latency, true) => return wrong("is missing, and kind is latency".into()),
-            (Kind::Throughput, false) => return wrong("is for kind = \"latency\" only".into()),
+            (Kind::Throughput | Kind::System, false) => {
+                return wrong("is for kind = \"latency\" only".into());
+            }
             _ => {}
         }
         for rate in &self.rates {

@@ -110,6 +110,9 @@ pub struct Tally {
     filler: Vec<u8>,
     deliveries: u64,
     latency: Option<Latency>,
+    /// A gateway that is not judged by speed, nor by what is lost.
+    excused: Option<usize>,
+    excused_lost: u64,
     faults: BTreeMap<&'static str, (u64, String)>,
 }
 
@@ -136,6 +139,8 @@ impl Tally {
             filler: filler(work.plan().payload_bytes),
             deliveries: 0,
             latency: None,
+            excused: None,
+            excused_lost: 0,
             faults: BTreeMap::new(),
             work,
         }
@@ -247,6 +252,18 @@ impl Tally {
         entry.0 += count;
     }
 
+    /// What comes to this gateway is late on purpose: its latency is not recorded, and what it
+    /// alone never got is no fault but counted by [`Tally::excused_lost`].
+    pub fn excuse(&mut self, gateway: usize) {
+        self.excused = Some(gateway);
+    }
+
+    /// Messages for one user of the excused gateway that were lost, once the run is over.
+    #[must_use]
+    pub fn excused_lost(&self) -> u64 {
+        self.excused_lost
+    }
+
     /// Latency is recorded of messages from `first` on.
     pub fn measure_from(&mut self, first: u64) {
         let histogram = Histogram::new_with_bounds(1, LATENCY_MAX, 3);
@@ -276,6 +293,10 @@ impl Tally {
         incomplete.retain(|(_, open)| open.left > 0);
         incomplete.sort_unstable_by_key(|(number, _)| *number);
         for (number, open) in incomplete {
+            if self.is_excused(number) {
+                self.excused_lost += 1;
+                continue;
+            }
             let missing = self.missing(number, open);
             self.faults_of(fault::LOST, u64::from(open.left), missing);
         }
@@ -289,6 +310,14 @@ impl Tally {
 }
 
 impl Tally {
+    /// Whether a message was for one user of the excused gateway.
+    fn is_excused(&self, number: u64) -> bool {
+        match self.work.job(number) {
+            Job::User(uid) => self.excused == Some(gateway_of(uid, self.latest.len())),
+            _ => false,
+        }
+    }
+
     /// Number and due time of a payload that is one of ours.
     #[inline]
     fn opened(&mut self, gateway: usize, payload: &[u8]) -> Option<(u64, u64)> {
@@ -480,6 +509,7 @@ impl Tally {
         }
         if let Some(latency) = &mut self.latency
             && (latency.first..latency.end).contains(&number)
+            && self.excused != Some(gateway)
         {
             latency.histogram.saturating_record(self.now.saturating_sub(due).max(1));
         }

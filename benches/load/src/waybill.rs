@@ -1,6 +1,7 @@
 //! Waybill itself: a broker process, driven by frames, or through the client crate.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::process::{Place, Server};
 use crate::targets::{Plan, Running, Skipped, Target};
+use crate::work::WorkPlan;
 
 mod client;
 mod frames;
@@ -63,11 +65,20 @@ fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Run
 }
 
 /// Starts a broker; where it listens.
-fn broker(plan: &Plan<'_>, place: &Place) -> Result<(Server, std::net::SocketAddr), Failure> {
-    let routes = ROUTES_LEAST.max(plan.work.users + plan.work.users / 4);
-    let gateways = plan.work.gateways;
+fn broker(plan: &Plan<'_>, place: &Place) -> Result<(Server, SocketAddr), Failure> {
+    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, place)
+}
+
+/// Starts a broker that listens there, at a free port if it is 0; where it listens.
+pub(crate) fn broker_at(
+    listen: SocketAddr,
+    work: &WorkPlan,
+    place: &Place,
+) -> Result<(Server, SocketAddr), Failure> {
+    let routes = ROUTES_LEAST.max(work.users + work.users / 4);
+    let gateways = work.gateways;
     let settings = format!(
-        "[broker]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\ngateways_expected = {gateways}\n\
+        "[broker]\nlisten = \"{listen}\"\nadmin_listen = \"\"\ngateways_expected = {gateways}\n\
          routes_max = {routes}\n[log]\nlevel = \"warn\"\n"
     );
     let path = place.folder().join("broker.toml");
@@ -98,7 +109,7 @@ fn without_settings(command: &mut Command) {
 }
 
 /// What the program says of itself, with the commit it was probably built from.
-fn version(place: &Place) -> Result<String, Failure> {
+pub(crate) fn version(place: &Place) -> Result<String, Failure> {
     let program = place.waybill();
     let output = Command::new(program)
         .arg("--version")

@@ -28,7 +28,7 @@ fn bench(arguments: &[&str]) -> Output {
 }
 
 /// Runs the check of a scenario; every target did the work, and nothing was wrong.
-fn check(scenario: &str, targets: &[&str]) {
+fn check(scenario: &str, targets: &[&str]) -> Results {
     let folder = tempfile::tempdir().unwrap();
     let (json, waybill) = (folder.path().join("results.json"), waybill());
     let targets_named = targets.join(",");
@@ -62,6 +62,7 @@ fn check(scenario: &str, targets: &[&str]) {
             assert!(row.figures[figure::MESSAGES_PER_S] > 0.0);
         }
     }
+    results
 }
 
 #[test]
@@ -105,4 +106,29 @@ fn a_server_that_does_not_start_fails_the_run_by_name() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("broker ended with"), "{said}");
+}
+
+/// The check of a system scenario, which has these figures and spans, above 0.
+fn check_system(scenario: &str, figures: &[&str]) {
+    let results = check(scenario, &["waybill"]);
+    let row = &results.scenarios[0].rows[0];
+    for name in figures {
+        let value = row.figures.get(*name).or_else(|| row.spans_ms.get(*name));
+        assert!(value.is_some_and(|value| *value > 0.0), "{name}: {value:?}");
+    }
+}
+
+#[test]
+fn slow_costs_only_the_slow_gateway() {
+    check_system("slow", &["before_messages_per_s", "while_p99_us", "others_delivered_share"]);
+}
+
+#[test]
+fn relearn_accounts_for_every_message() {
+    check_system("relearn", &["all routes back", "first message answered", "routes_back_per_s"]);
+}
+
+#[test]
+fn churn_loses_nothing() {
+    check_system("churn", &["moves_probed", "deltas_per_s", "delta in effect, p99"]);
 }

@@ -12,7 +12,7 @@ use crate::targets::Skipped;
 
 /// Bytes a server may keep for one connection that reads slowly: beyond, it cuts it off. Both NATS
 /// (64 MiB) and Redis (32 MiB) have less by default.
-const PENDING_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const PENDING_BYTES_MAX: u64 = 256 << 20;
 
 /// Servers that listen.
 pub(super) struct Started {

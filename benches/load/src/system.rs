@@ -1,0 +1,179 @@
+//! What is not a rate: how a cluster behaves while users move, one gateway is slow, the broker
+//! starts again, users are idle, or all come at once. `kind = "system"`; each has a table of its
+//! own in the file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, Measured, SetUp, SetUpLimits, Spans, Usage};
+use crate::failure::Failure;
+use crate::process::{Place, Server};
+use crate::results::{LatencyUs, figure};
+use crate::run::{SET_UP, latency_us};
+use crate::tally::{Fault, Tally};
+use crate::targets::{Skipped, Target};
+use crate::waybill;
+use crate::work::{Work, WorkPlan};
+
+mod churn;
+mod cluster;
+mod relearn;
+mod slow;
+
+use churn::ChurnPlan;
+use relearn::RelearnPlan;
+use slow::SlowPlan;
+
+/// What is done, by `measure` in the table `[system]` of a scenario's file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "measure", rename_all = "snake_case")]
+pub enum SystemPlan {
+    /// Users move between gateways.
+    Churn(ChurnPlan),
+    /// The broker is killed and started again.
+    Relearn(RelearnPlan),
+    /// One gateway stops reading.
+    Slow(SlowPlan),
+}
+
+/// One run of one target.
+pub(crate) struct Trial<'a> {
+    /// What runs.
+    pub(crate) target: Target,
+    /// Whom messages are for.
+    pub(crate) work: WorkPlan,
+    /// How long.
+    pub(crate) spans: Spans,
+    /// Where processes live.
+    pub(crate) place: &'a Place,
+    /// Whether the generator has a core of its own.
+    pub(crate) pinned: bool,
+    /// Programs and their versions.
+    pub(crate) versions: BTreeMap<String, String>,
+}
+
+/// What a run found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) users: u64,
+    pub(crate) figures: BTreeMap<String, f64>,
+    pub(crate) spans_ms: BTreeMap<String, f64>,
+    pub(crate) latency: Option<LatencyUs>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl SystemPlan {
+    /// What is wrong with it, if anything.
+    #[must_use]
+    pub fn check(&self) -> Option<String> {
+        match self {
+            Self::Churn(plan) => plan.check(),
+            Self::Relearn(plan) => plan.check(),
+            Self::Slow(plan) => plan.check(),
+        }
+    }
+
+    /// Messages per second, where it says so.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        match self {
+            Self::Churn(plan) => Some(plan.rate),
+            Self::Relearn(plan) => Some(plan.rate),
+            Self::Slow(plan) => Some(plan.rate),
+        }
+    }
+
+    /// Runs it.
+    pub(crate) fn run(&self, trial: &mut Trial<'_>) -> Result<Findings, Skipped> {
+        match self {
+            Self::Slow(plan) => plan.run(trial),
+            _ if trial.target.name != "waybill" => {
+                Err(Skipped::absent("this is played by hand, and only for target `waybill`"))
+            }
+            Self::Churn(plan) => plan.run(trial),
+            Self::Relearn(plan) => plan.run(trial),
+        }
+    }
+}
+
+impl Trial<'_> {
+    /// A broker, at an address of its own if it has to be found there again.
+    fn broker(&mut self, listen: Option<SocketAddr>) -> Result<(Server, SocketAddr), Failure> {
+        self.versions.insert("waybill".into(), waybill::version(self.place)?);
+        let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        waybill::broker_at(listen, &self.work, self.place)
+    }
+
+    /// Sets all users up; fewer are a failure.
+    fn set_up(
+        &self,
+        engine: &mut Engine,
+        usage: &mut dyn FnMut() -> Usage,
+    ) -> Result<SetUp, Failure> {
+        // Nothing is published, and nothing may come.
+        let mut tally =
+            Tally::new(std::rc::Rc::new(Work::new(WorkPlan { groups: 0, ..self.work })));
+        let limits = SetUpLimits { rss: u64::MAX, ..SET_UP };
+        let set_up = engine.set_up(limits, &mut tally, usage)?;
+        match tally.end().first() {
+            Some(Fault { name, example, .. }) => {
+                Err(Failure::new(format_args!("during the set-up: {name}: {example}")))
+            }
+            None => Ok(set_up),
+        }
+    }
+}
+
+impl Findings {
+    fn set_up(&mut self, set_up: SetUp) {
+        self.users = set_up.users;
+        self.figure(figure::SETUP_S, set_up.seconds);
+    }
+
+    fn figure(&mut self, name: &str, value: f64) {
+        if value.is_finite() {
+            self.figures.insert(name.into(), value);
+        }
+    }
+
+    fn span(&mut self, name: &str, ms: f64) {
+        self.spans_ms.insert(name.into(), ms);
+    }
+
+    /// The figures of a span that every row has, and its latency as that of the row.
+    fn measured(&mut self, measured: &Measured, tally: &Tally) {
+        let Measured { seconds, messages, .. } = *measured;
+        self.figure(figure::MESSAGES_PER_S, messages as f64 / seconds);
+        self.figure(figure::SERVER_CORES, measured.server_cpu_s / seconds);
+        self.figure(figure::CPU_US_PER_MESSAGE, 1e6 * measured.server_cpu_s / messages as f64);
+        self.figure(figure::RSS_BYTES, measured.rss as f64);
+        self.latency = tally.latency().map(latency_us);
+    }
+}
+
+/// Rate and latency of one part of a run, as figures that begin with its name.
+fn latency_figures(part: &str, measured: &Measured, tally: &Tally, findings: &mut Findings) {
+    if let Some(histogram) = tally.latency() {
+        for (name, percentile) in [("p50", 50.0), ("p99", 99.0)] {
+            let micros = histogram.value_at_percentile(percentile) as f64 / 1e3;
+            findings.figure(&format!("{part}_{name}_us"), micros);
+        }
+    }
+    findings.figure(&format!("{part}_messages_per_s"), measured.messages as f64 / measured.seconds);
+    findings.figure(&format!("{part}_rss_bytes"), measured.rss as f64);
+}
+
+/// Quantiles of nanoseconds as spans.
+fn quantiles(name: &str, histogram: &Histogram<u64>, findings: &mut Findings) {
+    if histogram.is_empty() {
+        return;
+    }
+    let ms = |nanos: u64| nanos as f64 / 1e6;
+    findings.span(&format!("{name}, p50"), ms(histogram.value_at_percentile(50.0)));
+    findings.span(&format!("{name}, p99"), ms(histogram.value_at_percentile(99.0)));
+    findings.span(&format!("{name}, max"), ms(histogram.max()));
+}

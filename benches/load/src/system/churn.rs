@@ -1,0 +1,354 @@
+//! Users who move between gateways while messages flow to those who stay: how fast the broker takes
+//! the changes, how soon they hold, and what the others feel of it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use waybill_wire::code::{Level, Op};
+use waybill_wire::frame::{Barrier, Delta, Record};
+use waybill_wire::limits::RECORDS_MAX;
+
+use super::cluster::{Gateway, Shared, registered};
+use super::{Findings, Trial, latency_figures, quantiles};
+use crate::clock;
+use crate::engine::Engine;
+use crate::engine::pace::Pace;
+use crate::failure::Failure;
+use crate::io::Io;
+use crate::tally::{Tally, fault};
+use crate::targets::Skipped;
+use crate::work::{Work, uid_of};
+
+/// Moves that one turn begins at most: what is due beyond them waits for the next.
+const MOVES_A_TURN: u64 = 64;
+
+/// Longest time told apart, in nanoseconds: a minute.
+const LONGEST_NS: u64 = 60_000_000_000;
+
+/// How users move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChurnPlan {
+    /// Messages per second to those who stay.
+    pub rate: f64,
+    /// Deltas per second that are asked for.
+    pub deltas_per_s: f64,
+    /// Users of a delta.
+    pub users_of_delta: usize,
+    /// Groups of so many users that move together.
+    pub blocks: usize,
+}
+
+/// Users that move together.
+#[derive(Clone, Debug)]
+struct Block {
+    home: usize,
+    /// Deltas of the move that are not in effect yet.
+    waits: u32,
+    /// When the move began; `None` while nothing is under way.
+    since: Option<Instant>,
+}
+
+/// The movers of one run.
+pub(super) struct Churn {
+    plan: ChurnPlan,
+    first_uid: u64,
+    gateways: usize,
+    blocks: Vec<Block>,
+    next: usize,
+    /// When it began, and the moves since.
+    began: Option<Instant>,
+    moves: u64,
+    /// Of each gateway: version, when it was sent, and whose move it is part of.
+    pending: Vec<VecDeque<(u64, Instant, usize)>>,
+    probes: Vec<usize>,
+    records: Vec<Record>,
+    deltas: u64,
+    arrived: u64,
+    in_effect_ns: Histogram<u64>,
+    reached_ns: Histogram<u64>,
+}
+
+impl Churn {
+    fn new(plan: ChurnPlan, stay: u64, gateways: usize) -> Result<Self, Failure> {
+        let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(Failure::new);
+        let block = |at: usize| Block { home: at % gateways, waits: 0, since: None };
+        Ok(Self {
+            first_uid: uid_of(stay),
+            gateways,
+            blocks: (0..plan.blocks).map(block).collect(),
+            next: 0,
+            began: None,
+            moves: 0,
+            pending: vec![VecDeque::new(); gateways],
+            probes: Vec::new(),
+            records: Vec::new(),
+            deltas: 0,
+            arrived: 0,
+            in_effect_ns: histogram()?,
+            reached_ns: histogram()?,
+            plan,
+        })
+    }
+
+    /// Whether a user is one who moves.
+    pub(super) fn is_about(&self, uid: u64) -> bool {
+        uid >= self.first_uid
+    }
+
+    fn uid(&self, block: usize, place: usize) -> u64 {
+        self.first_uid + (block * self.plan.users_of_delta + place) as u64
+    }
+
+    /// Mover `n` of those that a gateway has before the first move.
+    pub(super) fn at_first(&self, gateway: usize, n: u64) -> Option<u64> {
+        let n = usize::try_from(n).ok()?;
+        let (block, place) = (n / self.plan.users_of_delta, n % self.plan.users_of_delta);
+        let block = gateway + block * self.gateways;
+        (block < self.blocks.len()).then(|| self.uid(block, place))
+    }
+
+    /// Begins the moves that are due.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        gateways: &mut [Gateway],
+        io: &mut Io,
+    ) -> Result<(), Failure> {
+        let Some(began) = self.began else { return Ok(()) };
+        // A move is two deltas: one where the users go, one where they were.
+        let per_s = self.plan.deltas_per_s / 2.0;
+        let due = now.duration_since(began).as_secs_f64() * per_s - self.moves as f64;
+        let mut left = MOVES_A_TURN;
+        while due > (MOVES_A_TURN - left) as f64 && left > 0 {
+            let free = (0..self.blocks.len())
+                .map(|step| (self.next + step) % self.blocks.len())
+                .find(|at| self.blocks[*at].since.is_none());
+            // All are on their way: the broker is what limits, and the figure says so.
+            let Some(at) = free else { break };
+            self.next = at + 1;
+            left -= 1;
+            self.moves += 1;
+            let from = self.blocks[at].home;
+            let to = (from + 1) % self.gateways;
+            self.blocks[at] = Block { home: to, waits: 2, since: Some(now) };
+            self.delta(at, (to, Op::ADD), now, gateways, io)?;
+            self.delta(at, (from, Op::REMOVE), now, gateways, io)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a delta, and asks when it holds.
+    fn delta(
+        &mut self,
+        block: usize,
+        (at, op): (usize, Op),
+        now: Instant,
+        gateways: &mut [Gateway],
+        io: &mut Io,
+    ) -> Result<(), Failure> {
+        let users = (0..self.plan.users_of_delta).map(|place| self.uid(block, place));
+        let records = users.map(|uid| Record { uid, op, ..Record::default() }).collect();
+        self.records = records;
+        let gateway = &mut gateways[at];
+        gateway.version += 1;
+        self.pending[at].push_back((gateway.version, now, block));
+        let delta = Delta { version: gateway.version, records: self.records.as_slice().into() };
+        delta.encode(io.out(gateway.socket)).map_err(Failure::new)?;
+        for record in &self.records {
+            match op {
+                Op::ADD => gateway.digest.add(registered(record)),
+                _ => gateway.digest.remove(registered(record)),
+            }
+        }
+        let (version, digest) = (gateway.version, gateway.digest.value());
+        Barrier { version, digest }.encode(io.out(gateway.socket));
+        Ok(())
+    }
+
+    /// A gateway is told that everything up to `version` holds.
+    pub(super) fn in_effect(&mut self, gateway: usize, version: u64) {
+        while let Some((_, sent, at)) = self.pending[gateway].pop_front_if(|it| it.0 <= version) {
+            self.deltas += 1;
+            self.in_effect_ns.saturating_record(nanos_since(sent));
+            let block = &mut self.blocks[at];
+            block.waits -= 1;
+            if block.waits == 0 {
+                self.probes.push(at);
+            }
+        }
+    }
+
+    /// A message each to the first user of every block whose move holds.
+    pub(super) fn probes(&mut self) -> Vec<(u64, [u8; 8])> {
+        let probes = std::mem::take(&mut self.probes);
+        probes.into_iter().map(|at| (self.uid(at, 0), (at as u64).to_le_bytes())).collect()
+    }
+
+    /// A message to a mover came in at a gateway.
+    pub(super) fn delivered(&mut self, at: usize, uid: u64, payload: &[u8], tally: &mut Tally) {
+        let index = payload.first_chunk().map(|it| u64::from_le_bytes(*it));
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let Some(index) = index.filter(|it| *it < self.blocks.len() && self.uid(*it, 0) == uid)
+        else {
+            return tally.fault(fault::WRONG_UID, format_args!("user {uid}, who had moved"));
+        };
+        let block = &mut self.blocks[index];
+        let words = format_args!("to user {uid}, who had moved, at gateway {at}");
+        if at != block.home {
+            return tally.fault(fault::WRONG_GATEWAY, words);
+        }
+        let Some(since) = block.since.take_if(|_| block.waits == 0) else {
+            return tally.fault(fault::DUPLICATE, words);
+        };
+        self.arrived += 1;
+        self.reached_ns.saturating_record(nanos_since(since));
+    }
+
+    /// What did not come to its end is lost.
+    fn judge(&self, tally: &mut Tally) {
+        for (at, block) in self.blocks.iter().enumerate().filter(|(_, it)| it.since.is_some()) {
+            let (uid, waits) = (self.uid(at, 0), block.waits);
+            tally.fault(
+                fault::LOST,
+                format_args!("the message to user {uid} after the move; {waits} deltas open"),
+            );
+        }
+    }
+}
+
+fn nanos_since(moment: Instant) -> u64 {
+    clock::nanos(moment.elapsed())
+}
+
+impl ChurnPlan {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self) -> Option<String> {
+        let numbers = [self.rate, self.deltas_per_s];
+        let positive = numbers.iter().all(|number| *number >= 1.0 && number.is_finite());
+        let fits = (1..=RECORDS_MAX).contains(&self.users_of_delta) && self.blocks > 0;
+        let words = format!(
+            "rate and deltas_per_s are at least 1, users_of_delta is 1 to {RECORDS_MAX}, blocks at \
+             least 1"
+        );
+        (!positive || !fits).then_some(words)
+    }
+
+    /// Runs it.
+    pub(super) fn run(&self, trial: &mut Trial<'_>) -> Result<Findings, Skipped> {
+        let broker = trial.broker(None)?;
+        let shared = Shared::new(trial.work, broker.1, Level::NONE);
+        let churn = Churn::new(self.clone(), trial.work.users, trial.work.gateways)?;
+        shared.0.borrow_mut().churn = Some(churn);
+        let mut engine = Engine::connect(Box::new(shared.clone()), trial.pinned)?;
+        let pids = broker.0.pids();
+        let mut usage = || crate::process::usage(&pids);
+        let mut findings = Findings::default();
+        findings.set_up(trial.set_up(&mut engine, &mut usage)?);
+        let work = Rc::new(Work::new(trial.work));
+        let mut tally = Tally::new(Rc::clone(&work));
+        let (pace, spans) = (Pace::Rate(self.rate), trial.spans);
+        let before = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
+        latency_figures("without", &before, &tally, &mut findings);
+
+        let begun = clock::instant();
+        if let Some(churn) = &mut shared.0.borrow_mut().churn {
+            churn.began = Some(begun);
+        }
+        let during = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        latency_figures("with", &during, &tally, &mut findings);
+        findings.measured(&during, &tally);
+        let mut cluster = shared.0.borrow_mut();
+        let churn = cluster.churn.as_mut().expect("it was put there above");
+        churn.began = None;
+        let (deltas, reached) = (churn.deltas as f64 / seconds, churn.arrived as f64);
+        drop(cluster);
+        // Moves whose message is not published yet need one more message to go with.
+        let last = crate::engine::Spans {
+            warm_up: std::time::Duration::from_millis(10),
+            measured: std::time::Duration::from_millis(100),
+            drain: spans.drain,
+        };
+        engine.run(&work, &mut tally, pace, last, &mut usage)?;
+        engine.settle(std::time::Duration::from_millis(200), &mut tally)?;
+        let cluster = shared.0.borrow();
+        let churn = cluster.churn.as_ref().expect("it was put there above");
+        churn.judge(&mut tally);
+        findings.figure("deltas_per_s", deltas);
+        findings.figure("moved_users_per_s", deltas / 2.0 * self.users_of_delta as f64);
+        findings.figure("moves_probed", reached);
+        quantiles("delta in effect", &churn.in_effect_ns, &mut findings);
+        quantiles("move, then a message there", &churn.reached_ns, &mut findings);
+        let cpu = (during.server_cpu_s / during.seconds - before.server_cpu_s / before.seconds)
+            * 1e6
+            / deltas;
+        findings.figure("cpu_us_per_delta", cpu);
+        findings.faults = tally.end();
+        Ok(findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{Shares, WorkPlan};
+
+    /// One block of two users, whose move from gateway 0 to 1 holds at both.
+    fn moved() -> (Churn, Tally) {
+        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 2.0, users_of_delta: 2, blocks: 1 };
+        let mut churn = Churn::new(plan, 10, 4).unwrap();
+        let now = Instant::now();
+        churn.blocks[0] = Block { home: 1, waits: 2, since: Some(now) };
+        churn.pending[0].push_back((2, now, 0));
+        churn.pending[1].push_back((2, now, 0));
+        churn.in_effect(0, 2);
+        assert!(churn.probes().is_empty(), "the other half of the move is open");
+        churn.in_effect(1, 3);
+        assert_eq!(churn.probes(), [(uid_of(10), [0; 8])]);
+        let work = WorkPlan {
+            seed: 1,
+            users: 10,
+            gateways: 4,
+            payload_bytes: 16,
+            shares: Shares::SINGLE,
+            groups: 0,
+            group_uids: 1,
+        };
+        (churn, Tally::new(Rc::new(Work::new(work))))
+    }
+
+    fn names(tally: &mut Tally) -> Vec<String> {
+        tally.end().into_iter().map(|fault| fault.name).collect()
+    }
+
+    #[test]
+    fn a_message_after_a_move_is_right_at_the_new_gateway_once() {
+        let (mut churn, mut tally) = moved();
+        churn.delivered(1, uid_of(10), &[0; 8], &mut tally);
+        churn.judge(&mut tally);
+        assert_eq!((names(&mut tally), churn.arrived), (Vec::new(), 1));
+        churn.delivered(1, uid_of(10), &[0; 8], &mut tally);
+        assert_eq!(names(&mut tally), [fault::DUPLICATE]);
+    }
+
+    #[test]
+    fn a_message_at_the_old_gateway_or_nowhere_is_a_fault() {
+        let (mut churn, mut tally) = moved();
+        churn.delivered(0, uid_of(10), &[0; 8], &mut tally);
+        churn.judge(&mut tally);
+        assert_eq!(names(&mut tally), [fault::LOST, fault::WRONG_GATEWAY]);
+    }
+
+    #[test]
+    fn movers_begin_on_the_gateways_in_turn() {
+        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 2.0, users_of_delta: 2, blocks: 3 };
+        let churn = Churn::new(plan, 10, 2).unwrap();
+        let at = |gateway| (0..9).map_while(|n| churn.at_first(gateway, n)).collect::<Vec<_>>();
+        assert_eq!(at(0), [10, 11, 14, 15].map(uid_of));
+        assert_eq!(at(1), [12, 13].map(uid_of));
+    }
+}
