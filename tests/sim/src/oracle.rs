@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use waybill_client::{ErrorCode, Publish, PublishError, Receipt};
+use waybill_wire::limits::TARGETS_MAX;
+use waybill_wire::message as wire;
 
 use crate::scenario::SECOND;
 
@@ -35,21 +37,36 @@ pub(crate) struct Message {
     at: u64,
     producer: usize,
     namespace: u32,
-    /// `None`: everyone.
-    targets: Option<Vec<u64>>,
     except: Vec<u64>,
     expires: bool,
     receipted: bool,
     delivered: bool,
     list: bool,
     padding: usize,
-    transmitted: Vec<(usize, usize)>,
-    /// When it was first.
-    transmitted_at: u64,
-    resent: bool,
-    settled: Option<(u64, Verdict)>,
     /// Its producer was killed.
     orphan: bool,
+    parts: Vec<Part>,
+    settled: Option<(u64, Verdict)>,
+    /// In rising order, each once, and the part that it belongs to. `None`: everyone.
+    targets: Option<Vec<(u64, usize)>>,
+}
+
+/// A message as it goes to the broker: a long list is several.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    /// The pipe and the broker of each time that it was.
+    transmitted: Vec<(usize, usize)>,
+    /// When it was first.
+    at: u64,
+    resent: bool,
+}
+
+impl Part {
+    /// The pipe and the broker, if it was transmitted once.
+    fn once(&self) -> Option<(usize, usize)> {
+        let [once] = self.transmitted[..] else { return None };
+        Some(once)
+    }
 }
 
 /// What its producer was told of it.
@@ -73,28 +90,50 @@ impl Message {
     /// A publish that `producer` is about to make.
     #[must_use]
     pub(crate) fn new(publish: &Publish, producer: usize, padding: u64) -> Self {
+        let parts = publish.targets().map_or(1, |uids| uids.len().div_ceil(TARGETS_MAX));
+        let targets = publish.targets().map(|uids| {
+            let parts = (0..).map(|place| place / TARGETS_MAX);
+            let mut targets: Vec<(u64, usize)> = uids.iter().copied().zip(parts).collect();
+            targets.sort();
+            targets.dedup_by_key(|(uid, _)| *uid);
+            targets
+        });
         Self {
             at: 0,
             producer,
             namespace: publish.namespace,
-            targets: publish.targets().map(<[u64]>::to_vec),
             except: publish.except.clone(),
             expires: publish.ttl.is_some(),
             receipted: publish.level != waybill_client::ReceiptLevel::None,
             delivered: publish.level == waybill_client::ReceiptLevel::Delivered,
             list: publish.targets().is_some() && publish.mode != waybill_client::Mode::BROADCAST,
             padding: usize::try_from(padding).unwrap_or(0),
-            transmitted: Vec::new(),
-            transmitted_at: 0,
-            resent: false,
-            settled: None,
             orphan: false,
+            parts: vec![Part::default(); parts],
+            settled: None,
+            targets,
         }
     }
 
     fn is_for(&self, (namespace, uid): (u32, u64)) -> bool {
-        let listed = self.targets.as_ref().is_none_or(|uids| uids.contains(&uid));
+        let listed = self.targets.is_none() || self.place(uid).is_some();
         self.namespace == namespace && listed && !self.except.contains(&uid)
+    }
+
+    /// The part of a long list that this target belongs to.
+    fn place(&self, uid: u64) -> Option<usize> {
+        let targets = self.targets.as_ref()?;
+        let place = targets.binary_search_by_key(&uid, |(uid, _)| *uid).ok()?;
+        Some(targets[place].1)
+    }
+
+    /// What this user, who is in the audience, was sent by.
+    fn part_for(&self, uid: u64) -> &Part {
+        &self.parts[self.place(uid).unwrap_or(0)]
+    }
+
+    fn uids(&self) -> impl Iterator<Item = u64> {
+        self.targets.iter().flatten().map(|(uid, _)| *uid)
     }
 }
 
@@ -158,11 +197,14 @@ fn number_of(payload: &[u8]) -> u64 {
     u64::from_le_bytes(*bytes)
 }
 
+fn message_of(messages: &[Message], number: u64) -> &Message {
+    let message = usize::try_from(number).ok().and_then(|place| messages.get(place));
+    message.unwrap_or_else(|| panic!("promise 10: nobody published {number}"))
+}
+
 impl Oracle {
     fn message(&self, number: u64) -> &Message {
-        let place = usize::try_from(number).ok();
-        let message = place.and_then(|place| self.messages.get(place));
-        message.unwrap_or_else(|| panic!("promise 10: nobody published {number}"))
+        message_of(&self.messages, number)
     }
 
     fn message_mut(&mut self, number: u64) -> &mut Message {
@@ -184,20 +226,22 @@ impl Oracle {
         payload
     }
 
-    /// Its producer wrote it to a link.
-    pub(crate) fn transmitted(&mut self, payload: &[u8], pipe: usize, broker: usize, resend: bool) {
-        let number = number_of(payload);
+    /// Its producer wrote this part of it to a link.
+    pub(crate) fn transmitted(&mut self, message: &wire::Message<'_>, pipe: usize, broker: usize) {
+        let (number, resend) = (number_of(message.payload), message.resend);
+        let place = message.part.map_or(0, |part| part.index);
         let now = self.now;
-        let message = self.message_mut(number);
-        if message.transmitted.is_empty() {
-            message.transmitted_at = now;
+        let parts = &mut self.message_mut(number).parts;
+        let part = &mut parts[usize::try_from(place).expect("a place of a part")];
+        if part.transmitted.is_empty() {
+            part.at = now;
         }
         assert!(
-            resend || message.transmitted.is_empty(),
+            resend || part.transmitted.is_empty(),
             "promise 3: {number} is sent again and does not say so"
         );
-        message.resent |= resend;
-        message.transmitted.push((pipe, broker));
+        part.resent |= resend;
+        part.transmitted.push((pipe, broker));
     }
 
     /// Its producer was told what became of it.
@@ -331,7 +375,7 @@ impl Oracle {
     pub(crate) fn receives(&mut self, socket: usize, id: (u64, u64), payload: &[u8]) {
         let number = number_of(payload);
         assert_eq!(payload, self.payload_of(number), "the payload is opaque: {number}");
-        let message = self.message(number).clone();
+        let message = message_of(&self.messages, number);
         let stay = &mut self.stays[socket];
         let about = (number, id, stay.who);
         assert!(stay.ready, "WS: a message before ready: {about:?}");
@@ -339,7 +383,7 @@ impl Oracle {
         assert!(is_for, "promise 1: not for this user: {about:?} {message:?}");
         let before = stay.got.insert(number, self.now);
         assert_eq!(before, None, "promise 3: twice: {about:?}");
-        let [(pipe, _)] = message.transmitted[..] else { return };
+        let Some((pipe, _)) = message.part_for(stay.who.1).once() else { return };
         let before = stay.last.insert(pipe, number);
         assert!(before.is_none_or(|before| before < number), "promise 2: {before:?} {about:?}");
     }
@@ -401,8 +445,7 @@ impl Oracle {
         let Some(Verdict { receipt: Some(receipt), .. }) = settled else {
             panic!("liveness: no receipt through broker {broker}: {message:?}");
         };
-        let uids = message.targets.iter().flatten().copied();
-        let offline: Vec<u64> = uids.filter(|uid| !online.contains(uid)).collect();
+        let offline: Vec<u64> = message.uids().filter(|uid| !online.contains(uid)).collect();
         assert_eq!(receipt.offline, offline, "promise 8: routes of broker {broker}: {receipt:?}");
         assert_eq!(receipt.sent as usize, online.len(), "promise 8: {receipt:?}");
     }

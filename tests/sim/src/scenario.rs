@@ -97,6 +97,8 @@ pub(crate) struct Scenario {
     pub(crate) queue_bytes: usize,
     /// Largest payload.
     pub(crate) payload: u64,
+    /// Whether some lists of users are so long that they go in parts.
+    pub(crate) long_lists: bool,
     /// Whether users stop reading now and then.
     pub(crate) slow_users: bool,
     /// Whether clocks run at different rates.
@@ -143,6 +145,8 @@ impl Scenario {
             outbox_bytes: if tight { 6_000 } else { 1 << 20 },
             queue_bytes: if tight { 4_096 } else { 256 << 10 },
             payload: if chance.one_in(3) { 900 } else { 40 },
+            // Where sockets are small a list of this length alone takes seconds.
+            long_lists: !tight && chance.one_in(4),
             slow_users: chance.one_in(2),
             skewed: chance.one_in(2),
             resume_window_ms: [0, 1_000, 4_000][chance.place(3)],

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use waybill_client::{OfflineMessage, PresenceEvent};
 use waybill_wire::code::Event;
 
-use super::{Message, Oracle, Verdict, number_of};
+use super::{Message, Oracle, Part, Verdict, number_of};
 use crate::scenario::{Groups, SECOND};
 
 /// Time a gateway has to see that a client has gone.
@@ -150,23 +150,30 @@ impl Oracle {
     }
 
     fn judge_offline(&self, of: Consumers, group: usize, number: u64, message: &Message) {
-        let [(_, broker)] = message.transmitted[..] else { return };
+        let once: Option<Vec<_>> = message.parts.iter().map(Part::once).collect();
+        let Some(once) = once else { return };
         let Some((_, Verdict { receipt: Some(receipt) })) = &message.settled else { return };
         let comparable = message.receipted && message.list && !receipt.in_doubt;
         if !comparable || !of.serves(message.namespace) {
             return;
         }
-        let told = self.feeds.offline.get(&(group, number)).cloned().unwrap_or_default();
-        let words = (group, broker, number, message);
-        for uid in &told {
-            assert!(receipt.offline.contains(uid), "offline feed: {uid} was not: {words:?}");
+        let nobody = BTreeSet::new();
+        let told = self.feeds.offline.get(&(group, number)).unwrap_or(&nobody);
+        let offline: BTreeSet<u64> = receipt.offline.iter().copied().collect();
+        let words = (group, &once, number, message);
+        if let Some(uid) = told.difference(&offline).next() {
+            panic!("offline feed: {uid} was not: {words:?}");
         }
         // What gateways report is not in the feed.
-        if message.delivered || !self.group_hears(of, group, broker, message.at) {
+        if message.delivered {
             return;
         }
-        for uid in &receipt.offline {
-            assert!(told.contains(uid), "offline feed: {uid} is missing: {words:?}");
+        let brokers = once.iter().map(|(_, broker)| *broker);
+        let hears = brokers.map(|broker| self.group_hears(of, group, broker, message.at));
+        let hears: Vec<bool> = hears.collect();
+        for uid in offline.difference(told) {
+            let heard = message.place(*uid).is_some_and(|part| hears[part]);
+            assert!(!heard, "offline feed: {uid} is missing: {words:?}");
         }
     }
 }

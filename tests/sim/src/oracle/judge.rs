@@ -1,10 +1,8 @@
 //! Judging receipts when they come, and messages once all is over.
 
-use std::collections::BTreeSet;
-
 use waybill_client::Receipt;
 
-use super::{GRACE, LET_GO, Message, Oracle, PROMPT, Span, Stay, Verdict};
+use super::{GRACE, LET_GO, Message, Oracle, PROMPT, Part, Span, Stay, Verdict};
 
 impl Oracle {
     /// Promise 5 within one receipt: each distinct target counts once, and the excepted ones are
@@ -16,34 +14,46 @@ impl Oracle {
         if receipt.in_doubt || !message.receipted || (message.delivered && !message.list) {
             return;
         }
-        let distinct: BTreeSet<u64> = targets.iter().copied().collect();
-        let named = named(receipt);
+        let mut named = named(receipt);
         let sum = receipt.sent as usize + receipt.unknown_count as usize + named.len();
-        assert_eq!(sum, distinct.len(), "promise 5: {number}: {message:?}");
-        let mut once = BTreeSet::new();
+        assert_eq!(sum, targets.len(), "promise 5: {number}: {message:?}");
+        named.sort();
+        for pair in named.windows(2) {
+            assert!(pair[0] < pair[1], "promise 5: {} counts twice: {message:?}", pair[0]);
+        }
         for uid in named {
-            assert!(distinct.contains(&uid), "promise 1: {uid} was not asked for: {message:?}");
-            assert!(once.insert(uid), "promise 5: {uid} counts twice: {message:?}");
+            let asked = message.place(uid).is_some();
+            assert!(asked, "promise 1: {uid} was not asked for: {message:?}");
         }
         for uid in &receipt.filtered {
             assert!(message.except.contains(uid), "promise 5: {uid} is no exception: {message:?}");
         }
     }
 
-    /// Promise 5: who counts as reached was.
-    fn judge_delivered(&self, number: u64, message: &Message) {
+    /// Promise 5: who counts as reached was, and who counts as passed over was not; also where a
+    /// message was sent again, and of each part of a list.
+    fn judge_reached(&self, number: u64, message: &Message) {
         let Some((_, Verdict { receipt: Some(receipt), .. })) = &message.settled else { return };
-        // What was sent again counts as reached if the first copy was queued, read or not.
-        if !message.delivered || !message.list || receipt.in_doubt || message.resent {
+        if !message.receipted || !message.list {
             return;
         }
-        let named: BTreeSet<u64> = named(receipt).into_iter().collect();
-        for uid in message.targets.iter().flatten() {
-            let who = (message.namespace, *uid);
+        let (mut named, mut unknown) = (named(receipt), receipt.unknown.clone());
+        named.sort();
+        unknown.sort();
+        let got = |uid| {
+            let who = (message.namespace, uid);
             let mut stays = self.stays.iter().filter(|stay| stay.who == who);
-            let got = stays.any(|stay| stay.got.contains_key(&number));
-            let reached = !named.contains(uid) && !receipt.unknown.contains(uid);
-            assert!(got || !reached, "promise 5: {uid} was not reached: {number}: {message:?}");
+            stays.any(|stay| stay.got.contains_key(&number))
+        };
+        for uid in message.uids() {
+            if named.binary_search(&uid).is_ok() {
+                // Of a message that was sent again, the last broker may not know the gateway that
+                // an earlier copy went to.
+                let passed_over = message.part_for(uid).resent || !got(uid);
+                assert!(passed_over, "promise 5: {uid} got {number}: {message:?}");
+            } else if message.delivered && unknown.binary_search(&uid).is_err() {
+                assert!(got(uid), "promise 5: {uid} was not reached: {number}: {message:?}");
+            }
         }
     }
 
@@ -67,14 +77,15 @@ impl Oracle {
     pub(crate) fn judge(&self) {
         for (number, message) in self.messages.iter().enumerate() {
             self.judge_message(number as u64, message);
-            self.judge_delivered(number as u64, message);
+            self.judge_reached(number as u64, message);
             self.judge_receipt_prompt(number, message);
         }
     }
 
     /// Promise 6: where nothing is disturbed it comes soon, whatever stalls elsewhere.
-    fn judge_prompt(&self, message: &Message, stay: &Stay, got: u64, pipe: usize, broker: usize) {
-        let (from, due) = (message.transmitted_at, message.transmitted_at + GRACE);
+    fn judge_prompt(&self, message: &Message, stay: &Stay, got: u64, part: &Part) {
+        let Some((pipe, broker)) = part.once() else { return };
+        let (from, due) = (part.at, part.at + GRACE);
         let calm = self.disturbed.get(&pipe).is_none_or(|since| *since > due);
         let late = got > due && calm && self.was_here(stay, broker, message.at, due);
         assert!(!late, "promise 6: sent at {from}, came at {got}: {message:?} {stay:?}");
@@ -82,17 +93,17 @@ impl Oracle {
 
     /// Promise 6: a receipt is not kept back either.
     fn judge_receipt_prompt(&self, number: usize, message: &Message) {
-        let ([(pipe, _)], Some((at, _))) = (&message.transmitted[..], &message.settled) else {
-            return;
+        let Some((at, _)) = message.settled.as_ref().filter(|_| !message.delivered) else { return };
+        let due = message.parts.iter().map(|part| part.at + PROMPT).max().unwrap_or(0);
+        let calm = |part: &Part| {
+            let since = part.once().map(|(pipe, _)| self.disturbed.get(&pipe));
+            since.is_some_and(|since| since.is_none_or(|since| *since > due))
         };
-        let due = message.transmitted_at + PROMPT;
-        let calm = self.disturbed.get(pipe).is_none_or(|since| *since > due);
-        let late = !message.delivered && calm && *at > due;
+        let late = *at > due && message.parts.iter().all(calm);
         assert!(!late, "promise 6: the receipt of {number} came late: {message:?}");
     }
 
     fn judge_message(&self, number: u64, message: &Message) {
-        let [(pipe, broker)] = message.transmitted[..] else { return };
         let settled = message.settled.as_ref();
         let Some((at, Verdict { receipt: Some(receipt), .. })) = settled else { return };
         for (socket, stay) in self.stays.iter().enumerate() {
@@ -100,6 +111,8 @@ impl Oracle {
                 continue;
             }
             let uid = stay.who.1;
+            let part = message.part_for(uid);
+            let Some((pipe, broker)) = part.once() else { continue };
             let about = (number, socket, stay.who, stay.gateway, broker);
             if receipt.offline.contains(&uid) {
                 let there = self.was_here(stay, broker, message.at, at + LET_GO);
@@ -107,10 +120,10 @@ impl Oracle {
                 continue;
             }
             if let Some(got_at) = stay.got.get(&number) {
-                self.judge_prompt(message, stay, *got_at, pipe, broker);
+                self.judge_prompt(message, stay, *got_at, part);
                 continue;
             }
-            if receipt.in_doubt || message.expires {
+            if (receipt.in_doubt && !message.list) || message.expires {
                 continue;
             }
             let excused = receipt.unknown.contains(&uid) && message.list

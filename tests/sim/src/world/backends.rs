@@ -7,6 +7,7 @@ use waybill_client::{
     ConsumerConfig, ConsumerEvent, ErrorCode, Group, Mode, Options, Publish, ReceiptLevel,
     UplinkMessage,
 };
+use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::{Deframer, Frame};
 
 use super::ends::Owner;
@@ -14,6 +15,9 @@ use super::gateways::options;
 use super::{Event, Process, Work, World};
 use crate::oracle::{Consumers, Message, Oracle, Verdict};
 use crate::scenario::{Groups, MS, SECOND, Scenario};
+
+/// UIDs from here on are nobody's.
+const STRANGERS: u64 = 1 << 20;
 
 /// One producer.
 pub(super) struct Producer {
@@ -49,7 +53,7 @@ impl Producer {
             bytes = &bytes[step.consumed..];
             let Some(raw) = step.frame else { return };
             if let Ok(Frame::Publish(message)) = raw.decode() {
-                oracle.transmitted(message.payload, self.pipe, self.broker, message.resend);
+                oracle.transmitted(&message, self.pipe, self.broker);
             }
         }
     }
@@ -93,6 +97,9 @@ impl World {
             if targets.is_empty() {
                 targets.push(1);
             }
+            if self.scenario.long_lists && self.chance.one_in(40) {
+                targets = self.among_strangers(targets);
+            }
             let except = if self.chance.one_in(4) { self.some_uids(3) } else { Vec::new() };
             let publish = if everyone { Publish::everyone() } else { Publish::to(targets) };
             let level = match self.chance.below(5) {
@@ -117,6 +124,21 @@ impl World {
     fn some_uids(&mut self, most: u64) -> Vec<u64> {
         let count = self.chance.below(1 + most);
         (0..count).map(|_| 1 + self.chance.below(self.scenario.uids + 1)).collect()
+    }
+
+    /// These UIDs, each once, somewhere in a list of several parts whose others nobody has.
+    fn among_strangers(&mut self, mut uids: Vec<u64>) -> Vec<u64> {
+        uids.sort();
+        uids.dedup();
+        let strangers = self.chance.between(TARGETS_MAX as u64, 2 * TARGETS_MAX as u64);
+        let mut list: Vec<u64> = (0..strangers).map(|place| STRANGERS + place).collect();
+        for uid in uids {
+            let place = self.chance.place(list.len());
+            list.push(uid);
+            let last = list.len() - 1;
+            list.swap(place, last);
+        }
+        list
     }
 
     pub(super) fn publish(&mut self, at: usize, mut publish: Publish) -> u64 {
