@@ -264,16 +264,26 @@ impl Links {
         }
     }
 
-    /// Tells what is left and ends all links in good order.
-    pub(crate) async fn close(self, commands: Vec<(usize, GatewayCommand)>) {
+    /// Tells what is left and ends all links in good order. `hear` is given what they bring until
+    /// they have closed: their brokers count it as read.
+    pub(crate) async fn close(
+        mut self,
+        commands: Vec<(usize, GatewayCommand)>,
+        mut hear: impl FnMut(Said),
+    ) {
         for (number, command) in commands {
             if let Some(Some(link)) = self.links.get(number) {
                 // A link that is gone has nothing registered either.
                 let _ = link.handle.command(command).await;
             }
         }
+        // At once: one that is told later would go on being read until then.
         for link in self.links.iter().flatten() {
-            link.handle.close().await;
+            let handle = link.handle.clone();
+            tokio::spawn(async move { handle.close().await });
+        }
+        while let Some(said) = self.events.next().await {
+            hear(said);
         }
     }
 }

@@ -335,10 +335,17 @@ impl Running {
             self.switchboard.handle_connection(event, self.shared.clock.ms());
         }
         let commands = self.switchboard.commands();
-        self.links.close(commands).await;
+        let Self { mut switchboard, links, shared, .. } = self;
+        let heard = |(link, event): Said| match event {
+            Some(event) => hear(&mut switchboard, &shared.clock, link, event),
+            None => switchboard.link_gone(link),
+        };
+        links.close(commands, heard).await;
+        // Nobody is left to tell; the counters are those of the end.
+        let _untold = switchboard.commands();
         // Closed means that the address is free again. An error is a panic, which ends it as well.
         let _ = accepting.await;
-        self.shared.log_ledger();
+        shared.log_ledger();
         stop.send_replace(Stage::Closed);
     }
 
@@ -399,17 +406,22 @@ impl Running {
             return opened(gone);
         };
         let news = News::of(&event);
-        let received = match &event {
-            GatewayEvent::Delivery(delivery) => Some(delivery.received_at()),
-            _ => None,
-        };
-        let waited_ms = received.map_or(0, Clock::since_ms);
-        let at = Arrived { waited_ms, wall_us: &|| received.map_or(0, Clock::wall_us) };
-        self.switchboard.handle_link(link, event, at, self.shared.clock.ms());
+        hear(&mut self.switchboard, &self.shared.clock, link, event);
         if let Some(news) = news {
             opened(self.links.heard(link, &news, &mut self.switchboard));
         }
     }
+}
+
+/// What a link says goes to the switchboard.
+fn hear(switchboard: &mut Switchboard, clock: &Clock, link: usize, event: GatewayEvent) {
+    let received = match &event {
+        GatewayEvent::Delivery(delivery) => Some(delivery.received_at()),
+        _ => None,
+    };
+    let waited_ms = received.map_or(0, Clock::since_ms);
+    let at = Arrived { waited_ms, wall_us: &|| received.map_or(0, Clock::wall_us) };
+    switchboard.handle_link(link, event, at, clock.ms());
 }
 
 /// Those that were found at the start had the same options.

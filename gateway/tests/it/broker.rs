@@ -31,6 +31,8 @@ enum Order {
     /// Ends the link; the next one is accepted once this is followed by `Accept`.
     Hang,
     Accept,
+    /// From now on a link whose gateway says no more stays until `Hang`.
+    Linger,
 }
 
 pub(crate) struct FakeBroker {
@@ -118,6 +120,11 @@ impl FakeBroker {
         self.order(Order::Hang).await;
     }
 
+    /// A gateway that leaves is not let go before [`hang_up`](Self::hang_up).
+    pub(crate) async fn linger(&self) {
+        self.order(Order::Linger).await;
+    }
+
     pub(crate) async fn hang_up(&self) {
         self.order(Order::Hang).await;
     }
@@ -164,7 +171,7 @@ impl Life {
                     match order {
                         Order::Accept => break,
                         Order::Hold(held) => self.held = held,
-                        Order::Send(_) | Order::Hang => {}
+                        Order::Send(_) | Order::Hang | Order::Linger => {}
                     }
                 }
             }
@@ -182,11 +189,13 @@ impl Life {
                 }
             }
         });
+        let (mut lingers, mut is_over) = (false, false);
         loop {
             let mut out = Vec::new();
             tokio::select! {
-                frame = inbound.recv() => match frame {
+                frame = inbound.recv(), if !is_over => match frame {
                     Some(frame) => self.handle(&frame, &mut out).await,
+                    None if lingers => is_over = true,
                     None => return Some(()),
                 },
                 order = self.inbox.recv() => match order? {
@@ -197,7 +206,12 @@ impl Life {
                             self.unconfirmed.drain(..).for_each(|due| due.encode(&mut out));
                         }
                     }
-                    Order::Hang => return None,
+                    Order::Hang => {
+                        // Closed with bytes unread the socket would take back what it sent.
+                        while lingers && !is_over && inbound.recv().await.is_some() {}
+                        return None;
+                    }
+                    Order::Linger => lingers = true,
                     Order::Accept => {}
                 },
             }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::StreamExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
@@ -153,7 +154,6 @@ fn ws_8_silence_is_pinged_and_then_closed() {
         let mut raw = site.user(1002).await.into_raw();
         // This one answers pings, as any client does while it reads.
         let alive = tokio::spawn(async move {
-            use futures_util::StreamExt as _;
             for _ in 0..2 {
                 let message = answers.socket.next().await.unwrap().unwrap();
                 assert!(matches!(message, Message::Ping(_)), "{message:?}");
@@ -299,5 +299,24 @@ fn ws_13_drain_sends_everyone_away_and_ends() {
         site.gateway.closed().await;
         site.broker.until(|users| users.is_empty()).await;
         assert!(tokio::net::TcpStream::connect(site.address()).await.is_err(), "nobody listens");
+    });
+}
+
+#[test]
+fn promise_5_what_comes_while_a_gateway_leaves_is_counted() {
+    run(async {
+        let mut site = Site::start(|config| config.deadlines.drain_ms = 0).await;
+        let mut user = site.user(1).await;
+        site.broker.linger().await;
+        site.gateway.drain();
+        // It is told, and closed; reading on completes that.
+        while user.socket.next().await.is_some() {}
+        site.broker.left().await;
+        let head = MessageHead { sequence: 1, everyone: true, ..MessageHead::default() };
+        site.broker.deliver(head, &[], b"for whoever is there").await;
+        site.broker.hang_up().await;
+        site.gateway.closed().await;
+        let stats = site.gateway.stats();
+        assert_eq!((stats.messages_in, stats.balances()), (1, Ok(())));
     });
 }
