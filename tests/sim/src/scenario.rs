@@ -33,11 +33,15 @@ pub(crate) enum Fault {
     ConsumerCrash,
     /// A broker is told to stop, and comes back.
     BrokerDrain,
+    /// A gateway is told to stop, and comes back as another life.
+    GatewayDrain,
+    /// A gateway says that it will be away, and comes back on another link.
+    Suspend,
     /// Somebody talks nonsense to a broker.
     Garbage,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 13] = [
     Fault::Reset,
     Fault::HalfOpen,
     Fault::Freeze,
@@ -48,6 +52,8 @@ const FAULTS: [Fault; 11] = [
     Fault::ProducerCrash,
     Fault::ConsumerCrash,
     Fault::BrokerDrain,
+    Fault::GatewayDrain,
+    Fault::Suspend,
     Fault::Garbage,
 ];
 

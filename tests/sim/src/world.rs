@@ -19,6 +19,7 @@ mod brokers;
 mod ends;
 mod gateways;
 mod healing;
+mod leaving;
 mod users;
 
 use backends::{Consumer, Producer};
@@ -82,6 +83,15 @@ enum Event {
     Answers {
         consumer: usize,
     },
+    /// A client obeys the order to go.
+    Moves {
+        socket: usize,
+    },
+    /// A link that was suspended is closed.
+    Leaves {
+        end: usize,
+        attempt: u64,
+    },
     Resume {
         actor: Actor,
     },
@@ -115,6 +125,8 @@ struct Process {
     alive: bool,
     paused: bool,
     life: u64,
+    /// In one of its lives, with what it knew.
+    killed: bool,
     /// Local time is `ahead` + real time x `rate` / 1000.
     ahead: u64,
     rate: u64,
@@ -123,7 +135,8 @@ struct Process {
 impl Process {
     fn new(chance: &mut Chance, skewed: bool) -> Self {
         let rate = if skewed { chance.between(950, 1_050) } else { 1_000 };
-        Self { alive: true, paused: false, life: 1, ahead: chance.below(1_000 * MS), rate }
+        let ahead = chance.below(1_000 * MS);
+        Self { alive: true, paused: false, life: 1, killed: false, ahead, rate }
     }
 
     fn runs(&self) -> bool {
@@ -281,7 +294,7 @@ impl World {
                 Work::FarRead(pipe) => self.far_read(pipe),
                 Work::FarWrite(pipe) => self.far_write(pipe),
                 Work::Gateway(gateway) => self.drive_gateway(gateway),
-                Work::Drained(broker) => self.crash(Actor::Broker(broker)),
+                Work::Drained(broker) => self.broker_leaves(broker),
             }
         }
         true
@@ -304,6 +317,8 @@ impl World {
             Event::Hangs { socket } => self.hang_up(socket),
             Event::User { user } => self.user_acts(user),
             Event::Answers { consumer } => self.consumer_answers(consumer),
+            Event::Moves { socket } => self.moves(socket),
+            Event::Leaves { end, attempt } => self.leaves(end, attempt),
             Event::Resume { actor } => self.resume(actor),
             Event::Restart { actor } => self.restart(actor),
         }

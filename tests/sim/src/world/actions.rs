@@ -58,6 +58,11 @@ impl World {
                     self.drain_broker(at);
                 }
             }
+            Fault::GatewayDrain => {
+                let at = self.chance.place(self.gateways.len());
+                self.drain_gateway(at);
+            }
+            Fault::Suspend => self.suspend_some(),
             Fault::Garbage => self.talk_nonsense(),
         }
     }
@@ -75,7 +80,7 @@ impl World {
     }
 
     /// What depends on this link may be late or lost from here on.
-    fn disturb(&mut self, number: usize) {
+    pub(super) fn disturb(&mut self, number: usize) {
         self.oracle.pipe_disturbed(number);
         let near = self.pipes.get(&number).and_then(|pipe| pipe.near);
         match near.map(|end| self.ends[end].owner) {
@@ -85,7 +90,7 @@ impl World {
         }
     }
 
-    fn disturb_all(&mut self, actor: Actor) {
+    pub(super) fn disturb_all(&mut self, actor: Actor) {
         let numbers: Vec<usize> = match actor {
             Actor::Broker(broker) => self.pipes_of(broker),
             _ => self.ends_of(actor).iter().filter_map(|end| self.ends[*end].pipe).collect(),
@@ -180,10 +185,15 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, actor: Actor) {
-        if !self.process(actor).alive {
-            return;
+        if self.process(actor).alive {
+            self.note(|_| format!("{actor:?} is killed"));
+            self.process(actor).killed = true;
+            self.goes_down(actor);
         }
-        self.note(|_| format!("{actor:?} is killed"));
+    }
+
+    /// A process is no more.
+    pub(super) fn goes_down(&mut self, actor: Actor) {
         self.disturb_all(actor);
         let process = self.process(actor);
         (process.alive, process.paused) = (false, false);

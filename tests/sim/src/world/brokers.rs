@@ -10,7 +10,7 @@ use waybill_broker::mail::Mail;
 use waybill_broker::shard::Shard;
 use waybill_broker::shared::Shared;
 
-use super::{Event, Process, TICK, Work, World};
+use super::{Actor, Event, Process, TICK, Work, World};
 use crate::net::{Far, Pipe};
 use crate::scenario::MS;
 
@@ -22,6 +22,8 @@ pub(super) struct Broker {
     mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
     /// Shards that are done.
     drained: usize,
+    /// Frames that gateways read, at least and at most, by what it said when it last stopped.
+    pub(super) read_before: [u64; 2],
 }
 
 impl World {
@@ -51,7 +53,8 @@ impl World {
         let process = Process::new(&mut self.chance, self.scenario.skewed);
         let (shards, shared) = self.brain();
         let broker = self.brokers.len();
-        self.brokers.push(Broker { process, shards, shared, mail: BTreeMap::new(), drained: 0 });
+        let (mail, drained, read_before) = (BTreeMap::new(), 0, [0; 2]);
+        self.brokers.push(Broker { process, shards, shared, mail, drained, read_before });
         self.soon(TICK, Event::Tick { broker });
     }
 
@@ -207,6 +210,22 @@ impl World {
         for shard in 0..self.brokers[broker].shards.len() {
             self.input(broker, shard, Input::Drain { deadline_ms: 1_000 });
         }
+    }
+
+    /// A broker that was told to stop has.
+    pub(super) fn broker_leaves(&mut self, broker: usize) {
+        if self.brokers[broker].process.alive {
+            self.brokers[broker].read_before = self.read_by_gateways(broker);
+            self.goes_down(Actor::Broker(broker));
+        }
+    }
+
+    /// Frames that gateways have read of this broker's, at least and at most, by what it says.
+    pub(super) fn read_by_gateways(&self, broker: usize) -> [u64; 2] {
+        let said = self.ledger(broker).gateways;
+        let [least, most] = self.brokers[broker].read_before;
+        let doubtful = said.in_doubt + said.unconfirmed;
+        [least + said.delivered, most + said.delivered + doubtful]
     }
 
     pub(super) fn is_ready(&self, broker: usize) -> bool {

@@ -56,7 +56,7 @@ impl World {
         self.soon(2_000, Event::End { end });
     }
 
-    fn link(&mut self, owner: Owner) -> &mut dyn Link {
+    pub(super) fn link(&mut self, owner: Owner) -> &mut dyn Link {
         match owner {
             Owner::Producer(at) => self.producers[at].sim.link(),
             Owner::Gateway(at, broker) => self.gateways[at].links[broker].link(),
@@ -81,6 +81,10 @@ impl World {
                 // Without a link only the machine has something due by time.
                 let _none = self.link(owner).advance(now);
                 self.take_events(end);
+                if self.link(owner).may_leave(now) {
+                    let error = self.link(owner).lost();
+                    return self.end_link(end, error);
+                }
                 if matches!(self.ends[end].phase, Phase::Idle { at } if at <= self.now) {
                     self.connect(end);
                 }
@@ -255,9 +259,11 @@ impl World {
         let again = self.link(owner).end(now, error, random);
         let at = again.map(|delay| self.real(self.owner_process(owner), now + delay));
         self.ends[end].phase = at.map_or(Phase::Over, |at| Phase::Idle { at });
-        assert!(at.is_some(), "{owner:?}: the link failed for good");
         self.take_events(end);
-        self.wake_later(end);
+        match at {
+            Some(_) => self.wake_later(end),
+            None => self.link_is_over(owner),
+        }
     }
 
     /// The client lets go of its socket. With bytes in it that resets the connection.

@@ -26,6 +26,19 @@ pub(super) struct Gateway {
     /// Sockets of this life.
     pub(super) sockets: Vec<usize>,
     due: u64,
+    pub(super) stage: Stage,
+    /// Messages it had read when it last stopped.
+    pub(super) read_before: u64,
+}
+
+/// How far a gateway is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Serving,
+    /// Its users are sent away.
+    Draining,
+    /// Nobody is left; its links are being closed.
+    Leaving,
 }
 
 /// Options of every link, short in time so that a run is.
@@ -48,6 +61,7 @@ impl World {
         config.deadlines.heartbeat_ms = 4_000;
         config.deadlines.close_ms = 1_000;
         config.deadlines.report_ms = 1_000;
+        config.deadlines.drain_ms = 2_000;
         config.limits.queue_bytes_max = self.scenario.queue_bytes;
         config.limits.uplinks_max = self.scenario.table;
         config.limits.reports_max = self.scenario.table;
@@ -64,7 +78,18 @@ impl World {
         let ends = (0..links.len()).map(|broker| self.add_end(Owner::Gateway(at, broker)));
         let ends = ends.collect();
         let (sockets, due) = (Vec::new(), u64::MAX);
-        self.gateways.push(Gateway { process, sim, links, incarnation, ends, sockets, due });
+        let (stage, read_before) = (Stage::Serving, 0);
+        self.gateways.push(Gateway {
+            process,
+            sim,
+            links,
+            incarnation,
+            ends,
+            sockets,
+            due,
+            stage,
+            read_before,
+        });
     }
 
     /// Another life of a gateway that was killed.
@@ -75,6 +100,7 @@ impl World {
         gateway.process.life += 1;
         (gateway.sim, gateway.links, gateway.incarnation) = (sim, links, incarnation);
         gateway.due = u64::MAX;
+        gateway.stage = Stage::Serving;
         for end in gateway.ends.clone() {
             self.end_again(end);
         }
@@ -112,7 +138,9 @@ impl World {
 
     /// Hands over what is due in either direction.
     pub(super) fn drive_gateway(&mut self, at: usize) {
-        if !self.gateways[at].process.runs() {
+        // What it still hears is counted; it says nothing more.
+        let is_leaving = self.gateways[at].stage == Stage::Leaving;
+        if is_leaving || !self.gateways[at].process.runs() {
             return;
         }
         let now = self.gateway_now(at);
@@ -129,6 +157,7 @@ impl World {
         self.look_at_sockets(at);
         self.gateway_later(at);
         self.gateway_bounds(at);
+        self.gateway_leaves(at);
     }
 
     /// Promise 7: what the documentation of its settings says.

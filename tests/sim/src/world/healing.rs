@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use waybill_client::Publish;
 
 use super::users::User;
-use super::{Actor, Event, Process, World};
+use super::{Actor, Event, World};
 use crate::scenario::SECOND;
 
 /// Time the cluster has to heal: silence found out, back-off, a snapshot, a login.
@@ -95,18 +95,16 @@ impl World {
     /// What brokers say was read is what gateways read, as far as nobody was killed with what it
     /// knew.
     fn ledgers_agree(&self) {
-        let killed = |it: &Process| it.life > 1;
-        let somebody = self.brokers.iter().any(|it| killed(&it.process))
-            || self.gateways.iter().any(|it| killed(&it.process));
-        if somebody {
+        let brokers = self.brokers.iter().map(|it| &it.process);
+        if brokers.chain(self.gateways.iter().map(|it| &it.process)).any(|it| it.killed) {
             return;
         }
-        let read: u64 = self.gateways.iter().map(|it| it.sim.stats().messages_in).sum();
+        let read = self.gateways.iter().map(|it| it.read_before + it.sim.stats().messages_in);
+        let read: u64 = read.sum();
         let (mut least, mut most) = (0, 0);
         for broker in 0..self.brokers.len() {
-            let said = self.ledger(broker).gateways;
-            least += said.delivered;
-            most += said.delivered + said.in_doubt + said.unconfirmed;
+            let said = self.read_by_gateways(broker);
+            (least, most) = (least + said[0], most + said[1]);
         }
         let agree = (least..=most).contains(&read);
         assert!(agree, "promise 5: gateways read {read}, brokers say {least} to {most}");

@@ -8,7 +8,7 @@ use waybill_gateway::auth::Grant;
 use waybill_gateway::sim::{self, Conn, Said, ToClient};
 use waybill_wire::code::CloseCode;
 
-use super::gateways::SECRET;
+use super::gateways::{Gateway, SECRET, Stage};
 use super::{Event, Work, World};
 use crate::chance::Chance;
 use crate::scenario::{MS, SECOND, Scenario};
@@ -121,7 +121,14 @@ impl World {
     }
 
     fn log_in(&mut self, user: usize) {
-        let running = (0..self.gateways.len()).filter(|at| self.gateways[*at].process.runs());
+        // One that drains upgrades nobody, but for those whose request it had read before.
+        let read_before = self.chance.one_in(8);
+        let takes = |it: &Gateway| match it.stage {
+            Stage::Serving => it.process.runs(),
+            Stage::Draining => it.process.runs() && read_before,
+            Stage::Leaving => false,
+        };
+        let running = (0..self.gateways.len()).filter(|at| takes(&self.gateways[*at]));
         let running: Vec<usize> = running.collect();
         if running.is_empty() {
             return;
@@ -273,6 +280,9 @@ impl World {
                 self.oracle.receives(socket, (origin, sequence), &payload);
             }
             Said::Sent { id, code } => self.oracle.uplink_answered(socket, id, code),
+            Said::Drain { reconnect_after_ms } if self.chance.one_in(2) => {
+                self.soon(u64::from(reconnect_after_ms.max(1)) * MS, Event::Moves { socket });
+            }
             Said::Pong | Said::Drain { .. } => {}
         }
     }
@@ -281,6 +291,14 @@ impl World {
     pub(super) fn goes(&mut self, socket: usize) {
         if std::mem::take(&mut self.sockets[socket].open) {
             self.oracle.goes(socket);
+        }
+    }
+
+    /// A client was told to go, and goes elsewhere before it is closed.
+    pub(super) fn moves(&mut self, socket: usize) {
+        if self.sockets[socket].open {
+            self.log_in(self.sockets[socket].user);
+            self.log_out(socket);
         }
     }
 
