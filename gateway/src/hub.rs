@@ -216,10 +216,10 @@ impl<H> Hub<H> {
         self.slots.len()
     }
 
-    /// Messages that are remembered, each time they came.
+    /// Messages that are remembered, each time they came, and the UIDs they were for.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn remembered(&self) -> usize {
-        self.recent.len()
+    pub(crate) fn remembered(&self) -> (usize, usize) {
+        self.recent.load()
     }
 
     /// Whether nobody is logged in.

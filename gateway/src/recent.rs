@@ -20,7 +20,7 @@ use crate::hub::MessageId;
 pub(crate) type Key = (u32, MessageId);
 
 /// UIDs kept per message on average; when the lists are longer, fewer messages are remembered.
-pub(crate) const UIDS_PER_MESSAGE: usize = 16;
+pub const UIDS_PER_MESSAGE: usize = 16;
 
 /// Earlier sendings of one message that are looked at: bounds what a producer can cost that sends
 /// the same id for ever.
@@ -120,10 +120,10 @@ impl Recent {
         before
     }
 
-    /// Sendings that are remembered.
+    /// Sendings that are remembered, or ids if those should be more, and the UIDs.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.entries.len().max(self.newest.len()), self.listed.len())
     }
 
     /// Whom the sending of this number and those before it reached.

@@ -545,6 +545,14 @@ impl Reports {
         self.places
     }
 
+    /// Copies that are not owed any more, or that are here beyond those that are, and the users of
+    /// the former.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn past(&self) -> (usize, usize) {
+        let beyond = self.copies.len().saturating_sub(self.owed.len());
+        (self.past.len().max(beyond), self.past_users)
+    }
+
     /// Deliveries whose report is neither with its link nor lost.
     pub(crate) fn waiting(&self) -> usize {
         self.owed.len() + self.ready.len()

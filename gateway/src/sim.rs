@@ -49,6 +49,7 @@ use waybill_wire::code::{ClientMessage, CloseCode, ErrorCode};
 use crate::auth::{Grant, Verifier, mint};
 use crate::config::GatewayConfig;
 use crate::hub::LoginRefused;
+pub use crate::recent::UIDS_PER_MESSAGE;
 use crate::session::{Now, Session, SessionLimits};
 use crate::subprotocol::Subprotocol;
 use crate::switchboard::{Arrived, Switchboard};
@@ -66,8 +67,14 @@ pub struct Load {
     pub uplink_bytes: usize,
     /// Twice `reports_max`: deliveries and users that wait, and reports that are made.
     pub reports: usize,
-    /// `recent_messages_max`.
+    /// `recent_messages_max`: ids by which a message is recognised that comes again.
     pub recent: usize,
+    /// [`UIDS_PER_MESSAGE`] for each of these on average, or one list: UIDs kept with the ids.
+    pub recent_uids: usize,
+    /// `recent_messages_max`: deliveries that were reported on.
+    pub past: usize,
+    /// [`UIDS_PER_MESSAGE`] for each of these on average: their users.
+    pub past_users: usize,
 }
 
 /// A client's connection; never given twice.

@@ -343,8 +343,9 @@ impl Switchboard {
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn load(&self) -> crate::sim::Load {
         let (uplinks, uplink_bytes) = self.upstream.uplinks_load();
-        let (reports, recent) = (self.reports.load(), self.hub.remembered());
-        crate::sim::Load { uplinks, uplink_bytes, reports, recent }
+        let (recent, recent_uids) = self.hub.remembered();
+        let (reports, (past, past_users)) = (self.reports.load(), self.reports.past());
+        crate::sim::Load { uplinks, uplink_bytes, reports, recent, recent_uids, past, past_users }
     }
 
     /// See [`Upstream::is_covered_without`].

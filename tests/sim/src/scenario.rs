@@ -123,6 +123,8 @@ pub(crate) struct Scenario {
     pub(crate) feeds: bool,
     /// Entries of a gateway's tables of uplinks and of reports.
     pub(crate) table: usize,
+    /// Messages that a gateway remembers to recognise one that was sent again.
+    pub(crate) recent: usize,
     /// Which logins of one user may stand at once.
     pub(crate) logins: LoginPolicy,
 }
@@ -162,6 +164,7 @@ impl Scenario {
             groups: [Groups::Nameless, Groups::Own, Groups::OneNamespace][chance.place(3)],
             feeds: chance.one_in(2),
             table: if tight { 12 } else { 16_384 },
+            recent: if chance.one_in(4) { 12 } else { 16_384 },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
         }

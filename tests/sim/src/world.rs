@@ -236,6 +236,7 @@ impl World {
             events: 0,
         };
         world.oracle.tight = world.scenario.outbox_bytes < 1 << 20;
+        world.oracle.remembered(world.scenario.recent);
         world.note(|it| format!("{:?}", it.scenario));
         world.start();
         world

@@ -7,7 +7,8 @@ use waybill_client::sim::GatewayLink;
 use waybill_client::{Backoff, Options};
 use waybill_gateway::GatewayConfig;
 use waybill_gateway::session::Now;
-use waybill_gateway::sim::SimGateway;
+use waybill_gateway::sim::{SimGateway, UIDS_PER_MESSAGE};
+use waybill_wire::limits::TARGETS_MAX;
 
 use super::ends::{Owner, Phase, address_of};
 use super::{Event, Process, Work, World};
@@ -65,6 +66,7 @@ impl World {
         config.limits.queue_bytes_max = self.scenario.queue_bytes;
         config.limits.uplinks_max = self.scenario.table;
         config.limits.reports_max = self.scenario.table;
+        config.limits.recent_messages_max = self.scenario.recent;
         let incarnation = self.chance.id();
         let sim = SimGateway::new(&config, incarnation);
         let links = brokers.map(|at| GatewayLink::new(&options([at]), incarnation)).collect();
@@ -124,7 +126,7 @@ impl World {
                 }
                 GatewayEvent::Delivery(delivery) => {
                     let message = delivery.message();
-                    self.oracle.given(at, message.payload, message.targets.iter());
+                    self.oracle.given(at, &message);
                 }
                 GatewayEvent::Down { .. } => self.oracle.link_unsure(at, broker),
                 _ => {}
@@ -156,7 +158,9 @@ impl World {
         }
         self.look_at_sockets(at);
         self.gateway_later(at);
-        self.gateway_bounds(at);
+        if self.events.is_multiple_of(4) {
+            self.gateway_bounds(at);
+        }
         self.gateway_leaves(at);
     }
 
@@ -171,8 +175,16 @@ impl World {
             waiting <= scenario.queue_bytes + one,
             "promise 7: {waiting} bytes wait for a user"
         );
-        let bounded = load.uplinks <= table && load.reports <= 2 * table;
-        assert!(bounded, "promise 7: gateway {at}: {load:?}, tables of {table}");
+        let recent = scenario.recent;
+        // The newest list stays, however long.
+        let uids = (UIDS_PER_MESSAGE * recent).max(TARGETS_MAX);
+        let bounded = load.uplinks <= table
+            && load.reports <= 2 * table
+            && load.recent <= recent
+            && load.recent_uids <= uids
+            && load.past <= recent
+            && load.past_users <= UIDS_PER_MESSAGE * recent;
+        assert!(bounded, "promise 7: gateway {at}: {load:?}, tables of {table} and {recent}");
     }
 
     pub(super) fn hand_commands(&mut self, at: usize) {
