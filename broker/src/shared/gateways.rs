@@ -130,6 +130,12 @@ impl Shared {
         fits
     }
 
+    /// Registrations that are held, of links, of suspended sessions and of those being freed.
+    #[must_use]
+    pub fn registrations(&self) -> usize {
+        self.registrations.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn release_registrations(&self, count: usize) {
         self.registrations.fetch_sub(count, Ordering::Relaxed);
     }

@@ -369,9 +369,11 @@ impl Oracle {
         }
     }
 
-    /// Something was done to a connection.
-    pub(crate) fn pipe_disturbed(&mut self, pipe: usize) {
+    /// Something was done to a connection; whether that is the first.
+    pub(crate) fn pipe_disturbed(&mut self, pipe: usize) -> bool {
+        let is_first = !self.disturbed.contains_key(&pipe);
         self.disturbed.entry(pipe).or_insert(self.now);
+        is_first
     }
 
     /// A link was given up for silence: promise 6 allows that only if something was done to it.

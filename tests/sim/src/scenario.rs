@@ -113,6 +113,8 @@ pub(crate) struct Scenario {
     pub(crate) resume_window_ms: u32,
     /// Milliseconds without a new gateway after which a broker that started is ready.
     pub(crate) ready_quiet_ms: u32,
+    /// Gateways that a broker knows at once, those that have gone among them.
+    pub(crate) gateways_max: u32,
     /// Whether a broker knows how many gateways to expect.
     pub(crate) expects_gateways: bool,
     /// Messages that wait for a consumer's application, and that it may have unanswered by a link.
@@ -136,10 +138,11 @@ impl Scenario {
         let faults = FAULTS.into_iter().filter(|_| chance.one_in(2)).collect();
         let tight = chance.one_in(3);
         let users = chance.size(3, 14);
+        let gateways = chance.size(2, 4);
         Self {
             brokers: chance.size(1, 3),
             shards: if chance.one_in(2) { 1 } else { 2 },
-            gateways: chance.size(2, 4),
+            gateways,
             users,
             uids: chance.between(2, 2 + users as u64),
             producers: chance.size(1, 3),
@@ -159,6 +162,7 @@ impl Scenario {
             skewed: chance.one_in(2),
             resume_window_ms: [0, 1_000, 4_000][chance.place(3)],
             ready_quiet_ms: [0, 500, 3_000][chance.place(3)],
+            gateways_max: if tight { u32::try_from(2 * gateways).expect("a few") } else { 4_096 },
             expects_gateways: chance.one_in(2),
             consumer_takes: if chance.one_in(3) { 2 } else { 1_000 },
             groups: [Groups::Nameless, Groups::Own, Groups::OneNamespace][chance.place(3)],

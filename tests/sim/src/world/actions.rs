@@ -81,8 +81,12 @@ impl World {
 
     /// What depends on this link may be late or lost from here on.
     pub(super) fn disturb(&mut self, number: usize) {
-        self.oracle.pipe_disturbed(number);
-        let near = self.pipes.get(&number).and_then(|pipe| pipe.near);
+        let is_first = self.oracle.pipe_disturbed(number);
+        let Some(pipe) = self.pipes.get(&number) else { return };
+        if let Some(far) = pipe.far.as_ref().filter(|_| is_first) {
+            self.brokers[far.broker].suspects += 1;
+        }
+        let near = pipe.near;
         match near.map(|end| self.ends[end].owner) {
             Some(Owner::Gateway(gateway, broker)) => self.oracle.link_unsure(gateway, broker),
             Some(Owner::Consumer(at, broker)) => self.oracle.consumer_unsure(at, broker),
@@ -264,6 +268,7 @@ impl World {
         if !self.brokers[broker].process.runs() {
             return;
         }
+        self.brokers[broker].suspects += 1;
         let number = self.accept(None, broker);
         let mut bytes: Vec<u8> = (0..self.chance.below(200)).map(|_| self.any_byte()).collect();
         if self.chance.one_in(2) {

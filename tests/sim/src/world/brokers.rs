@@ -1,6 +1,6 @@
 //! Broker processes: real shards, whose orders the network carries out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(super) struct Broker {
     mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
     /// Shards that are done.
     drained: usize,
+    /// Links, in this life, of those who talk nonsense, and those that something was done to.
+    pub(super) suspects: u64,
     /// Frames that gateways read, at least and at most, by what it said when it last stopped.
     pub(super) read_before: [u64; 2],
 }
@@ -39,6 +41,7 @@ impl World {
             gateways_expected: if self.scenario.expects_gateways { gateways } else { 0 },
             report_timeout_ms: 3_000,
             logins_default: self.scenario.logins,
+            gateways_max: self.scenario.gateways_max,
             ..BrokerConfig::default()
         }
     }
@@ -53,8 +56,16 @@ impl World {
         let process = Process::new(&mut self.chance, self.scenario.skewed);
         let (shards, shared) = self.brain();
         let broker = self.brokers.len();
-        let (mail, drained, read_before) = (BTreeMap::new(), 0, [0; 2]);
-        self.brokers.push(Broker { process, shards, shared, mail, drained, read_before });
+        let (mail, read_before) = (BTreeMap::new(), [0; 2]);
+        self.brokers.push(Broker {
+            process,
+            shards,
+            shared,
+            mail,
+            drained: 0,
+            suspects: 0,
+            read_before,
+        });
         self.soon(TICK, Event::Tick { broker });
     }
 
@@ -66,7 +77,7 @@ impl World {
         broker.process.life += 1;
         (broker.shards, broker.shared) = (shards, shared);
         broker.mail.clear();
-        broker.drained = 0;
+        (broker.drained, broker.suspects) = (0, 0);
     }
 
     fn broker_now(&self, at: usize) -> Duration {
@@ -203,6 +214,40 @@ impl World {
             let exceeded = load.exceeds(most);
             assert!(exceeded.is_none(), "promise 7: {exceeded:?} of {most}: {load:?}");
         }
+    }
+
+    /// Promise 7: what a broker knows of gateways, those that have gone among them. An incarnation
+    /// has one suspended slot at most, so there are no more sessions than such slots.
+    pub(super) fn broker_tables(&self, broker: usize) {
+        let shared = &self.brokers[broker].shared;
+        let (counts, held) = (shared.routes.counts(), shared.sessions_held());
+        let slots = counts.slots_filling + counts.slots_live + counts.slots_suspended;
+        let bounded = slots + counts.slots_dead <= shared.config.gateways_max as usize
+            && held <= counts.slots_suspended
+            && counts.routes.max(shared.registrations()) <= shared.config.routes_max;
+        assert!(bounded, "promise 7: broker {broker}: {held} sessions, {counts:?}");
+    }
+
+    /// Once all is well a broker has what is online, and nothing of what was.
+    pub(super) fn nothing_is_left(&self, broker: usize) {
+        let shared = &self.brokers[broker].shared;
+        let online: Vec<usize> = (0..self.sockets.len()).filter(|at| self.is_online(*at)).collect();
+        let users = online.iter().map(|at| {
+            let socket = &self.sockets[*at];
+            (socket.gateway, self.users[socket.user].who())
+        });
+        let users: BTreeSet<_> = users.collect();
+        let counts = shared.routes.counts();
+        let gone = counts.slots_filling + counts.slots_suspended + counts.slots_dead;
+        let is = (counts.slots_live, counts.routes, shared.registrations());
+        assert_eq!(is, (self.gateways.len(), users.len(), online.len()), "promise 7: {broker}");
+        let kept = (gone, counts.routes_dead, shared.sessions_held());
+        assert_eq!(kept, (0, 0, 0), "promise 7: broker {broker} keeps what has gone");
+    }
+
+    fn is_online(&self, socket: usize) -> bool {
+        let it = &self.sockets[socket];
+        it.open && it.ready
     }
 
     /// A broker is told to stop.

@@ -58,6 +58,7 @@ impl World {
             let all = self.brokers.len() as u64;
             assert_eq!(up, all, "liveness: links of gateway {number}");
         }
+        (0..self.brokers.len()).for_each(|broker| self.nothing_is_left(broker));
         self.oracle.all_settled();
     }
 
@@ -117,9 +118,18 @@ impl World {
             assert_eq!(stats.balances(), Ok(()), "promise 5: {stats:?}");
         }
         for broker in 0..self.brokers.len() {
-            if let Err(words) = self.ledger(broker).balances() {
+            self.broker_tables(broker);
+            let ledger = self.ledger(broker);
+            if let Err(words) = ledger.balances() {
                 panic!("promise 5: broker {broker}: {words}");
             }
+            // Nonsense, or silence. What a stranger says may be cut off before it can be seen to be
+            // nonsense, and a link that something was done to need not fall silent: no equality.
+            let (faulted, suspects) = (ledger.links_faulted, self.brokers[broker].suspects);
+            assert!(
+                faulted <= suspects,
+                "promise 10: {faulted} links faulted, {suspects} suspects"
+            );
         }
     }
 }
