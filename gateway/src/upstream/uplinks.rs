@@ -21,7 +21,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use waybill_client::gateway::{GatewayCommand, Registration, Uplink};
 use waybill_wire::code::ErrorCode;
-use waybill_wire::planted::{self, Bug};
 
 use super::{Notice, Outgoing, UplinkBounds};
 
@@ -228,8 +227,7 @@ impl Uplinks {
             let Some(link) = self.link_of(waiting.key()) else { continue };
             self.enter(waiting.key(), link);
             waiting.link = Some(link);
-            let resend = waiting.lost_once || !planted::is(Bug::UnmarkedMove);
-            self.moved.push((link, waiting.command(*sequence, resend)));
+            self.moved.push((link, waiting.command(*sequence, true)));
         }
         self.waiting = homeless;
     }
