@@ -52,8 +52,14 @@ pub fn seconds(nanos: u64) -> f64 {
 /// Date and time of now, as `2026-11-22T03:00:00Z`.
 #[must_use]
 pub fn date_and_time() -> String {
+    rfc3339(since_1970())
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn since_1970() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    rfc3339(since.map_or(0, |since| since.as_secs()))
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Seconds since 1970 as date and time in UTC.

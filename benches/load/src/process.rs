@@ -136,7 +136,7 @@ impl Place {
         let child = command
             .spawn()
             .map_err(|error| Failure::from(error).during(format_args!("starting {name}")))?;
-        Ok(Server { name: name.into(), child, log, out, others: Vec::new() })
+        Ok(Server { name: name.into(), child, log, out, others: Vec::new(), killed: false })
     }
 }
 
@@ -161,6 +161,8 @@ pub struct Server {
     out: PathBuf,
     /// Processes that belong to it and are not its descendants.
     others: Vec<u32>,
+    /// It was killed and is gone; its number may be somebody else's.
+    killed: bool,
 }
 
 impl Server {
@@ -259,11 +261,14 @@ impl Server {
     /// Ends it at once, without a word: as a machine that lost its power would.
     pub fn kill(&mut self) {
         signal(&self.pids(), Signal::KILL);
-        let _status = self.child.wait();
+        self.killed = self.child.wait().is_ok();
     }
 
     /// Ends it and its descendants, politely first.
     pub fn stop(&mut self) {
+        if self.killed {
+            return;
+        }
         let mut pids = self.pids();
         signal(&pids, Signal::TERM);
         let clock = Clock::start();

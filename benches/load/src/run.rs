@@ -235,7 +235,10 @@ impl<'a> Runner<'a> {
         let place = Place::new(self.server_core, &self.settings.waybill)?;
         let mut row = Row {
             target: target.name.into(),
-            driven: target.driven.into(),
+            driven: match &self.scenario.system {
+                Some(plan) if target.name == "waybill" => plan.driven().into(),
+                _ => target.driven.into(),
+            },
             variant,
             repeat: turn.repeat,
             order: done,

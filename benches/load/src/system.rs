@@ -22,10 +22,12 @@ mod churn;
 mod cluster;
 mod relearn;
 mod slow;
+mod users;
 
 use churn::ChurnPlan;
 use relearn::RelearnPlan;
 use slow::SlowPlan;
+use users::{IdlePlan, StormPlan};
 
 /// What is done, by `measure` in the table `[system]` of a scenario's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,10 @@ pub enum SystemPlan {
     Relearn(RelearnPlan),
     /// One gateway stops reading.
     Slow(SlowPlan),
+    /// Users on WebSockets who say nothing.
+    Idle(IdlePlan),
+    /// Users on WebSockets who all come at once.
+    Storm(StormPlan),
 }
 
 /// One run of one target.
@@ -74,6 +80,22 @@ impl SystemPlan {
             Self::Churn(plan) => plan.check(),
             Self::Relearn(plan) => plan.check(),
             Self::Slow(plan) => plan.check(),
+            Self::Idle(_) | Self::Storm(_) => None,
+        }
+    }
+
+    /// How Waybill is driven.
+    #[must_use]
+    pub fn driven(&self) -> &'static str {
+        match self {
+            Self::Churn(_) => "one broker, one shard; frames of the wire crate, no receipts",
+            Self::Relearn(_) | Self::Slow(_) => {
+                "one broker, one shard; frames of the wire crate, a receipt of level routed for \
+                 each message"
+            }
+            Self::Idle(_) | Self::Storm(_) => {
+                "one broker, one shard; gateway processes; users on WebSockets, JSON subprotocol"
+            }
         }
     }
 
@@ -84,6 +106,7 @@ impl SystemPlan {
             Self::Churn(plan) => Some(plan.rate),
             Self::Relearn(plan) => Some(plan.rate),
             Self::Slow(plan) => Some(plan.rate),
+            Self::Idle(_) | Self::Storm(_) => None,
         }
     }
 
@@ -96,6 +119,8 @@ impl SystemPlan {
             }
             Self::Churn(plan) => plan.run(trial),
             Self::Relearn(plan) => plan.run(trial),
+            Self::Idle(plan) => plan.run(trial),
+            Self::Storm(plan) => plan.run(trial),
         }
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn broker_at(
 const PLANTED: &str = "WAYBILL_PLANTED";
 
 /// Settings of whoever runs the bench must not reach what is measured; a fault for it must.
-fn without_settings(command: &mut Command) {
+pub(crate) fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let ours = name.to_string_lossy().starts_with("WAYBILL_") && name != PLANTED;
         if ours || name == "RUST_LOG" {

@@ -1,0 +1,264 @@
+//! Users on WebSockets of real gateways: all at once, and then idle. Nothing of a gateway is played
+//! here; what is measured are its processes.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use hdrhistogram::Histogram;
+use jsonwebtoken::{EncodingKey, Header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::{Findings, Trial, quantiles};
+use crate::clock;
+use crate::failure::Failure;
+use crate::process::{self, Server};
+use crate::results::figure;
+use crate::tally::{Fault, fault};
+use crate::targets::Skipped;
+use crate::waybill;
+use crate::work::{gateway_of, uid_of};
+
+/// Signs the tokens of this run's users; no gateway but this run's knows it.
+const SECRET: &str = "thirty-two bytes of secret, or more";
+
+/// How long a user waits to be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After the last login, before users count as idle: what logins allocated has been returned.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Longest time told apart, in nanoseconds.
+const LONGEST_NS: u64 = 120_000_000_000;
+
+type User = WebSocketStream<TcpStream>;
+
+/// Users who come at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StormPlan {
+    /// Times that all are cut off and come again.
+    pub again: usize,
+}
+
+/// Users who stay and say nothing, for the scenario's `seconds`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdlePlan {
+    /// How often a gateway asks each of them whether it is there, in milliseconds.
+    pub heartbeat_ms: u64,
+}
+
+/// A broker and its gateways.
+struct World {
+    broker: Server,
+    gateways: Vec<(Server, SocketAddr)>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Users who are connected, a task each; it ends with its connection.
+struct Users {
+    tasks: JoinSet<()>,
+    ready_ns: Histogram<u64>,
+    seconds: f64,
+    failed: Vec<String>,
+}
+
+impl Drop for World {
+    /// Nothing is measured any more, and an orderly end would wait for every user.
+    fn drop(&mut self) {
+        self.gateways.iter_mut().for_each(|gateway| gateway.0.kill());
+        self.broker.kill();
+    }
+}
+
+impl World {
+    fn start(trial: &mut Trial<'_>, heartbeat_ms: Option<u64>) -> Result<Self, Failure> {
+        let (broker, address) = trial.broker(None)?;
+        let heartbeat =
+            heartbeat_ms.map(|ms| format!("[gateway.deadlines]\nheartbeat_ms = {ms}\n"));
+        let settings = format!(
+            "[gateway]\nlisten = \"127.0.0.1:0\"\n[gateway.broker]\naddresses = [\"{address}\"]\n\
+             [gateway.jwt]\nsecret = \"{SECRET}\"\n{}[log]\nlevel = \"warn\"\n",
+            heartbeat.unwrap_or_default()
+        );
+        let path = trial.place.folder().join("gateway.toml");
+        fs::write(&path, settings)?;
+        let gateway = |index: usize| -> Result<(Server, SocketAddr), Failure> {
+            let mut command = trial.place.command(trial.place.waybill());
+            waybill::without_settings(&mut command);
+            command.args(["gateway", "--json", "--config"]).arg(&path);
+            let mut server = trial.place.start(&format!("gateway-{index}"), command)?;
+            let address = server.wait_for_line(|line| {
+                let said: Value = serde_json::from_str(line).ok()?;
+                said.get("gateway")?.as_str()?.parse().ok()
+            })?;
+            Ok((server, address))
+        };
+        let gateways = (0..trial.work.gateways).map(gateway).collect::<Result<_, _>>()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { broker, gateways, runtime })
+    }
+
+    fn usage(&self) -> crate::engine::Usage {
+        process::usage(&self.gateways.iter().flat_map(|it| it.0.pids()).collect::<Vec<_>>())
+    }
+
+    /// All users come at once.
+    fn storm(&self, tokens: &[String]) -> Result<Users, Failure> {
+        self.runtime.block_on(async {
+            let (mut tasks, (done, mut ready)) =
+                (JoinSet::new(), tokio::sync::mpsc::channel(tokens.len()));
+            let start = clock::instant();
+            for (k, token) in (0u64..).zip(tokens) {
+                let uid = uid_of(k);
+                let address = self.gateways[gateway_of(uid, self.gateways.len())].1;
+                let (token, done) = (token.clone(), done.clone());
+                tasks.spawn(async move {
+                    let login = timeout(READY_TIMEOUT, login(address, uid, &token)).await;
+                    let login = login.unwrap_or_else(|_| Err("is not ready in time".into()));
+                    let (user, outcome) = match login {
+                        Ok(user) => (Some(user), Ok(start.elapsed())),
+                        Err(words) => (None, Err(format!("user {uid}: {words}"))),
+                    };
+                    let _nobody_waits = done.send(outcome).await;
+                    let Some(mut user) = user else { return };
+                    // Reading answers the gateway's heartbeat.
+                    while let Some(Ok(_)) = user.next().await {}
+                });
+            }
+            drop(done);
+            let mut ready_ns =
+                Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(Failure::new)?;
+            let (mut failed, mut last) = (Vec::new(), Duration::ZERO);
+            for _ in tokens {
+                match ready.recv().await {
+                    Some(Ok(after)) => {
+                        last = last.max(after);
+                        ready_ns.saturating_record(clock::nanos(after));
+                    }
+                    Some(Err(words)) => failed.push(words),
+                    None => failed.push("a user's task ended".into()),
+                }
+            }
+            Ok(Users { tasks, ready_ns, seconds: last.as_secs_f64(), failed })
+        })
+    }
+}
+
+/// One user, who has been told that it is ready.
+async fn login(address: SocketAddr, uid: u64, token: &str) -> Result<User, String> {
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = TcpStream::connect(address).await.map_err(|error| words(&error))?;
+    stream.set_nodelay(true).map_err(|error| words(&error))?;
+    let mut request =
+        format!("ws://{address}/ws").into_client_request().map_err(|error| words(&error))?;
+    let protocol = HeaderValue::from_static("waybill.json.v1");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+    // There are thousands of them, and messages are small.
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+    let mut user = opened.await.map_err(|error| words(&error))?.0;
+    let login = json!({ "type": "login", "token": token }).to_string();
+    user.send(Message::text(login)).await.map_err(|error| words(&error))?;
+    loop {
+        match user.next().await {
+            Some(Ok(Message::Text(text))) => {
+                let said: Value = serde_json::from_str(&text).map_err(|error| words(&error))?;
+                let of_user = said["uid"].as_str() == Some(&*uid.to_string());
+                return match said["type"].as_str() {
+                    Some("ready") if of_user => Ok(user),
+                    _ => Err(format!("is told {text}")),
+                };
+            }
+            Some(Ok(Message::Ping(_))) => {}
+            other => return Err(format!("is told {other:?}")),
+        }
+    }
+}
+
+fn tokens(users: u64) -> Result<Vec<String>, Failure> {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let expires_at = clock::since_1970() + 86_400;
+    let token = |k: u64| {
+        let claims = json!({ "sub": uid_of(k).to_string(), "exp": expires_at });
+        jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(Failure::new)
+    };
+    (0..users).map(token).collect()
+}
+
+/// What went wrong with logins, as a fault.
+fn refused(failed: &[String], findings: &mut Findings) {
+    if let Some(first) = failed.first() {
+        let (name, count) = (fault::REFUSED.into(), failed.len() as u64);
+        findings.faults.push(Fault { name, count, example: first.clone() });
+    }
+}
+
+impl StormPlan {
+    /// Runs it.
+    pub(super) fn run(&self, trial: &mut Trial<'_>) -> Result<Findings, Skipped> {
+        let tokens = tokens(trial.work.users)?;
+        let world = World::start(trial, None)?;
+        let mut findings = Findings { users: trial.work.users, ..Findings::default() };
+        for round in 0..=self.again {
+            let name = if round == 0 { String::new() } else { "again_".into() };
+            let before = world.usage();
+            let users = world.storm(&tokens)?;
+            let after = world.usage();
+            refused(&users.failed, &mut findings);
+            let logins = users.ready_ns.len() as f64;
+            findings.figure(&format!("{name}logins_per_s"), logins / users.seconds);
+            let cpu = after.cpu.saturating_sub(before.cpu) as f64 / 1e3 / logins;
+            findings.figure(&format!("{name}gateway_cpu_us_per_login"), cpu);
+            let words = if round == 0 { "ready" } else { "ready again" };
+            quantiles(words, &users.ready_ns, &mut findings);
+            findings.figure(figure::RSS_BYTES, after.rss as f64);
+            // All are cut: their sockets close, and the gateways find out while they come again.
+            drop(users.tasks);
+        }
+        Ok(findings)
+    }
+}
+
+impl IdlePlan {
+    /// Runs it.
+    pub(super) fn run(&self, trial: &mut Trial<'_>) -> Result<Findings, Skipped> {
+        let tokens = tokens(trial.work.users)?;
+        let world = World::start(trial, Some(self.heartbeat_ms))?;
+        let mut findings = Findings { users: trial.work.users, ..Findings::default() };
+        let empty = world.usage();
+        let mut users = world.storm(&tokens)?;
+        refused(&users.failed, &mut findings);
+        let pass = |span: Duration| world.runtime.block_on(async move { sleep(span).await });
+        pass(CALM);
+        let (begin, start) = (world.usage(), clock::instant());
+        pass(trial.spans.measured);
+        let (end, seconds) = (world.usage(), start.elapsed().as_secs_f64());
+        let count = users.ready_ns.len() as f64;
+        let grown = end.rss.saturating_sub(empty.rss) as f64;
+        findings.figure("bytes_per_connection", grown / count);
+        let cpu = end.cpu.saturating_sub(begin.cpu) as f64 / 1e3 / seconds * 60.0 / count;
+        findings.figure("cpu_us_per_connection_and_minute", cpu);
+        findings.figure(figure::RSS_BYTES, end.rss as f64);
+        findings.notes.push(format!("a heartbeat every {} ms", self.heartbeat_ms));
+        let mut gone = Vec::new();
+        while users.tasks.try_join_next().is_some() {
+            gone.push("a connection ended while it was idle".to_string());
+        }
+        if gone.len() > users.failed.len() {
+            refused(&gone, &mut findings);
+        }
+        Ok(findings)
+    }
+}
