@@ -29,6 +29,8 @@ mod machine;
 mod resend;
 #[cfg(test)]
 mod tests;
+// Public where the simulator drives it.
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub))]
 pub mod window;
 
 use machine::Outcome;
