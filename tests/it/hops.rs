@@ -173,16 +173,22 @@ fn promise_7_hops_of_more_gateways_than_there_is_room_for_are_counted() {
     });
 }
 
+/// A gateway with user 1 that does not read, and a traced message in its kernel's buffer.
+fn behind_a_stalled_gateway(seed: u64) -> (Net, Line, Producer) {
+    let shards = 1 + (seed % 3) as u16;
+    let mut net = Net::start(Backend::Sim(shards, seed), BrokerConfig::default());
+    let line = gateway(&mut net, 0xa1, &[1]);
+    net.stall(line, true);
+    let mut producer = producer(&mut net);
+    producer.send_with(&mut net, traced(), &[1], b"with the kernel");
+    assert!(!receipt(&mut net, &producer).0);
+    (net, line, producer)
+}
+
 #[test]
 fn what_waits_in_the_outbox_is_written_later() {
     for seed in 0..8 {
-        let shards = 1 + (seed % 3) as u16;
-        let mut net = Net::start(Backend::Sim(shards, seed), BrokerConfig::default());
-        let line = gateway(&mut net, 0xa1, &[1]);
-        net.stall(line, true);
-        let mut producer = producer(&mut net);
-        producer.send_with(&mut net, traced(), &[1], b"with the kernel");
-        assert!(!receipt(&mut net, &producer).0);
+        let (mut net, line, mut producer) = behind_a_stalled_gateway(seed);
         producer.send_with(&mut net, traced(), &[1], b"waits");
         assert!(!receipt(&mut net, &producer).0);
         net.advance(Duration::from_millis(700));
@@ -203,13 +209,7 @@ fn what_waits_in_the_outbox_is_written_later() {
 #[test]
 fn what_expires_was_not_written() {
     for seed in 0..8 {
-        let shards = 1 + (seed % 3) as u16;
-        let mut net = Net::start(Backend::Sim(shards, seed), BrokerConfig::default());
-        let line = gateway(&mut net, 0xa1, &[1]);
-        net.stall(line, true);
-        let mut producer = producer(&mut net);
-        producer.send_with(&mut net, traced(), &[1], b"with the kernel");
-        assert!(!receipt(&mut net, &producer).0);
+        let (mut net, line, mut producer) = behind_a_stalled_gateway(seed);
         producer.send_with(&mut net, MessageHead { ttl_ms: 300, ..traced() }, &[1], b"waits");
         assert!(!receipt(&mut net, &producer).0);
         net.advance(Duration::from_millis(600));

@@ -16,6 +16,8 @@ mod client;
 mod frames;
 mod prepared;
 
+pub(crate) use frames::open_link;
+
 use client::Client;
 use frames::{Frames, Receipts};
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use waybill_wire::Digest;
 use waybill_wire::code::{BrokerState, ErrorCode, Level, Mode, Op, Role};
 use waybill_wire::digest::Registered;
-use waybill_wire::frame::{Frame, Hello, Ping, Pong, Receipt, Record, Snapshot};
-use waybill_wire::limits::{DRAFT, PROLOGUE_BYTES, RECORDS_MAX};
+use waybill_wire::frame::{Frame, Ping, Pong, Receipt, Record, Snapshot};
+use waybill_wire::limits::{PROLOGUE_BYTES, RECORDS_MAX};
 use waybill_wire::message::{self, MessageHead};
 use waybill_wire::prologue::Prologue;
 
@@ -20,7 +20,8 @@ use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
 use crate::tally::{Tally, fault};
-use crate::work::{WorkPlan, gateway_of, mix, uid_of};
+use crate::waybill::open_link;
+use crate::work::{WorkPlan, gateway_of, uid_of};
 
 /// A gateway appends more of its snapshot while it has fewer bytes than this to be written.
 const SNAPSHOT_BYTES: usize = 256 << 10;
@@ -134,24 +135,10 @@ impl Shared {
 }
 
 impl Cluster {
-    fn open(&self, role: Role, index: usize, io: &mut Io) -> Result<Socket, Failure> {
-        let socket = io.open(self.address)?;
-        let hello = Hello {
-            role,
-            version_min: DRAFT.into(),
-            version_max: DRAFT.into(),
-            instance: mix(self.plan.seed ^ mix(index as u64)) | 1,
-            wanted_shard: Hello::ANY_SHARD,
-            ..Hello::default()
-        };
-        hello.encode(io.out(socket)).map_err(Failure::new)?;
-        Ok(socket)
-    }
-
     fn open_all(&mut self, io: &mut Io) -> Result<(), Failure> {
         self.gateways.clear();
         for index in 0..self.plan.gateways {
-            let socket = self.open(Role::GATEWAY, index, io)?;
+            let socket = open_link(self.address, self.plan.seed, (Role::GATEWAY, index), io)?;
             self.gateways.push(Gateway {
                 socket,
                 welcomed: false,
@@ -162,7 +149,12 @@ impl Cluster {
                 digest: Digest::default(),
             });
         }
-        self.producer = Some(self.open(Role::PRODUCER, self.plan.gateways, io)?);
+        self.producer = Some(open_link(
+            self.address,
+            self.plan.seed,
+            (Role::PRODUCER, self.plan.gateways),
+            io,
+        )?);
         (self.broker_ready, self.moments) = (false, Moments::default());
         Ok(())
     }

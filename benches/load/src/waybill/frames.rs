@@ -76,20 +76,6 @@ impl Frames {
         }
     }
 
-    fn open(&self, role: Role, index: usize, io: &mut Io) -> Result<Socket, Failure> {
-        let socket = io.open(self.address)?;
-        let hello = Hello {
-            role,
-            version_min: DRAFT.into(),
-            version_max: DRAFT.into(),
-            instance: mix(self.plan.seed ^ mix(index as u64)) | 1,
-            wanted_shard: Hello::ANY_SHARD,
-            ..Hello::default()
-        };
-        hello.encode(io.out(socket)).map_err(Failure::new)?;
-        Ok(socket)
-    }
-
     /// Everything but a DELIVER.
     #[cold]
     fn control(
@@ -150,6 +136,26 @@ impl Frames {
     }
 }
 
+/// Opens a link to the broker and greets it; `index` tells the links of a run apart.
+pub(crate) fn open_link(
+    address: SocketAddr,
+    seed: u64,
+    (role, index): (Role, usize),
+    io: &mut Io,
+) -> Result<Socket, Failure> {
+    let socket = io.open(address)?;
+    let hello = Hello {
+        role,
+        version_min: DRAFT.into(),
+        version_max: DRAFT.into(),
+        instance: mix(seed ^ mix(index as u64)) | 1,
+        wanted_shard: Hello::ANY_SHARD,
+        ..Hello::default()
+    };
+    hello.encode(io.out(socket)).map_err(Failure::new)?;
+    Ok(socket)
+}
+
 /// An error that is not fatal is a fault, one that is ends the run.
 fn refused(error: &ErrorFrame<'_>, tally: &mut Tally) -> Result<(), Failure> {
     let words = format!("the broker says {}: {}", error.code, error.detail);
@@ -163,7 +169,7 @@ fn refused(error: &ErrorFrame<'_>, tally: &mut Tally) -> Result<(), Failure> {
 impl Driver for Frames {
     fn connect(&mut self, io: &mut Io) -> Result<(), Failure> {
         for index in 0..self.plan.gateways {
-            let socket = self.open(Role::GATEWAY, index, io)?;
+            let socket = open_link(self.address, self.plan.seed, (Role::GATEWAY, index), io)?;
             // The least `k` that lives there.
             let mut users = 0..self.plan.gateways as u64;
             let next = users.find(|k| gateway_of(uid_of(*k), self.plan.gateways) == index);
@@ -171,7 +177,12 @@ impl Driver for Frames {
             let (welcomed, ended, in_effect) = (false, false, false);
             self.gateways.push(Gateway { socket, welcomed, next, ended, in_effect });
         }
-        self.producer = Some(self.open(Role::PRODUCER, self.plan.gateways, io)?);
+        self.producer = Some(open_link(
+            self.address,
+            self.plan.seed,
+            (Role::PRODUCER, self.plan.gateways),
+            io,
+        )?);
         Ok(())
     }
 
