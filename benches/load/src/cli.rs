@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output;
 use crate::relay;
 use crate::report::{compare, html, terminal};
@@ -131,6 +132,7 @@ fn canonical() -> Result<bool, Failure> {
     };
     let loaded = with(scenario::load("direct")?, &overrides)?;
     let settings = Settings { free: false, check: false, waybill: beside()? };
+    interrupt::listen()?;
     let results = run::run(&[loaded], &settings, &command_line())?;
     run::complain(&results);
     let whole = || terminal::run(&results);
@@ -154,6 +156,7 @@ fn run(args: &RunArgs) -> Result<bool, Failure> {
         None => beside()?,
     };
     let settings = Settings { free: args.free, check: args.check, waybill };
+    interrupt::listen()?;
     let results = run::run(&scenarios, &settings, &command_line())?;
     if let Some(path) = &args.json {
         write(path, &to_json(&results)?)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::clock::{Clock, nanos, seconds};
 use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::io::{Arrived, Io, WRITE_BYTES};
 use crate::process;
 use crate::tally::{Tally, fault};
@@ -266,6 +267,7 @@ impl Engine {
 
     /// Reads what came in.
     fn turn(&mut self, now: u64, tally: &mut Tally) -> Result<bool, Failure> {
+        interrupt::check()?;
         self.io.wait(Some(Duration::ZERO))?;
         let mut busy = false;
         for at in 0..self.io.count() {

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod driver;
 pub mod engine;
 pub mod failure;
+pub mod interrupt;
 pub mod io;
 pub mod machine;
 pub mod output;

@@ -1,6 +1,6 @@
 //! The only place of the bench that prints: data to stdout, talk to stderr.
 //!
-//! Progress is talk that replaces itself, and is shown on a terminal only.
+//! Progress is talk: one line that replaces itself on a terminal, a line for each row elsewhere.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -24,24 +24,31 @@ pub fn talk(words: impl Display) {
     let _nobody_listens = writeln!(io::stderr().lock(), "{words}");
 }
 
-/// One line on stderr that replaces itself.
+/// How far a run is, on stderr.
 #[derive(Debug)]
 pub struct Progress {
-    shown: bool,
+    terminal: bool,
 }
 
 impl Progress {
-    /// Shown if stderr is a terminal.
+    /// Looks whether stderr is a terminal.
     #[must_use]
     pub fn new() -> Self {
-        Self { shown: io::stderr().is_terminal() }
+        Self { terminal: io::stderr().is_terminal() }
     }
 
-    /// Shows these words instead of the last ones.
+    /// What is being done: shown instead of the last words, on a terminal only.
     pub fn show(&mut self, words: impl Display) {
-        if self.shown {
+        if self.terminal {
             let mut out = io::stderr().lock();
             let _nobody_listens = write!(out, "\r\x1b[2K{words}").and_then(|()| out.flush());
+        }
+    }
+
+    /// What was done: a line, where there is no terminal.
+    pub fn done(&mut self, words: impl Display) {
+        if !self.terminal {
+            talk(words);
         }
     }
 

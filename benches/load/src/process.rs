@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::clock::{Clock, SECOND, nanos};
 use crate::engine::Usage;
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// How long a server may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -213,6 +214,7 @@ impl Server {
             if let Some(found) = found(self) {
                 return Ok(found);
             }
+            interrupt::check()?;
             if let Some(status) = self.child.try_wait()? {
                 return Err(self.said(format_args!("ended with {status}")));
             }

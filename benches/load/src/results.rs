@@ -25,6 +25,9 @@ pub struct Results {
     pub versions: BTreeMap<String, String>,
     /// In the order they ran in.
     pub scenarios: Vec<ScenarioResult>,
+    /// It was ended before all of it was done.
+    #[serde(default)]
+    pub interrupted: bool,
 }
 
 impl Results {
@@ -37,7 +40,12 @@ impl Results {
     /// What was wrong, a line each.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
-        self.scenarios.iter().flat_map(ScenarioResult::complaints).collect()
+        let early = "interrupted: only what was done by then is here";
+        let early = self.interrupted.then(|| early.to_string());
+        early
+            .into_iter()
+            .chain(self.scenarios.iter().flat_map(ScenarioResult::complaints))
+            .collect()
     }
 }
 
@@ -158,6 +166,29 @@ pub struct Row {
     pub spans_ms: BTreeMap<String, f64>,
     /// What a reader must know.
     pub notes: Vec<String>,
+}
+
+impl Row {
+    /// What came out, in a few words.
+    #[must_use]
+    pub fn gist(&self) -> String {
+        if !self.ok {
+            let names =
+                self.faults.iter().map(|Fault { name, count, .. }| format!("{name} {count}"));
+            return format!("FAILED: {}", names.collect::<Vec<_>>().join(", "));
+        }
+        let figure = |name: &str, unit: &str| {
+            self.figures.get(name).map(|value| format!("{value:.2} {unit}"))
+        };
+        let latency = self.latency_us.as_ref().map(|latency| format!("p99 {:.0} us", latency.p99));
+        let spans = self.spans_ms.iter().map(|(name, ms)| format!("{name} {ms:.0} ms"));
+        let words = figure(figure::MESSAGES_PER_S, "messages/s")
+            .into_iter()
+            .chain(figure(figure::CPU_US_PER_MESSAGE, "us of CPU each"))
+            .chain(latency)
+            .chain(spans);
+        words.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Names of marks.

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::engine::pace::Pace;
 use crate::engine::{Engine, Measured, SetUp, SetUpLimits, Usage};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::machine;
 use crate::output::{self, Progress};
 use crate::process::{self, Place};
@@ -69,12 +70,17 @@ pub fn run(scenarios: &[Loaded], settings: &Settings, command: &str) -> Result<R
         machine,
         versions: BTreeMap::new(),
         scenarios: Vec::new(),
+        interrupted: false,
     };
     for loaded in scenarios {
         let mut runner = Runner::new(loaded, settings, cores.map(|(_, servers)| servers))?;
         runner.run()?;
         results.versions.append(&mut runner.versions);
         results.scenarios.push(runner.result);
+        results.interrupted = interrupt::asked();
+        if results.interrupted {
+            break;
+        }
     }
     Ok(results)
 }
@@ -156,7 +162,9 @@ impl<'a> Runner<'a> {
             }
         }
         self.progress.clear();
-        self.result.assertions = self.judge();
+        if !interrupt::asked() {
+            self.result.assertions = self.judge();
+        }
         Ok(())
     }
 
@@ -217,7 +225,7 @@ impl<'a> Runner<'a> {
 
     /// Runs one target once. No row if it is not there.
     fn one(&mut self, target: Target, turn: &Turn) -> Result<Option<&Row>, Failure> {
-        if self.gone.contains(target.name) {
+        if self.gone.contains(target.name) || interrupt::asked() {
             return Ok(None);
         }
         let variant = Variant {
@@ -226,12 +234,16 @@ impl<'a> Runner<'a> {
             gateways: turn.case.gateways,
             rate: turn.rate.clone(),
         };
+        let done = self.result.rows.len();
         let (name, repeats) = (&self.result.name, self.scenario.repeats);
-        let (done, of) = (self.result.rows.len(), turn.repeat + 1);
-        self.progress.show(format_args!(
-            "{name}: {done} rows done; {variant}, repeat {of} of {repeats}: {}",
+        let what = format!(
+            "{name} {} of {}: {variant}, repeat {} of {repeats}: {}",
+            done + 1,
+            self.scenario.rows_most(),
+            turn.repeat + 1,
             target.name
-        ));
+        );
+        self.progress.show(&what);
         let place = Place::new(self.server_core, &self.settings.waybill)?;
         let mut row = Row {
             target: target.name.into(),
@@ -259,6 +271,9 @@ impl<'a> Runner<'a> {
                 self.measure(target, turn, &place).map(|outcome| self.fill(&mut row, outcome, turn))
             }
         };
+        if interrupt::asked() {
+            return Ok(None);
+        }
         match done {
             Ok(()) => {}
             Err(Skipped { reason, failed: false }) => {
@@ -271,6 +286,7 @@ impl<'a> Runner<'a> {
                 row.faults.push(Fault { name, count: 1, example: reason });
             }
         }
+        self.progress.done(format_args!("{what}: {}", row.gist()));
         self.result.rows.push(row);
         Ok(self.result.rows.last())
     }

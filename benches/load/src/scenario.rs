@@ -2,8 +2,6 @@
 //! key that is not known is refused.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +12,14 @@ use crate::failure::Failure;
 use crate::results::Row;
 use crate::system::SystemPlan;
 use crate::tally::fault;
-use crate::work::{GATEWAYS_MAX, PAYLOAD_BYTES_MIN, Shares, WorkPlan};
+use crate::work::{Shares, WorkPlan};
 
+mod check;
+mod files;
 #[cfg(test)]
 mod tests;
+
+pub use files::{folder, list, load};
 
 /// Users of a check: as few as make every path of the work run.
 const CHECK_USERS: u64 = 2_000;
@@ -46,6 +48,9 @@ pub struct Scenario {
     pub gateways: Vec<usize>,
     /// Bytes of payloads, each a variant.
     pub payload_bytes: Vec<usize>,
+    /// Which combinations of the three run.
+    #[serde(default)]
+    pub variants: Variants,
     /// Times that each target runs, in turns with the others.
     pub repeats: usize,
     /// Seconds that are measured.
@@ -86,6 +91,18 @@ pub struct Scenario {
     /// What must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assert: Vec<Requirement>,
+}
+
+/// Which combinations of users, gateways and payloads run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variants {
+    /// The first of each, and every other value with the first of the others: what each of them
+    /// does alone.
+    #[default]
+    OneAtATime,
+    /// Every combination.
+    All,
 }
 
 /// What is measured.
@@ -298,131 +315,6 @@ impl Scenario {
         Ok(scenario)
     }
 
-    fn check(&self) -> Result<(), Failure> {
-        let wrong = |key: &str, words: String| Err(Failure::new(format_args!("{key}: {words}")));
-        for (key, is_empty) in [
-            ("users", self.users.is_empty()),
-            ("gateways", self.gateways.is_empty()),
-            ("payload_bytes", self.payload_bytes.is_empty()),
-            ("targets", self.targets.is_empty()),
-        ] {
-            if is_empty {
-                return wrong(key, "is empty, name at least one".into());
-            }
-        }
-        if let Some(users) = self.users.iter().find(|users| **users == 0) {
-            return wrong("users", format!("{users} is not at least 1"));
-        }
-        let gateways = |count: &&usize| !(1..=GATEWAYS_MAX).contains(*count);
-        if let Some(count) = self.gateways.iter().find(gateways) {
-            return wrong("gateways", format!("{count} is not in 1..={GATEWAYS_MAX}"));
-        }
-        if let Some(bytes) = self.payload_bytes.iter().find(|it| **it < PAYLOAD_BYTES_MIN) {
-            return wrong("payload_bytes", format!("{bytes} is less than {PAYLOAD_BYTES_MIN}"));
-        }
-        for (key, value) in [
-            ("seconds", self.seconds),
-            ("warm_up_seconds", self.warm_up_seconds),
-            ("drain_seconds", self.drain_seconds),
-        ] {
-            if !(value > 0.0 && value <= 3_600.0) {
-                return wrong(key, format!("{value} is not above 0 and at most 3600"));
-            }
-        }
-        for (key, value) in [
-            ("repeats", self.repeats as u64),
-            ("window", self.window),
-            ("window_bytes", self.window_bytes),
-            ("groups", self.groups as u64),
-            ("group_uids", self.group_uids as u64),
-        ] {
-            if value == 0 {
-                return wrong(key, "0 is not at least 1".into());
-            }
-        }
-        self.check_work()?;
-        self.check_rates()?;
-        self.check_requirements()
-    }
-
-    fn check_work(&self) -> Result<(), Failure> {
-        let wrong = match (&self.system, self.kind, self.work) {
-            (None, Kind::System, _) => Some("is missing, and kind is system".into()),
-            (Some(_), Kind::Throughput | Kind::Latency, _) => {
-                Some("is for kind = \"system\"".into())
-            }
-            (Some(_), _, WorkKind::Group | WorkKind::Broadcast | WorkKind::Mixed) => {
-                Some("is for work = \"single\"".into())
-            }
-            (plan, ..) => plan.as_ref().and_then(SystemPlan::check),
-        };
-        if let Some(words) = wrong {
-            return Err(Failure::new(format_args!("system: {words}")));
-        }
-        match (self.work, self.shares) {
-            (WorkKind::Mixed, None) => {
-                return Err(Failure::new("shares: is missing, and work is mixed"));
-            }
-            (WorkKind::Mixed, Some(Shares { single: 0, group: 0, broadcast: 0 })) => {
-                return Err(Failure::new("shares: all are 0"));
-            }
-            (WorkKind::Mixed, Some(_)) | (_, None) => {}
-            (_, Some(_)) => {
-                return Err(Failure::new("shares: is for work = \"mixed\" only"));
-            }
-        }
-        let least = self.users.iter().min().copied().unwrap_or(0);
-        if self.shares().group > 0 && self.group_uids as u64 > least {
-            let uids = self.group_uids;
-            let words = format!("group_uids: {uids} users cannot be drawn once each from {least}");
-            return Err(Failure::new(words));
-        }
-        Ok(())
-    }
-
-    fn check_rates(&self) -> Result<(), Failure> {
-        let wrong = |words: String| Err(Failure::new(format_args!("rates: {words}")));
-        match (self.kind, self.rates.is_empty()) {
-            (Kind::Latency, true) => return wrong("is missing, and kind is latency".into()),
-            (Kind::Throughput | Kind::System, false) => {
-                return wrong("is for kind = \"latency\" only".into());
-            }
-            _ => {}
-        }
-        for rate in &self.rates {
-            match rate {
-                RatePlan::PerSecond(rate) if !(*rate >= 1.0 && rate.is_finite()) => {
-                    return wrong(format!("{rate} is not at least 1 per second"));
-                }
-                RatePlan::Share(ShareOfCapacity { share, .. })
-                    if !(*share > 0.0 && *share < 1.0) =>
-                {
-                    return wrong(format!("share {share} is not between 0 and 1"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn check_requirements(&self) -> Result<(), Failure> {
-        for requirement in &self.assert {
-            if requirement.at_most.is_none() && requirement.at_least.is_none() {
-                let figure = &requirement.figure;
-                let words = format!("assert: {figure} has neither at_most nor at_least");
-                return Err(Failure::new(words));
-            }
-        }
-        for name in self.allowed.values().flatten() {
-            if !fault::ALL.contains(&name.as_str()) {
-                let known = fault::ALL.join(", ");
-                let words = format!("allowed: {name:?} is no fault; these are: {known}");
-                return Err(Failure::new(words));
-            }
-        }
-        Ok(())
-    }
-
     /// How many messages of which kind.
     #[must_use]
     pub fn shares(&self) -> Shares {
@@ -482,18 +374,29 @@ impl Scenario {
         }
     }
 
-    /// Every combination of users, gateways and payload.
+    /// The combinations of users, gateways and payload that run.
     #[must_use]
     pub fn cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
-        for &users in &self.users {
-            for &gateways in &self.gateways {
-                for &payload_bytes in &self.payload_bytes {
-                    cases.push(Case { users, gateways, payload_bytes });
+        for (u, &users) in self.users.iter().enumerate() {
+            for (g, &gateways) in self.gateways.iter().enumerate() {
+                for (p, &payload_bytes) in self.payload_bytes.iter().enumerate() {
+                    let others = [u, g, p].iter().filter(|at| **at > 0).count();
+                    if self.variants == Variants::All || others <= 1 {
+                        cases.push(Case { users, gateways, payload_bytes });
+                    }
                 }
             }
         }
         cases
+    }
+
+    /// Rows of a run in which every target can do everything.
+    #[must_use]
+    pub fn rows_most(&self) -> usize {
+        let capacity = self.rates.iter().any(|rate| matches!(rate, RatePlan::Share(_)));
+        let paces = (self.rates.len() + usize::from(capacity)).max(1);
+        self.cases().len() * self.repeats * self.targets.len() * paces
     }
 
     /// Most messages in flight of a case: `window`, or as many as have `window_bytes` with their
@@ -535,54 +438,4 @@ pub struct Case {
     pub gateways: usize,
     /// Bytes of each payload.
     pub payload_bytes: usize,
-}
-
-/// Where scenarios are looked for by name: the source tree this was built from, else here.
-#[must_use]
-pub fn folder() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    if built.is_dir() { built } else { PathBuf::from("benches/scenarios") }
-}
-
-/// Reads a scenario by its name or its file.
-///
-/// # Errors
-/// There is none, or what is wrong with it.
-pub fn load(name: &str) -> Result<Loaded, Failure> {
-    let is_path = name.ends_with(".toml") || name.contains('/');
-    let path = if is_path { name.into() } else { folder().join(format!("{name}.toml")) };
-    let text = fs::read_to_string(&path).map_err(|error| {
-        let hint = "`waybill-bench list` shows those there are";
-        Failure::new(format_args!("scenario {name}: {}: {error}; {hint}", path.display()))
-    })?;
-    let scenario = Scenario::parse(&text)
-        .map_err(|failure| failure.during(format_args!("scenario {}", path.display())))?;
-    let name = path.file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned());
-    let file = if is_path { path.display().to_string() } else { shown(&name) };
-    Ok(Loaded { name, file, scenario })
-}
-
-fn shown(name: &str) -> String {
-    format!("benches/scenarios/{name}.toml")
-}
-
-/// Every scenario of the folder, by name.
-///
-/// # Errors
-/// The folder cannot be read, or one of them is wrong.
-pub fn list() -> Result<Vec<Loaded>, Failure> {
-    let folder = folder();
-    let entries =
-        fs::read_dir(&folder).map_err(|error| Failure::from(error).during(folder.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "toml")
-            && let Some(stem) = path.file_stem()
-        {
-            names.push(stem.to_string_lossy().into_owned());
-        }
-    }
-    names.sort_unstable();
-    names.iter().map(|name| load(name)).collect()
 }

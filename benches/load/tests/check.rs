@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use waybill_bench::results::{Results, figure};
 
@@ -99,6 +100,34 @@ fn what_cannot_be_done_is_said() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[test]
+fn an_interrupted_run_keeps_its_rows_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, temporary) = (folder.path().join("results.json"), folder.path().join("tmp"));
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waybill-bench"));
+    command.args(["run", "direct", "--check", "--free", "--seconds", "0.1", "--repeats", "10000"]);
+    command
+        .args(["--targets", "waybill", "--payload", "16", "--json"])
+        .arg(&json)
+        .arg("--waybill")
+        .arg(waybill());
+    command.env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = said.next().unwrap().unwrap();
+    assert!(first.starts_with("direct 1 of 10000: "), "{first}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let said: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said:?}");
+    assert!(said.iter().any(|line| line.starts_with("FAILED interrupted")), "{said:?}");
+    let results: Results = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let rows = &results.scenarios[0].rows;
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.ok), "{rows:?}");
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
 }
 
 #[test]

@@ -62,6 +62,12 @@ fn verdict(results: &Results) -> (&'static str, String) {
     let broken = |scenario: &&ScenarioResult| scenario.assertions.iter().any(|one| !one.held);
     let broken = results.scenarios.iter().filter(broken).count();
     let runs = words::several(count(|_| true), "run");
+    if results.interrupted {
+        return (
+            "bad",
+            format!("The run was interrupted after {runs}: what is missing was not run."),
+        );
+    }
     if failed > 0 {
         return ("bad", format!("{failed} of {runs} failed the check. They count for nothing."));
     }

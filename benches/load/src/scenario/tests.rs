@@ -31,6 +31,17 @@ fn a_whole_one_is_read() {
 }
 
 #[test]
+fn values_vary_one_at_a_time_unless_all_combinations_are_asked_for() {
+    let sized = WHOLE.replace("users = [1000]", "users = [1000, 5000, 9000]");
+    let cases = |text: &str| -> Vec<_> {
+        let cases = Scenario::parse(text).unwrap().cases();
+        cases.into_iter().map(|case| (case.users, case.payload_bytes)).collect()
+    };
+    assert_eq!(cases(&sized), [(1000, 16), (1000, 128), (5000, 16), (9000, 16)]);
+    assert_eq!(cases(&(sized + "variants = \"all\"\n")).len(), 6);
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_name() {
     for (text, key) in [
         ("sconds = 3", "sconds"),

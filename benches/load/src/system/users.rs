@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use super::{Findings, Trial, quantiles};
 use crate::clock;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::process::{self, Server};
 use crate::results::figure;
 use crate::tally::{Fault, fault};
@@ -114,9 +115,19 @@ impl World {
         process::usage(&self.gateways.iter().flat_map(|it| it.0.pids()).collect::<Vec<_>>())
     }
 
+    /// Drives this to its end, or until the run is interrupted.
+    fn block_on<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => Ok(done),
+                () = interrupt::wait() => Err(Failure::new("interrupted")),
+            }
+        })
+    }
+
     /// All users come at once.
     fn storm(&self, tokens: &[String]) -> Result<Users, Failure> {
-        self.runtime.block_on(async {
+        self.block_on(async {
             let (mut tasks, (done, mut ready)) =
                 (JoinSet::new(), tokio::sync::mpsc::channel(tokens.len()));
             let start = clock::instant();
@@ -152,7 +163,7 @@ impl World {
                 }
             }
             Ok(Users { tasks, ready_ns, seconds: last.as_secs_f64(), failed })
-        })
+        })?
     }
 }
 
@@ -240,10 +251,10 @@ impl IdlePlan {
         let empty = world.usage();
         let mut users = world.storm(&tokens)?;
         refused(&users.failed, &mut findings);
-        let pass = |span: Duration| world.runtime.block_on(async move { sleep(span).await });
-        pass(CALM);
+        let pass = |span: Duration| world.block_on(async move { sleep(span).await });
+        pass(CALM)?;
         let (begin, start) = (world.usage(), clock::instant());
-        pass(trial.spans.measured);
+        pass(trial.spans.measured)?;
         let (end, seconds) = (world.usage(), start.elapsed().as_secs_f64());
         let count = users.ready_ns.len() as f64;
         let grown = end.rss.saturating_sub(empty.rss) as f64;
