@@ -44,6 +44,10 @@ const SLEEP_MARGIN: Duration = Duration::from_millis(2);
 /// reading what the processes used takes time, and messages that were due meanwhile are late.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// When all is there, or lost, what should not come may still be on its way: so long without a
+/// byte, and the run is over.
+const LINGER: Duration = Duration::from_millis(50);
+
 /// What is measured of the target's processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -239,6 +243,7 @@ impl Engine {
             Some(end) => end,
             None => self.reading(tally, usage)?,
         };
+        self.settle(LINGER, tally)?;
         Ok(last.since(&begin.unwrap_or(last)))
     }
 

@@ -35,10 +35,11 @@ const CAPACITY_PART_MAX: f64 = 0.95;
 pub(crate) const SET_UP: SetUpLimits =
     SetUpLimits { time: Duration::from_secs(120), rss: 8 << 30, patience: Duration::from_secs(60) };
 
-/// Percentiles of a latency curve.
-const CURVE: [f64; 16] = [
-    0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999,
-    100.0,
+/// Percentiles of a latency curve: as many between 90 and 99 as between 99 and 99.9.
+const CURVE: [f64; 32] = [
+    0.0, 25.0, 50.0, 65.0, 75.0, 85.0, 90.0, 92.5, 95.0, 96.5, 97.5, 98.5, 99.0, 99.25, 99.5,
+    99.65, 99.75, 99.85, 99.9, 99.925, 99.95, 99.965, 99.975, 99.985, 99.99, 99.9925, 99.995,
+    99.9965, 99.9975, 99.9985, 99.999, 100.0,
 ];
 
 /// How a run is done.
