@@ -225,6 +225,13 @@ impl Server {
         }
     }
 
+    /// How it ended, if it has, though nobody stopped it; with the last lines of its log.
+    #[must_use]
+    pub fn ended(&mut self) -> Option<Failure> {
+        let status = self.child.try_wait().ok()??;
+        Some(self.said(format_args!("ended with {status}")))
+    }
+
     /// A failure with the last lines of its log.
     #[must_use]
     pub fn said(&self, what: impl std::fmt::Display) -> Failure {

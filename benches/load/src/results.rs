@@ -88,6 +88,12 @@ pub struct ScenarioResult {
 impl ScenarioResult {
     fn complaints(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        if self.rows.is_empty() {
+            let skipped = self.skipped.iter().map(|it| format!("{}: {}", it.target, it.reason));
+            let skipped: Vec<String> = skipped.collect();
+            lines.push(format!("{}: nothing was measured; {}", self.name, skipped.join("; ")));
+            return lines;
+        }
         for row in self.rows.iter().filter(|row| !row.ok) {
             let of = format!("{} {} {}", self.name, row.target, row.variant);
             let words = row.faults.iter().map(|fault| {

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::machine;
 use crate::output::{self, Progress};
-use crate::process::{self, Place};
+use crate::process::{self, Place, Server};
 use crate::results::{
     Assertion, FORMAT, LatencyUs, Rate, Results, Row, ScenarioResult, SkippedTarget, Variant,
     figure, mark,
@@ -295,7 +295,7 @@ impl<'a> Runner<'a> {
     fn measure(&mut self, target: Target, turn: &Turn, place: &Place) -> Result<Outcome, Skipped> {
         let asked = self.scenario.work_plan(turn.case, turn.repeat);
         let window = if turn.rate.is_some() { 0 } else { self.scenario.window_of(turn.case) };
-        let running = (target.start)(&Plan { work: &asked, window }, place)?;
+        let mut running = (target.start)(&Plan { work: &asked, window }, place)?;
         self.versions.extend(running.versions.iter().cloned());
         let servers = &running.servers;
         let pids = || -> Vec<u32> { servers.iter().flat_map(|server| server.pids()).collect() };
@@ -327,7 +327,8 @@ impl<'a> Runner<'a> {
         let spans = self.scenario.spans();
         let measured = engine
             .run(&work, &mut tally, pace, spans, &mut usage)
-            .map_err(|failure| with_faults(&failure, &mut tally))?;
+            .map_err(|failure| with_faults(&failure, &mut tally))
+            .map_err(|failure| with_ends(failure, &mut running.servers))?;
         let latency = tally.latency().filter(|_| turn.rate.is_some()).map(latency_us);
         let grown = after.rss.saturating_sub(before.rss);
         let bytes_per_route = grown as f64 / set_up.users as f64;
@@ -408,6 +409,14 @@ fn with_faults(failure: &Failure, tally: &mut Tally) -> Failure {
     match words.is_empty() {
         true => failure.clone(),
         false => Failure::new(format_args!("{failure}; by then: {}", words.join(", "))),
+    }
+}
+
+/// What ended a run, behind the server that ended itself, if one did.
+fn with_ends(failure: Failure, servers: &mut [Server]) -> Failure {
+    match servers.iter_mut().find_map(Server::ended) {
+        Some(ended) => Failure::new(format_args!("{ended}; {failure}")),
+        None => failure,
     }
 }
 

@@ -216,15 +216,17 @@ impl std::fmt::Display for Requirement {
 }
 
 impl Requirement {
-    /// Whether it holds in every row it is about. A figure that is in none of them does not hold;
-    /// a fault that is not there is 0.
+    /// Whether it holds in every row it is about. A figure that is in none of them does not hold,
+    /// nor does anything of a row that could not go on; a fault that is not there is 0.
     #[must_use]
     pub fn holds(&self, rows: &[Row]) -> bool {
         let is_fault = fault::ALL.contains(&self.figure.as_str());
         let of_target = |row: &&Row| self.target.as_ref().is_none_or(|name| *name == row.target);
-        let values: Vec<f64> = rows
-            .iter()
-            .filter(of_target)
+        let rows = || rows.iter().filter(of_target);
+        if rows().any(|row| row.faults.iter().any(|it| it.name == fault::FAILED)) {
+            return false;
+        }
+        let values: Vec<f64> = rows()
             .filter_map(|row| if is_fault { Some(self.faults(row)) } else { self.value(row) })
             .collect();
         let most = self.at_most.unwrap_or(f64::INFINITY);

@@ -31,6 +31,9 @@ pub const CONFIDENCE: f64 = 0.95;
 /// Differences below this, as a share of the smaller side, need [`PAIRS_MIN`] and an interval.
 pub const DIFFERENCE: f64 = 0.25;
 
+/// Pairs (or repeats on each side) that any difference needs: fewer show no spread.
+pub const PAIRS_LEAST: usize = 3;
+
 /// Pairs (or repeats on each side) that a difference below [`DIFFERENCE`] needs.
 pub const PAIRS_MIN: usize = 9;
 
@@ -158,7 +161,7 @@ fn rank_sum_chances(above: usize, below: usize) -> Vec<f64> {
 pub enum Verdict {
     /// They differ.
     Differs,
-    /// They differ by less than a quarter, and there are too few repeats to say so.
+    /// There are too few repeats to say so, of a difference of this size.
     FewRepeats,
     /// Both directions are possible: the interval covers 1, or, where there are too few repeats for
     /// one, the repeats themselves lie on both sides of it.
@@ -179,7 +182,7 @@ impl Verdict {
         }
         let small = spread.median.max(spread.median.recip()) < 1.0 + DIFFERENCE;
         let proven = repeats >= PAIRS_MIN && interval.is_some();
-        if small && !proven { Self::FewRepeats } else { Self::Differs }
+        if repeats < PAIRS_LEAST || small && !proven { Self::FewRepeats } else { Self::Differs }
     }
 }
 
@@ -187,7 +190,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Differs => "differs",
-            Self::FewRepeats => "not distinguishable: under 25 %, and too few repeats",
+            Self::FewRepeats => {
+                "not distinguishable: too few repeats for a difference of this size"
+            }
             Self::CoversOne => "not distinguishable: either may be the greater",
         })
     }

@@ -110,7 +110,7 @@ fn said(entry: &Entry<'_>, asked: u64) -> Vec<(bool, String)> {
             }
         }
     }
-    if entry.users() < asked {
+    if (1..asked).contains(&entry.users()) {
         let (users, asked) = (words::grouped(entry.users()), words::grouped(asked));
         said.push((false, format!("set up with {users} users, of {asked} that were asked for")));
     }

@@ -198,7 +198,8 @@ impl<'a> Entry<'a> {
     pub fn faults(&self) -> Vec<FaultSum> {
         let mut sums: BTreeMap<&str, FaultSum> = BTreeMap::new();
         for row in &self.rows {
-            for fault in &row.faults {
+            for (at, fault) in row.faults.iter().enumerate() {
+                let again = row.faults[..at].iter().any(|other| other.name == fault.name);
                 let sum = sums.entry(&fault.name).or_insert_with(|| FaultSum {
                     name: fault.name.clone(),
                     count: 0,
@@ -207,7 +208,7 @@ impl<'a> Entry<'a> {
                     allowed: true,
                 });
                 sum.count = sum.count.saturating_add(fault.count);
-                sum.repeats += 1;
+                sum.repeats += usize::from(!again);
                 sum.allowed &= row.ok;
             }
         }
@@ -235,10 +236,11 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// How many users it was set up with: the fewest of all repeats.
+    /// How many users it was set up with: the fewest of all repeats that came so far, or 0.
     #[must_use]
     pub fn users(&self) -> u64 {
-        self.rows.iter().map(|row| row.users).min().unwrap_or(0)
+        let users = self.rows.iter().map(|row| row.users);
+        users.filter(|users| *users > 0).min().unwrap_or(0)
     }
 
     /// At which rate messages came, in an open loop: the median of its repeats.

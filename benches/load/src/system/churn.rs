@@ -286,7 +286,10 @@ impl ChurnPlan {
         let cpu = (during.server_cpu_s / during.seconds - before.server_cpu_s / before.seconds)
             * 1e6
             / deltas;
-        findings.figure("cpu_us_per_delta", cpu);
+        // Less than nothing: the traffic alone varied by more than the deltas cost.
+        if cpu > 0.0 {
+            findings.figure("cpu_us_per_delta", cpu);
+        }
         findings.faults = tally.end();
         Ok(findings)
     }
