@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
 use crate::tally::Tally;
@@ -89,7 +90,7 @@ pub trait Driver {
     ///
     /// # Errors
     /// As of [`Driver::received`].
-    fn turn(&mut self, _tally: &mut Tally) -> Result<bool, Failure> {
+    fn turn(&mut self, _clock: &Clock, _tally: &mut Tally) -> Result<bool, Failure> {
         Ok(false)
     }
 

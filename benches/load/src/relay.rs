@@ -85,12 +85,14 @@ pub fn targets() -> Vec<Target> {
     let mut targets = vec![Target {
         name: "relay-epoll",
         driven: "frames of Waybill, forwarded by uid % gateways with no table, on epoll",
+        routes: false,
         start: |plan, place| start(Backend::Epoll, plan, place),
     }];
     if cfg!(target_os = "linux") {
         targets.push(Target {
             name: "relay-uring",
             driven: "frames of Waybill, forwarded by uid % gateways with no table, on io_uring",
+            routes: false,
             start: |plan, place| start(Backend::Uring, plan, place),
         });
     }

@@ -201,6 +201,8 @@ impl Row {
 pub mod mark {
     /// The generator was idle for less than 15 %: only CPU figures count.
     pub const GENERATOR_BUSY: &str = "generator_busy";
+    /// Fewer than 20 messages were measured: a rate made of so few is a rough one.
+    pub const FEW_MESSAGES: &str = "few_messages";
     /// Fewer users than were asked for.
     pub const FEWER_USERS: &str = "fewer_users";
 }
@@ -226,6 +228,9 @@ pub mod figure {
     pub const LINK_BYTES_PER_DELIVERY: &str = "link_bytes_per_delivery";
     /// Share of the time in which the generator had nothing to do.
     pub const GENERATOR_IDLE: &str = "generator_idle";
+    /// In an open loop: 99 in 100 messages were published no more than so many microseconds after
+    /// they were due.
+    pub const GENERATOR_LATE_P99_US: &str = "generator_late_p99_us";
     /// Cores the target used.
     pub const SERVER_CORES: &str = "server_cores";
     /// Seconds from the first connection until all users were there.

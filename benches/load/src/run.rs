@@ -22,11 +22,14 @@ use crate::results::{
 use crate::scenario::{Case, Kind, Loaded, RatePlan, Requirement, Scenario, ShareOfCapacity};
 use crate::system::{Findings, SystemPlan, Trial};
 use crate::tally::{Fault, Tally, fault};
-use crate::targets::{self, Plan, Skipped, Target};
+use crate::targets::{self, Pending, Plan, Skipped, Target};
 use crate::work::{Work, WorkPlan};
 
 /// A generator that is idle for less than this part of the time may be what limits the figures.
 const IDLE_LEAST: f64 = 0.15;
+
+/// Fewer messages in a span make a rate of steps.
+const FEW_MESSAGES: u64 = 20;
 
 /// Part of a target's capacity above which a rate is not tried: its queue would only grow.
 const CAPACITY_PART_MAX: f64 = 0.95;
@@ -110,7 +113,7 @@ struct Turn {
 /// What a turn found, before it becomes a row.
 struct Outcome {
     set_up: SetUp,
-    bytes_per_route: f64,
+    bytes_per_route: Option<f64>,
     measured: Measured,
     latency: Option<LatencyUs>,
     faults: Vec<Fault>,
@@ -148,16 +151,13 @@ impl<'a> Runner<'a> {
 
     fn run(&mut self) -> Result<(), Failure> {
         for case in self.scenario.cases() {
-            for repeat in 0..self.scenario.repeats {
-                match self.scenario.kind {
-                    Kind::Throughput => {
-                        self.all(&Turn { case, repeat, rate: None })?;
-                    }
-                    Kind::Latency => self.latencies(case, repeat)?,
-                    Kind::System => {
-                        let rate = self.scenario.system.as_ref().and_then(SystemPlan::rate);
-                        let asked = |per_s| Rate { asked: format!("{per_s}/s"), per_s };
-                        self.all(&Turn { case, repeat, rate: rate.map(asked) })?;
+            match self.scenario.kind {
+                Kind::Latency => self.latencies(case)?,
+                Kind::Throughput | Kind::System => {
+                    let rate = self.scenario.system.as_ref().and_then(SystemPlan::rate);
+                    let rate = rate.map(|per_s| Rate { asked: format!("{per_s}/s"), per_s });
+                    for repeat in 0..self.scenario.repeats {
+                        self.all(&Turn { case, repeat, rate: rate.clone() })?;
                     }
                 }
             }
@@ -169,11 +169,12 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Every target once, beginning with another one in each repeat; messages per second of each.
+    /// Every target once, beginning with another one in each repeat; messages per second of each
+    /// that passed the check.
     fn all(&mut self, turn: &Turn) -> Result<BTreeMap<&'static str, f64>, Failure> {
         let mut rates = BTreeMap::new();
         for target in self.in_turn(turn.repeat) {
-            if let Some(row) = self.one(target, turn)?
+            if let Some(row) = self.one(target, turn)?.filter(|row| row.ok)
                 && let Some(rate) = row.figures.get(figure::MESSAGES_PER_S)
             {
                 rates.insert(target.name, *rate);
@@ -189,35 +190,56 @@ impl<'a> Runner<'a> {
         targets
     }
 
-    fn latencies(&mut self, case: Case, repeat: usize) -> Result<(), Failure> {
-        let shares = self.scenario.rates.iter().any(|rate| matches!(rate, RatePlan::Share(_)));
-        let capacity = match shares {
-            true => self.all(&Turn { case, repeat, rate: None })?,
-            false => BTreeMap::new(),
-        };
+    /// Capacities of all repeats, then the rates: a rate is for all repeats or for none.
+    fn latencies(&mut self, case: Case) -> Result<(), Failure> {
+        let mut capacities: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for repeat in 0..self.scenario.repeats {
+            for (target, capacity) in self.all(&Turn { case, repeat, rate: None })? {
+                capacities.entry(target).or_default().push(capacity);
+            }
+        }
         for plan in &self.scenario.rates {
-            for target in self.in_turn(repeat) {
-                let own = capacity.get(target.name).copied();
-                let per_s = match plan {
-                    RatePlan::PerSecond(rate) => Some(*rate),
-                    RatePlan::Share(ShareOfCapacity { share, of }) => {
-                        let of = of.as_deref().unwrap_or(target.name);
-                        capacity.get(of).map(|capacity| capacity * share)
-                    }
-                };
-                let Some(per_s) = per_s else { continue };
-                let asked = plan.asked();
-                if let Some(own) = own.filter(|own| per_s > own * CAPACITY_PART_MAX) {
-                    self.skip(
-                        target.name,
-                        format!("{asked} is {per_s:.0}/s, its capacity is {own:.0}/s"),
-                    );
-                    continue;
+            let asked = plan.asked();
+            let rates = self.rates(plan, &asked, &capacities);
+            for repeat in 0..self.scenario.repeats {
+                for target in self.in_turn(repeat) {
+                    let Some(per_s) = rates.get(target.name).copied() else { continue };
+                    let rate = Rate { asked: asked.clone(), per_s };
+                    self.one(target, &Turn { case, repeat, rate: Some(rate) })?;
                 }
-                self.one(target, &Turn { case, repeat, rate: Some(Rate { asked, per_s }) })?;
             }
         }
         Ok(())
+    }
+
+    /// What a rate is for each target that can bear it in every repeat.
+    fn rates(
+        &mut self,
+        plan: &RatePlan,
+        asked: &str,
+        capacities: &BTreeMap<&'static str, Vec<f64>>,
+    ) -> BTreeMap<&'static str, f64> {
+        let least = |name: &str| capacities.get(name)?.iter().copied().min_by(f64::total_cmp);
+        let mut rates = BTreeMap::new();
+        for target in self.targets.clone() {
+            let per_s = match plan {
+                RatePlan::PerSecond(rate) => Some(*rate),
+                RatePlan::Share(ShareOfCapacity { share, of }) => {
+                    least(of.as_deref().unwrap_or(target.name)).map(|capacity| capacity * share)
+                }
+            };
+            let (Some(per_s), Some(own)) = (per_s, least(target.name)) else {
+                self.skip(target.name, format!("{asked}: no capacity was measured"));
+                continue;
+            };
+            if per_s > own * CAPACITY_PART_MAX {
+                let words = format!("{asked} is {per_s:.0}/s, its least capacity is {own:.0}/s");
+                self.skip(target.name, words);
+                continue;
+            }
+            rates.insert(target.name, per_s);
+        }
+        rates
     }
 
     fn skip(&mut self, target: &'static str, reason: String) {
@@ -295,7 +317,8 @@ impl<'a> Runner<'a> {
     fn measure(&mut self, target: Target, turn: &Turn, place: &Place) -> Result<Outcome, Skipped> {
         let asked = self.scenario.work_plan(turn.case, turn.repeat);
         let window = if turn.rate.is_some() { 0 } else { self.scenario.window_of(turn.case) };
-        let mut running = (target.start)(&Plan { work: &asked, window }, place)?;
+        let mut running =
+            (target.start)(&Plan { work: &asked, window, pending: Pending::Raised }, place)?;
         self.versions.extend(running.versions.iter().cloned());
         let servers = &running.servers;
         let pids = || -> Vec<u32> { servers.iter().flat_map(|server| server.pids()).collect() };
@@ -331,7 +354,7 @@ impl<'a> Runner<'a> {
             .map_err(|failure| with_ends(failure, &mut running.servers))?;
         let latency = tally.latency().filter(|_| turn.rate.is_some()).map(latency_us);
         let grown = after.rss.saturating_sub(before.rss);
-        let bytes_per_route = grown as f64 / set_up.users as f64;
+        let bytes_per_route = target.routes.then(|| grown as f64 / set_up.users as f64);
         let (faults, notes) = (tally.end(), running.notes);
         Ok(Outcome { set_up, bytes_per_route, measured, latency, faults, notes })
     }
@@ -381,10 +404,13 @@ impl<'a> Runner<'a> {
         row.latency_us = latency;
         row.figures = figures(&measured, self.server_core.is_some());
         row.figures.insert(figure::SETUP_S.into(), set_up.seconds);
-        row.figures.insert(figure::BYTES_PER_ROUTE.into(), bytes_per_route);
+        row.figures.extend(bytes_per_route.map(|bytes| (figure::BYTES_PER_ROUTE.into(), bytes)));
         let idle = row.figures.get(figure::GENERATOR_IDLE);
-        if turn.rate.is_none() && idle.is_some_and(|idle| *idle < IDLE_LEAST) {
+        if idle.is_some_and(|idle| *idle < IDLE_LEAST) {
             row.marks.push(mark::GENERATOR_BUSY.into());
+        }
+        if measured.messages < FEW_MESSAGES {
+            row.marks.push(mark::FEW_MESSAGES.into());
         }
         if set_up.users < turn.case.users {
             row.marks.push(mark::FEWER_USERS.into());
@@ -438,6 +464,7 @@ fn figures(measured: &Measured, pinned: bool) -> BTreeMap<String, f64> {
         (figure::RSS_BYTES, measured.rss as f64),
         (figure::LINK_BYTES_PER_DELIVERY, measured.bytes as f64 / deliveries),
         (figure::GENERATOR_IDLE, idle),
+        (figure::GENERATOR_LATE_P99_US, measured.late_p99_us.unwrap_or(f64::NAN)),
         (figure::SERVER_CORES, measured.server_cpu_s / seconds),
     ]
     .into_iter()

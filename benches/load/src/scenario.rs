@@ -396,8 +396,8 @@ impl Scenario {
     /// Rows of a run in which every target can do everything.
     #[must_use]
     pub fn rows_most(&self) -> usize {
-        let capacity = self.rates.iter().any(|rate| matches!(rate, RatePlan::Share(_)));
-        let paces = (self.rates.len() + usize::from(capacity)).max(1);
+        // The capacity, and each rate.
+        let paces = self.rates.len() + 1;
         self.cases().len() * self.repeats * self.targets.len() * paces
     }
 

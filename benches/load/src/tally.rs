@@ -14,49 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::work::{Group, Job, PAYLOAD_BYTES_MIN, Work, filler, gateway_of};
 
+pub mod fault;
 #[cfg(test)]
 mod tests;
-
-/// Names of faults.
-pub mod fault {
-    /// Not there when the run ended.
-    pub const LOST: &str = "lost";
-    /// There more than once.
-    pub const DUPLICATE: &str = "duplicate";
-    /// At a gateway that its user is not on.
-    pub const WRONG_GATEWAY: &str = "wrong_gateway";
-    /// For a user that it was not for.
-    pub const WRONG_UID: &str = "wrong_uid";
-    /// Behind a later one of the same gateway.
-    pub const DISORDER: &str = "disorder";
-    /// Its payload is not what was published.
-    pub const DAMAGED: &str = "damaged";
-    /// Its number was never published.
-    pub const UNKNOWN: &str = "unknown";
-    /// Nothing was delivered any more.
-    pub const STALLED: &str = "stalled";
-    /// The server ended a connection.
-    pub const DISCONNECTED: &str = "disconnected";
-    /// The server answered with an error.
-    pub const REFUSED: &str = "refused";
-    /// The run could not go on.
-    pub const FAILED: &str = "failed";
-
-    /// All of them.
-    pub const ALL: [&str; 11] = [
-        LOST,
-        DUPLICATE,
-        WRONG_GATEWAY,
-        WRONG_UID,
-        DISORDER,
-        DAMAGED,
-        UNKNOWN,
-        STALLED,
-        DISCONNECTED,
-        REFUSED,
-        FAILED,
-    ];
-}
 
 /// One kind of fault: how often, and the first of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +72,8 @@ pub struct Tally {
     latency: Option<Latency>,
     /// A gateway that is not judged by speed, nor by what is lost.
     excused: Option<usize>,
+    /// Messages for it that are not complete.
+    excused_open: u64,
     excused_lost: u64,
     faults: BTreeMap<&'static str, (u64, String)>,
 }
@@ -140,6 +102,7 @@ impl Tally {
             deliveries: 0,
             latency: None,
             excused: None,
+            excused_open: 0,
             excused_lost: 0,
             faults: BTreeMap::new(),
             work,
@@ -160,6 +123,7 @@ impl Tally {
         let left = self.work.deliveries(job);
         self.open.push_back(Open { done: 0, left, pieces: NO_PIECES });
         self.incomplete += 1;
+        self.excused_open += u64::from(self.is_excused_job(job));
         number
     }
 
@@ -181,6 +145,12 @@ impl Tally {
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.incomplete
+    }
+
+    /// How many of them are not complete though nothing excuses it.
+    #[must_use]
+    pub fn awaited(&self) -> u64 {
+        self.incomplete - self.excused_open
     }
 
     /// How many are complete.
@@ -253,7 +223,8 @@ impl Tally {
     }
 
     /// What comes to this gateway is late on purpose: its latency is not recorded, and what it
-    /// alone never got is no fault but counted by [`Tally::excused_lost`].
+    /// alone never got is no fault but counted by [`Tally::excused_lost`]. To be said before the
+    /// first message.
     pub fn excuse(&mut self, gateway: usize) {
         self.excused = Some(gateway);
     }
@@ -312,7 +283,12 @@ impl Tally {
 impl Tally {
     /// Whether a message was for one user of the excused gateway.
     fn is_excused(&self, number: u64) -> bool {
-        match self.work.job(number) {
+        self.excused.is_some() && self.is_excused_job(self.work.job(number))
+    }
+
+    #[inline]
+    fn is_excused_job(&self, job: Job) -> bool {
+        match job {
             Job::User(uid) => self.excused == Some(gateway_of(uid, self.latest.len())),
             _ => false,
         }
@@ -334,6 +310,12 @@ impl Tally {
         if number >= self.next() {
             self.fault(fault::UNKNOWN, format_args!("message {number} at gateway {gateway}"));
             return None;
+        }
+        if due > self.now {
+            self.fault(
+                fault::DAMAGED,
+                format_args!("the due time of message {number} at gateway {gateway}"),
+            );
         }
         let same = || payload[PAYLOAD_BYTES_MIN..] == self.filler[PAYLOAD_BYTES_MIN..];
         if number.is_multiple_of(FILLER_EVERY) && !same() {
@@ -395,6 +377,7 @@ impl Tally {
     #[inline]
     fn complete(&mut self, number: u64) {
         self.incomplete -= 1;
+        self.excused_open -= u64::from(self.is_excused(number));
         if number < self.base {
             self.overdue.remove(&number);
         } else if number == self.base {

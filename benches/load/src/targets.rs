@@ -13,6 +13,17 @@ pub struct Plan<'a> {
     pub work: &'a WorkPlan,
     /// Messages in flight at most, 0 in an open loop.
     pub window: u64,
+    /// What a server may keep for a reader that is slow.
+    pub pending: Pending,
+}
+
+/// What a server may keep for a reader that is slow, before it cuts it off or drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// As much as none needs whose reader reads: what is measured is not how it cuts.
+    Raised,
+    /// As it is shipped.
+    Shipped,
 }
 
 /// Something that can be put under load.
@@ -22,6 +33,8 @@ pub struct Target {
     pub name: &'static str,
     /// How it is driven, in a sentence for the report.
     pub driven: &'static str,
+    /// Whether it holds something for each user, so that its memory is one of routes.
+    pub routes: bool,
     /// Starts its processes, each one listening when this returns.
     pub start: fn(&Plan<'_>, &Place) -> Result<Running, Skipped>,
 }

@@ -31,18 +31,21 @@ pub fn targets() -> Vec<Target> {
         Target {
             name: "waybill",
             driven: "one broker, one shard; frames of the wire crate, no receipts",
+            routes: true,
             start: |plan, place| frames(plan, place, Receipts::None),
         },
         Target {
             name: "waybill/receipts",
             driven: "one broker, one shard; frames of the wire crate, a receipt of level routed \
                      for each message",
+            routes: true,
             start: |plan, place| frames(plan, place, Receipts::Routed),
         },
         Target {
             name: "waybill-client",
             driven: "one broker, one shard; publish_batch and gateway links of the client crate in \
                      the generator's thread, no receipts; it is idle where nothing is delivered",
+            routes: true,
             start: |plan, place| {
                 let (server, address) = broker(plan, place)?;
                 running(place, server, Box::new(Client::new(*plan.work, address)?))

@@ -12,7 +12,7 @@ use waybill_bench::engine::{Engine, Measured, SetUpLimits, Spans, Usage};
 use waybill_bench::output;
 use waybill_bench::process::{self, Place};
 use waybill_bench::tally::{Fault, Tally};
-use waybill_bench::targets::{self, Plan};
+use waybill_bench::targets::{self, Pending, Plan};
 use waybill_bench::work::{Shares, Work, WorkPlan};
 
 const MIXED: Shares = Shares { single: 20, group: 1, broadcast: 1 };
@@ -36,7 +36,7 @@ fn run(name: &str, users: u64, time: Duration) -> Option<(u64, Measured, Vec<Fau
         group_uids: 100,
     };
     let place = Place::new(None, Path::new("waybill")).expect("a folder");
-    let plan = Plan { work: &asked, window: 1_024 };
+    let plan = Plan { work: &asked, window: 1_024, pending: Pending::Raised };
     let running = match (target.start)(&plan, &place) {
         Ok(running) => running,
         Err(skipped) if !skipped.failed => {

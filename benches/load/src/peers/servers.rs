@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
 use crate::process::{Place, Server, find};
-use crate::targets::Skipped;
+use crate::targets::{Pending, Skipped};
 
-/// Bytes a server may keep for one connection that reads slowly: beyond, it cuts it off. Both NATS
-/// (64 MiB) and Redis (32 MiB) have less by default.
-pub(crate) const PENDING_BYTES_MAX: u64 = 256 << 20;
+/// Bytes a server may keep for one connection that reads slowly, where that is raised: beyond, it
+/// cuts it off. Both NATS (64 MiB) and Redis (32 MiB) have less by default.
+const PENDING_BYTES_MAX: u64 = 256 << 20;
 
 /// Servers that listen.
 pub(super) struct Started {
@@ -48,15 +48,17 @@ fn version(program: &PathBuf, found: impl Fn(&str) -> Option<&str>) -> Result<St
 
 /// Redis without persistence. One thread: more are advised from four cores on (`redis.conf`,
 /// THREADED I/O).
-pub(super) fn redis(place: &Place) -> Result<Started, Skipped> {
+pub(super) fn redis(place: &Place, pending: Pending) -> Result<Started, Skipped> {
     let program = program("redis-server", "apt-get install redis-server")?;
     let version = version(&program, |word| word.strip_prefix("v="))?;
     let address = place.free_address()?;
     let mut command = place.command(program);
     command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
     command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
-    let limit = format!("pubsub {PENDING_BYTES_MAX} 0 0");
-    command.args(["--client-output-buffer-limit", &limit]);
+    if pending == Pending::Raised {
+        let limit = format!("pubsub {PENDING_BYTES_MAX} 0 0");
+        command.args(["--client-output-buffer-limit", &limit]);
+    }
     let mut server = place.start("redis-server", command)?;
     server.wait_for(address)?;
     let versions = vec![("redis".into(), version)];
@@ -66,16 +68,23 @@ pub(super) fn redis(place: &Place) -> Result<Started, Skipped> {
 /// NATS without persistence. With a subject for each user its cache of subjects is off: its
 /// documentation says that this "saves resources in situations where different subjects are used
 /// all the time" (<https://docs.nats.io/reference/2.14/config/disable_sublist_cache>).
-pub(super) fn nats(place: &Place, subjects: Subjects) -> Result<Started, Skipped> {
+pub(super) fn nats(
+    place: &Place,
+    subjects: Subjects,
+    pending: Pending,
+) -> Result<Started, Skipped> {
     let how = "go install github.com/nats-io/nats-server/v2@latest";
     let program = program("nats-server", how)?;
     let version = version(&program, |word| word.strip_prefix('v'))?;
     let address = place.free_address()?;
     let config = place.folder().join("nats.conf");
     let uncached = subjects == Subjects::Many;
+    let limit = match pending {
+        Pending::Raised => format!("max_pending: {PENDING_BYTES_MAX}\n"),
+        Pending::Shipped => String::new(),
+    };
     let text = format!(
-        "listen: \"{address}\"\nmax_pending: {PENDING_BYTES_MAX}\nmax_payload: 8MB\n\
-         disable_sublist_cache: {uncached}\n"
+        "listen: \"{address}\"\n{limit}max_payload: 8MB\ndisable_sublist_cache: {uncached}\n"
     );
     fs::write(&config, text)?;
     let mut command = place.command(program);

@@ -26,7 +26,8 @@ const SPREAD: [&str; 9] = [
 ];
 
 /// Figures that are kept in JSON and on the page.
-const NOT_SHOWN: [&str; 3] = ["p90", "server_cores", "generator_us_per_message"];
+const NOT_SHOWN: [&str; 4] =
+    ["p90", "server_cores", "generator_us_per_message", "generator_late_p99_us"];
 
 /// A whole run: every scenario, then what holds for all of it.
 #[must_use]

@@ -142,6 +142,13 @@ fn known() -> Vec<Figure> {
             Better::Neither,
             false,
         ),
+        figure(
+            "generator_late_p99_us",
+            "gen late p99 us",
+            Unit::Microseconds,
+            Better::Neither,
+            false,
+        ),
         figure("generator_idle", "gen idle", Unit::Share, Better::Neither, false),
         figure("setup_s", "set-up s", Unit::Seconds, Better::Less, false),
     ]

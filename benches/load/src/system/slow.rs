@@ -12,10 +12,9 @@ use super::{Findings, Trial, latency_figures};
 use crate::driver::Driver;
 use crate::engine::Engine;
 use crate::engine::pace::Pace;
-use crate::peers::PENDING_BYTES_MAX;
 use crate::process::{self, Server};
 use crate::tally::Tally;
-use crate::targets::{Plan, Skipped};
+use crate::targets::{Pending, Plan, Skipped};
 use crate::work::Work;
 
 /// Nothing has come for so long: what was kept for the gateway has come.
@@ -53,12 +52,11 @@ impl SlowPlan {
                 vec!["receipts of level routed; the slow gateway goes on saying PING".into()];
             return Ok(Slowed { driver, servers: vec![server], cluster: Some(shared), notes });
         }
-        let plan = Plan { work: &trial.work, window: 0 };
+        let plan = Plan { work: &trial.work, window: 0, pending: Pending::Shipped };
         let running = (trial.target.start)(&plan, trial.place)?;
         trial.versions.extend(running.versions);
         let (driver, servers, mut notes) = (running.driver, running.servers, running.notes);
-        let mib = PENDING_BYTES_MAX >> 20;
-        notes.push(format!("keeps up to {mib} MiB for the slow one before it cuts it off"));
+        notes.push("its limits for a slow reader are those it is shipped with".into());
         Ok(Slowed { driver, servers, cluster: None, notes })
     }
 

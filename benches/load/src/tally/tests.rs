@@ -371,3 +371,37 @@ fn latency_is_of_measured_messages_and_from_their_due_time() {
     let latency = tally.latency().unwrap();
     assert_eq!((latency.len(), latency.max(), latency.min()), (2, 500, 500));
 }
+
+#[test]
+fn what_only_an_excused_gateway_lacks_is_not_awaited_and_counted_apart() {
+    let work = work(Shares::SINGLE);
+    let mut tally = Tally::new(Rc::clone(&work));
+    tally.excuse(0);
+    let mut held = Vec::new();
+    for number in 0..200 {
+        tally.published(work.job(number));
+        let [(gateway, Some(uid))] = expected(&work, number)[..] else { panic!("one user each") };
+        match gateway {
+            0 => held.push((number, uid)),
+            _ => deliver(&mut tally, gateway, number, &[uid]),
+        }
+    }
+    assert_eq!((tally.awaited(), tally.in_flight()), (0, held.len() as u64));
+    let (number, uid) = held.remove(0);
+    deliver(&mut tally, 0, number, &[uid]);
+    assert_eq!((tally.awaited(), tally.in_flight()), (0, held.len() as u64));
+    assert_eq!((tally.end(), tally.excused_lost()), (Vec::new(), held.len() as u64));
+}
+
+#[test]
+fn a_due_time_to_come_is_damaged() {
+    let work = work(Shares::SINGLE);
+    let mut tally = Tally::new(Rc::clone(&work));
+    tally.at(999);
+    tally.published(work.job(0));
+    let [(gateway, Some(uid))] = expected(&work, 0)[..] else { panic!("one user") };
+    let payload = Payload::new(40).of(0, 1_000).to_vec();
+    tally.delivered(gateway, &payload, [uid]);
+    let faults: Vec<String> = tally.end().into_iter().map(|fault| fault.name).collect();
+    assert_eq!(faults, [fault::DAMAGED]);
+}

@@ -14,6 +14,7 @@ use waybill_client::gateway::{
 };
 use waybill_client::{LinkState, Mode, Options, Producer, Publish, ReceiptLevel};
 
+use crate::clock::Clock;
 use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
@@ -46,6 +47,8 @@ pub(super) struct Client {
     producer: Option<Producer>,
     batch: Vec<Publish>,
     refused: Arc<AtomicU64>,
+    /// Refusals that the producer had counted at the last look.
+    refused_late: u64,
 }
 
 impl Client {
@@ -58,6 +61,7 @@ impl Client {
             producer: None,
             batch: Vec::new(),
             refused: Arc::new(AtomicU64::new(0)),
+            refused_late: 0,
         })
     }
 
@@ -176,8 +180,9 @@ impl Driver for Client {
         true
     }
 
-    fn turn(&mut self, tally: &mut Tally) -> Result<bool, Failure> {
+    fn turn(&mut self, clock: &Clock, tally: &mut Tally) -> Result<bool, Failure> {
         self.runtime.block_on(tokio::task::yield_now());
+        tally.at(clock.nanos());
         let mut busy = false;
         for (index, gateway) in self.gateways.iter_mut().enumerate() {
             while let Some(event) = gateway.events.next().now_or_never() {
@@ -187,9 +192,12 @@ impl Driver for Client {
             }
         }
         let refused = self.refused.swap(0, Ordering::Relaxed);
+        // The producer counts from its start.
         let late = self.producer.as_ref().map_or(0, Producer::refusals);
-        if refused > 0 || late > 0 {
-            tally.fault(fault::REFUSED, format_args!("{} publishes", refused + late));
+        let refused = refused + late - self.refused_late;
+        self.refused_late = late;
+        for _ in 0..refused {
+            tally.fault(fault::REFUSED, "a publish");
         }
         Ok(busy)
     }
