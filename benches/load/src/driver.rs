@@ -100,6 +100,10 @@ pub trait Driver {
         false
     }
 
+    /// A run is over and nothing has come for a while: what this driver waited for besides
+    /// deliveries and did not get is a fault.
+    fn finish(&mut self, _tally: &mut Tally) {}
+
     /// The server ended a connection. An `Err`, the default, ends the run; `Ok` lets it go on, with
     /// what is lost as a fault.
     ///

@@ -257,6 +257,7 @@ impl Engine {
             None => self.reading(tally, usage)?,
         };
         self.settle(LINGER, tally)?;
+        self.driver.finish(tally);
         let measured = last.since(&stage.begin.unwrap_or(last));
         Ok(Measured { late_p99_us: paced.late_p99_us(), ..measured })
     }

@@ -15,6 +15,7 @@ use crate::work::WorkPlan;
 mod client;
 mod frames;
 mod prepared;
+mod receipts;
 
 pub(crate) use frames::open_link;
 

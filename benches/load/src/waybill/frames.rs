@@ -9,6 +9,7 @@ use waybill_wire::limits::{DRAFT, PROLOGUE_BYTES, RECORDS_MAX};
 use waybill_wire::prologue::Prologue;
 
 use super::prepared::{self, Addressed, Heads};
+use super::receipts::Answers;
 use crate::driver::{Driver, Message};
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
@@ -48,6 +49,8 @@ pub(super) struct Frames {
     plan: WorkPlan,
     address: SocketAddr,
     heads: Heads,
+    /// What asked for receipts, if messages do.
+    answers: Option<Answers>,
     /// DELIVERs so far.
     count: u64,
     gateways: Vec<Gateway>,
@@ -59,14 +62,15 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn new(plan: WorkPlan, address: SocketAddr, receipts: Receipts) -> Self {
-        let level = match receipts {
-            Receipts::None => Level::NONE,
-            Receipts::Routed => Level::ROUTED,
+        let (level, answers) = match receipts {
+            Receipts::None => (Level::NONE, None),
+            Receipts::Routed => (Level::ROUTED, Some(Answers::new(plan.gateways))),
         };
         Self {
             plan,
             address,
             heads: Heads::new(level, plan.payload_bytes),
+            answers,
             count: 0,
             gateways: Vec::new(),
             producer: None,
@@ -106,11 +110,18 @@ impl Frames {
         Ok(())
     }
 
-    fn receipt(receipt: &Receipt<'_>, tally: &mut Tally) {
-        if receipt.code != ErrorCode(0) {
-            let number = receipt.sequence - 1;
-            let words = format_args!("message {number}: {}", receipt.code);
-            tally.fault(fault::REFUSED, words);
+    fn receipt(&mut self, receipt: &Receipt<'_>, tally: &mut Tally) {
+        let number = receipt.sequence - 1;
+        match &mut self.answers {
+            Some(answers) => answers.received(receipt, tally),
+            None if receipt.code == ErrorCode(0) => {
+                let words = format_args!("a receipt of message {number}, which asked for none");
+                tally.fault(fault::UNKNOWN, words);
+            }
+            None => {
+                let words = format_args!("message {number}: {}", receipt.code);
+                tally.fault(fault::REFUSED, words);
+            }
         }
     }
 
@@ -213,7 +224,7 @@ impl Driver for Frames {
                     }
                 }
                 None => match Frame::decode(frame).map_err(Failure::new)? {
-                    Frame::Receipt(receipt) => Self::receipt(&receipt, tally),
+                    Frame::Receipt(receipt) => self.receipt(&receipt, tally),
                     frame => self.control(socket, &frame, io, tally)?,
                 },
             }
@@ -249,7 +260,15 @@ impl Driver for Frames {
 
     fn publish(&mut self, message: &Message<'_>, io: &mut Io) -> Result<(), Failure> {
         let producer = self.producer.expect("it is connected before it publishes");
+        if let Some(answers) = &mut self.answers {
+            answers.published(message);
+        }
         let out = io.out(producer);
         self.heads.publish(message.number + 1, message.audience, message.payload, out)
+    }
+    fn finish(&mut self, tally: &mut Tally) {
+        if let Some(answers) = &mut self.answers {
+            answers.end(tally);
+        }
     }
 }
