@@ -20,6 +20,7 @@ use crate::work::{Work, WorkPlan};
 
 mod churn;
 mod cluster;
+mod mail;
 mod relearn;
 mod slow;
 mod users;
@@ -139,17 +140,29 @@ impl Trial<'_> {
         engine: &mut Engine,
         usage: &mut dyn FnMut() -> Usage,
     ) -> Result<SetUp, Failure> {
-        // Nothing is published, and nothing may come.
-        let mut tally =
-            Tally::new(std::rc::Rc::new(Work::new(WorkPlan { groups: 0, ..self.work })));
-        let limits = SetUpLimits { rss: u64::MAX, ..SET_UP };
-        let set_up = engine.set_up(limits, &mut tally, usage)?;
-        match tally.end().first() {
-            Some(Fault { name, example, .. }) => {
-                Err(Failure::new(format_args!("during the set-up: {name}: {example}")))
-            }
-            None => Ok(set_up),
+        set_up_all(&self.work, engine, usage)
+    }
+}
+
+/// Sets up all users of this work.
+fn set_up_all(
+    work: &WorkPlan,
+    engine: &mut Engine,
+    usage: &mut dyn FnMut() -> Usage,
+) -> Result<SetUp, Failure> {
+    // Nothing is published, and nothing may come.
+    let mut tally = Tally::new(std::rc::Rc::new(Work::new(WorkPlan { groups: 0, ..*work })));
+    let limits = SetUpLimits { rss: u64::MAX, ..SET_UP };
+    let set_up = engine.set_up(limits, &mut tally, usage)?;
+    let (there, asked) = (set_up.users, work.users);
+    match tally.end().first() {
+        Some(Fault { name, example, .. }) => {
+            Err(Failure::new(format_args!("during the set-up: {name}: {example}")))
         }
+        None if there != asked => {
+            Err(Failure::new(format_args!("the set-up ended with {there} users of {asked}")))
+        }
+        None => Ok(set_up),
     }
 }
 
@@ -201,4 +214,63 @@ fn quantiles(name: &str, histogram: &Histogram<u64>, findings: &mut Findings) {
     findings.span(&format!("{name}, p50"), ms(histogram.value_at_percentile(50.0)));
     findings.span(&format!("{name}, p99"), ms(histogram.value_at_percentile(99.0)));
     findings.span(&format!("{name}, max"), ms(histogram.max()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Driver, Message};
+    use crate::io::{Io, Socket};
+    use crate::work::Shares;
+
+    /// Ready at once, with so many users.
+    struct Ready(u64);
+
+    impl Driver for Ready {
+        fn connect(&mut self, _io: &mut Io) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn received(
+            &mut self,
+            _socket: Socket,
+            bytes: &[u8],
+            _io: &mut Io,
+            _tally: &mut Tally,
+        ) -> Result<usize, Failure> {
+            Ok(bytes.len())
+        }
+
+        fn is_ready(&self) -> bool {
+            true
+        }
+
+        fn users_ready(&self) -> u64 {
+            self.0
+        }
+
+        fn publish(&mut self, _message: &Message<'_>, _io: &mut Io) -> Result<(), Failure> {
+            Err(Failure::new("nothing is published"))
+        }
+    }
+
+    #[test]
+    fn a_set_up_with_fewer_users_than_asked_is_a_failure() {
+        let work = WorkPlan {
+            seed: 1,
+            users: 10,
+            gateways: 2,
+            payload_bytes: 16,
+            shares: Shares::SINGLE,
+            groups: 0,
+            group_uids: 1,
+        };
+        let set_up = |users| {
+            let mut engine = Engine::connect(Box::new(Ready(users)), true)?;
+            set_up_all(&work, &mut engine, &mut Usage::default)
+        };
+        assert_eq!(set_up(10).unwrap().users, 10);
+        let failure = set_up(9).unwrap_err().to_string();
+        assert!(failure.contains("9 users of 10"), "{failure}");
+    }
 }

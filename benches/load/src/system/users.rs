@@ -11,6 +11,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -18,7 +19,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use waybill_client::{Options, Producer, Publish};
 
+use super::mail::Mail;
 use super::{Findings, Trial, quantiles};
 use crate::clock;
 use crate::failure::Failure;
@@ -36,8 +39,15 @@ const SECRET: &str = "thirty-two bytes of secret, or more";
 /// How long a user waits to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After the last login, before users count as idle: what logins allocated has been returned.
+/// After the last login: what logins allocated has been returned, and the gateways have found out
+/// which connections were cut.
 const CALM: Duration = Duration::from_secs(1);
+
+/// How long a message may take to the last user, on a machine with much else to do.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// When every message is there: what comes again comes in this time.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Longest time told apart, in nanoseconds.
 const LONGEST_NS: u64 = 120_000_000_000;
@@ -63,6 +73,7 @@ pub struct IdlePlan {
 /// A broker and its gateways.
 struct World {
     broker: Server,
+    address: SocketAddr,
     gateways: Vec<(Server, SocketAddr)>,
     runtime: tokio::runtime::Runtime,
 }
@@ -73,6 +84,10 @@ struct Users {
     ready_ns: Histogram<u64>,
     seconds: f64,
     failed: Vec<String>,
+    /// By `k`: who is ready.
+    ready: Vec<bool>,
+    /// What they were told since: `k`, and the text.
+    told: mpsc::Receiver<(u64, String)>,
 }
 
 impl Drop for World {
@@ -108,7 +123,7 @@ impl World {
         };
         let gateways = (0..trial.work.gateways).map(gateway).collect::<Result<_, _>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { broker, gateways, runtime })
+        Ok(Self { broker, address, gateways, runtime })
     }
 
     fn usage(&self) -> crate::engine::Usage {
@@ -128,33 +143,40 @@ impl World {
     /// All users come at once.
     fn storm(&self, tokens: &[String]) -> Result<Users, Failure> {
         self.block_on(async {
-            let (mut tasks, (done, mut ready)) =
-                (JoinSet::new(), tokio::sync::mpsc::channel(tokens.len()));
+            let (mut tasks, (done, mut logins)) = (JoinSet::new(), mpsc::channel(tokens.len()));
+            // Each may be told something twice before somebody looks.
+            let (tell, told) = mpsc::channel(2 * tokens.len());
             let start = clock::instant();
             for (k, token) in (0u64..).zip(tokens) {
                 let uid = uid_of(k);
                 let address = self.gateways[gateway_of(uid, self.gateways.len())].1;
-                let (token, done) = (token.clone(), done.clone());
+                let (token, done, tell) = (token.clone(), done.clone(), tell.clone());
                 tasks.spawn(async move {
                     let login = timeout(READY_TIMEOUT, login(address, uid, &token)).await;
                     let login = login.unwrap_or_else(|_| Err("is not ready in time".into()));
                     let (user, outcome) = match login {
-                        Ok(user) => (Some(user), Ok(start.elapsed())),
+                        Ok(user) => (Some(user), Ok((k, start.elapsed()))),
                         Err(words) => (None, Err(format!("user {uid}: {words}"))),
                     };
                     let _nobody_waits = done.send(outcome).await;
                     let Some(mut user) = user else { return };
                     // Reading answers the gateway's heartbeat.
-                    while let Some(Ok(_)) = user.next().await {}
+                    while let Some(Ok(message)) = user.next().await {
+                        if let Message::Text(text) = message {
+                            let _nobody_asks = tell.send((k, text.to_string())).await;
+                        }
+                    }
                 });
             }
             drop(done);
             let mut ready_ns =
                 Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(Failure::new)?;
             let (mut failed, mut last) = (Vec::new(), Duration::ZERO);
+            let mut ready = vec![false; tokens.len()];
             for _ in tokens {
-                match ready.recv().await {
-                    Some(Ok(after)) => {
+                match logins.recv().await {
+                    Some(Ok((k, after))) => {
+                        ready[usize::try_from(k).expect("an index of `tokens`")] = true;
                         last = last.max(after);
                         ready_ns.saturating_record(clock::nanos(after));
                     }
@@ -162,7 +184,39 @@ impl World {
                     None => failed.push("a user's task ended".into()),
                 }
             }
-            Ok(Users { tasks, ready_ns, seconds: last.as_secs_f64(), failed })
+            Ok(Users { tasks, ready_ns, seconds: last.as_secs_f64(), failed, ready, told })
+        })?
+    }
+
+    /// Publishes one message to each user who is ready, and looks for it on that user's WebSocket;
+    /// what is wrong.
+    fn prove(&self, users: &mut Users) -> Result<Vec<Fault>, Failure> {
+        let ready = || (0u64..).zip(&users.ready).filter(|it| *it.1).map(|(k, _)| k);
+        let batch = ready().map(|k| {
+            let payload = uid_of(k).to_string();
+            Publish::to([uid_of(k)]).payload(payload)
+        });
+        let (batch, mut mail) = (batch.collect::<Vec<_>>(), Mail::to(ready()));
+        self.block_on(async {
+            sleep(CALM).await;
+            let options = Options::new([self.address.to_string()]);
+            let producer = Producer::connect(options).await.map_err(Failure::new)?;
+            for outcome in producer.publish_batch(batch).await {
+                if let Err(error) = outcome {
+                    mail.fault(fault::REFUSED, error.to_string());
+                }
+            }
+            producer.close().await;
+            while mail.is_open() {
+                match timeout(ARRIVAL_TIMEOUT, users.told.recv()).await {
+                    Ok(Some((k, text))) => mail.arrived(k, &text),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            while let Ok(Some((k, text))) = timeout(LINGER, users.told.recv()).await {
+                mail.arrived(k, &text);
+            }
+            Ok(mail.end())
         })?
     }
 }
@@ -212,7 +266,17 @@ fn tokens(users: u64) -> Result<Vec<String>, Failure> {
 fn refused(failed: &[String], findings: &mut Findings) {
     if let Some(first) = failed.first() {
         let (name, count) = (fault::REFUSED.into(), failed.len() as u64);
-        findings.faults.push(Fault { name, count, example: first.clone() });
+        add(vec![Fault { name, count, example: first.clone() }], findings);
+    }
+}
+
+/// Adds faults to those found: of a name there is one, with the first example.
+fn add(faults: Vec<Fault>, findings: &mut Findings) {
+    for fault in faults {
+        match findings.faults.iter_mut().find(|it| it.name == fault.name) {
+            Some(found) => found.count += fault.count,
+            None => findings.faults.push(fault),
+        }
     }
 }
 
@@ -225,9 +289,10 @@ impl StormPlan {
         for round in 0..=self.again {
             let name = if round == 0 { String::new() } else { "again_".into() };
             let before = world.usage();
-            let users = world.storm(&tokens)?;
+            let mut users = world.storm(&tokens)?;
             let after = world.usage();
             refused(&users.failed, &mut findings);
+            add(world.prove(&mut users)?, &mut findings);
             let logins = users.ready_ns.len() as f64;
             findings.figure(&format!("{name}logins_per_s"), logins / users.seconds);
             let cpu = after.cpu.saturating_sub(before.cpu) as f64 / 1e3 / logins;
@@ -263,6 +328,7 @@ impl IdlePlan {
         findings.figure("cpu_us_per_connection_and_minute", cpu);
         findings.figure(figure::RSS_BYTES, end.rss as f64);
         findings.notes.push(format!("a heartbeat every {} ms", self.heartbeat_ms));
+        add(world.prove(&mut users)?, &mut findings);
         let mut gone = Vec::new();
         while users.tasks.try_join_next().is_some() {
             gone.push("a connection ended while it was idle".to_string());
