@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,13 @@ const MOVES_A_TURN: u64 = 64;
 /// Longest time told apart, in nanoseconds: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
 
+/// What a reader of the figures must know.
+const NOTES: [&str; 3] = [
+    "times of deltas and of messages after a move: from when the move was due, without warm-up",
+    "moves_not_begun: due while all blocks were on their way, warm-up included",
+    "cpu_us_per_delta: with a barrier for each delta, and half a message to a user who moved",
+];
+
 /// How users move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +55,7 @@ struct Block {
     home: usize,
     /// Deltas of the move that are not in effect yet.
     waits: u32,
-    /// When the move began; `None` while nothing is under way.
+    /// When the move was due; `None` while nothing is under way.
     since: Option<Instant>,
 }
 
@@ -59,10 +66,14 @@ pub(super) struct Churn {
     gateways: usize,
     blocks: Vec<Block>,
     next: usize,
-    /// When it began, and the moves since.
+    /// When it began, and the moves that were due since and are done with: begun, or given up.
     began: Option<Instant>,
     moves: u64,
-    /// Of each gateway: version, when it was sent, and whose move it is part of.
+    /// Moves that were due and could not be begun, as all blocks were on their way.
+    not_begun: u64,
+    /// What was due before is warm-up: not in the histograms.
+    measured_from: Option<Instant>,
+    /// Of each gateway: version, when it was due, and whose move it is part of.
     pending: Vec<VecDeque<(u64, Instant, usize)>>,
     probes: Vec<usize>,
     records: Vec<Record>,
@@ -83,6 +94,8 @@ impl Churn {
             next: 0,
             began: None,
             moves: 0,
+            not_begun: 0,
+            measured_from: None,
             pending: vec![VecDeque::new(); gateways],
             probes: Vec::new(),
             records: Vec::new(),
@@ -111,7 +124,19 @@ impl Churn {
         (block < self.blocks.len()).then(|| self.uid(block, place))
     }
 
-    /// Begins the moves that are due.
+    /// Begins with this moment, and measures what is due after the warm-up.
+    fn begin(&mut self, now: Instant, warm_up: Duration) {
+        (self.began, self.measured_from) = (Some(now), Some(now + warm_up));
+    }
+
+    /// When move `n` is due, counted from 0.
+    fn due(&self, began: Instant, n: u64) -> Instant {
+        // A move is two deltas: one where the users go, one where they were.
+        began + Duration::from_secs_f64(n as f64 * 2.0 / self.plan.deltas_per_s)
+    }
+
+    /// Begins the moves that are due. One that is due while all blocks are on their way is given up
+    /// and counted; one that is late counts from when it was due.
     pub(super) fn turn(
         &mut self,
         now: Instant,
@@ -119,26 +144,36 @@ impl Churn {
         io: &mut Io,
     ) -> Result<(), Failure> {
         let Some(began) = self.began else { return Ok(()) };
-        // A move is two deltas: one where the users go, one where they were.
-        let per_s = self.plan.deltas_per_s / 2.0;
-        let due = now.duration_since(began).as_secs_f64() * per_s - self.moves as f64;
         let mut left = MOVES_A_TURN;
-        while due > (MOVES_A_TURN - left) as f64 && left > 0 {
-            let free = (0..self.blocks.len())
-                .map(|step| (self.next + step) % self.blocks.len())
-                .find(|at| self.blocks[*at].since.is_none());
-            // All are on their way: the broker is what limits, and the figure says so.
-            let Some(at) = free else { break };
-            self.next = at + 1;
-            left -= 1;
+        while left > 0 {
+            let due = self.due(began, self.moves);
+            if due > now {
+                break;
+            }
             self.moves += 1;
-            let from = self.blocks[at].home;
-            let to = (from + 1) % self.gateways;
-            self.blocks[at] = Block { home: to, waits: 2, since: Some(now) };
-            self.delta(at, (to, Op::ADD), now, gateways, io)?;
-            self.delta(at, (from, Op::REMOVE), now, gateways, io)?;
+            let Some((at, from, to)) = self.depart(due) else { continue };
+            left -= 1;
+            self.delta(at, (to, Op::ADD), due, gateways, io)?;
+            self.delta(at, (from, Op::REMOVE), due, gateways, io)?;
         }
         Ok(())
+    }
+
+    /// Puts the next free block on its way to the next gateway: the block, from where, and where
+    /// to. `None`, and counted, if there is none.
+    fn depart(&mut self, due: Instant) -> Option<(usize, usize, usize)> {
+        let free = (0..self.blocks.len())
+            .map(|step| (self.next + step) % self.blocks.len())
+            .find(|at| self.blocks[*at].since.is_none());
+        let Some(at) = free else {
+            self.not_begun += 1;
+            return None;
+        };
+        self.next = at + 1;
+        let from = self.blocks[at].home;
+        let to = (from + 1) % self.gateways;
+        self.blocks[at] = Block { home: to, waits: 2, since: Some(due) };
+        Some((at, from, to))
     }
 
     /// Sends a delta, and asks when it holds.
@@ -146,7 +181,7 @@ impl Churn {
         &mut self,
         block: usize,
         (at, op): (usize, Op),
-        now: Instant,
+        due: Instant,
         gateways: &mut [Gateway],
         io: &mut Io,
     ) -> Result<(), Failure> {
@@ -155,7 +190,7 @@ impl Churn {
         self.records = records;
         let gateway = &mut gateways[at];
         gateway.version += 1;
-        self.pending[at].push_back((gateway.version, now, block));
+        self.pending[at].push_back((gateway.version, due, block));
         let delta = Delta { version: gateway.version, records: self.records.as_slice().into() };
         delta.encode(io.out(gateway.socket)).map_err(Failure::new)?;
         for record in &self.records {
@@ -171,9 +206,11 @@ impl Churn {
 
     /// A gateway is told that everything up to `version` holds.
     pub(super) fn in_effect(&mut self, gateway: usize, version: u64) {
-        while let Some((_, sent, at)) = self.pending[gateway].pop_front_if(|it| it.0 <= version) {
+        while let Some((_, due, at)) = self.pending[gateway].pop_front_if(|it| it.0 <= version) {
             self.deltas += 1;
-            self.in_effect_ns.saturating_record(nanos_since(sent));
+            if self.is_measured(due) {
+                self.in_effect_ns.saturating_record(nanos_since(due));
+            }
             let block = &mut self.blocks[at];
             block.waits -= 1;
             if block.waits == 0 {
@@ -205,7 +242,14 @@ impl Churn {
             return tally.fault(fault::DUPLICATE, words);
         };
         self.arrived += 1;
-        self.reached_ns.saturating_record(nanos_since(since));
+        if self.is_measured(since) {
+            self.reached_ns.saturating_record(nanos_since(since));
+        }
+    }
+
+    /// Whether what was due then is behind the warm-up.
+    fn is_measured(&self, due: Instant) -> bool {
+        self.measured_from.is_some_and(|from| due >= from)
     }
 
     /// What did not come to its end is lost.
@@ -256,7 +300,7 @@ impl ChurnPlan {
 
         let begun = clock::instant();
         if let Some(churn) = &mut shared.0.borrow_mut().churn {
-            churn.began = Some(begun);
+            churn.begin(begun, spans.warm_up);
         }
         let during = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -269,18 +313,20 @@ impl ChurnPlan {
         drop(cluster);
         // Moves whose message is not published yet need one more message to go with.
         let last = crate::engine::Spans {
-            warm_up: std::time::Duration::from_millis(10),
-            measured: std::time::Duration::from_millis(100),
+            warm_up: Duration::from_millis(10),
+            measured: Duration::from_millis(100),
             drain: spans.drain,
         };
         engine.run(&work, &mut tally, pace, last, &mut usage)?;
-        engine.settle(std::time::Duration::from_millis(200), &mut tally)?;
+        engine.settle(Duration::from_millis(200), &mut tally)?;
         let cluster = shared.0.borrow();
         let churn = cluster.churn.as_ref().expect("it was put there above");
         churn.judge(&mut tally);
         findings.figure("deltas_per_s", deltas);
         findings.figure("moved_users_per_s", deltas / 2.0 * self.users_of_delta as f64);
         findings.figure("moves_probed", reached);
+        findings.figure("moves_not_begun", churn.not_begun as f64);
+        findings.notes.extend(NOTES.map(String::from));
         quantiles("delta in effect", &churn.in_effect_ns, &mut findings);
         quantiles("move, then a message there", &churn.reached_ns, &mut findings);
         let cpu = (during.server_cpu_s / during.seconds - before.server_cpu_s / before.seconds)
@@ -302,9 +348,15 @@ mod tests {
 
     /// One block of two users, whose move from gateway 0 to 1 holds at both.
     fn moved() -> (Churn, Tally) {
+        started(Duration::ZERO)
+    }
+
+    /// The same, this long before what is measured.
+    fn started(warm_up: Duration) -> (Churn, Tally) {
         let plan = ChurnPlan { rate: 1.0, deltas_per_s: 2.0, users_of_delta: 2, blocks: 1 };
         let mut churn = Churn::new(plan, 10, 4).unwrap();
         let now = Instant::now();
+        churn.begin(now, warm_up);
         churn.blocks[0] = Block { home: 1, waits: 2, since: Some(now) };
         churn.pending[0].push_back((2, now, 0));
         churn.pending[1].push_back((2, now, 0));
@@ -353,5 +405,33 @@ mod tests {
         let at = |gateway| (0..9).map_while(|n| churn.at_first(gateway, n)).collect::<Vec<_>>();
         assert_eq!(at(0), [10, 11, 14, 15].map(uid_of));
         assert_eq!(at(1), [12, 13].map(uid_of));
+    }
+    #[test]
+    fn a_move_counts_from_when_it_was_due_and_one_without_a_block_is_counted() {
+        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 20.0, users_of_delta: 2, blocks: 2 };
+        let mut churn = Churn::new(plan, 10, 2).unwrap();
+        let began = Instant::now();
+        churn.begin(began, Duration::ZERO);
+        let (mut gateways, mut io) = (Vec::new(), Io::new().unwrap());
+        // Moves are due ten times a second.
+        let due = |n: u64| began + Duration::from_millis(100) * u32::try_from(n).unwrap();
+        assert_eq!([0, 1, 25].map(|n| churn.due(began, n)), [0, 1, 25].map(due));
+        assert_eq!(churn.depart(due(0)), Some((0, 0, 1)));
+        assert_eq!(churn.depart(due(1)), Some((1, 1, 0)));
+        assert_eq!(churn.blocks[1].since, Some(due(1)));
+        churn.moves = 2;
+        churn.turn(due(4), &mut gateways, &mut io).unwrap();
+        assert_eq!((churn.moves, churn.not_begun), (5, 3), "moves 2, 3 and 4 found no block");
+    }
+
+    #[test]
+    fn a_move_of_the_warm_up_is_in_no_histogram() {
+        for (warm_up, count) in [(Duration::from_secs(60), 0), (Duration::ZERO, 1)] {
+            let (mut churn, mut tally) = started(warm_up);
+            churn.delivered(1, uid_of(10), &[0; 8], &mut tally);
+            assert_eq!((churn.arrived, churn.deltas), (1, 2));
+            let counts = (churn.in_effect_ns.len(), churn.reached_ns.len());
+            assert_eq!(counts, (2 * count, count), "{warm_up:?}");
+        }
     }
 }
