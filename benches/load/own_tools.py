@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Compares how the bench drives NATS, Redis and RabbitMQ with their own bench tools.
 
-Same work, in turns: 128 bytes to 8 subscribers, each message for one of them, from one producer
-(perf-test of RabbitMQ has one for each queue). The server is on core 1, the tool on core 0. Prints
+Same work, in turns: 128 bytes to 8 subscribers, each message for one of them or, with --work
+broadcast, for all, from one producer (perf-test of RabbitMQ has one for each queue). The server is on core 1, the tool on core 0. Prints
 messages per second and server CPU per message of both, and their ratio by pair. Under other load
 only the ratio by CPU means something.
 
-usage: own_tools.py nats|redis|rabbitmq [--pairs N] [--bench PATH] [--perf-test JAR_FOLDER]
+usage: own_tools.py nats|redis|rabbitmq [--work direct|broadcast] [--pairs N] [--bench PATH]
+       [--perf-test JAR_FOLDER]
 """
 import argparse
 import json
@@ -57,7 +58,9 @@ def go(name):
     return shutil.which(name) or os.path.expanduser(f"~/go/bin/{name}")
 
 
-def nats(folder, _options, count=4_000_000):
+def nats(folder, options):
+    everyone = options.work == "broadcast"
+    count = 1_500_000 if everyone else 4_000_000
     port = free_port()
     conf = folder / "nats.conf"
     conf.write_text(f'listen: "127.0.0.1:{port}"\nmax_pending: 268435456\n')
@@ -67,12 +70,13 @@ def nats(folder, _options, count=4_000_000):
         base = [go("nats"), "-s", f"127.0.0.1:{port}", "bench"]
         # A parcel of the bench has 10 bytes beside the payload.
         size = ["--size", "138", "--no-progress"]
-        subs = [on("tool", *base, "sub", f"g.{i}", "--msgs", count // 8, *size, **QUIET)
-                for i in range(8)]
+        share = count if everyone else count // 8
+        subs = [on("tool", *base, "sub", "g" if everyone else f"g.{i}", "--msgs", share, *size,
+                   **QUIET) for i in range(8)]
         time.sleep(2)
         before, start = cpu(server.pid), time.monotonic()
-        many = ["--multisubject", "--multisubjectmax", "8", "--msgs", count]
-        pub = on("tool", *base, "pub", "g", *many, *size, **QUIET)
+        many = [] if everyone else ["--multisubject", "--multisubjectmax", "8"]
+        pub = on("tool", *base, "pub", "g", *many, "--msgs", count, *size, **QUIET)
         for process in [pub, *subs]:
             process.wait(120)
         return count / (time.monotonic() - start), (cpu(server.pid) - before) / count * 1e6
@@ -81,7 +85,9 @@ def nats(folder, _options, count=4_000_000):
         server.wait()
 
 
-def redis(folder, _options, count=3_000_000):
+def redis(folder, options):
+    everyone = options.work == "broadcast"
+    count = 1_000_000 if everyone else 3_000_000
     port = free_port()
     limit = ["--client-output-buffer-limit", "pubsub 268435456 0 0"]
     server = on("server", "redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "",
@@ -91,13 +97,14 @@ def redis(folder, _options, count=3_000_000):
         wait(port)
         for i in range(8):
             sub = on("tool", "socat", "-", f"TCP:127.0.0.1:{port}", stdin=subprocess.PIPE, **QUIET)
-            sub.stdin.write(f"SUBSCRIBE {i:012}\r\n".encode())
+            name = "all" if everyone else f"{i:012}"
+            sub.stdin.write(f"SUBSCRIBE {name}\r\n".encode())
             sub.stdin.flush()
             subs.append(sub)
         time.sleep(1)
         before, start = cpu(server.pid), time.monotonic()
         pipelined = ["-c", 1, "-P", 512, "-n", count, "-r", 8, "-q"]
-        publish = ["PUBLISH", "__rand_int__", "x" * 128]
+        publish = ["PUBLISH", "all" if everyone else "__rand_int__", "x" * 128]
         on("tool", "redis-benchmark", "-p", port, *pipelined, *publish, **QUIET).wait(120)
         return count / (time.monotonic() - start), (cpu(server.pid) - before) / count * 1e6
     finally:
@@ -130,8 +137,10 @@ def rabbitmq(folder, options):
         wait(port)
         time.sleep(2)
         out = folder / "perf.txt"
+        everyone = options.work == "broadcast"
+        fanout = ["-x", 1, "-y", 8, "-t", "fanout", "-e", "everyone"]
         queues = ["-x", 8, "-y", 8, "-qp", "q%d", "-qpf", 1, "-qpt", 8]
-        work = [*queues, "-a", "-s", 128, "-z", 12, "-i", 1]
+        work = [*(fanout if everyone else queues), "-a", "-s", 128, "-z", 12, "-i", 1]
         tool = on("tool", "java", "-cp", f"{options.perf_test}/*", "com.rabbitmq.perf.PerfTest",
                   "-h", f"amqp://127.0.0.1:{port}", *work,
                   stdout=open(out, "w"), stderr=subprocess.DEVNULL)
@@ -153,6 +162,7 @@ def rabbitmq(folder, options):
         lines = received()[first:first + 5]
         words = [line.split("received:")[1].split("msg/s")[0] for line in lines]
         count = sum(float(word.strip().replace(",", "")) for word in words) / 5 * took
+        count /= 8 if everyone else 1
         return count / took, used / count * 1e6
     finally:
         server.terminate()
@@ -161,13 +171,18 @@ def rabbitmq(folder, options):
         epmd.wait()
 
 
-WORK = {"nats": "nats/gw", "redis": "redis/uid", "rabbitmq": "rabbitmq"}
+WORK = {
+    "direct": {"nats": "nats/gw", "redis": "redis/uid", "rabbitmq": "rabbitmq"},
+    "broadcast": {"nats": "nats/uid", "redis": "redis/uid", "rabbitmq": "rabbitmq"},
+}
+KIND = {"direct": "single", "broadcast": "broadcast"}
 
 
 def ours(peer, folder, options):
     scenario = folder / "own.toml"
     scenario.write_text(
-        f'title = "own"\nkind = "throughput"\nwork = "single"\ntargets = ["{WORK[peer]}"]\n'
+        f'title = "own"\nkind = "throughput"\nwork = "{KIND[options.work]}"\n'
+        f'targets = ["{WORK[options.work][peer]}"]\n'
         f"users = [8]\ngateways = [8]\npayload_bytes = [128]\nrepeats = 1\n"
         f"seconds = {SECONDS}\n")
     run = [options.bench, "run", scenario, "--json", folder / "own.json"]
@@ -180,7 +195,8 @@ def ours(peer, folder, options):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("peer", choices=WORK)
+    parser.add_argument("peer", choices=WORK["direct"])
+    parser.add_argument("--work", choices=WORK, default="direct")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--bench", default="target/release/waybill-bench")
     parser.add_argument("--perf-test", default="lib")
@@ -195,7 +211,7 @@ def main():
         print(f"own tool {own[0]:9.0f}/s {own[1]:6.2f} us   bench {bench[0]:9.0f}/s "
               f"{bench[1]:6.2f} us   rate x{ratios[-1][0]:.2f}, "
               f"by server CPU x{ratios[-1][1]:.2f}", flush=True)
-    print(f"{options.peer}: bench / own tool: rate x{statistics.median(r for r, _ in ratios):.2f}, "
+    print(f"{options.peer}, {options.work}: bench / own tool: rate x{statistics.median(r for r, _ in ratios):.2f}, "
           f"by server CPU x{statistics.median(c for _, c in ratios):.2f}")
 
 
