@@ -32,13 +32,16 @@ use settings::{Flags, Loaded, Part};
 ///
 /// Try it: `waybill up` in one terminal, then `waybill pub --uid 1001 hello` in another.
 #[derive(Debug, Parser)]
-#[command(name = "waybill", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "waybill", version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
     #[command(subcommand)]
     command: Command,
 }
+
+/// With the commit it was built from, where the build knew it.
+const VERSION: &str = env!("WAYBILL_VERSION");
 
 const EXIT_CODES: &str = "\
 Settings: a TOML file (--config), then WAYBILL_<SECTION>__<KEY> in the environment, then flags; \

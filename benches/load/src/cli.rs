@@ -1,6 +1,6 @@
 //! Arguments and commands. Exit codes: 0, 1 for a run that failed, 2 for a wrong call.
 
-use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,12 +8,19 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::machine;
 use crate::output;
+use crate::process;
 use crate::relay;
 use crate::report::{compare, html, terminal};
-use crate::results::{FORMAT, Results};
+use crate::results::Results;
 use crate::run::{self, Settings};
 use crate::scenario::{self, Loaded, Overrides};
+use crate::waybill;
+
+mod files;
+
+use files::{Output, Outputs, read};
 
 /// Says how fast Waybill is, and how fast the alternatives are on the same work; every delivery is
 /// checked.
@@ -112,7 +119,7 @@ fn dispatch(cli: Cli) -> Result<bool, Failure> {
             Ok(true)
         }
         Some(Command::Report { results, html }) => {
-            write(&html, &html::page(&read(&results)?))?;
+            report(&results, &html)?;
             Ok(true)
         }
         Some(Command::Relay(options)) => {
@@ -132,8 +139,10 @@ fn canonical() -> Result<bool, Failure> {
     };
     let loaded = with(scenario::load("direct")?, &overrides)?;
     let settings = Settings { free: false, check: false, waybill: beside()? };
+    let loaded = [loaded];
+    is_ready(&loaded, &settings)?;
     interrupt::listen()?;
-    let results = run::run(&[loaded], &settings, &command_line())?;
+    let results = run::run(&loaded, &settings, &command_line())?;
     run::complain(&results);
     let whole = || terminal::run(&results);
     output::text(&terminal::two_figures(&results).unwrap_or_else(whole))?;
@@ -156,17 +165,48 @@ fn run(args: &RunArgs) -> Result<bool, Failure> {
         None => beside()?,
     };
     let settings = Settings { free: args.free, check: args.check, waybill };
+    is_ready(&scenarios, &settings)?;
+    let outputs = Outputs::open(args.json.as_deref(), args.html.as_deref())?;
     interrupt::listen()?;
     let results = run::run(&scenarios, &settings, &command_line())?;
-    if let Some(path) = &args.json {
-        write(path, &to_json(&results)?)?;
-    }
-    if let Some(path) = &args.html {
-        write(path, &html::page(&results))?;
-    }
+    let unwritten = outputs.write(|| to_json(&results), || html::page(&results));
     output::text(&terminal::run(&results))?;
     run::complain(&results);
-    Ok(results.is_ok())
+    for failure in &unwritten {
+        output::talk(format_args!("error: {failure}"));
+    }
+    Ok(results.is_ok() && unwritten.is_empty())
+}
+
+/// Refuses a run that would fail at its first server.
+fn is_ready(scenarios: &[Loaded], settings: &Settings) -> Result<(), Failure> {
+    for (at, Loaded { name, file, .. }) in scenarios.iter().enumerate() {
+        if let Some(same) = scenarios[..at].iter().find(|one| one.name == *name) {
+            let words = format!("scenario {name}: there twice, {} and {file}", same.file);
+            return Err(Failure::new(words));
+        }
+    }
+    let mut targets = scenarios.iter().flat_map(|loaded| &loaded.scenario.targets);
+    if targets.any(|name| waybill::is_driven_by(name)) {
+        waybill::version(&settings.waybill).map_err(|failure| {
+            let remedy = "`cargo build --release -p waybill` makes one beside a bench of that \
+                          profile; or name one with --waybill PATH";
+            Failure::new(format_args!("the waybill program cannot be run: {failure}; {remedy}"))
+        })?;
+    }
+    if !settings.free && machine::two_cores().is_some() && process::find("taskset").is_none() {
+        let words = "taskset is not on PATH, and pins servers to their core: install util-linux, \
+                     or give `run` --free, which pins nothing";
+        return Err(Failure::new(words));
+    }
+    Ok(())
+}
+
+fn report(results: &Path, html: &Path) -> Result<(), Failure> {
+    let page = html::page(&read(results)?);
+    let output = Output::open(html)?;
+    output.is_not(&File::open(results)?, "the results")?;
+    output.write(&page)
 }
 
 fn with(loaded: Loaded, overrides: &Overrides) -> Result<Loaded, Failure> {
@@ -196,20 +236,4 @@ fn command_line() -> String {
 
 fn to_json(results: &Results) -> Result<String, Failure> {
     serde_json::to_string_pretty(results).map(|text| text + "\n").map_err(Failure::new)
-}
-
-fn read(path: &Path) -> Result<Results, Failure> {
-    let during = |failure: Failure| failure.during(path.display());
-    let text = fs::read_to_string(path).map_err(|error| during(error.into()))?;
-    let results: Results =
-        serde_json::from_str(&text).map_err(|error| during(Failure::new(error)))?;
-    if results.format != FORMAT {
-        let words = format!("format {}, this program reads {FORMAT}", results.format);
-        return Err(during(Failure::new(words)));
-    }
-    Ok(results)
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    fs::write(path, text).map_err(|error| Failure::from(error).during(path.display()))
 }

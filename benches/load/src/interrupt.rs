@@ -1,11 +1,12 @@
-//! Ctrl-C and SIGTERM: the first ends the run in good order, so that servers and folders go and
-//! what was measured is kept; a second one ends it at once.
+//! Ctrl-C, SIGTERM and the end of a terminal: the first ends the run in good order, so that servers
+//! and folders go and what was measured is kept; a second one ends it at once.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::Failure;
 
@@ -17,18 +18,28 @@ const LOOK: Duration = Duration::from_millis(50);
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on the two signals only ask for an end.
+/// From now on these signals only ask for an end. SIGHUP stays ignored where it was: whoever gave
+/// `nohup` wants the run to outlive the terminal.
 ///
 /// # Errors
 /// The system refuses.
 pub fn listen() -> Result<(), Failure> {
     let asked = ASKED.get_or_init(Arc::default);
-    for signal in [SIGINT, SIGTERM] {
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         // In this order: the second signal finds the flag of the first.
         signal_hook::flag::register_conditional_shutdown(signal, ENDED, Arc::clone(asked))?;
         signal_hook::flag::register(signal, Arc::clone(asked))?;
     }
     Ok(())
+}
+
+/// Whether this process was started with a signal ignored; no, if the system does not tell.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// Whether the end was asked for.

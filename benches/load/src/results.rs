@@ -235,6 +235,21 @@ pub mod figure {
     pub const SERVER_CORES: &str = "server_cores";
     /// Seconds from the first connection until all users were there.
     pub const SETUP_S: &str = "setup_s";
+
+    /// All that rows of throughput and latency may have.
+    pub const ALL: [&str; 11] = [
+        MESSAGES_PER_S,
+        DELIVERIES_PER_S,
+        CPU_US_PER_MESSAGE,
+        CPU_US_PER_DELIVERY,
+        GENERATOR_US_PER_MESSAGE,
+        RSS_BYTES,
+        BYTES_PER_ROUTE,
+        LINK_BYTES_PER_DELIVERY,
+        GENERATOR_IDLE,
+        SERVER_CORES,
+        SETUP_S,
+    ];
 }
 
 /// Latency in microseconds: due time to receipt at the gateway's socket.

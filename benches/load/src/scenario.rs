@@ -145,7 +145,11 @@ pub enum WorkKind {
 
 /// A rate: a number per second, or a share of what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a rate is a number per second, as 10000, or { share = 0.5 }, or \
+                 { share = 0.5, of = \"waybill\" }"
+)]
 pub enum RatePlan {
     /// Messages per second.
     PerSecond(f64),
@@ -337,7 +341,12 @@ impl Scenario {
             for users in &mut self.users {
                 *users = (*users).min(CHECK_USERS);
             }
-            self.users.dedup();
+            let all = std::mem::take(&mut self.users);
+            for users in all {
+                if !self.users.contains(&users) {
+                    self.users.push(users);
+                }
+            }
             self.repeats = 1;
             self.seconds = CHECK_SECONDS;
             self.warm_up_seconds = CHECK_SECONDS / 5.0;
@@ -345,6 +354,9 @@ impl Scenario {
         }
         if let Some(targets) = &overrides.targets {
             self.targets.clone_from(targets);
+            // What is required of a target that does not run is not required.
+            let runs = |name: &String| targets.contains(name);
+            self.assert.retain(|it| it.target.as_ref().is_none_or(runs));
         }
         if let Some(repeats) = overrides.repeats {
             self.repeats = repeats;

@@ -16,7 +16,7 @@ use crate::run::{SET_UP, latency_us};
 use crate::tally::{Fault, Tally};
 use crate::targets::{Skipped, Target};
 use crate::waybill;
-use crate::work::{Work, WorkPlan};
+use crate::work::{RATE_MAX, Work, WorkPlan};
 
 mod churn;
 mod cluster;
@@ -73,6 +73,12 @@ pub(crate) struct Findings {
     pub(crate) notes: Vec<String>,
 }
 
+/// Whether a number of things per second can be: at least `least`, and no more than the clock,
+/// which has nanoseconds, tells apart.
+fn is_rate(rate: f64, least: f64) -> bool {
+    (least..=RATE_MAX).contains(&rate)
+}
+
 impl SystemPlan {
     /// What is wrong with it, if anything.
     #[must_use]
@@ -81,7 +87,18 @@ impl SystemPlan {
             Self::Churn(plan) => plan.check(),
             Self::Relearn(plan) => plan.check(),
             Self::Slow(plan) => plan.check(),
-            Self::Idle(_) | Self::Storm(_) => None,
+            Self::Idle(plan) => plan.check(),
+            Self::Storm(plan) => plan.check(),
+        }
+    }
+
+    /// Fewest gateways that it makes sense with.
+    #[must_use]
+    pub fn gateways_least(&self) -> usize {
+        match self {
+            // Users move to another one; others than the slow one are looked at.
+            Self::Churn(_) | Self::Slow(_) => 2,
+            Self::Relearn(_) | Self::Idle(_) | Self::Storm(_) => 1,
         }
     }
 
@@ -129,7 +146,7 @@ impl SystemPlan {
 impl Trial<'_> {
     /// A broker, at an address of its own if it has to be found there again.
     fn broker(&mut self, listen: Option<SocketAddr>) -> Result<(Server, SocketAddr), Failure> {
-        self.versions.insert("waybill".into(), waybill::version(self.place)?);
+        self.versions.insert("waybill".into(), waybill::version(self.place.waybill())?);
         let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         waybill::broker_at(listen, &self.work, self.place)
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -64,7 +65,7 @@ fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Run
     Ok(Running {
         driver,
         servers: vec![server],
-        versions: vec![("waybill".into(), version(place)?)],
+        versions: vec![("waybill".into(), version(place.waybill())?)],
         window: None,
         notes: Vec::new(),
     })
@@ -114,25 +115,19 @@ pub(crate) fn without_settings(command: &mut Command) {
     }
 }
 
-/// What the program says of itself, with the commit it was probably built from.
-pub(crate) fn version(place: &Place) -> Result<String, Failure> {
-    let program = place.waybill();
+/// Whether the target of this name is a `waybill` process.
+pub(crate) fn is_driven_by(target: &str) -> bool {
+    targets().iter().any(|one| one.name == target)
+}
+
+/// What the program says of itself.
+pub(crate) fn version(program: &Path) -> Result<String, Failure> {
     let output = Command::new(program)
         .arg("--version")
         .output()
         .map_err(|error| Failure::from(error).during(program.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let version = said.split_whitespace().last().unwrap_or("unknown").to_string();
-    Ok(match commit() {
-        Some(commit) => format!("{version} ({commit})"),
-        None => version,
-    })
-}
-
-/// The commit of the source tree this bench was built from, if that is still there.
-fn commit() -> Option<String> {
-    let mut git = Command::new("git");
-    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--exclude=*"]);
-    let output = git.output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
+    // Its name, a number, and the commit it was built from, where it knows that.
+    let version = said.lines().next().and_then(|line| line.split_once(' '));
+    Ok(version.map_or("unknown", |(_, version)| version).to_string())
 }

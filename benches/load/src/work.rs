@@ -12,6 +12,12 @@ pub const PAYLOAD_BYTES_MIN: usize = 16;
 /// Most gateways: the tally has a bit for each.
 pub const GATEWAYS_MAX: usize = 64;
 
+/// Most users: their UIDs have ten digits and stay below twice [`UID_FIRST`].
+pub const USERS_MAX: u64 = 1_000_000_000;
+
+/// Most of anything in a second: one a nanosecond, which is what the clock tells apart.
+pub const RATE_MAX: f64 = 1e9;
+
 /// UID of user `k`.
 #[must_use]
 pub fn uid_of(k: u64) -> u64 {

@@ -173,3 +173,101 @@ fn storm_lets_everybody_in_twice() {
 fn idle_users_stay() {
     check_system("idle", &["bytes_per_connection", "rss_bytes"]);
 }
+
+/// Runs a short check of `direct` with these arguments more.
+fn short(arguments: &[&str]) -> Output {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_waybill-bench"));
+    bench.args(["run", "direct", "--check", "--free", "--seconds", "0.1", "--targets", "waybill"]);
+    bench.args(["--payload", "16"]).args(arguments).arg("--waybill").arg(waybill());
+    bench.output().unwrap()
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_told_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("run.json");
+    let json = json.to_str().unwrap();
+    for (arguments, words) in [
+        (["--html", "/no-such/run.html", "--json", json], "/no-such/run.html: "),
+        (["--json", "/no-such/run.json", "--html", json], "/no-such/run.json: "),
+        (["--json", json, "--html", json], "is the file of --json too"),
+    ] {
+        let output = short(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && !said.contains("direct 1 of"), "{said}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_take_the_results_costs_only_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = folder.path().join("run.html");
+    std::fs::write(&html, "x".repeat(1 << 20)).unwrap();
+    let output = short(&["--json", "/dev/full", "--html", html.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: /dev/full: "), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("waybill"));
+    let page = std::fs::read_to_string(html).unwrap();
+    assert!(page.contains("<html") && !page.contains("xxx"), "nothing of what was there");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_before_anything_runs() {
+    for (program, words) in [
+        ("/no-such/waybill", "cannot be run: /no-such/waybill: "),
+        (env!("CARGO_MANIFEST_DIR"), "Permission denied"),
+    ] {
+        let arguments = ["run", "direct", "--free", "--targets", "relay-epoll,waybill/receipts"];
+        let output = bench(&[&arguments, &["--waybill", program][..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && !said.contains("direct 1 of"), "{said}");
+        assert!(said.contains("cargo build --release -p waybill"), "{said}");
+        assert!(said.contains("--waybill PATH"), "{said}");
+    }
+}
+
+#[test]
+fn servers_that_cannot_be_pinned_are_told_before_anything_runs() {
+    if waybill_bench::machine::two_cores().is_none() {
+        return;
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_waybill-bench"));
+    bench.args(["run", "direct", "--check", "--targets", "relay-epoll"]);
+    let output = bench.env("PATH", nothing.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("taskset") && said.contains("--free"), "{said}");
+}
+
+#[test]
+fn the_version_in_the_results_is_that_of_the_program() {
+    let said = Command::new(waybill()).arg("--version").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let results = check("direct", &["waybill"]);
+    assert_eq!(format!("waybill {}", results.versions["waybill"]), said.trim());
+    assert!(said.starts_with(&format!("waybill {}", env!("CARGO_PKG_VERSION"))), "{said}");
+}
+
+#[test]
+fn a_file_that_holds_no_results_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let path = file.to_str().unwrap();
+    for (text, words) in [
+        ("no JSON", "is not a file made by waybill-bench --json"),
+        ("{\"format\": \"toml\"}", "is not a file made by waybill-bench --json"),
+        ("{\"format\": 1000, \"rows\": []}", "format 1000, this program reads "),
+        ("{\"format\": 1, \"rows\": []}", "missing field"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = bench(&["compare", path, path]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("{path}: ")) && said.contains(words), "{said}");
+    }
+}

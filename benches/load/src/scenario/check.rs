@@ -1,10 +1,47 @@
 //! What a scenario may not say: values that cannot be, keys that do not go together.
 
-use super::{Kind, RatePlan, Scenario, ShareOfCapacity, WorkKind};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use waybill_wire::limits::{PAYLOAD_BYTES_MAX, TARGETS_MAX};
+
+use super::{Kind, RatePlan, Requirement, Scenario, ShareOfCapacity, WorkKind};
 use crate::failure::Failure;
+use crate::results::figure;
 use crate::system::SystemPlan;
 use crate::tally::fault;
-use crate::work::{GATEWAYS_MAX, PAYLOAD_BYTES_MIN, Shares};
+use crate::targets;
+use crate::work::{GATEWAYS_MAX, PAYLOAD_BYTES_MIN, RATE_MAX, Shares, USERS_MAX};
+
+/// Most groups: the bench keeps the users of each.
+const GROUPS_MAX: usize = 100_000;
+
+/// Most repeats: every quotient of two of them is looked at when runs are compared.
+const REPEATS_MAX: usize = 10_000;
+
+/// What rows say of latency, by the names of requirements.
+const LATENCIES: [&str; 3] = ["p50_us", "p99_us", "p999_us"];
+
+/// Refuses the first value that is out of range.
+fn within<T: PartialOrd + Display>(
+    key: &str,
+    values: &[T],
+    range: &RangeInclusive<T>,
+) -> Result<(), Failure> {
+    let Some(value) = values.iter().find(|value| !range.contains(value)) else { return Ok(()) };
+    let (least, most) = (range.start(), range.end());
+    Err(Failure::new(format_args!("{key}: {value} is not in {least}..={most}")))
+}
+
+/// Refuses the first value that is there again: its rows could not be told from those before.
+fn once<T: PartialEq + Display>(key: &str, values: &[T]) -> Result<(), Failure> {
+    for (at, value) in values.iter().enumerate() {
+        if values[..at].contains(value) {
+            return Err(Failure::new(format_args!("{key}: {value} is there twice")));
+        }
+    }
+    Ok(())
+}
 
 impl Scenario {
     /// Refuses what cannot be.
@@ -20,16 +57,18 @@ impl Scenario {
                 return wrong(key, "is empty, name at least one".into());
             }
         }
-        if let Some(users) = self.users.iter().find(|users| **users == 0) {
-            return wrong("users", format!("{users} is not at least 1"));
-        }
-        let gateways = |count: &&usize| !(1..=GATEWAYS_MAX).contains(*count);
-        if let Some(count) = self.gateways.iter().find(gateways) {
-            return wrong("gateways", format!("{count} is not in 1..={GATEWAYS_MAX}"));
-        }
-        if let Some(bytes) = self.payload_bytes.iter().find(|it| **it < PAYLOAD_BYTES_MIN) {
-            return wrong("payload_bytes", format!("{bytes} is less than {PAYLOAD_BYTES_MIN}"));
-        }
+        once("targets", &self.targets)?;
+        targets::named(&self.targets).map_err(|failure| failure.during("targets"))?;
+        once("users", &self.users)?;
+        within("users", &self.users, &(1..=USERS_MAX))?;
+        let least = self.system.as_ref().map_or(1, SystemPlan::gateways_least);
+        once("gateways", &self.gateways)?;
+        within("gateways", &self.gateways, &(least..=GATEWAYS_MAX))?;
+        once("payload_bytes", &self.payload_bytes)?;
+        within("payload_bytes", &self.payload_bytes, &(PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX))?;
+        within("repeats", &[self.repeats], &(1..=REPEATS_MAX))?;
+        within("groups", &[self.groups], &(1..=GROUPS_MAX))?;
+        within("group_uids", &[self.group_uids], &(1..=TARGETS_MAX))?;
         for (key, value) in [
             ("seconds", self.seconds),
             ("warm_up_seconds", self.warm_up_seconds),
@@ -39,13 +78,7 @@ impl Scenario {
                 return wrong(key, format!("{value} is not above 0 and at most 3600"));
             }
         }
-        for (key, value) in [
-            ("repeats", self.repeats as u64),
-            ("window", self.window),
-            ("window_bytes", self.window_bytes),
-            ("groups", self.groups as u64),
-            ("group_uids", self.group_uids as u64),
-        ] {
+        for (key, value) in [("window", self.window), ("window_bytes", self.window_bytes)] {
             if value == 0 {
                 return wrong(key, "0 is not at least 1".into());
             }
@@ -101,28 +134,37 @@ impl Scenario {
         }
         for rate in &self.rates {
             match rate {
-                RatePlan::PerSecond(rate) if !(*rate >= 1.0 && rate.is_finite()) => {
-                    return wrong(format!("{rate} is not at least 1 per second"));
-                }
+                RatePlan::PerSecond(rate) => within("rates", &[*rate], &(1.0..=RATE_MAX))?,
                 RatePlan::Share(ShareOfCapacity { share, .. })
                     if !(*share > 0.0 && *share < 1.0) =>
                 {
                     return wrong(format!("share {share} is not between 0 and 1"));
                 }
-                _ => {}
+                RatePlan::Share(ShareOfCapacity { of: Some(of), .. })
+                    if !self.targets.contains(of) =>
+                {
+                    return wrong(format!(
+                        "a share of {of:?}, which does not run; add it to the targets, or leave \
+                         `of` out for a share of each target's own capacity"
+                    ));
+                }
+                RatePlan::Share(_) => {}
             }
         }
-        Ok(())
+        // By what rows say of it: 0.5 and 0.501 would be one rate in every table.
+        once("rates", &self.rates.iter().map(RatePlan::asked).collect::<Vec<_>>())
     }
 
     fn check_requirements(&self) -> Result<(), Failure> {
         for requirement in &self.assert {
-            if requirement.at_most.is_none() && requirement.at_least.is_none() {
-                let figure = &requirement.figure;
-                let words = format!("assert: {figure} has neither at_most nor at_least");
-                return Err(Failure::new(words));
+            if let Some(words) = self.wrong_with(requirement) {
+                return Err(Failure::new(format_args!("assert: {} {words}", requirement.figure)));
             }
+            let target: Vec<String> = requirement.target.iter().cloned().collect();
+            targets::named(&target).map_err(|failure| failure.during("assert"))?;
         }
+        let allowed: Vec<String> = self.allowed.keys().cloned().collect();
+        targets::named(&allowed).map_err(|failure| failure.during("allowed"))?;
         for name in self.allowed.values().flatten() {
             if !fault::ALL.contains(&name.as_str()) {
                 let known = fault::ALL.join(", ");
@@ -131,5 +173,25 @@ impl Scenario {
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with a requirement, if anything.
+    fn wrong_with(&self, requirement: &Requirement) -> Option<String> {
+        let Requirement { figure: name, at_least, at_most, .. } = requirement;
+        match (at_least, at_most) {
+            (None, None) => return Some("has neither at_most nor at_least".into()),
+            (Some(bound), _) | (_, Some(bound)) if bound.is_nan() => {
+                return Some("is compared with nan".into());
+            }
+            (Some(least), Some(most)) if least > most => {
+                return Some(format!("cannot be at least {least} and at most {most}"));
+            }
+            _ => {}
+        }
+        let latencies = if self.kind == Kind::Latency { &LATENCIES[..] } else { &[] };
+        let known = [&fault::ALL[..], &figure::ALL, latencies].concat();
+        // What a system scenario measures beside these has names of its own.
+        let fine = self.kind == Kind::System || known.contains(&name.as_str());
+        (!fine).then(|| format!("is no figure of this kind; there are {}", known.join(", ")))
     }
 }

@@ -57,22 +57,76 @@ fn an_unknown_key_is_refused_by_name() {
 fn a_value_that_cannot_be_is_refused_with_its_key() {
     for (text, words) in [
         ("users = []", "users: is empty"),
-        ("users = [0]", "users: 0 is not at least 1"),
+        ("users = [0]", "users: 0 is not in 1..=1000000000"),
+        ("users = [1_000_000_001]", "users: 1000000001 is not in 1..="),
+        ("users = [1000, 2000, 1000]", "users: 1000 is there twice"),
+        ("gateways = [8, 8]", "gateways: 8 is there twice"),
+        ("payload_bytes = [16, 16]", "payload_bytes: 16 is there twice"),
+        ("targets = [\"waybill\", \"waybill\"]", "targets: waybill is there twice"),
+        ("targets = [\"waybil\"]", "targets: there is no target \"waybil\"; there are waybill,"),
         ("gateways = [65]", "gateways: 65 is not in 1..=64"),
-        ("payload_bytes = [15]", "payload_bytes: 15 is less than 16"),
+        ("payload_bytes = [15]", "payload_bytes: 15 is not in 16..=1048576"),
+        ("payload_bytes = [1_048_577]", "payload_bytes: 1048577 is not in 16..=1048576"),
+        ("group_uids = 4097", "group_uids: 4097 is not in 1..=4096"),
+        ("groups = 100_001", "groups: 100001 is not in 1..=100000"),
         ("seconds = 0.0", "seconds: 0 is not above 0"),
         ("seconds = nan", "seconds: NaN is not above 0"),
-        ("repeats = 0", "repeats: 0 is not at least 1"),
+        ("repeats = 0", "repeats: 0 is not in 1..=10000"),
+        ("repeats = 10_001", "repeats: 10001 is not in 1..=10000"),
+        ("window = 0", "window: 0 is not at least 1"),
         ("work = \"mixed\"", "shares: is missing"),
         ("work = \"multi\"", "multi"),
         ("kind = \"latency\"", "rates: is missing"),
         ("rates = [1000.0]", "rates: is for kind = \"latency\" only"),
         ("shares = { single = 1, group = 0, broadcast = 0 }", "shares: is for work = \"mixed\""),
-        ("allowed = { redis = [\"lots\"] }", "allowed: \"lots\" is no fault; these are: lost"),
-        ("assert = [{ figure = \"lost\" }]", "assert: lost has neither at_most nor at_least"),
+        ("allowed = { waybill = [\"lots\"] }", "allowed: \"lots\" is no fault; these are: lost"),
+        ("allowed = { rediss = [\"lost\"] }", "allowed: there is no target \"rediss\""),
     ] {
         let refused = refusal(text);
         assert!(refused.contains(words), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_requirement_that_cannot_be_is_refused() {
+    for (text, words) in [
+        ("figure = \"lost\"", "assert: lost has neither at_most nor at_least"),
+        ("figure = \"lost\", at_most = nan", "assert: lost is compared with nan"),
+        ("figure = \"lost\", at_most = 1, at_least = nan", "assert: lost is compared with nan"),
+        ("figure = \"lost\", at_most = nan, at_least = 1", "assert: lost is compared with nan"),
+        ("figure = \"lost\", at_most = 1, at_least = 2", "at least 2 and at most 1"),
+        ("figure = \"lots\", at_most = 1", "assert: lots is no figure of this kind; there are"),
+        ("figure = \"p99_us\", at_most = 1", "assert: p99_us is no figure of this kind"),
+        ("figure = \"lost\", at_most = 1, target = \"no\"", "assert: there is no target \"no\""),
+    ] {
+        let refused = refusal(&format!("assert = [{{ {text} }}]"));
+        assert!(refused.contains(words), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_table_of_a_system_scenario_that_cannot_be_is_refused() {
+    let churn = |change: &str| {
+        let keys = ["rate = 1e4", "deltas_per_s = 1e4", "users_of_delta = 10", "blocks = 100"];
+        let key = change.split(" =").next().unwrap();
+        let keys = keys.iter().filter(|it| !it.starts_with(key)).copied();
+        format!("measure = \"churn\"\n{}", keys.chain([change]).collect::<Vec<_>>().join("\n"))
+    };
+    for (table, gateways, words) in [
+        (churn("blocks = 1_000_001"), 8, "system: blocks 1000001 is not in 1..=1000000"),
+        (churn("rate = 1e10"), 8, "system: rate 10000000000 is not in 1..=1000000000"),
+        (churn("deltas_per_s = nan"), 8, "system: deltas_per_s NaN is not in 1..="),
+        (churn("users_of_delta = 0"), 8, "system: users_of_delta 0 is not in 1..="),
+        (churn("blocks = 100"), 1, "gateways: 1 is not in 2..=64"),
+        ("measure = \"slow\"\nrate = 1e3".into(), 1, "gateways: 1 is not in 2..=64"),
+        ("measure = \"slow\"\nrate = 0.5".into(), 2, "system: rate 0.5 is not in 1..="),
+        ("measure = \"relearn\"\nrate = 9.0".into(), 1, "system: rate 9 is not in 10..="),
+        ("measure = \"storm\"\nagain = 101".into(), 1, "system: again 101 is not in 0..=100"),
+        ("measure = \"idle\"\nheartbeat_ms = 99".into(), 1, "heartbeat_ms 99 is not in 100..="),
+    ] {
+        let whole = WHOLE.replace("throughput", "system").replace("[8]", &format!("[{gateways}]"));
+        let refused = Scenario::parse(&format!("{whole}[system]\n{table}")).expect_err(&table);
+        assert!(refused.to_string().contains(words), "{table}: {refused}");
     }
 }
 
@@ -82,12 +136,25 @@ fn a_rate_that_cannot_be_is_refused() {
         let whole = WHOLE.replace("throughput", "latency");
         Scenario::parse(&format!("{whole}\nrates = {rates}"))
     };
-    assert_eq!(text("[0.5]").unwrap_err().to_string(), "rates: 0.5 is not at least 1 per second");
+    for (rates, words) in [
+        ("[0.5]", "rates: 0.5 is not in 1..=1000000000"),
+        ("[1e4, 1e4]", "rates: 10000/s is there twice"),
+        ("[{ share = 0.5 }, { share = 0.501 }]", "rates: 50% of capacity is there twice"),
+        ("[{ share = 0.5, of = \"nope\" }]", "rates: a share of \"nope\", which does not run; add"),
+        ("[\"fast\"]", "a rate is a number per second, as 10000, or { share = 0.5 }"),
+        ("[{ shar = 0.5 }]", "a rate is a number per second, as 10000, or { share = 0.5 }"),
+    ] {
+        let refused = text(rates).unwrap_err().to_string();
+        assert!(refused.contains(words), "{rates}: {refused}");
+    }
     let refused = text("[{ share = 1.5 }]").unwrap_err().to_string();
     assert_eq!(refused, "rates: share 1.5 is not between 0 and 1");
     let scenario = text("[10000.0, { share = 0.5 }, { share = 0.8, of = \"waybill\" }]").unwrap();
     let asked: Vec<String> = scenario.rates.iter().map(RatePlan::asked).collect();
     assert_eq!(asked, ["10000/s", "50% of capacity", "80% of capacity of waybill"]);
+    let overrides = Overrides { targets: Some(vec!["relay-epoll".into()]), ..Overrides::default() };
+    let refused = scenario.with(&overrides).unwrap_err().to_string();
+    assert!(refused.starts_with("rates: a share of \"waybill\", which does not run"), "{refused}");
 }
 
 #[test]
@@ -122,6 +189,25 @@ fn every_scenario_names_targets_there_are_and_requires_that_nobody_is_left_out()
         assert!(scenario.assert.iter().any(required), "{name} does not require {figure} = 0");
         crate::targets::named(&scenario.targets).unwrap_or_else(|no| panic!("{name}: {no}"));
     }
+}
+
+#[test]
+fn what_is_left_out_on_the_command_line_is_not_required() {
+    let whole = WHOLE.replace("[\"waybill\"]", "[\"waybill\", \"relay-epoll\"]");
+    let text = whole + "assert = [{ figure = \"lost\", target = \"waybill\", at_most = 0 }]\n";
+    let scenario = Scenario::parse(&text).unwrap();
+    assert_eq!(scenario.assert.len(), 1);
+    let targets = Some(vec!["relay-epoll".into()]);
+    let scenario = scenario.with(&Overrides { targets, ..Overrides::default() }).unwrap();
+    assert_eq!(scenario.assert, []);
+}
+
+#[test]
+fn numbers_of_users_that_a_check_makes_equal_are_one_variant() {
+    let text = WHOLE.replace("users = [1000]", "users = [5000, 1000, 9000]");
+    let overrides = Overrides { check: true, ..Overrides::default() };
+    let scenario = Scenario::parse(&text).unwrap().with(&overrides).unwrap();
+    assert_eq!(scenario.users, [CHECK_USERS, 1000]);
 }
 
 fn row(target: &str, value: f64) -> Row {

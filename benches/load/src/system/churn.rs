@@ -12,7 +12,7 @@ use waybill_wire::frame::{Barrier, Delta, Record};
 use waybill_wire::limits::RECORDS_MAX;
 
 use super::cluster::{Gateway, Shared, registered};
-use super::{Findings, Trial, latency_figures, quantiles};
+use super::{Findings, Trial, is_rate, latency_figures, quantiles};
 use crate::clock;
 use crate::engine::Engine;
 use crate::engine::pace::Pace;
@@ -20,10 +20,13 @@ use crate::failure::Failure;
 use crate::io::Io;
 use crate::tally::{Tally, fault};
 use crate::targets::Skipped;
-use crate::work::{Work, uid_of};
+use crate::work::{RATE_MAX, Work, uid_of};
 
 /// Moves that one turn begins at most: what is due beyond them waits for the next.
 const MOVES_A_TURN: u64 = 64;
+
+/// Most groups of users that move: each move looks for one that rests.
+const BLOCKS_MAX: usize = 1_000_000;
 
 /// Longest time told apart, in nanoseconds: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -271,14 +274,16 @@ fn nanos_since(moment: Instant) -> u64 {
 impl ChurnPlan {
     /// What is wrong with it, if anything.
     pub(super) fn check(&self) -> Option<String> {
-        let numbers = [self.rate, self.deltas_per_s];
-        let positive = numbers.iter().all(|number| *number >= 1.0 && number.is_finite());
-        let fits = (1..=RECORDS_MAX).contains(&self.users_of_delta) && self.blocks > 0;
-        let words = format!(
-            "rate and deltas_per_s are at least 1, users_of_delta is 1 to {RECORDS_MAX}, blocks at \
-             least 1"
-        );
-        (!positive || !fits).then_some(words)
+        let rates = [("rate", self.rate), ("deltas_per_s", self.deltas_per_s)];
+        if let Some((key, rate)) = rates.into_iter().find(|(_, rate)| !is_rate(*rate, 1.0)) {
+            return Some(format!("{key} {rate} is not in 1..={RATE_MAX}"));
+        }
+        let sizes = [
+            ("users_of_delta", self.users_of_delta, RECORDS_MAX),
+            ("blocks", self.blocks, BLOCKS_MAX),
+        ];
+        let wrong = sizes.into_iter().find(|(_, size, most)| !(1..=*most).contains(size));
+        wrong.map(|(key, size, most)| format!("{key} {size} is not in 1..={most}"))
     }
 
     /// Runs it.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use waybill_wire::code::Level;
 
 use super::cluster::{Cluster, Fate, Shared, Strike};
-use super::{Findings, Trial, latency_figures};
+use super::{Findings, Trial, is_rate, latency_figures};
 use crate::clock;
 use crate::engine::pace::Pace;
 use crate::engine::{Engine, Spans};
@@ -18,7 +18,7 @@ use crate::process;
 use crate::results::figure;
 use crate::tally::{Tally, fault};
 use crate::targets::Skipped;
-use crate::work::Work;
+use crate::work::{RATE_MAX, Work};
 
 /// Traffic around the end of the broker.
 const AROUND: Duration = Duration::from_millis(200);
@@ -37,8 +37,8 @@ pub struct RelearnPlan {
 impl RelearnPlan {
     /// What is wrong with it, if anything.
     pub(super) fn check(&self) -> Option<String> {
-        let fine = self.rate >= 10.0 && self.rate.is_finite();
-        (!fine).then(|| "rate is at least 10".into())
+        let rate = self.rate;
+        (!is_rate(rate, 10.0)).then(|| format!("rate {rate} is not in 10..={RATE_MAX}"))
     }
 
     /// Runs it.

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use waybill_wire::code::Level;
 
 use super::cluster::Shared;
-use super::{Findings, Trial, latency_figures};
+use super::{Findings, Trial, is_rate, latency_figures};
 use crate::driver::Driver;
 use crate::engine::Engine;
 use crate::engine::pace::Pace;
 use crate::process::{self, Server};
 use crate::tally::Tally;
 use crate::targets::{Pending, Plan, Skipped};
-use crate::work::Work;
+use crate::work::{RATE_MAX, Work};
 
 /// Nothing has come for so long: what was kept for the gateway has come.
 const QUIET: Duration = Duration::from_millis(500);
@@ -39,8 +39,8 @@ struct Slowed {
 impl SlowPlan {
     /// What is wrong with it, if anything.
     pub(super) fn check(&self) -> Option<String> {
-        let fine = self.rate >= 1.0 && self.rate.is_finite();
-        (!fine).then(|| "rate is at least 1".into())
+        let rate = self.rate;
+        (!is_rate(rate, 1.0)).then(|| format!("rate {rate} is not in 1..={RATE_MAX}"))
     }
 
     fn start(trial: &mut Trial<'_>) -> Result<Slowed, Skipped> {

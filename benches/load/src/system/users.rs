@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -49,6 +50,12 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// When every message is there: what comes again comes in this time.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// Most times that all are cut off: each may take as long as [`READY_TIMEOUT`].
+const AGAIN_MAX: usize = 100;
+
+/// What a gateway takes for `gateway.deadlines.heartbeat_ms`.
+const HEARTBEAT_MS: RangeInclusive<u64> = 100..=600_000;
+
 /// Longest time told apart, in nanoseconds.
 const LONGEST_NS: u64 = 120_000_000_000;
 
@@ -68,6 +75,23 @@ pub struct StormPlan {
 pub struct IdlePlan {
     /// How often a gateway asks each of them whether it is there, in milliseconds.
     pub heartbeat_ms: u64,
+}
+
+impl StormPlan {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self) -> Option<String> {
+        let again = self.again;
+        (again > AGAIN_MAX).then(|| format!("again {again} is not in 0..={AGAIN_MAX}"))
+    }
+}
+
+impl IdlePlan {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self) -> Option<String> {
+        let (ms, fine) = (self.heartbeat_ms, HEARTBEAT_MS);
+        let words = || format!("heartbeat_ms {ms} is not in {}..={}", fine.start(), fine.end());
+        (!fine.contains(&ms)).then(words)
+    }
 }
 
 /// A broker and its gateways.
