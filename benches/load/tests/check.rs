@@ -89,6 +89,23 @@ fn mixed_loses_nothing() {
 }
 
 #[test]
+fn direct_loses_nothing_where_ten_million_users_are_asked_for() {
+    check("direct-10m", &["waybill"]);
+}
+
+#[test]
+fn latency_is_measured_at_every_rate_without_a_loss() {
+    let results = check("latency", &["waybill"]);
+    let rows = &results.scenarios[0].rows;
+    let rates: Vec<_> = rows.iter().filter_map(|row| row.variant.rate.as_ref()).collect();
+    assert!(!rates.is_empty());
+    for row in rows.iter().filter(|row| row.variant.rate.is_some()) {
+        let latency = row.latency_us.as_ref().unwrap();
+        assert!(latency.count > 0 && latency.p50 > 0.0 && latency.p50 <= latency.max);
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     for (arguments, words) in [
         (["run", "no-such"].as_slice(), "scenario no-such"),
@@ -157,6 +174,11 @@ fn slow_costs_only_the_slow_gateway() {
 #[test]
 fn relearn_accounts_for_every_message() {
     check_system("relearn", &["all routes back", "first message answered", "routes_back_per_s"]);
+}
+
+#[test]
+fn relearn_accounts_for_every_message_where_ten_million_users_are_asked_for() {
+    check_system("relearn-10m", &["all routes back", "first message answered"]);
 }
 
 #[test]

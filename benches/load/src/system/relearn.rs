@@ -62,6 +62,8 @@ impl RelearnPlan {
         let before = engine.run(&work, &mut tally, pace, trial.spans, &mut usage)?;
         latency_figures("before", &before, &tally, &mut findings);
 
+        let mut unanswered = tally.next().abs_diff(answered(&shared));
+
         let doomed = Rc::clone(&server);
         let what = Box::new(move || doomed.borrow_mut().kill());
         let messages = crate::engine::pace::due_before(clock::nanos(AROUND), self.rate);
@@ -77,13 +79,15 @@ impl RelearnPlan {
         *server.borrow_mut() = again;
         let mut usage = || process::usage(&pids);
         trial.set_up(&mut engine, &mut usage)?;
-        let returned = tally.next();
+        let (returned, told) = (tally.next(), answered(&shared));
         let spans = trial.spans;
         let after = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
         latency_figures("after", &after, &tally, &mut findings);
         findings.measured(&after, &tally);
         engine.settle(QUIET, &mut tally)?;
 
+        unanswered += (tally.next() - returned).abs_diff(answered(&shared) - told);
+        findings.figure("unanswered", unanswered as f64);
         let cluster = shared.0.borrow();
         moments(&cluster, start, trial.work.users, &mut findings)?;
         findings.faults = tally.end();
@@ -91,6 +95,11 @@ impl RelearnPlan {
         findings.notes.push("gateways come back at once; their back-off is not in it".into());
         Ok(findings)
     }
+}
+
+/// Receipts so far.
+fn answered(shared: &Shared) -> u64 {
+    shared.0.borrow().told.receipts
 }
 
 /// When what was there again.
