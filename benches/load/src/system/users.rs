@@ -44,9 +44,6 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// which connections were cut.
 const CALM: Duration = Duration::from_secs(1);
 
-/// How long a message may take to the last user, on a machine with much else to do.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// When every message is there: what comes again comes in this time.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -213,8 +210,8 @@ impl World {
     }
 
     /// Publishes one message to each user who is ready, and looks for it on that user's WebSocket;
-    /// what is wrong.
-    fn prove(&self, users: &mut Users) -> Result<Vec<Fault>, Failure> {
+    /// what is wrong. What has not come when nothing came for `drain` is lost.
+    fn prove(&self, users: &mut Users, drain: Duration) -> Result<Vec<Fault>, Failure> {
         let ready = || (0u64..).zip(&users.ready).filter(|it| *it.1).map(|(k, _)| k);
         let batch = ready().map(|k| {
             let payload = uid_of(k).to_string();
@@ -232,7 +229,7 @@ impl World {
             }
             producer.close().await;
             while mail.is_open() {
-                match timeout(ARRIVAL_TIMEOUT, users.told.recv()).await {
+                match timeout(drain, users.told.recv()).await {
                     Ok(Some((k, text))) => mail.arrived(k, &text),
                     Ok(None) | Err(_) => break,
                 }
@@ -316,7 +313,7 @@ impl StormPlan {
             let mut users = world.storm(&tokens)?;
             let after = world.usage();
             refused(&users.failed, &mut findings);
-            add(world.prove(&mut users)?, &mut findings);
+            add(world.prove(&mut users, trial.spans.drain)?, &mut findings);
             let logins = users.ready_ns.len() as f64;
             findings.figure(&format!("{name}logins_per_s"), logins / users.seconds);
             let cpu = after.cpu.saturating_sub(before.cpu) as f64 / 1e3 / logins;
@@ -352,7 +349,7 @@ impl IdlePlan {
         findings.figure("cpu_us_per_connection_and_minute", cpu);
         findings.figure(figure::RSS_BYTES, end.rss as f64);
         findings.notes.push(format!("a heartbeat every {} ms", self.heartbeat_ms));
-        add(world.prove(&mut users)?, &mut findings);
+        add(world.prove(&mut users, trial.spans.drain)?, &mut findings);
         let mut gone = Vec::new();
         while users.tasks.try_join_next().is_some() {
             gone.push("a connection ended while it was idle".to_string());
