@@ -19,13 +19,19 @@ use crate::scenario::{self, Loaded, Overrides};
 use crate::waybill;
 
 mod files;
+mod list;
 
 use files::{Output, Outputs, read};
+
+const AFTER: &str = "\
+Without a command: `direct` with 128-byte payloads and 100,000 users, Waybill alone; two figures.
+Exit codes: 0; 1 for a run that failed its check or an assertion, was interrupted, or whose files
+could not be written; 2 for a wrong call, or one that cannot be done here.";
 
 /// Says how fast Waybill is, and how fast the alternatives are on the same work; every delivery is
 /// checked.
 #[derive(Debug, Parser)]
-#[command(name = "waybill-bench", version)]
+#[command(name = "waybill-bench", version, after_help = AFTER)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -35,7 +41,7 @@ struct Cli {
 enum Command {
     /// Runs scenarios.
     Run(RunArgs),
-    /// Lists the scenarios there are.
+    /// Lists the scenarios there are, with their targets and lengths, and how targets are driven.
     List,
     /// Prints the ratios of two runs.
     Compare {
@@ -59,31 +65,31 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Scenarios by name, or files of them.
+    /// Scenarios by name, as `list` shows them, or files of them.
     #[arg(required = true, value_name = "NAME|FILE")]
     scenarios: Vec<String>,
-    /// Only these targets.
+    /// Only these targets, by the names that `list` shows; default: the scenario's.
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     targets: Option<Vec<String>>,
-    /// Times each target runs.
+    /// Times each target runs; default: the scenario's, and 1 with --check.
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
-    /// Seconds that are measured.
+    /// Seconds that are measured; default: the scenario's, and 0.5 with --check.
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
-    /// Users.
+    /// Users, instead of all numbers of them in the scenario: its other variants stay.
     #[arg(long, value_name = "N")]
     users: Option<u64>,
-    /// Bytes of payloads.
+    /// Bytes of payloads, instead of all sizes in the scenario: its other variants stay.
     #[arg(long, value_name = "N")]
     payload: Option<usize>,
-    /// A short pass with few users: what is wrong is found, how fast it is is not judged.
+    /// A short pass with 2,000 users at most: what is wrong is found, how fast it is is not judged.
     #[arg(long)]
     check: bool,
-    /// Writes everything that was measured.
+    /// Writes everything that was measured, over what stands in the file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Writes a page with plots.
+    /// Writes a page with plots, over what stands in the file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Pins nothing; the generator sleeps when it has nothing to do.
@@ -113,7 +119,7 @@ fn dispatch(cli: Cli) -> Result<bool, Failure> {
     match cli.command {
         None => canonical(),
         Some(Command::Run(args)) => run(&args),
-        Some(Command::List) => list().map(|()| true),
+        Some(Command::List) => output::text(&list::text()?).map(|()| true),
         Some(Command::Compare { before, after }) => {
             output::text(&compare::runs(&read(&before)?, &read(&after)?))?;
             Ok(true)
@@ -169,8 +175,8 @@ fn run(args: &RunArgs) -> Result<bool, Failure> {
     let outputs = Outputs::open(args.json.as_deref(), args.html.as_deref())?;
     interrupt::listen()?;
     let results = run::run(&scenarios, &settings, &command_line())?;
-    let unwritten = outputs.write(|| to_json(&results), || html::page(&results));
-    output::text(&terminal::run(&results))?;
+    let mut unwritten = outputs.write(|| to_json(&results), || html::page(&results));
+    unwritten.extend(output::text(&terminal::run(&results)).err());
     run::complain(&results);
     for failure in &unwritten {
         output::talk(format_args!("error: {failure}"));
@@ -212,14 +218,6 @@ fn report(results: &Path, html: &Path) -> Result<(), Failure> {
 fn with(loaded: Loaded, overrides: &Overrides) -> Result<Loaded, Failure> {
     let scenario = loaded.scenario.with(overrides)?;
     Ok(Loaded { scenario, ..loaded })
-}
-
-fn list() -> Result<(), Failure> {
-    let mut text = String::new();
-    for Loaded { name, scenario, .. } in scenario::list()? {
-        text += &format!("{name:<12} {}\n", scenario.title);
-    }
-    output::text(&text)
 }
 
 /// The `waybill` program beside this one.

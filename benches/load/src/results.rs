@@ -28,6 +28,9 @@ pub struct Results {
     /// It was ended before all of it was done.
     #[serde(default)]
     pub interrupted: bool,
+    /// A short pass for correctness, by `--check`: its figures say nothing.
+    #[serde(default)]
+    pub check: bool,
 }
 
 impl Results {

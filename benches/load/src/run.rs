@@ -75,6 +75,7 @@ pub fn run(scenarios: &[Loaded], settings: &Settings, command: &str) -> Result<R
         versions: BTreeMap::new(),
         scenarios: Vec::new(),
         interrupted: false,
+        check: settings.check,
     };
     for loaded in scenarios {
         let mut runner = Runner::new(loaded, settings, cores.map(|(_, servers)| servers))?;

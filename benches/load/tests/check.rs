@@ -293,3 +293,57 @@ fn a_file_that_holds_no_results_is_called_so() {
         assert!(said.contains(&format!("{path}: ")) && said.contains(words), "{said}");
     }
 }
+
+#[test]
+fn a_scenario_that_is_not_there_is_answered_with_those_there_are() {
+    for (name, words) in [
+        ("direkt", "there are broadcast, churn, direct, "),
+        ("direct.toml", "`direct` without a path or ending is one there is"),
+        ("no-such/file.toml", "or give the path of a .toml file"),
+    ] {
+        let output = bench(&["run", name]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("scenario {name}: ")) && said.contains(words), "{said}");
+        assert!(!said.contains(".."), "{said}");
+    }
+    let output = bench(&["run", "direct", "direct"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("scenario direct: there twice"), "{said}");
+}
+
+#[test]
+fn the_list_has_every_scenario_and_target() {
+    let output = bench(&["list"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for loaded in waybill_bench::scenario::list().unwrap() {
+        assert!(said.contains(&format!("  {} ", loaded.name)), "{said}");
+        assert!(said.contains(&format!("up to {} rows", loaded.scenario.rows_most())), "{said}");
+    }
+    for target in waybill_bench::targets::all() {
+        assert!(said.contains(&format!("  {} ", target.name)), "{said}");
+    }
+}
+
+#[test]
+fn an_ended_terminal_interrupts_unless_it_was_to_be_outlived() {
+    use rustix::process::{Pid, Signal, kill_process};
+    // As `nohup` does: a program started with the signal ignored is to go on.
+    for (trap, code) in [("", 1), ("trap '' HUP; ", 0)] {
+        let script = format!(
+            "{trap}exec \"$0\" run direct --check --free --seconds 0.1 --repeats 20 \
+             --targets relay-epoll --payload 16"
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_waybill-bench")]);
+        let mut child = shell.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = said.next().unwrap().unwrap();
+        assert!(first.starts_with("direct 1 of 20: "), "{first}");
+        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+        let said: Vec<String> = said.map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{said:?}");
+    }
+}

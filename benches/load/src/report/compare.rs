@@ -4,6 +4,10 @@
 //! divided by every repeat of the other, and what did not change (the relay, the peers) shows how
 //! much of a difference is the machine's.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use super::grid::{Grid, wrap};
 use super::words;
 use crate::results::{Results, ScenarioResult};
@@ -68,14 +72,59 @@ pub fn runs(earlier: &Results, later: &Results) -> String {
 
 /// What makes the runs hard to compare.
 fn different_grounds(earlier: &Results, later: &Results) -> Vec<String> {
-    if earlier.machine == later.machine {
-        return Vec::new();
+    let mut lines = Vec::new();
+    if earlier.machine != later.machine {
+        let (before, after) = (words::machine(&earlier.machine), words::machine(&later.machine));
+        lines.push(format!("The machines differ: earlier {before}; later {after}."));
     }
-    let (before, after) = (words::machine(&earlier.machine), words::machine(&later.machine));
-    let said = format!("The machines differ: earlier {before}; later {after}.");
-    let mut lines = wrap(&said, WIDTH, "  ");
-    lines.push(String::new());
+    for (word, run) in [("earlier", earlier), ("later", later)] {
+        if run.check {
+            let said = "was made with --check: it found what is wrong, its figures say nothing.";
+            lines.push(format!("The {word} run {said}"));
+        }
+    }
+    for after in &later.scenarios {
+        let before = earlier.scenarios.iter().find(|one| one.name == after.name);
+        let differ = before.map(|before| different_parameters(before, after)).unwrap_or_default();
+        if !differ.is_empty() {
+            let differ = differ.join("; ");
+            lines.push(format!("{}: the scenarios differ: {differ}.", after.name));
+        }
+    }
+    let mut lines: Vec<String> = lines.iter().flat_map(|line| wrap(line, WIDTH, "  ")).collect();
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
     lines
+}
+
+/// Keys of a scenario that figures do not depend on, or that rows say themselves.
+const BESIDE: [&str; 10] = [
+    "title",
+    "targets",
+    "users",
+    "gateways",
+    "payload_bytes",
+    "rates",
+    "variants",
+    "repeats",
+    "allowed",
+    "assert",
+];
+
+/// Keys with other values, and both of these.
+fn different_parameters(before: &ScenarioResult, after: &ScenarioResult) -> Vec<String> {
+    let keys: BTreeSet<&String> = before.parameters.keys().chain(after.parameters.keys()).collect();
+    let matters = keys.into_iter().filter(|key| !BESIDE.contains(&key.as_str()));
+    let value = |of: &ScenarioResult, key: &String| of.parameters.get(key).cloned();
+    let shown = |value: Option<Value>| value.map_or("none".to_owned(), |value| value.to_string());
+    matters
+        .map(|key| (key, value(before, key), value(after, key)))
+        .filter(|(_, before, after)| before != after)
+        .map(|(key, before, after)| {
+            format!("{key} earlier {}, later {}", shown(before), shown(after))
+        })
+        .collect()
 }
 
 fn compared(scenario: &ScenarioResult, before: &Table<'_>, after: &Table<'_>) -> Vec<String> {
@@ -170,5 +219,27 @@ mod tests {
         let variant = "direct: 16 B payload, 100,000 users, 8 gateways, closed window";
         assert!(text.contains(&format!("{variant}: only in the earlier run")), "{text}");
         assert!(text.contains("renamed: only in the later run"), "{text}");
+    }
+
+    #[test]
+    fn other_parameters_and_a_check_are_said_first() {
+        let mut earlier = example::run();
+        let mut later = earlier.clone();
+        for (run, seconds, window) in [(&mut earlier, 2.0, 9), (&mut later, 0.5, 9)] {
+            let parameters = &mut run.scenarios[0].parameters;
+            parameters.insert("seconds".to_owned(), seconds.into());
+            parameters.insert("window".to_owned(), window.into());
+            parameters.insert("repeats".to_owned(), seconds.into());
+        }
+        later.scenarios[0].parameters.insert("groups".to_owned(), 7.into());
+        let text = runs(&earlier, &later);
+        let words = "direct: the scenarios differ: groups earlier none, later 7; seconds earlier \
+                     2.0, later 0.5.";
+        assert!(text.starts_with(words), "{text}");
+        assert!(!text.contains("--check"), "{text}");
+        later.check = true;
+        let text = runs(&earlier, &later);
+        assert!(text.starts_with("The later run was made with --check: "), "{text}");
+        assert!(!runs(&earlier, &earlier).contains("differ:"), "{text}");
     }
 }

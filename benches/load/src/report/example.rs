@@ -70,6 +70,7 @@ pub(super) fn run() -> Results {
         versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
         scenarios: vec![direct(), latency(), relearn()],
         interrupted: false,
+        check: false,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 /// Where scenarios are looked for by name: the source tree this was built from, else here.
 #[must_use]
 pub fn folder() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("scenarios");
     if built.is_dir() { built } else { PathBuf::from("benches/scenarios") }
 }
 
@@ -21,14 +21,24 @@ pub fn load(name: &str) -> Result<Loaded, Failure> {
     let is_path = name.ends_with(".toml") || name.contains('/');
     let path = if is_path { name.into() } else { folder().join(format!("{name}.toml")) };
     let text = fs::read_to_string(&path).map_err(|error| {
-        let hint = "`waybill-bench list` shows those there are";
-        Failure::new(format_args!("scenario {name}: {}: {error}; {hint}", path.display()))
+        let path = path.display();
+        Failure::new(format_args!("scenario {name}: {path}: {error}; {}", hint(name)))
     })?;
     let scenario = Scenario::parse(&text)
         .map_err(|failure| failure.during(format_args!("scenario {}", path.display())))?;
     let name = path.file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned());
     let file = if is_path { path.display().to_string() } else { shown(&name) };
     Ok(Loaded { name, file, scenario })
+}
+
+/// What may have been meant by a name of nothing.
+fn hint(name: &str) -> String {
+    let names = names().unwrap_or_default();
+    let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    match stem.filter(|stem| names.contains(stem)) {
+        Some(stem) => format!("`{stem}` without a path or ending is one there is"),
+        None => format!("there are {}, or give the path of a .toml file", names.join(", ")),
+    }
 }
 
 fn shown(name: &str) -> String {
@@ -40,6 +50,11 @@ fn shown(name: &str) -> String {
 /// # Errors
 /// The folder cannot be read, or one of them is wrong.
 pub fn list() -> Result<Vec<Loaded>, Failure> {
+    names()?.iter().map(|name| load(name)).collect()
+}
+
+/// Names of the files in the folder.
+fn names() -> Result<Vec<String>, Failure> {
     let folder = folder();
     let entries =
         fs::read_dir(&folder).map_err(|error| Failure::from(error).during(folder.display()))?;
@@ -53,5 +68,5 @@ pub fn list() -> Result<Vec<Loaded>, Failure> {
         }
     }
     names.sort_unstable();
-    names.iter().map(|name| load(name)).collect()
+    Ok(names)
 }
