@@ -23,15 +23,14 @@ mod list;
 
 use files::{Output, Outputs, read};
 
-const AFTER: &str = "\
-Without a command: `direct` with 128-byte payloads and 100,000 users, Waybill alone; two figures.
+const EXIT_CODES: &str = "\
 Exit codes: 0; 1 for a run that failed its check or an assertion, was interrupted, or whose files
 could not be written; 2 for a wrong call, or one that cannot be done here.";
 
 /// Says how fast Waybill is, and how fast the alternatives are on the same work; every delivery is
-/// checked.
+/// checked. Without a command: `direct` with 128-byte payloads and 100,000 users, Waybill alone.
 #[derive(Debug, Parser)]
-#[command(name = "waybill-bench", version, after_help = AFTER)]
+#[command(name = "waybill-bench", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -40,6 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs scenarios.
+    #[command(after_help = EXIT_CODES)]
     Run(RunArgs),
     /// Lists the scenarios there are, with their targets and lengths, and how targets are driven.
     List,
@@ -83,7 +83,7 @@ struct RunArgs {
     /// Bytes of payloads, instead of all sizes in the scenario: its other variants stay.
     #[arg(long, value_name = "N")]
     payload: Option<usize>,
-    /// A short pass with 2,000 users at most: what is wrong is found, how fast it is is not judged.
+    /// A short pass with 2,000 users, or --users: what is wrong is found, not how fast it is.
     #[arg(long)]
     check: bool,
     /// Writes everything that was measured, over what stands in the file.
