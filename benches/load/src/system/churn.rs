@@ -76,6 +76,8 @@ pub(super) struct Churn {
     not_begun: u64,
     /// What was due before is warm-up: not in the histograms.
     measured_from: Option<Instant>,
+    /// Deltas in effect at the first and at the last turn behind it.
+    span: Option<[(Instant, u64); 2]>,
     /// Of each gateway: version, when it was due, and whose move it is part of.
     pending: Vec<VecDeque<(u64, Instant, usize)>>,
     probes: Vec<usize>,
@@ -99,6 +101,7 @@ impl Churn {
             moves: 0,
             not_begun: 0,
             measured_from: None,
+            span: None,
             pending: vec![VecDeque::new(); gateways],
             probes: Vec::new(),
             records: Vec::new(),
@@ -147,6 +150,10 @@ impl Churn {
         io: &mut Io,
     ) -> Result<(), Failure> {
         let Some(began) = self.began else { return Ok(()) };
+        if self.is_measured(now) {
+            let here = (now, self.deltas);
+            self.span.get_or_insert([here; 2])[1] = here;
+        }
         let mut left = MOVES_A_TURN;
         while left > 0 {
             let due = self.due(began, self.moves);
@@ -250,6 +257,13 @@ impl Churn {
         }
     }
 
+    /// Deltas that came into effect per second while users moved, without the warm-up and without
+    /// what the engine waits for afterwards; no number if that was no time.
+    fn deltas_per_s(&self) -> f64 {
+        let Some([(from, before), (to, after)]) = self.span else { return f64::NAN };
+        (after - before) as f64 / to.duration_since(from).as_secs_f64()
+    }
+
     /// Whether what was due then is behind the warm-up.
     fn is_measured(&self, due: Instant) -> bool {
         self.measured_from.is_some_and(|from| due >= from)
@@ -308,13 +322,12 @@ impl ChurnPlan {
             churn.begin(begun, spans.warm_up);
         }
         let during = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
-        let seconds = begun.elapsed().as_secs_f64();
         latency_figures("with", &during, &tally, &mut findings);
         findings.measured(&during, &tally);
         let mut cluster = shared.0.borrow_mut();
         let churn = cluster.churn.as_mut().expect("it was put there above");
         churn.began = None;
-        let (deltas, reached) = (churn.deltas as f64 / seconds, churn.arrived as f64);
+        let (deltas, reached) = (churn.deltas_per_s(), churn.arrived as f64);
         drop(cluster);
         // Moves whose message is not published yet need one more message to go with.
         let last = crate::engine::Spans {
@@ -427,6 +440,23 @@ mod tests {
         churn.moves = 2;
         churn.turn(due(4), &mut gateways, &mut io).unwrap();
         assert_eq!((churn.moves, churn.not_begun), (5, 3), "moves 2, 3 and 4 found no block");
+    }
+
+    #[test]
+    fn deltas_per_second_are_those_between_the_warm_up_and_the_last_turn() {
+        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 1.0, users_of_delta: 2, blocks: 1 };
+        let mut churn = Churn::new(plan, 10, 2).unwrap();
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        churn.begin(began, 2 * second);
+        churn.blocks[0].since = Some(began);
+        assert!(churn.deltas_per_s().is_nan());
+        for (at, deltas) in [(1, 100), (2, 110), (4, 130), (6, 150)] {
+            churn.deltas = deltas;
+            churn.turn(began + at * second, &mut [], &mut Io::new().unwrap()).unwrap();
+        }
+        // What comes while nothing is published any more.
+        churn.deltas = 1000;
+        assert!((churn.deltas_per_s() - 10.0).abs() < 1e-9);
     }
 
     #[test]
