@@ -20,7 +20,7 @@ use crate::hub::MessageId;
 pub(crate) type Key = (u32, MessageId);
 
 /// UIDs kept per message on average; when the lists are longer, fewer messages are remembered.
-pub const UIDS_PER_MESSAGE: usize = 16;
+pub(crate) const UIDS_PER_MESSAGE: usize = 16;
 
 /// Earlier sendings of one message that are looked at: bounds what a producer can cost that sends
 /// the same id for ever.

@@ -49,7 +49,6 @@ use waybill_wire::code::{ClientMessage, CloseCode, ErrorCode};
 use crate::auth::{Grant, Verifier, mint};
 use crate::config::GatewayConfig;
 use crate::hub::LoginRefused;
-pub use crate::recent::UIDS_PER_MESSAGE;
 use crate::session::{Now, Session, SessionLimits};
 use crate::subprotocol::Subprotocol;
 use crate::switchboard::{Arrived, Switchboard};
@@ -57,6 +56,9 @@ use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::line::{Framing, Line};
 use crate::transports::writer::SLICES_MAX;
 use crate::transports::{Outbox, QueueShared, Word};
+
+/// UIDs kept per message on average; when the lists are longer, fewer messages are remembered.
+pub const UIDS_PER_MESSAGE: usize = crate::recent::UIDS_PER_MESSAGE;
 
 /// What the tables of a gateway hold; each member is bounded by the setting it names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -102,7 +102,7 @@ impl SlowPlan {
             let told = cluster.0.borrow().told;
             findings.figure("slow_gateway_told_dropped", told.dropped as f64);
             findings.figure("unaccounted", told.dropped.abs_diff(lost) as f64);
-            findings.figure("unanswered", (tally.next() - told.receipts) as f64);
+            findings.figure("unanswered", tally.next().abs_diff(told.receipts) as f64);
         }
         Ok(findings)
     }
