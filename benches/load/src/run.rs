@@ -234,7 +234,7 @@ impl<'a> Runner<'a> {
                 continue;
             };
             if per_s > own * CAPACITY_PART_MAX {
-                let words = format!("{asked} is {per_s:.0}/s, its least capacity is {own:.0}/s");
+                let words = format!("{per_s:.0}/s is too near its least capacity, {own:.0}/s");
                 self.skip(target.name, words);
                 continue;
             }

@@ -46,7 +46,10 @@ impl Grid {
                         width = GAP + width_of(column)
                     ));
                 }
-                lines.push(line.trim_end().to_owned());
+                // A row that has something to say in other blocks only.
+                if !line.trim_end().is_empty() {
+                    lines.push(line.trim_end().to_owned());
+                }
             }
         }
         lines
@@ -111,6 +114,17 @@ mod tests {
         let narrow =
             ["who  one", "a      1", "bb    22", "", "who  three", "a        3", "bb       4"];
         assert_eq!(grid.lines(12), narrow);
+    }
+
+    #[test]
+    fn a_row_without_a_name_is_left_out_where_it_says_nothing() {
+        let mut grid = Grid::new("who", column(["a", ""]));
+        grid.column("one", column(["1", "0-2"]));
+        grid.column("three", column(["3", ""]));
+        assert_eq!(
+            grid.lines(8),
+            ["who  one", "a      1", "     0-2", "", "who  three", "a        3"]
+        );
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub(super) fn remarks(scenario: &ScenarioResult, tables: &[Table<'_>]) -> Vec<Re
     let mut remarks: Vec<Remark> = remarks
         .into_iter()
         .map(|(remark, variants)| {
-            let all = variants.len() == everywhere(&remark.target) && variants.len() > 1;
+            let all = variants.len() == everywhere(&remark.target)
+                && (variants.len() > 1 || tables.len() == 1);
             Remark { of: if all { String::new() } else { variants.join("; ") }, ..remark }
         })
         .collect();
