@@ -25,7 +25,8 @@ fn main() {
         None => version,
     };
     let mut out = std::io::stdout().lock();
-    writeln!(out, "cargo::rustc-env=WAYBILL_VERSION={version}").expect("cargo reads");
+    // Not WAYBILL_...: `cargo run` hands it to the program, which refuses settings it does not know.
+    writeln!(out, "cargo::rustc-env=VERSION_AND_COMMIT={version}").expect("cargo reads");
     writeln!(out, "cargo::rerun-if-changed=build.rs").expect("cargo reads");
     // What a new commit, or another one, writes to.
     let heads = ["HEAD", "logs/HEAD"].map(|name| git(&["rev-parse", "--git-path", name]));

@@ -41,7 +41,7 @@ struct Arguments {
 }
 
 /// With the commit it was built from, where the build knew it.
-const VERSION: &str = env!("WAYBILL_VERSION");
+const VERSION: &str = env!("VERSION_AND_COMMIT");
 
 const EXIT_CODES: &str = "\
 Settings: a TOML file (--config), then WAYBILL_<SECTION>__<KEY> in the environment, then flags; \
