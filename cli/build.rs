@@ -25,7 +25,7 @@ fn main() {
         None => version,
     };
     let mut out = std::io::stdout().lock();
-    // Not WAYBILL_...: `cargo run` hands it to the program, which refuses settings it does not know.
+    // Not WAYBILL_...: `cargo run` hands it to the program, to which that would be a setting.
     writeln!(out, "cargo::rustc-env=VERSION_AND_COMMIT={version}").expect("cargo reads");
     writeln!(out, "cargo::rerun-if-changed=build.rs").expect("cargo reads");
     // What a new commit, or another one, writes to.
