@@ -42,17 +42,20 @@ pub trait Driver {
     fn connect(&mut self, io: &mut Io) -> Result<(), Failure>;
 
     /// Bytes came in on a socket: takes whole frames, tells `tally` of deliveries, answers by `io`;
-    /// how many bytes it took. What it leaves comes again, with more behind it.
+    /// how many bytes it took. What it leaves comes again, with more behind it. The default is for
+    /// a driver that opens no socket of [`Io`].
     ///
     /// # Errors
     /// The server said something that ends the run.
     fn received(
         &mut self,
         socket: Socket,
-        bytes: &[u8],
-        io: &mut Io,
-        tally: &mut Tally,
-    ) -> Result<usize, Failure>;
+        _bytes: &[u8],
+        _io: &mut Io,
+        _tally: &mut Tally,
+    ) -> Result<usize, Failure> {
+        Err(Failure::new(format_args!("nobody reads connection {}", socket.index())))
+    }
 
     /// Handshakes, subscriptions, registrations are confirmed by the server.
     fn is_ready(&self) -> bool;

@@ -326,13 +326,7 @@ impl<'a> Runner<'a> {
         let mut usage = || process::usage(&pids());
         let before = usage();
         let mut engine = Engine::connect(running.driver, self.server_core.is_some())?;
-        let mut tally = Tally::new(Rc::new(Work::new(WorkPlan { groups: 0, ..asked })));
-        let set_up = engine.set_up(SET_UP, &mut tally, &mut usage)?;
-        let unexpected = tally.end();
-        if let Some(fault) = unexpected.first() {
-            let Fault { name, example, .. } = fault;
-            return Err(Failure::new(format_args!("during the set-up: {name}: {example}")).into());
-        }
+        let set_up = set_up(&asked, SET_UP, &mut engine, &mut usage)?;
         let (uids, users) = (asked.group_uids, set_up.users);
         if asked.shares.group > 0 && users < uids as u64 {
             let words = format!("{users} users are there, too few for a group of {uids}");
@@ -426,6 +420,24 @@ impl<'a> Runner<'a> {
             held: requirement.holds(&self.result.rows),
         };
         self.scenario.assert.iter().filter(judged).map(assertion).collect()
+    }
+}
+
+/// Sets up the users of this work, within limits.
+pub(crate) fn set_up(
+    work: &WorkPlan,
+    limits: SetUpLimits,
+    engine: &mut Engine,
+    usage: &mut dyn FnMut() -> Usage,
+) -> Result<SetUp, Failure> {
+    // Nothing is published, and nothing may come.
+    let mut tally = Tally::new(Rc::new(Work::new(WorkPlan { groups: 0, ..*work })));
+    let set_up = engine.set_up(limits, &mut tally, usage)?;
+    match tally.end().first() {
+        Some(Fault { name, example, .. }) => {
+            Err(Failure::new(format_args!("during the set-up: {name}: {example}")))
+        }
+        None => Ok(set_up),
     }
 }
 

@@ -12,11 +12,11 @@ use crate::engine::{Engine, Measured, SetUp, SetUpLimits, Spans, Usage};
 use crate::failure::Failure;
 use crate::process::{Place, Server};
 use crate::results::{LatencyUs, figure};
-use crate::run::{SET_UP, latency_us};
+use crate::run::{self, SET_UP, latency_us};
 use crate::tally::{Fault, Tally};
 use crate::targets::{Skipped, Target};
 use crate::waybill;
-use crate::work::{RATE_MAX, Work, WorkPlan};
+use crate::work::{RATE_MAX, WorkPlan};
 
 mod churn;
 mod cluster;
@@ -167,20 +167,13 @@ fn set_up_all(
     engine: &mut Engine,
     usage: &mut dyn FnMut() -> Usage,
 ) -> Result<SetUp, Failure> {
-    // Nothing is published, and nothing may come.
-    let mut tally = Tally::new(std::rc::Rc::new(Work::new(WorkPlan { groups: 0, ..*work })));
     let limits = SetUpLimits { rss: u64::MAX, ..SET_UP };
-    let set_up = engine.set_up(limits, &mut tally, usage)?;
+    let set_up = run::set_up(work, limits, engine, usage)?;
     let (there, asked) = (set_up.users, work.users);
-    match tally.end().first() {
-        Some(Fault { name, example, .. }) => {
-            Err(Failure::new(format_args!("during the set-up: {name}: {example}")))
-        }
-        None if there != asked => {
-            Err(Failure::new(format_args!("the set-up ended with {there} users of {asked}")))
-        }
-        None => Ok(set_up),
+    if there != asked {
+        return Err(Failure::new(format_args!("the set-up ended with {there} users of {asked}")));
     }
+    Ok(set_up)
 }
 
 impl Findings {
@@ -237,8 +230,7 @@ fn quantiles(name: &str, histogram: &Histogram<u64>, findings: &mut Findings) {
 mod tests {
     use super::*;
     use crate::driver::{Driver, Message};
-    use crate::io::{Io, Socket};
-    use crate::work::Shares;
+    use crate::io::Io;
 
     /// Ready at once, with so many users.
     struct Ready(u64);
@@ -246,16 +238,6 @@ mod tests {
     impl Driver for Ready {
         fn connect(&mut self, _io: &mut Io) -> Result<(), Failure> {
             Ok(())
-        }
-
-        fn received(
-            &mut self,
-            _socket: Socket,
-            bytes: &[u8],
-            _io: &mut Io,
-            _tally: &mut Tally,
-        ) -> Result<usize, Failure> {
-            Ok(bytes.len())
         }
 
         fn is_ready(&self) -> bool {
@@ -273,15 +255,7 @@ mod tests {
 
     #[test]
     fn a_set_up_with_fewer_users_than_asked_is_a_failure() {
-        let work = WorkPlan {
-            seed: 1,
-            users: 10,
-            gateways: 2,
-            payload_bytes: 16,
-            shares: Shares::SINGLE,
-            groups: 0,
-            group_uids: 1,
-        };
+        let work = WorkPlan::single(10, 2);
         let set_up = |users| {
             let mut engine = Engine::connect(Box::new(Ready(users)), true)?;
             set_up_all(&work, &mut engine, &mut Usage::default)

@@ -289,7 +289,9 @@ impl Tally {
     #[inline]
     fn is_excused_job(&self, job: Job) -> bool {
         match job {
-            Job::User(uid) => self.excused == Some(gateway_of(uid, self.latest.len())),
+            Job::User(uid) => {
+                self.excused.is_some_and(|slow| slow == gateway_of(uid, self.latest.len()))
+            }
             _ => false,
         }
     }

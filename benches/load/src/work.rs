@@ -74,6 +74,15 @@ pub struct WorkPlan {
     pub group_uids: usize,
 }
 
+#[cfg(test)]
+impl WorkPlan {
+    /// The smallest messages, one user each: for tests that look at something else.
+    pub(crate) const fn single(users: u64, gateways: usize) -> Self {
+        let shares = Shares::SINGLE;
+        Self { seed: 1, users, gateways, payload_bytes: 16, shares, groups: 0, group_uids: 1 }
+    }
+}
+
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {

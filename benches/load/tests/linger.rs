@@ -11,7 +11,7 @@ use waybill_bench::driver::{Audience, Driver, Message};
 use waybill_bench::engine::pace::Pace;
 use waybill_bench::engine::{Engine, Spans, Usage};
 use waybill_bench::failure::Failure;
-use waybill_bench::io::{Io, Socket};
+use waybill_bench::io::Io;
 use waybill_bench::tally::{Fault, Tally, fault};
 use waybill_bench::work::{Shares, Work, WorkPlan, gateway_of};
 
@@ -45,16 +45,6 @@ fn deliver(tally: &mut Tally, (uid, payload): &(u64, Vec<u8>)) {
 impl Driver for Fake {
     fn connect(&mut self, _io: &mut Io) -> Result<(), Failure> {
         Ok(())
-    }
-
-    fn received(
-        &mut self,
-        _socket: Socket,
-        bytes: &[u8],
-        _io: &mut Io,
-        _tally: &mut Tally,
-    ) -> Result<usize, Failure> {
-        Ok(bytes.len())
     }
 
     fn is_ready(&self) -> bool {

@@ -362,7 +362,7 @@ impl ChurnPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::{Shares, WorkPlan};
+    use crate::work::WorkPlan;
 
     /// One block of two users, whose move from gateway 0 to 1 holds at both.
     fn moved() -> (Churn, Tally) {
@@ -382,15 +382,7 @@ mod tests {
         assert!(churn.probes().is_empty(), "the other half of the move is open");
         churn.in_effect(1, 3);
         assert_eq!(churn.probes(), [(uid_of(10), [0; 8])]);
-        let work = WorkPlan {
-            seed: 1,
-            users: 10,
-            gateways: 4,
-            payload_bytes: 16,
-            shares: Shares::SINGLE,
-            groups: 0,
-            group_uids: 1,
-        };
+        let work = WorkPlan::single(10, 4);
         (churn, Tally::new(Rc::new(Work::new(work))))
     }
 

@@ -160,19 +160,11 @@ fn ms(span: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::tally::Fault;
-    use crate::work::{Shares, WorkPlan};
+    use crate::work::WorkPlan;
 
     /// What is found where these messages are lost, and the tally missed `lost`.
     fn findings(fates: &[(Fate, bool)], returned: u64, lost: u64) -> Findings {
-        let work = WorkPlan {
-            seed: 1,
-            users: 10,
-            gateways: 2,
-            payload_bytes: 16,
-            shares: Shares::SINGLE,
-            groups: 0,
-            group_uids: 1,
-        };
+        let work = WorkPlan::single(10, 2);
         let shared = Shared::new(work, ([127, 0, 0, 1], 1).into(), Level::ROUTED);
         shared.0.borrow_mut().fates = fates.to_vec();
         let fault = Fault { name: fault::LOST.into(), count: lost, example: String::new() };

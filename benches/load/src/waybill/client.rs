@@ -17,7 +17,7 @@ use waybill_client::{LinkState, Mode, Options, Producer, Publish, ReceiptLevel};
 use crate::clock::Clock;
 use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
-use crate::io::{Io, Socket};
+use crate::io::Io;
 use crate::tally::{Tally, fault};
 use crate::work::{WorkPlan, gateway_of, mix, uid_of};
 
@@ -112,17 +112,6 @@ impl Driver for Client {
             self.gateways.push(Gateway { link, events, asked: false, in_effect: false });
         }
         Ok(())
-    }
-
-    fn received(
-        &mut self,
-        _socket: Socket,
-        bytes: &[u8],
-        _io: &mut Io,
-        _tally: &mut Tally,
-    ) -> Result<usize, Failure> {
-        // It has no sockets there.
-        Ok(bytes.len())
     }
 
     fn is_ready(&self) -> bool {

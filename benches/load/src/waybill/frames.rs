@@ -266,6 +266,7 @@ impl Driver for Frames {
         let out = io.out(producer);
         self.heads.publish(message.number + 1, message.audience, message.payload, out)
     }
+
     fn finish(&mut self, tally: &mut Tally) {
         if let Some(answers) = &mut self.answers {
             answers.end(tally);

@@ -115,17 +115,9 @@ mod tests {
 
     use super::*;
     use crate::tally::Fault;
-    use crate::work::{Shares, Work, WorkPlan, uid_of};
+    use crate::work::{Work, WorkPlan, uid_of};
 
-    const WORK: WorkPlan = WorkPlan {
-        seed: 1,
-        users: 10,
-        gateways: 4,
-        payload_bytes: 16,
-        shares: Shares::SINGLE,
-        groups: 0,
-        group_uids: 1,
-    };
+    const WORK: WorkPlan = WorkPlan::single(10, 4);
 
     fn right(sequence: u64, (sent, gateways): (u32, u32)) -> Receipt<'static> {
         let stage = Level::ROUTED;
