@@ -170,6 +170,16 @@ code! {
 }
 
 code! {
+    /// First byte of a node of a selector (5.1).
+    SelectorNode(u8) {
+        TAG = 1 "tag",
+        AND = 2 "and",
+        OR = 3 "or",
+        NOT = 4 "not",
+    }
+}
+
+code! {
     /// What PRESENCE tells.
     Event(u8) {
         LOGIN = 1 "login",

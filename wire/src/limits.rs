@@ -36,6 +36,12 @@ limits! { LIMITS:
     LABEL_BYTES_MAX: usize = 64 "label_bytes_max",
     /// Bytes of a selector.
     SELECTOR_BYTES_MAX: usize = 4096 "selector_bytes_max",
+    /// Terms of a selector.
+    SELECTOR_TERMS_MAX: usize = 64 "selector_terms_max",
+    /// Depth of a selector, and parentheses open at once in its text.
+    SELECTOR_DEPTH_MAX: usize = 16 "selector_depth_max",
+    /// Bytes of a selector's text.
+    SELECTOR_TEXT_BYTES_MAX: usize = 16_384 "selector_text_bytes_max",
     /// Bytes of all extension items of a message.
     EXTENSION_BYTES_MAX: usize = 1024 "extension_bytes_max",
     /// Extension items of a message.
@@ -105,6 +111,12 @@ const _: () = {
     // Counts and lengths fit the integers that carry them.
     assert!(TARGETS_MAX <= u16::MAX as usize && RECORDS_MAX <= u16::MAX as usize);
     assert!(ACKS_MAX <= u16::MAX as usize);
+    // Which terms a connection meets fits into one word, and an operand count into its byte.
+    assert!(SELECTOR_TERMS_MAX <= u64::BITS as usize);
+    assert!(SELECTOR_BYTES_MAX <= u16::MAX as usize);
+    // Any selector can be written: twice its bytes has room for escapes, `!` and parentheses, and 5
+    // more for the quotes of a term and the sign before it.
+    assert!(2 * SELECTOR_BYTES_MAX + 5 * SELECTOR_TERMS_MAX <= SELECTOR_TEXT_BYTES_MAX);
     assert!(TAG_RECORDS_MAX <= u16::MAX as usize);
     assert!(LABEL_BYTES_MAX <= u8::MAX as usize && TAG_BYTES_MAX <= u8::MAX as usize);
     assert!(LABELS_MAX * (1 + LABEL_BYTES_MAX) <= u16::MAX as usize);

@@ -49,6 +49,7 @@ fn constants() -> BTreeMap<&'static str, Numbers> {
         ("fates", named(Fate::ALL, |code| code.0.into())),
         ("trace_hops", named(TraceHop::ALL, |code| code.0.into())),
         ("ops", named(Op::ALL, |code| code.0.into())),
+        ("selector_nodes", named(SelectorNode::ALL, |code| code.0.into())),
         ("events", named(Event::ALL, |code| code.0.into())),
         ("lanes", named(Lane::ALL, |code| code.0.into())),
         ("content_types", named(ContentType::ALL, |code| code.0.into())),

@@ -33,6 +33,7 @@ code! {
         NO_CONSUMER = 305 "no_consumer",
         HOP_LIMIT = 306 "hop_limit",
         EXPIRED = 307 "expired",
+        BAD_EXPRESSION = 308 "bad_expression",
         NOT_READY = 401 "not_ready",
         OVERLOADED = 402 "overloaded",
         OUTBOX_FULL = 403 "outbox_full",
