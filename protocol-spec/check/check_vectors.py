@@ -172,7 +172,7 @@ class Link:
     def __init__(self):
         self.rest = {"send": "", "expect": ""}  # hex that is not yet a frame
         self.owed = None                        # the error that bytes sent on it must be answered with
-        self.declared = set()                   # registrations
+        self.declared = set()                   # registrations, and tags as (namespace, text)
 
 
 def check_dialogues():
@@ -246,6 +246,9 @@ def follow(fields, way, link):
         link.declared = set() if "FIRST" in fields["flags"] else link.declared
         for r in fields["records"]:
             (link.declared.add if r["op"] == "add" else link.declared.discard)(registration(r))
+    if way == "send" and kind == "TAG_DELTA":
+        for r in fields["tag_records"]:  # what breaks [TAG-6] is answered by an error, not by a digest
+            (link.declared.add if r["op"] == "add" else link.declared.discard)((r["namespace"], r["tag"]))
     if way == "expect" and kind in ("IN_EFFECT", "RESUMED") and fields["digest"] != digest_of(link.declared):
         raise ValueError(f"digest is {digest_of(link.declared).to_bytes(8, 'little').hex(' ')}")
     if way == "expect" and kind == "ERROR" and fields["code"] == link.owed:
@@ -286,7 +289,8 @@ def check_digests():
     count = 0
     for count, vector in enumerate(lists.get("digest", []), 1):
         vid = register(vector, vector.get("cites", ["DIG-1"]))
-        total = digest_of({registration(r) for r in vector.get("registrations", [])})
+        tags = {(number(t["namespace"]), t["tag"]) for t in vector.get("tags", [])}
+        total = digest_of({registration(r) for r in vector.get("registrations", [])} | tags)
         if total != number(vector["digest"]):
             bad(vid, f"digest is {total:#018x}")
     return count
@@ -296,15 +300,24 @@ def registration(record):
     return tuple(number(record.get(k, 0)) for k in ("namespace", "uid", "device_class", "login"))
 
 
-def digest_of(registrations):
-    """5.3, over a set: adding one that is there changes nothing [DIG-1]."""
+def digest_of(declared):
+    """5.3, over a set of registrations and of tags: adding one that is there changes nothing [DIG-1]."""
     def mix(x):
         x = x % 2 ** 64
         x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9 % 2 ** 64
         x = (x ^ x >> 27) * 0x94d049bb133111eb % 2 ** 64
         return x ^ x >> 31
-    return sum(mix(uid + mix(login + mix((namespace << 8 | device_class) + 0x9e3779b97f4a7c15)))
-               for namespace, uid, device_class, login in registrations) % 2 ** 64
+
+    def tag(namespace, text):
+        data = text.encode()
+        h = mix((namespace << 8 | len(data)) + 0x6a09e667f3bcc909)
+        for at in range(0, len(data), 8):
+            h = mix(int.from_bytes(data[at:at + 8], "little") + h)
+        return h
+
+    def registered(namespace, uid, device_class, login):
+        return mix(uid + mix(login + mix((namespace << 8 | device_class) + 0x9e3779b97f4a7c15)))
+    return sum(tag(*x) if len(x) == 2 else registered(*x) for x in declared) % 2 ** 64
 
 
 def check_prose():

@@ -82,10 +82,10 @@ FRAMES = {  # kind: (flags, fixed part from offset 10, variable parts)
     "RESUME": ("", "-:2 -:4 session:8 version:8 digest:8", ""),
     "RESUMED": ("", BARRIER, ""),
     "DISPLACED": ("", "device_class:1 -:1 namespace:4 uid:8 login:8 winner:8", ""),
-    "TAG_DELTA": ("", "#tag_records:2>0<tag_records_max -:4 version:8", "tag_records"),
+    "TAG_DELTA": ("", "#tag_records:2>0<tag_records_max -:4 version:8>0", "tag_records"),
     "FILTER": ("", "op:1=ops -:1 #expression:2<expression_bytes_max -:2 filter:4 namespace:4", "expression"),
     "GROUP": ("", "op:1=ops #name:1>0<group_bytes_max namespace:4", "name"),
-    "TAG": ("", "op:1=ops #tag:1>0<tag_bytes_max namespace:4 sequence:8 #uids:4>0<targets_max -:4", "uids tag"),
+    "TAG": ("", "#changes:2>0<tag_changes_max namespace:4 sequence:8>0 origin:8 #uids:4>0<targets_max -:4", "uids changes"),
     "PRESENCE": ("", "event:1=events device_class:1 namespace:4 uid:8 login:8 gateway:8", ""),
     "PRESENCE_QUERY": ("", "#uids:2>0<targets_max namespace:4 sequence:8", "uids"),
     "FETCH": ("", "limit:2>0<fetch_max namespace:4 sequence:8 uid:8 channel:8 after:8", ""),
@@ -110,6 +110,7 @@ HOP_TIMES = "#hop_times:2>0<trace_hops_max -:2 left_out:4"  # there if flag TRAC
 HOP_TIME = "time:8>0 process:8 gateway:8 hop:1=trace_hops -:1 -:2 -:4"
 RECORD = "uid:8 login:8 namespace:4 op:1=ops device_class:1 -:2"
 TAG_RECORD = "namespace:4 op:1=ops #tag:1>0<tag_bytes_max -:2"
+CHANGE = "op:1=ops #tag:1>0<tag_bytes_max"
 TEXT, HEX = {"detail", "expression", "name", "tag"}, {"credential", "selector", "data"}
 assert set(FRAMES) == set(KINDS) and set(SECTIONS) < set(REGISTRY["message_flags"]), "table and registry differ"
 
@@ -176,6 +177,36 @@ def text(data):
         return data.decode()
     except UnicodeDecodeError as e:
         raise Malformed("not_utf8", str(e)) from None
+
+
+def tag_text(data):
+    """[TAG-1]"""
+    tag = text(data)
+    need(all(x >= " " and x != "\x7f" for x in tag), "bad_value", "character of a tag")
+    return tag
+
+
+def selector(data):
+    """The tree of a selector: ("tag", text) or (op, [operands]). [SEL-2] to [SEL-4]"""
+    c, terms = Cursor(data), 0
+
+    def node(depth, inside):
+        nonlocal terms
+        op = name_of("selector_nodes", c.take(1)[0])
+        need(op, "bad_value", "node")
+        n = 1 if op == "not" else c.take(1)[0]
+        raw_text = c.take(n) if op == "tag" else b""
+        need(n >= (2 if op in ("and", "or") else 1), "bad_value", f"{op} of {n}")
+        need(op != inside, "bad_value", f"{op} in {op}")
+        need(n <= LIMITS["tag_bytes_max" if op == "tag" else "selector_terms_max"], "limit", f"{op} of {n}")
+        need(depth <= LIMITS["selector_depth_max"], "limit", "depth")
+        terms += op == "tag"
+        need(terms <= LIMITS["selector_terms_max"], "limit", "terms")
+        return (op, tag_text(raw_text)) if op == "tag" else (op, [node(depth + 1, op) for _ in range(n)])
+
+    tree = node(1, None)
+    need(c.pos == len(data), "length", "bytes after the selector")
+    return tree
 
 
 # ---- prologue [FRAME-1] to [FRAME-5]
@@ -291,6 +322,8 @@ def read_part(c, part, n, kind=None):
     """A variable part of n items or bytes."""
     if part in TEXT or part in HEX:
         data = c.take(n)
+        if part == "selector":
+            selector(data)
         data = text(data) if part in TEXT else data.hex()
         c.padding()
         return data
@@ -305,9 +338,11 @@ def read_part(c, part, n, kind=None):
         return [visible(c.struct(RECORD, values_too=only_add)) for _ in range(n)]
     out, last = [], (0, 0)
     for _ in range(n):
-        if part == "tag_records":
-            v = c.struct(TAG_RECORD, lambda v: v["#tag"])
-            out.append({**visible(v), "tag": read_part(c, "tag", v["#tag"])})
+        if part in ("tag_records", "changes"):
+            v = c.struct(TAG_RECORD if part == "tag_records" else CHANGE, lambda v: v["#tag"])
+            out.append({**visible(v), "tag": tag_text(c.take(v["#tag"]))})
+            if part == "tag_records":
+                c.padding()
         else:
             v = c.struct(FATE_SET, lambda v: 8 * v["#uids"])
             need(not v["cause"] or isinstance(v["cause"], str), "bad_value", f"cause {v['cause']}")
@@ -315,6 +350,8 @@ def read_part(c, part, n, kind=None):
             need(key > last, "bad_value", "order of fate sets")
             last = key
             out.append({**visible(v), "uids": c.uids(v["#uids"])})
+    if part == "changes":
+        c.padding()
     return out
 
 
@@ -403,6 +440,8 @@ def write_part(part, value):
         return b"".join(struct(RECORD, r) for r in value)
     if part == "tag_records":
         return b"".join(struct(TAG_RECORD, r) + write_part("tag", r["tag"]) for r in value)
+    if part == "changes":
+        return pad(b"".join(struct(CHANGE, x) + raw("tag", x["tag"]) for x in value))
     return b"".join(struct(FATE_SET, s) + write_part("uids", s["uids"]) for s in value)
 
 
