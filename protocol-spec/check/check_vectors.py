@@ -6,11 +6,12 @@ from pathlib import Path
 
 import client
 import codec
+import expressions
 from codec import LIMITS, Malformed, REGISTRY, number
 
 SPEC = Path(__file__).resolve().parent.parent
 VECTORS = SPEC / "vectors"
-MINIMUM = {"valid": 60, "invalid": 60, "dialogues": 8}
+MINIMUM = {"valid": 60, "invalid": 60, "dialogues": 8, "expressions": 60}
 problems, seen = [], {}
 
 
@@ -179,6 +180,9 @@ def check_dialogues():
     count = 0
     for count, dialogue in enumerate(tables("dialogues", "dialogue"), 1):
         vid, links, kept = register(dialogue, dialogue.get("cites", [])), {}, {}
+        for name in dialogue.get("needs", []) + dialogue.get("lacks", []):
+            if name not in REGISTRY["capabilities"]:
+                bad(vid, f"{name} is no capability")
         for n, step in enumerate(dialogue.get("step", []), 1):
             try:
                 link = links.setdefault(step["link"], Link())
@@ -283,6 +287,52 @@ def check_client():
     return count
 
 
+def check_expressions():
+    """Selectors and filters as text: bytes, meaning and, where they are refused, what and where."""
+    count = 0
+    for name, read in (("selector", expressions.read_selector), ("filter", expressions.read_filter)):
+        for vector in tomllib.loads((VECTORS / f"{name}s.toml").read_text())[name]:
+            vid, count = register(vector, vector.get("cites", [])), count + 1
+            try:
+                data = bytes.fromhex(vector["text_hex"]) if "text_hex" in vector else vector["text"].encode()
+                expected = (vector["error"], vector["at"]) if "error" in vector else None
+                try:
+                    found, refused = read(data), None
+                except expressions.Refused as e:
+                    refused = e.code, e.at
+                if refused != expected:
+                    bad(vid, f"text is {refused or 'valid'}, vector says {expected or 'valid'}")
+                elif not refused:
+                    (check_selector if name == "selector" else check_filter)(vid, vector, found)
+            except Exception as e:
+                bad(vid, f"{type(e).__name__}: {e}")
+    return count
+
+
+def check_selector(vid, vector, found):
+    given = bytes.fromhex(unhex(vector["hex"]))
+    canonical_text = vector.get("canonical", vector["text"])
+    if found != given:
+        bad(vid, f"text gives {found.hex(' ')}")
+    if expressions.write_selector(given) != canonical_text or expressions.read_selector(canonical_text.encode()) != given:
+        bad(vid, f"bytes give {expressions.write_selector(given)}")
+    for key, holds, means in (("matches", True, expressions.matches), ("differs", False, expressions.matches),
+                              ("may", True, expressions.may_match), ("may_not", False, expressions.may_match)):
+        for tags in vector.get(key, []):
+            if means(given, tags) != holds:
+                bad(vid, f"{key}: {tags}")
+    for declared in vector.get("may_not", []):  # an upper bound: what matches is not ruled out
+        if any(set(tags) <= set(declared) for tags in vector.get("matches", [])):
+            bad(vid, f"a connection that matches may have no other tags than {declared}")
+
+
+def check_filter(vid, vector, tree):
+    for key, wanted in (("wants", True), ("passes", False)):
+        for name in vector.get(key, []):
+            if expressions.wants(tree, codec.decode(bytes.fromhex(unhex(seen[name]["hex"])))) != wanted:
+                bad(vid, f"{key}: {name}")
+
+
 def check_digests():
     path = VECTORS / "digests.toml"
     lists = tomllib.loads(path.read_text()) if path.exists() else {}
@@ -337,7 +387,7 @@ def check_prose():
 
 IDS = requirement_ids()
 counts = {"valid": check_valid(), "invalid": check_invalid(), "dialogues": check_dialogues(), "client": check_client(),
-          "digests": check_digests(), "examples in the prose": check_prose()}
+          "expressions": check_expressions(), "digests": check_digests(), "examples in the prose": check_prose()}
 for kind, least in MINIMUM.items():
     if counts[kind] < least:
         problems.append(f"{kind}: {counts[kind]}, at least {least} wanted")

@@ -207,6 +207,8 @@ def test(r):
             return "test", (field, lambda label: label.startswith(value))
         return "test", (field, lambda label: label == value)
     word = r.word()
+    if r.peek() == "*":
+        r.fail(at=start)
     if isinstance(domain, int) or field == "content" and word[0].isdecimal():
         lo, dots, hi = word.partition("..") if isinstance(domain, int) else (word, "", "")
         least, most = (0, domain) if isinstance(domain, int) else (0x8000, 0xffff)
