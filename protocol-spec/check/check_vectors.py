@@ -174,6 +174,7 @@ class Link:
         self.rest = {"send": "", "expect": ""}  # hex that is not yet a frame
         self.owed = None                        # the error that bytes sent on it must be answered with
         self.declared = set()                   # registrations, and tags as (namespace, text)
+        self.tags = False                       # whether it offered them
 
 
 def check_dialogues():
@@ -250,7 +251,9 @@ def follow(fields, way, link):
         link.declared = set() if "FIRST" in fields["flags"] else link.declared
         for r in fields["records"]:
             (link.declared.add if r["op"] == "add" else link.declared.discard)(registration(r))
-    if way == "send" and kind == "TAG_DELTA":
+    if way == "send" and kind == "HELLO":
+        link.tags = bool(fields["capabilities"] >> REGISTRY["capabilities"]["tags"] & 1)
+    if way == "send" and kind == "TAG_DELTA" and link.tags:
         for r in fields["tag_records"]:  # what breaks [TAG-6] is answered by an error, not by a digest
             (link.declared.add if r["op"] == "add" else link.declared.discard)((r["namespace"], r["tag"]))
     if way == "expect" and kind in ("IN_EFFECT", "RESUMED") and fields["digest"] != digest_of(link.declared):
