@@ -227,6 +227,8 @@ def check_stream(rest, way, link):
         try:
             kind, header_len, frame_len = codec.prologue(bytes.fromhex(rest[:16]))
             frame, rest_of_it = rest[:2 * frame_len], rest[2 * frame_len:]
+            if kind == "HELLO" and len(frame) >= 80:
+                link.tags = bool(bytes.fromhex(frame[64:66])[0] >> REGISTRY["capabilities"]["tags"] & 1)
             if "?" in frame[:2 * header_len]:  # lengths only: ?? may stand for any byte
                 least = 10 + codec.size_of(codec.FRAMES[kind][1])
                 codec.need(header_len >= least, "header_size", kind)
@@ -251,8 +253,6 @@ def follow(fields, way, link):
         link.declared = set() if "FIRST" in fields["flags"] else link.declared
         for r in fields["records"]:
             (link.declared.add if r["op"] == "add" else link.declared.discard)(registration(r))
-    if way == "send" and kind == "HELLO":
-        link.tags = bool(fields["capabilities"] >> REGISTRY["capabilities"]["tags"] & 1)
     if way == "send" and kind == "TAG_DELTA" and link.tags:
         for r in fields["tag_records"]:  # what breaks [TAG-6] is answered by an error, not by a digest
             (link.declared.add if r["op"] == "add" else link.declared.discard)((r["namespace"], r["tag"]))
