@@ -315,6 +315,7 @@ bits! {
         REPORTS = 7 "reports",
         OFFLINE = 8 "offline",
         TRACE = 9 "trace",
+        FILTERS = 10 "filters",
     }
 }
 

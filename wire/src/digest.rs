@@ -1,5 +1,5 @@
 //! The digest of what a gateway declared (5.3): a sum, so that it can be kept up to date with each
-//! registration that comes or goes, in any order.
+//! registration and each tag that comes or goes, in any order.
 
 /// One registration (DIG-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14,7 +14,7 @@ pub struct Registered {
     pub login: u64,
 }
 
-/// Digest of a set of registrations; `default()` is that of none.
+/// Digest of a set of registrations and tags; `default()` is that of none.
 ///
 /// It counts what it is told: adding what is there already, or removing what is not, is for the
 /// owner of the set to leave out.
@@ -32,7 +32,17 @@ impl Digest {
         self.0 = self.0.wrapping_sub(term(registered));
     }
 
-    /// Adds the digest of another set that shares no registration with this one.
+    /// Takes in a declared tag that was not in the set (DIG-3).
+    pub fn add_tag(&mut self, namespace: u32, text: &str) {
+        self.0 = self.0.wrapping_add(tag(namespace, text));
+    }
+
+    /// Takes out a declared tag that was in the set.
+    pub fn remove_tag(&mut self, namespace: u32, text: &str) {
+        self.0 = self.0.wrapping_sub(tag(namespace, text));
+    }
+
+    /// Adds the digest of another set that shares nothing with this one.
     pub fn merge(&mut self, other: Self) {
         self.0 = self.0.wrapping_add(other.0);
     }
@@ -56,6 +66,19 @@ fn term(Registered { namespace, uid, device_class, login }: Registered) -> u64 {
     let place = u64::from(namespace) << 8 | u64::from(device_class);
     let inner = mix(place.wrapping_add(0x9e37_79b9_7f4a_7c15));
     mix(uid.wrapping_add(mix(login.wrapping_add(inner))))
+}
+
+/// What a declared tag adds to the digest (DIG-3).
+#[must_use]
+pub fn tag(namespace: u32, text: &str) -> u64 {
+    let place = u64::from(namespace) << 8 | text.len() as u64;
+    let mut hash = mix(place.wrapping_add(0x6a09_e667_f3bc_c909));
+    for piece in text.as_bytes().chunks(8) {
+        let mut word = [0; 8];
+        word[..piece.len()].copy_from_slice(piece);
+        hash = mix(u64::from_le_bytes(word).wrapping_add(hash));
+    }
+    hash
 }
 
 /// Finaliser of `SplitMix64` (5.3): spreads neighbouring numbers over all 64 bits, one to one.

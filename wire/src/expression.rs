@@ -1,4 +1,4 @@
-//! Boolean expressions as people write them: the grammar that selectors and filters share (5.1).
+//! Boolean expressions as people write them: the grammar of selectors and filters (5.1, 5.2).
 //!
 //! ```text
 //! expression = blank, or, blank
@@ -120,6 +120,16 @@ impl Literal<'_> {
         self.raw.len() - self.escapes
     }
 
+    /// What it says.
+    pub(crate) fn text(self) -> String {
+        let mut escaped = false;
+        let keeps = |character: &char| {
+            escaped = self.escapes > 0 && *character == '\\' && !escaped;
+            !escaped
+        };
+        self.raw.chars().filter(keeps).collect()
+    }
+
     /// The bytes of what it says. A backslash stands before a byte of ASCII only.
     pub(crate) fn bytes(self) -> impl Iterator<Item = u8> {
         let mut bytes = self.raw.bytes();
@@ -165,12 +175,17 @@ impl<'t> Reader<'t> {
         &rest[..length]
     }
 
+    /// Reads a word; an empty one, where none stands.
+    pub(crate) fn word(&mut self) -> &'t str {
+        self.take_while(is_word_byte)
+    }
+
     /// Reads a word, or something in quotes.
     pub(crate) fn literal(&mut self) -> Result<Literal<'t>, TextError> {
         if self.take(b'"') {
             return self.quoted();
         }
-        match self.take_while(is_word_byte) {
+        match self.word() {
             "" => Err(self.wrong("a term must stand here")),
             raw => Ok(Literal { raw, escapes: 0 }),
         }

@@ -11,7 +11,7 @@ mod registration;
 mod session;
 mod stored;
 
-pub use consumers::{Filter, Group, Presence, PresenceQuery, Tag};
+pub use consumers::{Filter, Group, Presence, PresenceQuery, Tag, TagChange, TagChanges};
 pub use hops::{HOP_TIME_BYTES, HopTime, HopTimes};
 pub use receipts::{FateSet, FateSets, Fragment, Receipt, Report, UplinkAck};
 pub use registration::{
@@ -162,7 +162,8 @@ impl<'a> Frame<'a> {
         Self::read(Reader::new(prologue, header), payload)
     }
 
-    /// Sequence or version of this frame, as ERROR's `ref` names it; 0 if it has none.
+    /// Sequence or version of this frame, of FILTER its number, as ERROR's `ref` names it; 0 if it
+    /// has none.
     #[must_use]
     pub const fn reference(&self) -> u64 {
         match self {
@@ -182,6 +183,7 @@ impl<'a> Frame<'a> {
             Self::Resumed(frame) => frame.version,
             Self::TagDelta(frame) => frame.version,
             Self::Tag(frame) => frame.sequence,
+            Self::Filter(frame) => frame.filter as u64,
             Self::PresenceQuery(frame) => frame.sequence,
             Self::Fetch(frame) => frame.sequence,
             Self::PageEnd(frame) => frame.sequence,

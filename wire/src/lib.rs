@@ -9,6 +9,7 @@ pub mod deframe;
 pub mod digest;
 pub mod error;
 pub mod expression;
+pub mod filter;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -48,6 +48,14 @@ limits! { LIMITS:
     EXTENSIONS_MAX: usize = 16 "extensions_max",
     /// Bytes of a tag.
     TAG_BYTES_MAX: usize = 64 "tag_bytes_max",
+    /// Changes in one TAG.
+    TAG_CHANGES_MAX: usize = 64 "tag_changes_max",
+    /// Tags of one connection, and tags of which TAG has said something for one registration.
+    CONNECTION_TAGS_MAX: usize = 256 "connection_tags_max",
+    /// Tags that one gateway has declared, and that a broker keeps of it.
+    GATEWAY_TAGS_MAX: usize = 1_048_576 "gateway_tags_max",
+    /// Different tags that a broker keeps.
+    BROKER_TAGS_MAX: usize = 16_777_216 "broker_tags_max",
     /// Bytes of a credential.
     CREDENTIAL_BYTES_MAX: usize = 4096 "credential_bytes_max",
     /// Bytes of an error's detail.
@@ -58,6 +66,12 @@ limits! { LIMITS:
     TAG_RECORDS_MAX: usize = 1024 "tag_records_max",
     /// Bytes of a filter expression.
     EXPRESSION_BYTES_MAX: usize = 4096 "expression_bytes_max",
+    /// Filters of one consumer link.
+    FILTERS_MAX: usize = 64 "filters_max",
+    /// Terms of a filter, and of all filters of one link in one namespace.
+    FILTER_TERMS_MAX: usize = 64 "filter_terms_max",
+    /// Parentheses open at once in a filter's text.
+    FILTER_DEPTH_MAX: usize = 16 "filter_depth_max",
     /// Bytes of a consumer group's name.
     GROUP_BYTES_MAX: usize = 64 "group_bytes_max",
     /// Brokers that may still forward a message.
@@ -105,6 +119,8 @@ const _: () = {
     assert!(32 + fixed_sections + labels + lists + open <= HEADER_BYTES_MAX);
     assert!(24 + 24 * RECORDS_MAX <= HEADER_BYTES_MAX);
     assert!(24 + (8 + TAG_BYTES_MAX) * TAG_RECORDS_MAX <= HEADER_BYTES_MAX);
+    let changes = ((2 + TAG_BYTES_MAX) * TAG_CHANGES_MAX).next_multiple_of(8);
+    assert!(40 + 8 * TARGETS_MAX + changes <= HEADER_BYTES_MAX);
     assert!(24 + 16 * ACKS_MAX <= HEADER_BYTES_MAX);
     // A receipt names each target of one publish at most once, so its sets share `targets_max`.
     assert!(56 + FATES_MAX * 8 + 8 * TARGETS_MAX + 8 + 32 * TRACE_HOPS_MAX <= HEADER_BYTES_MAX);

@@ -12,6 +12,7 @@ mod sections;
 pub use sections::{Content, Extension, Extensions, History, Labels, Part, Sender};
 
 use crate::code::{Class, Kind, Level, Mode, Priority};
+use crate::selector::Selector;
 use crate::targets::{UidRun, Uids};
 
 /// Length of the fixed part.
@@ -65,8 +66,8 @@ pub struct Message<'a> {
     pub history: Option<History>,
     /// What it is about; empty if the section is absent.
     pub labels: Labels<'a>,
-    /// Selector, not looked into (SEL-1).
-    pub selector: Option<&'a [u8]>,
+    /// Selector, whose form has been checked (SEL-1).
+    pub selector: Option<Selector<'a>>,
     /// UIDs taken away from the audience; empty if the section is absent.
     pub except: UidRun<'a>,
     /// Extensions, kept as they came; empty if the section is absent.
@@ -129,8 +130,8 @@ pub struct MessageHead<'a> {
     pub history: Option<History>,
     /// What it is about: `(&["order.paid"]).into()`.
     pub labels: Labels<'a>,
-    /// Selector.
-    pub selector: Option<&'a [u8]>,
+    /// Selector; its bytes come from [`crate::selector::parse`].
+    pub selector: Option<Selector<'a>>,
     /// UIDs taken away from the audience: `(&[7, 8]).into()`.
     pub except: Uids<'a>,
     /// Extensions.

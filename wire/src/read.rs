@@ -223,6 +223,21 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Text that is a tag.
+    pub(crate) fn tag(&self, bytes: &'a [u8]) -> Result<&'a str, Malformed> {
+        let text = self.text("tag", bytes)?;
+        let control = bytes.iter().find(|byte| byte.is_ascii_control());
+        let value = ("byte of a tag", control.copied().unwrap_or_default().into());
+        self.must(control.is_none(), "TAG-1", value, "not be a control character")?;
+        Ok(text)
+    }
+
+    /// The padding after everything that has been taken so far.
+    pub(crate) fn take_padding(&mut self) -> Result<(), Malformed> {
+        let padding = self.take("padding", padding_bytes(self.at) as u64)?;
+        self.padding(padding)
+    }
+
     pub(crate) fn padding(&self, bytes: &[u8]) -> Result<(), Malformed> {
         match bytes.iter().find(|byte| **byte != 0) {
             None => Ok(()),

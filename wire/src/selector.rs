@@ -38,21 +38,23 @@ pub enum Node<'a> {
 pub struct Flaw {
     /// The code to report.
     pub code: ErrorCode,
+    /// Requirement that was broken.
+    pub rule: &'static str,
     /// What is wrong.
     pub what: What,
 }
 
 impl std::fmt::Display for Flaw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} [{}]", self.what, self.code)
+        write!(f, "{} [{}]", self.what, self.rule)
     }
 }
 
 impl std::error::Error for Flaw {}
 
 impl<'a> Selector<'a> {
-    /// Checks that `bytes` are one selector and nothing after it. How many bytes it may have is for
-    /// the section that carries it.
+    /// Checks that `bytes` are one selector and nothing after it (SEL-2 to SEL-4). How many it may
+    /// have is for the section that carries it.
     ///
     /// # Errors
     /// `length`, `bad_value`, `limit` or `not_utf8`, as the first wrong node says.
@@ -66,7 +68,12 @@ impl<'a> Selector<'a> {
         }
         if !checker.rest.is_empty() {
             let problem = Problem::Must("be those of one node and its operands");
-            return Err(flaw(ErrorCode::LENGTH, "bytes of SELECTOR", bytes.len(), problem));
+            return Err(flaw(
+                (ErrorCode::LENGTH, "SEL-4"),
+                "bytes of SELECTOR",
+                bytes.len(),
+                problem,
+            ));
         }
         Ok(Self { bytes, terms: checker.terms })
     }
@@ -88,6 +95,13 @@ impl<'a> Selector<'a> {
     pub fn terms(self) -> usize {
         usize::from(self.terms)
     }
+}
+
+/// Whether this text may be a tag (TAG-1).
+#[must_use]
+pub fn is_tag(text: &str) -> bool {
+    let control = text.bytes().any(|byte| byte.is_ascii_control());
+    (1..=TAG_BYTES_MAX).contains(&text.len()) && !control
 }
 
 /// Nodes of a [`Selector`].
@@ -138,15 +152,20 @@ struct Checker<'a> {
 }
 
 #[cold]
-fn flaw(code: ErrorCode, field: &'static str, value: usize, problem: Problem) -> Flaw {
-    Flaw { code, what: What { field, value: value as u64, problem } }
+fn flaw(
+    (code, rule): (ErrorCode, &'static str),
+    field: &'static str,
+    value: usize,
+    problem: Problem,
+) -> Flaw {
+    Flaw { code, rule, what: What { field, value: value as u64, problem } }
 }
 
 impl<'a> Checker<'a> {
     fn take(&mut self, part: &'static str, bytes: usize) -> Result<&'a [u8], Flaw> {
         let Some((taken, rest)) = self.rest.split_at_checked(bytes) else {
             let problem = Problem::Must("fit in the bytes of SELECTOR");
-            return Err(flaw(ErrorCode::LENGTH, part, bytes, problem));
+            return Err(flaw((ErrorCode::LENGTH, "SEL-2"), part, bytes, problem));
         };
         self.rest = rest;
         Ok(taken)
@@ -166,14 +185,24 @@ impl<'a> Checker<'a> {
                 if operands < 2 {
                     let problem = Problem::Must("be 2 or more");
                     let field = "operands of a node";
-                    return Err(flaw(ErrorCode::BAD_VALUE, field, operands.into(), problem));
+                    return Err(flaw(
+                        (ErrorCode::BAD_VALUE, "SEL-2"),
+                        field,
+                        operands.into(),
+                        problem,
+                    ));
                 }
                 self.operator(node, operands)
             }
             SelectorNode::NOT => self.operator(node, 1),
             SelectorNode(other) => {
                 let value = other.into();
-                Err(flaw(ErrorCode::BAD_VALUE, "selector node", value, Problem::Unregistered))
+                Err(flaw(
+                    (ErrorCode::BAD_VALUE, "SEL-2"),
+                    "selector node",
+                    value,
+                    Problem::Unregistered,
+                ))
             }
         }
     }
@@ -182,11 +211,21 @@ impl<'a> Checker<'a> {
         let outer = self.depth.checked_sub(1).map(|at| self.open[at].operator);
         if outer == Some(operator) {
             let problem = Problem::Must("not be an operand of its own kind");
-            return Err(flaw(ErrorCode::BAD_VALUE, "selector node", operator.0.into(), problem));
+            return Err(flaw(
+                (ErrorCode::BAD_VALUE, "SEL-3"),
+                "selector node",
+                operator.0.into(),
+                problem,
+            ));
         }
         if usize::from(left) > SELECTOR_TERMS_MAX {
             let problem = Problem::Above("selector_terms_max", SELECTOR_TERMS_MAX as u64);
-            return Err(flaw(ErrorCode::LIMIT, "operands of a node", left.into(), problem));
+            return Err(flaw(
+                (ErrorCode::LIMIT, "SEL-2"),
+                "operands of a node",
+                left.into(),
+                problem,
+            ));
         }
         self.check_depth()?;
         self.open[self.depth] = Open { operator, left };
@@ -199,7 +238,7 @@ impl<'a> Checker<'a> {
             return Ok(());
         }
         let problem = Problem::Above("selector_depth_max", SELECTOR_DEPTH_MAX as u64);
-        Err(flaw(ErrorCode::LIMIT, "depth of a selector node", self.depth + 1, problem))
+        Err(flaw((ErrorCode::LIMIT, "SEL-2"), "depth of a selector node", self.depth + 1, problem))
     }
 
     fn tag(&mut self) -> Result<(), Flaw> {
@@ -207,26 +246,31 @@ impl<'a> Checker<'a> {
         let text = self.take("a tag of bytes", length)?;
         if length == 0 {
             let problem = Problem::Must("not be 0");
-            return Err(flaw(ErrorCode::BAD_VALUE, "length of a tag", length, problem));
+            return Err(flaw((ErrorCode::BAD_VALUE, "SEL-2"), "length of a tag", length, problem));
         }
         if length > TAG_BYTES_MAX {
             let problem = Problem::Above("tag_bytes_max", TAG_BYTES_MAX as u64);
-            return Err(flaw(ErrorCode::LIMIT, "length of a tag", length, problem));
+            return Err(flaw((ErrorCode::LIMIT, "SEL-2"), "length of a tag", length, problem));
         }
         self.check_depth()?;
         if usize::from(self.terms) == SELECTOR_TERMS_MAX {
             let problem = Problem::Above("selector_terms_max", SELECTOR_TERMS_MAX as u64);
             let value = SELECTOR_TERMS_MAX + 1;
-            return Err(flaw(ErrorCode::LIMIT, "selector terms", value, problem));
+            return Err(flaw((ErrorCode::LIMIT, "SEL-2"), "selector terms", value, problem));
         }
         self.terms += 1;
         if let Err(error) = std::str::from_utf8(text) {
             let at = error.valid_up_to();
-            return Err(flaw(ErrorCode::NOT_UTF8, "tag", at, Problem::NotText));
+            return Err(flaw((ErrorCode::NOT_UTF8, "CONV-4"), "tag", at, Problem::NotText));
         }
         if let Some(control) = text.iter().find(|byte| byte.is_ascii_control()) {
             let problem = Problem::Must("not be a control character");
-            return Err(flaw(ErrorCode::BAD_VALUE, "byte of a tag", (*control).into(), problem));
+            return Err(flaw(
+                (ErrorCode::BAD_VALUE, "TAG-1"),
+                "byte of a tag",
+                (*control).into(),
+                problem,
+            ));
         }
         self.close();
         Ok(())

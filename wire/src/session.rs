@@ -98,6 +98,7 @@ pub struct Session {
     phase: Phase,
     role: Role,
     version: u16,
+    runs: u64,
     began: Duration,
     keepalive: Keepalive,
     control: Vec<u8>,
@@ -118,7 +119,7 @@ impl Session {
 
     fn new(side: Side, phase: Phase, role: Role, now: Duration) -> Self {
         let keepalive = Keepalive::new(now);
-        Self { side, phase, role, version: 0, began: now, keepalive, control: Vec::new() }
+        Self { side, phase, role, version: 0, runs: 0, began: now, keepalive, control: Vec::new() }
     }
 
     /// Where the link is in its life.
@@ -137,6 +138,13 @@ impl Session {
     #[must_use]
     pub fn version(&self) -> u16 {
         self.version
+    }
+
+    /// Capabilities that this end runs on this link: what was agreed on, and of those that the
+    /// link's role does not agree on what this end has. Frames that need another one are
+    /// [`Step::NotSupported`]; before this call, all that need one (TAG-7, FLT-4).
+    pub fn run(&mut self, capabilities: u64) {
+        self.runs = capabilities;
     }
 
     /// Bytes came in, whatever they are.
@@ -227,10 +235,15 @@ impl Session {
                 self.phase = Phase::Draining;
                 Ok(Step::Drain { deadline_ms: *deadline_ms })
             }
-            _ => match kind.supported() {
-                Status::Now => Ok(Step::Pass),
-                Status::Later => Ok(Step::NotSupported(kind)),
-            },
+            _ => Ok(if self.runs_kind(kind) { Step::Pass } else { Step::NotSupported(kind) }),
+        }
+    }
+
+    /// SES-7.
+    fn runs_kind(&self, kind: Kind) -> bool {
+        match support::needed_for(kind) {
+            0 => kind.supported() == Status::Now,
+            needed => self.runs & needed == needed,
         }
     }
 

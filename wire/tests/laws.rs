@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use waybill_wire::code::{Class, ContentType, Encoding, Kind, Level, Mode, Priority};
 use waybill_wire::message::{Content, Extension, History, Part, Sender};
-use waybill_wire::{Frame, MessageHead, fuzzing};
+use waybill_wire::{Frame, MessageHead, Selector, fuzzing};
 
 /// The bytes of all vectors, valid and not.
 fn samples() -> &'static [Vec<u8>] {
@@ -64,7 +64,7 @@ impl Owned {
         with(&MessageHead {
             trace: self.trace.as_ref(),
             labels: (&labels).into(),
-            selector: self.selector.as_deref(),
+            selector: self.selector.as_deref().map(|bytes| Selector::check(bytes).unwrap()),
             except: (&self.except).into(),
             extensions: (&extensions).into(),
             ..self.head
@@ -114,12 +114,20 @@ fn scalars() -> impl Strategy<Value = MessageHead<'static>> {
     })
 }
 
+/// Bytes of selectors, some of them longer than a message may carry.
+fn selectors() -> impl Strategy<Value = Vec<u8>> {
+    let texts = select(vec!["vip", "!(a & b)", "group:42 & (geo:sh | geo:bj) & !platform:ios"]);
+    let long = [&[3, 64][..], &[&[1, 64][..], &[b'l'; 64]].concat().repeat(64)].concat();
+    let parse = |text: &str| waybill_wire::selector::parse(text).unwrap();
+    prop_oneof![8 => texts.prop_map(parse), 1 => Just(long)]
+}
+
 fn messages() -> impl Strategy<Value = Owned> {
     let kinds = select(vec![Kind::PUBLISH, Kind::DELIVER, Kind::UPLINK]);
     let lists = (
         option::of(any::<[u8; 16]>()),
         vec("[a-zé.]{0,33}", 0..18),
-        option::weighted(0.3, vec(any::<u8>(), 0..40)),
+        option::weighted(0.3, selectors()),
         vec(any::<u64>(), 0..6),
         vec((0..0x8002u16, vec(any::<u8>(), 0..20)), 0..4),
         vec(any::<u64>(), 0..20),
@@ -146,7 +154,7 @@ fn tame(mut message: Owned) -> Owned {
     head.except_self &= head.sender.is_some();
     message.labels.retain(|label| !label.is_empty() && label.len() <= 64);
     message.labels.truncate(16);
-    message.selector = message.selector.filter(|selector| !selector.is_empty());
+    message.selector = message.selector.filter(|selector| selector.len() <= 4096);
     message.extensions.retain(|(extension_type, _)| *extension_type < 0x8000);
     match message.kind {
         Kind::UPLINK => {

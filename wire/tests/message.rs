@@ -5,7 +5,7 @@
 use waybill_wire::code::{ErrorCode, Kind, Mode};
 use waybill_wire::frame::{ErrorFrame, FateSet, Hello, Receipt};
 use waybill_wire::message::{Extension, Sender};
-use waybill_wire::{Frame, Message, MessageHead};
+use waybill_wire::{Frame, Message, MessageHead, Selector};
 
 fn publish(head: &MessageHead<'_>, targets: &[u64], payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -78,12 +78,26 @@ fn a_broadcast_goes_on_whole() {
 
 #[test]
 fn nobody_gets_nothing() {
-    let selected = MessageHead { selector: Some(b"\x01\x01a"), ..head() };
+    let selector = Selector::check(b"\x01\x01a").ok();
+    let selected = MessageHead { selector, ..head() };
     let bytes = publish(&selected, &[1], b"x");
     let mut out = Vec::new();
     message(&bytes).deliver_narrowed(77, &[], 0, &mut out);
     message(&bytes).deliver_narrowed_header(77, &[], 0, &mut out);
     assert!(out.is_empty(), "an empty list with a selector would widen the audience");
+}
+
+/// TGT-3, TGT-5.
+#[test]
+fn a_selector_goes_on_as_it_came() {
+    let bytes = waybill_wire::selector::parse("vip & !(geo:sh | geo:bj)").unwrap();
+    let selector = Selector::check(&bytes).ok();
+    let bytes = publish(&MessageHead { selector, ..head() }, &[1, 2, 3], b"x");
+    let (mut narrowed, mut whole) = (Vec::new(), Vec::new());
+    message(&bytes).deliver_narrowed(77, &[2], 0, &mut narrowed);
+    assert_eq!((message(&narrowed).selector, message(&narrowed).targets.len()), (selector, 1));
+    message(&bytes).deliver_whole(77, 0, &mut whole);
+    assert_eq!((message(&whole).selector, message(&whole).targets.len()), (selector, 3));
 }
 
 /// UP-1.

@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use waybill_wire::code::{ErrorCode, Kind, Level, Role};
+use waybill_wire::code::{ErrorCode, Kind, Level, Op, Role, capability};
 use waybill_wire::digest::Digest;
 use waybill_wire::frame::{
-    Barrier, Credit, Displaced, Drain, ErrorFrame, Group, Hello, Ping, Pong, Presence, Receipt,
-    Report, Resume, Resumed, State, Suspend, Welcome,
+    Barrier, Credit, Displaced, Drain, ErrorFrame, Filter, Group, Hello, Ping, Pong, Presence,
+    Receipt, Report, Resume, Resumed, State, Suspend, Tag, TagDelta, TagRecord, Welcome,
 };
 use waybill_wire::session::registration::Filled;
 use waybill_wire::session::{
     CONTROL_BYTES_MAX, Fault, Phase, Registration, Sequence, Step, TRANSMIT_BYTES_MAX, support,
 };
-use waybill_wire::{Frame, Message, MessageHead, Session};
+use waybill_wire::{Frame, Message, MessageHead, Selector, Session};
 
 const KEEPALIVE: Duration = Duration::from_millis(1000);
 
@@ -141,6 +141,31 @@ fn later_kinds_are_not_supported_and_the_link_lives_on() {
     let credit = Frame::Credit(Credit::default());
     assert_eq!(session.handle(ms(0), &credit), Ok(Step::NotSupported(Kind::CREDIT)));
     assert_eq!(session.phase(), Phase::Open);
+}
+
+/// TAG-7, FLT-4, SES-7.
+#[test]
+fn tags_and_filters_run_where_they_were_agreed_on() {
+    let cases = [
+        (Role::GATEWAY, Frame::TagDelta(TagDelta::default()), capability::TAGS),
+        (Role::PRODUCER, Frame::Tag(Tag::default()), capability::TAGS),
+        (Role::CONSUMER, Frame::Filter(Filter::default()), capability::FILTERS),
+    ];
+    for (role, frame, needed) in cases {
+        let mut session = broker(role);
+        let refused = Ok(Step::NotSupported(frame.kind()));
+        assert_eq!(session.handle(ms(0), &frame), refused);
+        session.run(capability::TAGS ^ capability::FILTERS ^ needed);
+        assert_eq!(session.handle(ms(0), &frame), refused, "the other one does not help");
+        session.run(needed);
+        assert_eq!(session.handle(ms(0), &frame), Ok(Step::Pass));
+    }
+    let mut gateway = initiator(Role::GATEWAY);
+    gateway.run(capability::TAGS);
+    let tag = Frame::Tag(Tag::default());
+    assert_eq!(gateway.handle(ms(0), &tag), Ok(Step::Pass), "a broker sends it on");
+    let filter = Frame::Filter(Filter { filter: 9, ..Filter::default() });
+    assert_eq!(filter.reference(), 9);
 }
 
 /// SES-9.
@@ -326,13 +351,18 @@ fn what_a_message_asks_for_may_not_run_here() {
         let mut out = Vec::new();
         MessageHead { sequence: 1, ..head }.encode_publish(&[1], b"", &mut out).unwrap();
         let Frame::Publish(message) = Frame::decode(&out).unwrap() else { panic!("PUBLISH") };
-        let missing: fn(&Message<'_>) -> Option<&'static str> = support::missing_for;
-        missing(&message).is_some()
+        let missing: fn(&Message<'_>, u64) -> Option<&'static str> = support::missing_for;
+        // Selectors run where tags do, and nothing else does for it.
+        let runs = [support::CAPABILITIES, support::CAPABILITIES | capability::TAGS];
+        let [here, with_tags] = runs.map(|runs| missing(&message, runs).is_some());
+        assert_eq!(with_tags, here && message.selector.is_none());
+        here
     };
+    let selector = Selector::check(b"\x01\x01a").ok();
     assert!(!missing(MessageHead { level: Level::ROUTED, ..MessageHead::default() }));
     assert!(!missing(MessageHead { level: Level::DELIVERED, ..MessageHead::default() }));
     assert!(missing(MessageHead { level: Level::ACKNOWLEDGED, ..MessageHead::default() }));
-    assert!(missing(MessageHead { selector: Some(b"x"), ..MessageHead::default() }));
+    assert!(missing(MessageHead { selector, ..MessageHead::default() }));
     assert!(missing(MessageHead { fragmented: Some(9), ..MessageHead::default() }));
     let class = waybill_wire::code::Class::STORED;
     assert!(missing(MessageHead { class, ..MessageHead::default() }));
@@ -417,6 +447,41 @@ fn a_session_goes_on_from_its_last_version_or_begins_anew() {
     assert!(!anew.is_resuming());
     assert_eq!(anew.snapshot(false, true, 3), Ok(Filled::Complete));
     assert_eq!((anew.is_live(), anew.version()), (true, 3));
+}
+
+/// TAG-4, TAG-5.
+#[test]
+fn tags_share_the_versions_of_registrations() {
+    let records = [TagRecord { namespace: 7, op: Op::ADD, tag: "vip" }];
+    let removes = [records[0], TagRecord { op: Op::REMOVE, ..records[0] }];
+    let delta = |version| TagDelta { version, tag_records: (&records).into() };
+    let removal = |version| TagDelta { version, tag_records: (&removes).into() };
+
+    let mut registration = Registration::default();
+    assert_eq!(violation(registration.tag_delta(&delta(1))), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(registration.snapshot(true, false, 5), Ok(Filled::More));
+    assert_eq!(registration.tag_delta(&delta(5)), Ok(()));
+    assert_eq!(registration.tag_delta(&delta(5)), Ok(()), "as many as it takes");
+    let other = registration.tag_delta(&delta(6)).unwrap_err();
+    assert_eq!((other.code, other.reference), (ErrorCode::UNEXPECTED_FRAME, 6));
+    assert_eq!(violation(registration.tag_delta(&removal(5))), ErrorCode::UNEXPECTED_FRAME);
+    assert_eq!(registration.snapshot(false, true, 5), Ok(Filled::Complete));
+
+    assert_eq!(violation(registration.tag_delta(&delta(5))), ErrorCode::VERSION_GAP);
+    assert_eq!(registration.tag_delta(&removal(6)), Ok(()));
+    assert_eq!(registration.delta(7), Ok(()));
+    assert_eq!(registration.tag_delta(&delta(8)), Ok(()));
+    assert_eq!((registration.version(), registration.barrier(8, 1, 1)), (8, Ok(())));
+    assert_eq!(registration.suspend(), Ok(()));
+    assert_eq!(violation(registration.tag_delta(&delta(9))), ErrorCode::UNEXPECTED_FRAME);
+
+    let mut resuming = Registration::resuming(7);
+    assert_eq!(violation(resuming.tag_delta(&delta(7))), ErrorCode::VERSION_GAP);
+    assert_eq!(resuming.tag_delta(&delta(8)), Ok(()));
+    let late = resuming.snapshot(true, true, 9);
+    assert_eq!(violation(late), ErrorCode::UNEXPECTED_FRAME, "after a delta");
+    let resume = Resume { session: 5, version: 8, digest: 1 };
+    assert_eq!(resuming.resume(&resume, 5, 1), Ok(()));
 }
 
 /// RES-10.

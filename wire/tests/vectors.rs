@@ -104,7 +104,7 @@ fn ids_are_unique() {
     }
 }
 
-/// DIG-1.
+/// DIG-1, DIG-3.
 #[test]
 fn digests_match() {
     let table = read_table(&vectors_dir().join("digests.toml"));
@@ -112,7 +112,7 @@ fn digests_match() {
     assert!(digests.len() >= 5);
     for digest in digests {
         let registrations = digest["registrations"].as_array().unwrap();
-        let found: Digest = registrations
+        let mut found: Digest = registrations
             .iter()
             .map(|entry| {
                 let number = |key: &str| fields::number(&entry[key]);
@@ -124,6 +124,10 @@ fn digests_match() {
                 }
             })
             .collect();
+        for tag in digest.get("tags").map_or(&[][..], |tags| tags.as_array().unwrap()) {
+            let namespace = fields::number(&tag["namespace"]).try_into().unwrap();
+            found.add_tag(namespace, tag["tag"].as_str().unwrap());
+        }
         assert_eq!(found.value(), fields::number(&digest["digest"]), "{}", digest["id"]);
     }
 }

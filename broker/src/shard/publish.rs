@@ -203,7 +203,7 @@ fn ask(
 /// Why a message cannot be taken at all, if so.
 fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
     if permitted {
-        support::missing_for(message).map(|_| ErrorCode::NOT_SUPPORTED)
+        support::missing_for(message, support::CAPABILITIES).map(|_| ErrorCode::NOT_SUPPORTED)
     } else {
         Some(ErrorCode::NOT_PERMITTED)
     }

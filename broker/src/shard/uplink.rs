@@ -174,7 +174,7 @@ impl Core {
         let user = (message.namespace, message.sender.map_or(0, |sender| sender.uid));
         let refused = if !gateway.grant.covers(message.namespace) {
             Err(ErrorCode::NOT_PERMITTED)
-        } else if support::missing_for(message).is_some() {
+        } else if support::missing_for(message, support::CAPABILITIES).is_some() {
             Err(ErrorCode::NOT_SUPPORTED)
         } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX {
             Err(ErrorCode::OVERLOADED)

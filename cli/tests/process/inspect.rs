@@ -124,6 +124,24 @@ fn people_see_a_block_a_frame() {
     assert!(!ended.stdout.contains('\x1b'));
 }
 
+/// SEL-13.
+#[test]
+fn a_selector_is_shown_as_people_write_it() {
+    let place = Place::new();
+    let publish = "01 10 07 00 00 00 00 00  00 10 00 00 00 00 00 00  01 00 00 00 00 00 00 00 \
+                   00 00 00 00 00 00 00 00  0b 00 00 00 00 00 00 00  02 02 01 03 76 69 70 04 \
+                   01 01 61 00 00 00 00 00";
+    let ended = place.run(&["inspect", "--offsets", publish]);
+    ended.check(0, &[]);
+    assert!(ended.stdout.contains("32  selector          vip & !a"), "{}", ended.stdout);
+    assert_eq!(
+        place.run(&["inspect", "--json", publish]).json()[0]["selector"].as_str(),
+        Some("0202010376697004010161")
+    );
+    let wrong = publish.replace("04 01", "04 04");
+    place.run(&["inspect", &wrong[..]]).check(1, &["bad_value", "selector node 4", "SEL-3"]);
+}
+
 #[test]
 fn a_stream_is_shown_up_to_its_mistake() {
     let place = Place::new();

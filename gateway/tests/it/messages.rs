@@ -124,9 +124,10 @@ fn a_selector_is_refused_and_counted() {
     run(async {
         let mut site = Site::start(|_| {}).await;
         let mut user = site.user(1001).await;
-        let selector = [1, 3, b'v', b'i', b'p'];
+        let selector = waybill_wire::selector::parse("vip").unwrap();
+        let selector = waybill_wire::Selector::check(&selector).ok();
         let level = Level::DELIVERED;
-        let narrow = MessageHead { selector: Some(&selector), level, ..head(1) };
+        let narrow = MessageHead { selector, level, ..head(1) };
         site.broker.deliver(narrow, &[1001], b"for vips").await;
         assert_eq!(site.broker.reports.recv().await, Some((1, [0, 0, 1, 0])), "REP-1");
         site.broker.deliver(head(2), &[1001], b"for all").await;

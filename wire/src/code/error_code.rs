@@ -39,6 +39,9 @@ code! {
         OUTBOX_FULL = 403 "outbox_full",
         TOO_MANY_LINKS = 404 "too_many_links",
         CONSUMER_LOST = 405 "consumer_lost",
+        CONNECTION_TAGS = 406 "connection_tags",
+        GATEWAY_TAGS = 407 "gateway_tags",
+        BROKER_TAGS = 408 "broker_tags",
         SHUTTING_DOWN = 501 "shutting_down",
         SUPERSEDED = 502 "superseded",
     }

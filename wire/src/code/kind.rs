@@ -78,7 +78,7 @@ kinds! {
     TAG_DELTA = 0x28 "g" Later,
     FILTER = 0x29 "c" Later,
     GROUP = 0x2a "c" Now,
-    TAG = 0x2b "p" Later,
+    TAG = 0x2b "pb" Later,
     PRESENCE = 0x2c "b" Now,
     PRESENCE_QUERY = 0x2d "pc" Later,
     OFFLINE = 0x2e "b" Now,

@@ -2,7 +2,9 @@
 
 use crate::code::{Event, Kind, Op};
 use crate::error::{Malformed, Unencodable};
-use crate::limits::{EXPRESSION_BYTES_MAX, GROUP_BYTES_MAX, TAG_BYTES_MAX, TARGETS_MAX};
+use crate::limits::{EXPRESSION_BYTES_MAX, GROUP_BYTES_MAX, TAG_BYTES_MAX};
+use crate::limits::{TAG_CHANGES_MAX, TARGETS_MAX};
+use crate::list::{Item, List};
 use crate::read::{Reader, u16_at, u32_at, u64_at};
 use crate::targets::Uids;
 use crate::write::Writer;
@@ -16,7 +18,7 @@ pub struct Filter<'a> {
     pub filter: u32,
     /// Tenant.
     pub namespace: u32,
-    /// The expression (5.2).
+    /// The expression, not looked into: see [`crate::filter`] (5.2).
     pub expression: &'a str,
 }
 
@@ -102,55 +104,100 @@ impl<'a> Group<'a> {
     }
 }
 
-/// TAG: a backend gives a tag to users, or takes it from them.
+/// One change of TAG: a tag to give or to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Tag<'a> {
+pub struct TagChange<'a> {
     /// Add or remove.
     pub op: Op,
+    /// The tag (TAG-1).
+    pub tag: &'a str,
+}
+
+/// Changes of a TAG, in the order in which they are made.
+pub type TagChanges<'a> = List<'a, TagChange<'a>>;
+
+impl<'a> Item<'a> for TagChange<'a> {
+    fn cut(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let ([op, length], rest) = bytes.split_first_chunk::<2>()?;
+        let (tag, rest) = rest.split_at_checked(usize::from(*length))?;
+        Some((Self { op: Op(*op), tag: std::str::from_utf8(tag).ok()? }, rest))
+    }
+}
+
+/// TAG: a backend gives tags to users, or takes them from them (TAG-12). A broker passes it on to
+/// gateways (TAG-13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tag<'a> {
     /// Tenant.
     pub namespace: u32,
-    /// The producer's number for this command.
+    /// The producer's number for this command, not 0.
     pub sequence: u64,
+    /// Producer instance, from a broker; 0 from a producer.
+    pub origin: u64,
     /// The users, at least one.
     pub uids: Uids<'a>,
-    /// The tag, not empty.
-    pub tag: &'a str,
+    /// The changes, at least one: `(&[TagChange { op: Op::ADD, tag: "vip" }]).into()`.
+    pub changes: TagChanges<'a>,
 }
 
 impl<'a> Tag<'a> {
     pub(super) fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
-        let fixed = reader.fixed::<32>()?;
+        let fixed = reader.fixed::<40>()?;
         reader.flags(0)?;
-        reader.reserved(u32_at(fixed, 28))?;
-        let (op, length, count) = (Op(fixed[10]), fixed[11], u32_at(fixed, 24));
-        reader.registered(op.is_registered(), "op", op.0)?;
-        reader.not_zero("FRAME-9", "tag_len", length)?;
+        reader.reserved(u32_at(fixed, 36))?;
+        let (changes, sequence, count) = (u16_at(fixed, 10), u64_at(fixed, 16), u32_at(fixed, 32));
+        reader.not_zero("FRAME-9", "changes", changes)?;
+        reader.not_zero("FRAME-9", "sequence", sequence)?;
         reader.not_zero("FRAME-9", "count", count)?;
-        let value = ("tag_len", u64::from(length));
-        reader.at_most("FRAME-9", value, ("tag_bytes_max", TAG_BYTES_MAX))?;
+        let value = ("changes", u64::from(changes));
+        reader.at_most("FRAME-9", value, ("tag_changes_max", TAG_CHANGES_MAX))?;
         reader.at_most("FRAME-9", ("count", u64::from(count)), ("targets_max", TARGETS_MAX))?;
         let uids = Uids::Run(reader.take_uids("the UID list", count)?);
-        let tag = read_text(&mut reader, "tag", usize::from(length))?;
+        let start = reader.position();
+        for _ in 0..changes {
+            read_change(&mut reader)?;
+        }
+        let bytes = &reader.header()[start..reader.position()];
+        reader.take_padding()?;
         reader.finish()?;
-        let (namespace, sequence) = (u32_at(fixed, 12), u64_at(fixed, 16));
-        Ok(Self { op, namespace, sequence, uids, tag })
+        let changes = List::wire(bytes, usize::from(changes));
+        let (namespace, origin) = (u32_at(fixed, 12), u64_at(fixed, 24));
+        Ok(Self { namespace, sequence, origin, uids, changes })
     }
 
     /// Appends the frame.
     ///
     /// # Errors
-    /// A tag that is empty or too long; no UIDs or too many.
+    /// No UIDs or too many; no changes or too many; text that is no tag; sequence 0.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
         let mut writer = Writer::new(Kind::TAG, 0, out);
-        if writer.within("tag_len", self.tag.len(), ("tag_bytes_max", TAG_BYTES_MAX))
+        let count = self.changes.len();
+        if writer.within("changes", count, ("tag_changes_max", TAG_CHANGES_MAX))
             && writer.within("count", self.uids.len(), ("targets_max", TARGETS_MAX))
         {
-            writer.u8(self.op.0).count8(self.tag.len()).u32(self.namespace).u64(self.sequence);
+            writer.count16(count).u32(self.namespace).u64(self.sequence).u64(self.origin);
             writer.count16(self.uids.len()).u16(0).u32(0).uids(self.uids);
-            writer.bytes(self.tag.as_bytes()).pad();
+            for TagChange { op, tag } in self.changes {
+                if !writer.within("length of a tag", tag.len(), ("tag_bytes_max", TAG_BYTES_MAX)) {
+                    break;
+                }
+                writer.u8(op.0).count8(tag.len()).bytes(tag.as_bytes());
+            }
+            writer.pad();
         }
         writer.finish_header()
     }
+}
+
+/// Checks the next change.
+fn read_change(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    let [op, length] = *reader.take_array::<2>("a change")?;
+    let tag = reader.take("a tag", length.into())?;
+    reader.registered(Op(op).is_registered(), "op", op)?;
+    reader.not_zero("FRAME-9", "length of a tag", length)?;
+    let value = ("length of a tag", u64::from(length));
+    reader.at_most("FRAME-9", value, ("tag_bytes_max", TAG_BYTES_MAX))?;
+    reader.tag(tag).map(drop)
 }
 
 /// PRESENCE: a user came or went.

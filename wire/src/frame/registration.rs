@@ -310,7 +310,7 @@ impl<'a> Item<'a> for TagRecord<'a> {
 /// TAG_DELTA: changes of the tags a gateway has connections of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct TagDelta<'a> {
-    /// Version after it.
+    /// One above the last, not 0; within a snapshot that of the snapshot.
     pub version: u64,
     /// The changes, at least one.
     pub tag_records: TagRecords<'a>,
@@ -323,6 +323,7 @@ impl<'a> TagDelta<'a> {
         reader.reserved(u32_at(fixed, 12))?;
         let (count, version) = (u16_at(fixed, 10), u64_at(fixed, 16));
         reader.not_zero("FRAME-9", "count", count)?;
+        reader.not_zero("FRAME-9", "version", version)?;
         let value = ("count", u64::from(count));
         reader.at_most("FRAME-9", value, ("tag_records_max", TAG_RECORDS_MAX))?;
         let start = reader.position();
@@ -335,7 +336,7 @@ impl<'a> TagDelta<'a> {
             reader.not_zero("FRAME-9", "length of a tag", head[5])?;
             let value = ("length of a tag", u64::from(head[5]));
             reader.at_most("FRAME-9", value, ("tag_bytes_max", TAG_BYTES_MAX))?;
-            reader.text("tag", tag)?;
+            reader.tag(tag)?;
             reader.padding(padding)?;
         }
         let bytes = &reader.header()[start..reader.position()];
@@ -346,7 +347,7 @@ impl<'a> TagDelta<'a> {
     /// Appends the frame.
     ///
     /// # Errors
-    /// No records or too many; an empty tag or one that is too long.
+    /// No records or too many; version 0; text that is no tag (TAG-1).
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
         let mut writer = Writer::new(Kind::TAG_DELTA, 0, out);
         let count = self.tag_records.len();

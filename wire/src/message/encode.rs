@@ -166,10 +166,11 @@ impl MessageHead<'_> {
     fn write_selector(&self, writer: &mut Writer<'_>) -> bool {
         let Some(selector) = self.selector else { return true };
         let limit = ("selector_bytes_max", SELECTOR_BYTES_MAX);
-        if !writer.within("bytes of SELECTOR", selector.len(), limit) {
+        let bytes = selector.bytes();
+        if !writer.within("bytes of SELECTOR", bytes.len(), limit) {
             return false;
         }
-        writer.count16(selector.len()).u16(0).u32(0).bytes(selector).pad();
+        writer.count16(bytes.len()).u16(0).u32(0).bytes(bytes).pad();
         true
     }
 

@@ -1,7 +1,7 @@
 //! The optional sections of a message header: their values, and reading them in flag order.
 //!
 //! Each section is checked in the order of FRAME-9 step 6: fits, reserved, values, limits, text,
-//! padding. Items of LABELS and EXTENSIONS are checked one after another.
+//! padding. Items of LABELS and EXTENSIONS, and nodes of SELECTOR, are checked one after another.
 
 use super::Message;
 use crate::code::{ContentType, Encoding, ErrorCode, Kind, PRIVATE_USE, flags};
@@ -12,6 +12,7 @@ use crate::limits::{
 };
 use crate::list::{Item, List};
 use crate::read::{Reader, padding_bytes, u16_at, u32_at, u64_at};
+use crate::selector::{Flaw, Selector};
 use crate::targets::UidRun;
 
 /// First of the extension types that are refused where they are not known ([MSG-8]).
@@ -218,7 +219,7 @@ fn label<'a>(reader: &Reader<'a>, items: &'a [u8]) -> Result<&'a [u8], Malformed
     Ok(rest)
 }
 
-fn selector<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+fn selector<'a>(reader: &mut Reader<'a>) -> Result<Selector<'a>, Malformed> {
     let head = reader.take_array::<8>("SELECTOR")?;
     let bytes = u16_at(head, 0);
     let (selector, padding) = reader.take_padded("SELECTOR", usize::from(bytes))?;
@@ -227,6 +228,12 @@ fn selector<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     reader.not_zero("MSG-6", "bytes of SELECTOR", bytes)?;
     let value = ("bytes of SELECTOR", u64::from(bytes));
     reader.at_most("MSG-6", value, ("selector_bytes_max", SELECTOR_BYTES_MAX))?;
+    let selector = Selector::check(selector).map_err(|Flaw { code, rule, what }| Malformed {
+        code,
+        rule,
+        kind: reader.kind,
+        what,
+    })?;
     reader.padding(padding)?;
     Ok(selector)
 }

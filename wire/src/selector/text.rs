@@ -1,4 +1,5 @@
-//! Selectors as people write them: `group:42 & (geo:sh | geo:bj) & !platform:ios` (5.1).
+//! Selectors as people write them: `group:42 & (geo:sh | geo:bj) & !platform:ios` (SEL-11 to
+//! SEL-15).
 
 use std::fmt::{self, Write as _};
 

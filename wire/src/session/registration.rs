@@ -1,18 +1,21 @@
-//! Versions of what a gateway declares, at the broker's end (REG-1 to REG-5, RES-3 to RES-9).
+//! Versions of what a gateway declares, at the broker's end (REG-1 to REG-5, RES-3 to RES-9, TAG-4
+//! to TAG-5).
 //!
 //! ```text
-//!  empty --SNAPSHOT FIRST--> filling --SNAPSHOT LAST--> live --DELTA--> live
+//!  empty --SNAPSHOT FIRST--> filling --SNAPSHOT LAST--> live --DELTA, TAG_DELTA--> live
+//!  filling --TAG_DELTA of the same version--> filling
 //!  live --SUSPEND--> suspended
 //!  empty --SNAPSHOT FIRST and LAST--> live
-//!  resuming --DELTA--> resuming --RESUME--> live
-//!  resuming --SNAPSHOT, before any DELTA--> as from empty
+//!  resuming --DELTA, TAG_DELTA--> resuming --RESUME--> live
+//!  resuming --SNAPSHOT, before any delta--> as from empty
 //! ```
 //!
-//! It holds versions only; the registrations and their digest are the caller's.
+//! It holds versions only; registrations, tags and their digest are the caller's, and so is
+//! `digest_mismatch` of a tag that is declared twice or removed without having been (TAG-6).
 
-use crate::code::{ErrorCode, Kind};
+use crate::code::{ErrorCode, Kind, Op};
 use crate::error::{Breach, Violation};
-use crate::frame::Resume;
+use crate::frame::{Resume, TagDelta};
 
 /// What one gateway session has declared, by version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -27,7 +30,7 @@ enum Phase {
     Empty,
     Filling,
     Live,
-    /// The link goes on with a suspended session; `moved`: a DELTA has been applied since.
+    /// The link goes on with a suspended session; `moved`: a delta has been applied since.
     Resuming {
         moved: bool,
     },
@@ -93,7 +96,7 @@ impl Registration {
                 return Err(unexpected(kind, version, "FIRST came while a snapshot is open"));
             }
             (Phase::Resuming { moved: true }, true) => {
-                return Err(unexpected(kind, version, "FIRST came after a DELTA of a resume"));
+                return Err(unexpected(kind, version, "FIRST came after a delta of a resume"));
             }
             (Phase::Live | Phase::Suspended, true) => {
                 return Err(unexpected(kind, version, "FIRST came after a snapshot has ended"));
@@ -122,8 +125,40 @@ impl Registration {
                 return Err(unexpected(kind, version, "DELTA came before a snapshot has ended"));
             }
         }
+        self.advance(kind, "version of DELTA", version)
+    }
+
+    /// A TAG_DELTA came on a link that agreed on `tags` (TAG-4, TAG-5). Within a snapshot it says
+    /// which tags go live with it.
+    ///
+    /// # Errors
+    /// `unexpected_frame` before the first snapshot has begun, after SUSPEND, and within a snapshot
+    /// with another version or an op `remove`; `version_gap` if its version is not one above the
+    /// last.
+    pub fn tag_delta(&mut self, frame: &TagDelta<'_>) -> Result<(), Violation> {
+        let (kind, version) = (Kind::TAG_DELTA, frame.version);
+        match self.phase {
+            Phase::Live | Phase::Resuming { .. } => {
+                self.advance(kind, "version of TAG_DELTA", version)
+            }
+            Phase::Filling if version != self.version => {
+                let what = Breach::Due("version of TAG_DELTA", version, self.version);
+                let code = ErrorCode::UNEXPECTED_FRAME;
+                Err(Violation { code, kind, reference: version, what })
+            }
+            Phase::Filling if frame.tag_records.iter().any(|record| record.op != Op::ADD) => {
+                Err(unexpected(kind, version, "a snapshot has no tag to remove"))
+            }
+            Phase::Filling => Ok(()),
+            Phase::Suspended => Err(unexpected(kind, version, "TAG_DELTA came after SUSPEND")),
+            Phase::Empty => Err(unexpected(kind, version, "TAG_DELTA came before a snapshot")),
+        }
+    }
+
+    /// The version after this one is in effect.
+    fn advance(&mut self, kind: Kind, field: &'static str, version: u64) -> Result<(), Violation> {
         if self.version.checked_add(1) != Some(version) {
-            return Err(gap(kind, "version of DELTA", version, self.version.saturating_add(1)));
+            return Err(gap(kind, field, version, self.version.saturating_add(1)));
         }
         self.version = version;
         if let Phase::Resuming { moved } = &mut self.phase {

@@ -37,16 +37,28 @@ pub fn judge(hello: &Hello<'_>) -> Result<u16, Fault> {
     Err(Refusal { code, kind, detail: missing, ..Refusal::default() }.into())
 }
 
-/// What of a message a broker of this draft does not run, in words for a person; `None` if it can
-/// serve it.
+/// The capability without which frames of this kind are `not_supported`, where the registry does
+/// not say that they are so anyway; no bits for others. Where a role does not agree on it
+/// (`tags` of a producer) it is asked whether the broker runs it.
 #[must_use]
-pub fn missing_for(message: &Message<'_>) -> Option<&'static str> {
+pub const fn needed_for(kind: Kind) -> u64 {
+    match kind {
+        Kind::TAG_DELTA | Kind::TAG => capability::TAGS,
+        Kind::FILTER => capability::FILTERS,
+        _ => 0,
+    }
+}
+
+/// What of a message an end that runs these capabilities does not run, in words for a person;
+/// `None` if it can serve it.
+#[must_use]
+pub fn missing_for(message: &Message<'_>, runs: u64) -> Option<&'static str> {
     if message.class == Class::STORED || message.history.is_some() {
         Some("stored messages do not run in this draft")
     } else if message.level == Level::ACKNOWLEDGED {
         Some("level acknowledged does not run in this draft")
-    } else if message.selector.is_some() {
-        Some("selectors do not run in this draft")
+    } else if message.selector.is_some() && runs & capability::TAGS == 0 {
+        Some("selectors need capability tags, which does not run here")
     } else if message.fragmented.is_some() {
         Some("fragmented messages do not run in this draft")
     } else {

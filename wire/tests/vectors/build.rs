@@ -11,7 +11,7 @@ use waybill_wire::code::{
 use waybill_wire::frame::*;
 use waybill_wire::message::{Content, Extension, History, Part, Sender};
 use waybill_wire::targets::Uids;
-use waybill_wire::{MessageHead, Unencodable};
+use waybill_wire::{MessageHead, Selector, Unencodable};
 
 use super::fields::{code, number, unhex};
 
@@ -145,7 +145,7 @@ fn message(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Une
             cursor: it.number("cursor"),
         }),
         labels: (&labels).into(),
-        selector: selector.as_deref(),
+        selector: selector.as_deref().map(|bytes| Selector::check(bytes).unwrap()),
         except: (&except).into(),
         extensions: (&extensions).into(),
     };
@@ -370,14 +370,7 @@ fn later(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Unenc
         Kind::GROUP => {
             Group { op: fields.op(), namespace: namespace(), name: fields.text("name") }.encode(out)
         }
-        Kind::TAG => Tag {
-            op: fields.op(),
-            namespace: namespace(),
-            sequence: fields.number("sequence"),
-            uids: (&fields.numbers("uids")).into(),
-            tag: fields.text("tag"),
-        }
-        .encode(out),
+        Kind::TAG => tag(fields, out),
         Kind::PRESENCE_QUERY => PresenceQuery {
             namespace: namespace(),
             sequence: fields.number("sequence"),
@@ -398,6 +391,26 @@ fn later(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Unenc
             Ok(())
         }
     }
+}
+
+fn tag(fields: &Fields<'_>, out: &mut Vec<u8>) -> Result<(), Unencodable> {
+    let changes: Vec<TagChange<'_>> = fields
+        .tables("changes")
+        .iter()
+        .map(|it| {
+            let change = TagChange { op: it.op(), tag: it.text("tag") };
+            it.finish();
+            change
+        })
+        .collect();
+    Tag {
+        namespace: fields.number("namespace"),
+        sequence: fields.number("sequence"),
+        origin: fields.number("origin"),
+        uids: (&fields.numbers("uids")).into(),
+        changes: (&changes).into(),
+    }
+    .encode(out)
 }
 
 fn later_fixed(kind: Kind, fields: &Fields<'_>, out: &mut Vec<u8>) {

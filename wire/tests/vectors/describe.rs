@@ -1,7 +1,7 @@
 //! A decoded frame as the fields a vector would give it.
 
 use toml::{Table, Value};
-use waybill_wire::frame::{FateSets, HopTimes, Records};
+use waybill_wire::frame::{FateSets, HopTimes, Records, TagChange};
 use waybill_wire::targets::Uids;
 use waybill_wire::{Frame, Message};
 
@@ -144,7 +144,7 @@ fn describe_message(it: &Message<'_>) -> Fields {
             }),
         )
         .put("labels", it.labels.iter().collect::<Vec<_>>())
-        .section("selector", it.selector.map(hex))
+        .section("selector", it.selector.map(|selector| hex(selector.bytes())))
         .uids("except", it.except.into())
         .put("extensions", extensions)
         .uids("targets", it.targets.into())
@@ -281,12 +281,16 @@ fn describe_later(frame: &Frame<'_>) -> Fields {
         Frame::Group(it) => {
             table().number("op", it.op.0).number("namespace", it.namespace).put("name", it.name)
         }
-        Frame::Tag(it) => table()
-            .number("op", it.op.0)
-            .number("namespace", it.namespace)
-            .number("sequence", it.sequence)
-            .uids("uids", it.uids)
-            .put("tag", it.tag),
+        Frame::Tag(it) => {
+            let change = |it: TagChange<'_>| table().number("op", it.op.0).put("tag", it.tag);
+            let changes: Vec<Value> = it.changes.iter().map(|it| change(it).value()).collect();
+            table()
+                .number("namespace", it.namespace)
+                .number("sequence", it.sequence)
+                .number("origin", it.origin)
+                .uids("uids", it.uids)
+                .put("changes", changes)
+        }
         Frame::Presence(it) => table()
             .number("event", it.event.0)
             .number("device_class", it.device_class)

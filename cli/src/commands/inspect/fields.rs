@@ -100,8 +100,13 @@ impl Fields {
 
     fn bytes(&mut self, name: &'static str, at: usize, bytes: &[u8]) {
         self.put(name, at, hex(bytes));
+        self.text(payload_text(bytes));
+    }
+
+    /// What people are shown of the last field.
+    fn text(&mut self, text: String) {
         if let Some(field) = self.fields.last_mut() {
-            field.text = Some(payload_text(bytes));
+            field.text = Some(text);
         }
     }
 }
@@ -142,6 +147,7 @@ fn message_fields(list: &mut Fields, message: &Message<'_>) {
 }
 
 const MESSAGE_FIXED_BYTES: usize = 32;
+const TAG_FIXED_BYTES: usize = 40;
 
 /// Sections of one size, from byte `at` on; where they end.
 fn sections(list: &mut Fields, message: &Message<'_>, mut at: usize) -> usize {
@@ -185,8 +191,9 @@ fn lists(list: &mut Fields, message: &Message<'_>, mut at: usize) -> usize {
         at += 8 + bytes.next_multiple_of(8);
     }
     if let Some(selector) = message.selector {
-        list.put("selector", at, hex(selector));
-        at += 8 + selector.len().next_multiple_of(8);
+        list.put("selector", at, hex(selector.bytes()));
+        list.text(selector.to_string());
+        at += 8 + selector.bytes().len().next_multiple_of(8);
     }
     if !message.except.is_empty() {
         list.put("except", at, uids(Uids::Run(message.except)));
@@ -307,8 +314,8 @@ fn session(list: &mut Fields, frame: &Frame<'_>) -> bool {
 fn error_fields(list: &mut Fields, error: &waybill_wire::frame::ErrorFrame<'_>) {
     list.fixed("code", code(error.code));
     list.fixed("ref_kind", error.ref_kind.0);
-    if let (Some(field), true) = (list.fields.last_mut(), error.ref_kind != Kind(0)) {
-        field.text = Some(error.ref_kind.to_string());
+    if error.ref_kind != Kind(0) {
+        list.text(error.ref_kind.to_string());
     }
     list.wide("ref", error.reference);
     list.fixed("retry_after_ms", error.retry_after_ms);
@@ -387,12 +394,13 @@ fn later(list: &mut Fields, frame: &Frame<'_>) {
             list.fixed("name", group.name);
         }
         Frame::Tag(tag) => {
-            list.fixed("op", op(tag.op));
             list.fixed("namespace", tag.namespace);
-            list.wide("sequence", tag.sequence);
+            list.wides(&[("sequence", tag.sequence), ("origin", tag.origin)]);
             list.fixed("uids", uids(tag.uids));
-            let at = 32 + tag.uids.len() * UID_BYTES;
-            list.put("tag", at, tag.tag);
+            let at = TAG_FIXED_BYTES + tag.uids.len() * UID_BYTES;
+            let changes = tag.changes.iter();
+            let shown = changes.map(|change| json!({ "op": op(change.op), "tag": change.tag }));
+            list.put("changes", at, shown.collect::<Vec<_>>());
         }
         Frame::Presence(presence) => {
             list.fixed("event", presence.event.to_string());

@@ -143,12 +143,12 @@ const LAYOUTS: &[(Kind, Layout)] = &[
     (
         Kind::TAG,
         &[
-            ("op", 10),
-            ("tag_len", 11),
+            ("changes", 10),
             ("namespace", 12),
             ("sequence", 16),
-            ("count", 24),
-            ("uids", 32),
+            ("origin", 24),
+            ("count", 32),
+            ("uids", 40),
         ],
     ),
     (
