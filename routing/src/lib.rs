@@ -14,12 +14,17 @@ mod error;
 pub mod fuzzing;
 mod ids;
 mod logins;
+mod map;
 #[doc(hidden)]
 pub mod oracle;
 mod plan;
 mod resolve;
 mod routes;
+mod scratch;
 mod slot;
+mod slots;
+mod space;
+mod sweep;
 mod table;
 
 pub use directory::{Directory, Inserted, Removed};

@@ -20,6 +20,10 @@ pub struct Oracle {
     routes: Vec<(Slot, Namespace, u64)>,
     /// Dead and not swept, in order of death.
     dead: Vec<Slot>,
+    /// Those of them that a sweep is under way for, and how many of their routes it removed: which
+    /// ones is not known.
+    walked: Vec<Slot>,
+    gone: usize,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,14 @@ impl From<Routed<'_>> for Expected {
 impl Oracle {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, slots: Vec::new(), routes: Vec::new(), dead: Vec::new() }
+        Self {
+            limits,
+            slots: Vec::new(),
+            routes: Vec::new(),
+            dead: Vec::new(),
+            walked: Vec::new(),
+            gone: 0,
+        }
     }
 
     pub fn open(&mut self, incarnation: Incarnation) -> Result<Slot, SlotError> {
@@ -131,7 +142,7 @@ impl Oracle {
     pub fn apply(&mut self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
         self.require(slot, &[SlotState::Filling, SlotState::Live, SlotState::Suspended])?;
         let adds = changes.iter().filter(|change| change.op == Op::Add).count();
-        if self.routes.len() + adds > self.limits.routes {
+        if self.routes.len() - self.gone + adds > self.limits.routes {
             return Err(SlotError::RoutesFull { limit: self.limits.routes });
         }
         let mut applied = Applied::default();
@@ -151,21 +162,25 @@ impl Oracle {
         Ok(applied)
     }
 
-    pub fn sweep(&mut self, budget: usize) -> SweepProgress {
-        let mut progress = SweepProgress::default();
-        while progress.removed + progress.freed < budget && !self.dead.is_empty() {
-            let first = self.dead[0];
-            if let Some(at) = self.routes.iter().position(|route| route.0 == first) {
-                self.routes.remove(at);
-                progress.removed += 1;
-            } else {
-                self.dead.remove(0);
-                progress.freed += 1;
-            }
+    /// Follows a sweep of the table, which goes through routes in an order of its own: what it told
+    /// has to be possible. Slots are free when nothing is left of all that were dead when it began.
+    pub fn swept(&mut self, told: SweepProgress) {
+        if self.walked.is_empty() {
+            self.walked.clone_from(&self.dead);
         }
-        progress.routes_left = self.counts().routes_dead;
-        progress.slots_left = self.dead.len();
-        progress
+        self.gone += told.removed;
+        let held = self.routes.iter().filter(|route| self.walked.contains(&route.0)).count();
+        assert!(self.gone <= held, "more was removed than the dead have");
+        let done = self.gone == held;
+        assert_eq!(told.freed, if done { self.walked.len() } else { 0 });
+        if done {
+            let walked = std::mem::take(&mut self.walked);
+            self.routes.retain(|route| !walked.contains(&route.0));
+            self.dead.retain(|slot| !walked.contains(slot));
+            self.gone = 0;
+        }
+        assert_eq!(told.routes_left, self.counts().routes_dead);
+        assert_eq!(told.slots_left, self.dead.len());
     }
 
     #[must_use]
@@ -234,8 +249,8 @@ impl Oracle {
         let in_state = |state| self.slots.iter().filter(|record| record.state == state).count();
         let is_dead = |slot| self.state(slot) == SlotState::Dead;
         Counts {
-            routes: self.routes.len(),
-            routes_dead: self.routes.iter().filter(|route| is_dead(route.0)).count(),
+            routes: self.routes.len() - self.gone,
+            routes_dead: self.routes.iter().filter(|route| is_dead(route.0)).count() - self.gone,
             slots_filling: in_state(SlotState::Filling),
             slots_live: in_state(SlotState::Live),
             slots_suspended: in_state(SlotState::Suspended),

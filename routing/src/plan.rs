@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use waybill_wire::targets::UidRun;
 
+use crate::scratch::{Once, Shares};
 use crate::{Namespace, Slot};
 
 /// Who a publish is for, before the except list.
@@ -89,12 +90,16 @@ pub(crate) struct RoutedSpan {
 /// Working space of one query; holds nothing between two.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// The audience's UIDs without duplicates, each with its first place in the list.
-    pub(crate) distinct: Vec<(u64, usize)>,
+    /// The audience's UIDs without duplicates, in the order of the list, each with its keyed hash.
+    pub(crate) distinct: Vec<(u64, u64)>,
+    pub(crate) once: Once,
     /// The except list, sorted.
     pub(crate) except: Vec<u64>,
-    /// (slot index, place in the list, UID) for every route that was found.
-    pub(crate) hits: Vec<(u32, usize, u64)>,
+    /// Slots of one UID.
+    pub(crate) found: Vec<u16>,
+    /// UID and slot of every route that was found.
+    pub(crate) hits: Vec<(u64, u16)>,
+    pub(crate) shares: Shares,
 }
 
 impl Plan {

@@ -6,9 +6,7 @@
 //! - a plan names slots as they were: one may die before its frame is written, so whoever keeps
 //!   state per slot compares the whole handle.
 
-use std::hash::{Hash, Hasher};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-
+use crate::slot::Step;
 use crate::table::Table;
 use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
 
@@ -20,6 +18,11 @@ pub struct Limits {
     /// Routes, those of dead slots included until they are swept. Default 2^24. A route took 85 to
     /// 100 bytes in tables of 10^5 and 10^6, each user on one gateway.
     pub routes: usize,
+}
+
+impl Limits {
+    /// The most slots a table can have.
+    pub const SLOTS_MAX: u32 = 65_535;
 }
 
 impl Default for Limits {
@@ -96,46 +99,28 @@ pub struct Counts {
 /// nothing.
 #[derive(Debug)]
 pub struct Routes {
-    // One lock until the table that readers never wait for; no caller can tell.
-    table: RwLock<Table>,
+    table: Table,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self::new(Limits::default())
-    }
-}
-
-/// A table of its own with the same content: so that a model checker can branch.
-#[doc(hidden)]
-impl Clone for Routes {
-    fn clone(&self) -> Self {
-        Self { table: RwLock::new(self.read().clone()) }
-    }
-}
-
-#[doc(hidden)]
-impl PartialEq for Routes {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other) || *self.read() == *other.read()
-    }
-}
-
-#[doc(hidden)]
-impl Eq for Routes {}
-
-#[doc(hidden)]
-impl Hash for Routes {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.read().hash(state);
+        Self::new(Limits::default(), 0)
     }
 }
 
 impl Routes {
-    /// An empty table. Memory grows with what is in it, up to `limits`.
+    /// An empty table. Memory grows with what is in it, up to `limits`, and does not shrink.
+    ///
+    /// `key` is drawn at random by the process and told nobody: who knows it could choose UIDs that
+    /// lie in one place. No answer depends on it.
+    ///
+    /// # Panics
+    ///
+    /// If `limits` has more slots than [`Limits::SLOTS_MAX`].
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { table: RwLock::new(Table::new(limits)) }
+    pub fn new(limits: Limits, key: u64) -> Self {
+        assert!(limits.slots <= Limits::SLOTS_MAX, "a route has 16 bits for its slot");
+        Self { table: Table::new(limits, key) }
     }
 
     /// Opens a slot for a gateway, in state filling: it stores routes and answers nothing until
@@ -146,7 +131,7 @@ impl Routes {
     ///
     /// [`SlotError::SlotsFull`]; a sweep may free some.
     pub fn open(&self, incarnation: Incarnation) -> Result<Slot, SlotError> {
-        self.write().open(incarnation)
+        self.table.slots().open(incarnation)
     }
 
     /// Makes a filling slot answer and, in the same step, kills the older slot it replaces, from
@@ -158,7 +143,7 @@ impl Routes {
     /// [`SlotError::ReplacesItself`], [`SlotError::OtherIncarnation`], and
     /// [`SlotError::NotReplaced`] if the incarnation has another slot live or suspended.
     pub fn go_live(&self, slot: Slot, replaces: Option<Slot>) -> Result<(), SlotError> {
-        self.write().go_live(slot, replaces)
+        self.table.slots().go_live(slot, replaces)
     }
 
     /// Applies registrations in their order, for a slot in any state but dead. Touches no other
@@ -172,7 +157,7 @@ impl Routes {
     ///
     /// [`SlotError::Dead`], [`SlotError::RoutesFull`].
     pub fn apply(&self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
-        self.write().apply(slot, changes)
+        self.table.apply(slot, changes)
     }
 
     /// Takes a live slot out of every answer and keeps its routes for [`Routes::resume`].
@@ -181,7 +166,7 @@ impl Routes {
     ///
     /// [`SlotError::Dead`], or [`SlotError::Refused`] unless live.
     pub fn suspend(&self, slot: Slot) -> Result<(), SlotError> {
-        self.write().suspend(slot)
+        self.table.step(slot, Step::Suspend)
     }
 
     /// Makes a suspended slot answer again, with the routes it had and the changes since, in one
@@ -191,7 +176,7 @@ impl Routes {
     ///
     /// [`SlotError::Dead`], or [`SlotError::Refused`] unless suspended.
     pub fn resume(&self, slot: Slot) -> Result<(), SlotError> {
-        self.write().resume(slot)
+        self.table.step(slot, Step::Resume)
     }
 
     /// Ends a slot in any state. O(1): its routes stop answering at once, however many they are,
@@ -201,13 +186,13 @@ impl Routes {
     ///
     /// [`SlotError::Dead`] if it was dead already.
     pub fn kill(&self, slot: Slot) -> Result<(), SlotError> {
-        self.write().kill(slot)
+        self.table.step(slot, Step::Kill)
     }
 
     /// Takes at most `budget` steps of cleaning up after dead slots, oldest death first. A step is
     /// one route removed or one slot index freed for reuse.
     pub fn sweep(&self, budget: usize) -> SweepProgress {
-        self.write().sweep(budget)
+        self.table.sweep(budget)
     }
 
     /// Overwrites `plan` with the answers to a batch of queries, in their order.
@@ -218,45 +203,37 @@ impl Routes {
     /// - Everyone, direct (and auto): whole to every live slot with a route in the namespace.
     /// - Everyone, broadcast: whole to every live slot.
     pub fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
-        self.read().resolve(queries, plan);
+        self.table.resolve(queries, plan);
     }
 
     /// The state of a slot; dead for every handle that is not valid (any more).
     #[must_use]
     pub fn state(&self, slot: Slot) -> SlotState {
-        self.read().state(slot)
+        self.table.slots().state(slot)
     }
 
     /// The incarnation's slot that is live or suspended; there is at most one. This is what a
     /// snapshot of that incarnation replaces, and what it may resume.
     #[must_use]
     pub fn standing(&self, incarnation: Incarnation) -> Option<Slot> {
-        self.read().standing(incarnation)
+        self.table.slots().standing(incarnation)
     }
 
     /// Number of routes in all slots, dead ones included.
     #[must_use]
     pub fn routes(&self) -> usize {
-        self.read().routes()
+        self.table.routes()
     }
 
     /// What the table holds, by slot state.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.read().counts()
+        self.table.counts()
     }
 
     /// Panics unless the table is consistent. Walks everything: for tests.
     #[doc(hidden)]
     pub fn invariants(&self) {
-        self.read().invariants();
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().expect("no invariant broke in an earlier call")
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().expect("no invariant broke in an earlier call")
+        self.table.invariants();
     }
 }

@@ -1,0 +1,106 @@
+//! Working space of a query: a set that is emptied in no time, and counters for each slot.
+
+/// UIDs that have come by. Open addressing with linear probing; what an earlier list left is known
+/// by its round and counts as free, so nothing is cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Once {
+    places: Vec<(u64, u32)>,
+    round: u32,
+    shift: u32,
+}
+
+impl Once {
+    /// Empty, with room for `len` UIDs.
+    pub(crate) fn begin(&mut self, len: usize) {
+        let places = (2 * len).next_power_of_two().max(16);
+        if self.places.len() < places || self.round == u32::MAX {
+            self.places.clear();
+            self.places.resize(places, (0, 0));
+            self.round = 0;
+        }
+        self.round += 1;
+        self.shift = u64::BITS - self.places.len().ilog2();
+    }
+
+    /// Whether the UID comes for the first time. `hash` is a keyed one, so that no list can be
+    /// chosen to collide.
+    pub(crate) fn insert(&mut self, uid: u64, hash: u64) -> bool {
+        let mask = self.places.len() - 1;
+        let mut at = (hash >> self.shift) as usize;
+        loop {
+            let place = &mut self.places[at];
+            if place.1 != self.round {
+                *place = (uid, self.round);
+                return true;
+            }
+            if place.0 == uid {
+                return false;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+/// How many UIDs each slot gets, then where the next of them goes.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    counts: Vec<u32>,
+    /// A bit for each slot that gets any, so that they are met in order without being sorted.
+    involved: Vec<u64>,
+}
+
+impl Shares {
+    /// Nobody gets anything yet. Everything is zero between two queries.
+    pub(crate) fn begin(&mut self, slots: usize) {
+        if self.counts.len() < slots {
+            self.counts.resize(slots, 0);
+            self.involved.resize(slots.div_ceil(64), 0);
+        }
+        for (word, involved) in self.involved.iter_mut().enumerate() {
+            for bit in Bits(std::mem::take(involved)) {
+                self.counts[64 * word + bit] = 0;
+            }
+        }
+    }
+
+    /// One more for this slot.
+    #[inline]
+    pub(crate) fn count(&mut self, slot: u16) {
+        let at = usize::from(slot);
+        self.counts[at] += 1;
+        self.involved[at / 64] |= 1 << (at % 64);
+    }
+
+    /// Asks `place` for each slot that gets any, in rising order, where its part begins.
+    pub(crate) fn place(&mut self, mut place: impl FnMut(u16, usize) -> usize) {
+        for (word, involved) in self.involved.iter().enumerate() {
+            for bit in Bits(*involved) {
+                let at = 64 * word + bit;
+                let slot = u16::try_from(at).expect("counted as one");
+                let begin = place(slot, self.counts[at] as usize);
+                self.counts[at] = u32::try_from(begin).expect("a plan has fewer than 2^32 targets");
+            }
+        }
+    }
+
+    /// Where the next UID of this slot goes.
+    #[inline]
+    pub(crate) fn next(&mut self, slot: u16) -> usize {
+        let next = &mut self.counts[usize::from(slot)];
+        *next += 1;
+        *next as usize - 1
+    }
+}
+
+/// The bits that are set in a word, lowest first.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let lowest = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
+        self.0 &= self.0 - 1;
+        Some(lowest)
+    }
+}
