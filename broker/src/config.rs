@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use waybill_routing::{Namespace, Policies, Policy};
+use waybill_routing::{Limits, Namespace, Policies, Policy};
 use waybill_wire::code::Role;
 
 /// Settings of one broker process.
@@ -67,7 +67,7 @@ pub struct BrokerConfig {
     pub logins: Vec<LoginsConfig>,
     /// Milliseconds that links have to leave when the broker is told to stop: 0 to 3,600,000.
     pub drain_ms: u32,
-    /// Gateways that may be known at once, those being forgotten included: 1 to 65,536.
+    /// Gateways that may be known at once, those being forgotten included: 1 to 65,535.
     pub gateways_max: u32,
     /// Routes, and registrations they follow from, that may be held at once: 1 to 1,000,000,000.
     pub routes_max: usize,
@@ -245,7 +245,7 @@ impl BrokerConfig {
         range("ready_max_ms", self.ready_max_ms.into(), 1, 3_600_000)?;
         range("gateways_expected", self.gateways_expected.into(), 0, 65_536)?;
         range("drain_ms", self.drain_ms.into(), 0, 3_600_000)?;
-        range("gateways_max", self.gateways_max.into(), 1, 65_536)?;
+        range("gateways_max", self.gateways_max.into(), 1, Limits::SLOTS_MAX.into())?;
         range("routes_max", self.routes_max as u64, 1, 1_000_000_000)?;
         for (index, token) in self.tokens.iter().enumerate() {
             token.validate().map_err(|problem| ConfigError::Token {
@@ -389,6 +389,7 @@ mod tests {
         check("gateways_expected = 65537", |config| config.gateways_expected = 65_537);
         check("drain_ms = 3600001", |config| config.drain_ms = 3_600_001);
         check("gateways_max = 0", |config| config.gateways_max = 0);
+        check("gateways_max = 65536", |config| config.gateways_max = 65_536);
         check("routes_max = 0", |config| config.routes_max = 0);
         assert_eq!(with(|config| config.keepalive_ms = 0), Ok(()), "0 is never");
     }

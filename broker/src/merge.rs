@@ -192,7 +192,7 @@ impl Merge {
     ///
     /// # Panics
     ///
-    /// With more parts than 65,536, the most slots there are.
+    /// With more parts than 65,535, the most slots there are.
     pub fn part(&mut self, share: Share<'_>) -> u16 {
         let part = match share {
             Share::Uids(uids) => {

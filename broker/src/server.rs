@@ -78,7 +78,7 @@ impl Broker {
         let (listener, local_addr) = bind(listen)?;
         let admin = config.admin_address()?.map(bind).transpose()?;
         let admin_addr = admin.as_ref().map(|(_, address)| *address);
-        let shared = Arc::new(Shared::new(config, random_instance()));
+        let shared = Arc::new(Shared::new(config, random_number(), random_number()));
         let brains: Vec<Shard> =
             (0..shared.config.shards).map(|id| Shard::new(id, Arc::clone(&shared))).collect();
         let counters: Vec<_> = brains.iter().map(|brain| Arc::clone(brain.counters())).collect();
@@ -173,8 +173,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A number that differs from life to life, from the keys std draws for its hash maps.
-fn random_instance() -> u64 {
+/// A number that differs from life to life and from call to call, from the keys std draws for its
+/// hash maps; not 0.
+fn random_number() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()).max(1)
 }

@@ -33,7 +33,7 @@ use waybill_wire::session::Step;
 
 use crate::io::{Input, LinkId, Output};
 use crate::ledger::Counters;
-use crate::limits::{FOLLOW_STEPS, SWEEP_STEPS};
+use crate::limits::{FOLLOW_STEPS, LOGIN_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
 use crate::shard::resume::Burial;
@@ -222,7 +222,7 @@ impl Shard {
         core.end_overdue();
         core.bury_some(&mut self.links);
         core.shared.routes.sweep(SWEEP_STEPS);
-        core.shared.sweep_logins(SWEEP_STEPS);
+        core.shared.sweep_logins(LOGIN_STEPS);
         sort_what_was_freed();
         let links = &self.links;
         let known = |id: &LinkId| {

@@ -84,9 +84,10 @@ const WALL_STEP_NS: u64 = 1_000_000;
 pub(crate) const UNPOISONED: &str = "nothing panics while it holds this lock";
 
 impl Shared {
-    /// State of a broker with a validated configuration. `instance` must not be 0.
+    /// State of a broker with a validated configuration. `instance` must not be 0. `key` is the
+    /// route table's and told nobody ([`Routes::new`]).
     #[must_use]
-    pub fn new(config: BrokerConfig, instance: u64) -> Self {
+    pub fn new(config: BrokerConfig, instance: u64, key: u64) -> Self {
         let limits = Limits { slots: config.gateways_max, routes: config.routes_max };
         let readiness = Readiness::new(Wait {
             quiet: Duration::from_millis(config.ready_quiet_ms.into()),
@@ -102,7 +103,7 @@ impl Shared {
             policies,
             credentials: Credentials::new(&config),
             instance,
-            routes: Routes::new(limits),
+            routes: Routes::new(limits, key),
             wall_ns: AtomicU64::new(0),
             gateways: RwLock::default(),
             paths: Mutex::default(),
@@ -270,7 +271,7 @@ mod tests {
     #[test]
     fn promise_7_no_more_told_is_on_its_way_than_there_may_be_gateways() {
         let config = BrokerConfig { gateways_max: 2, ..BrokerConfig::default() };
-        let shared = Shared::new(config, 1);
+        let shared = Shared::new(config, 1, 1);
         assert!(shared.told_sent() && shared.told_sent() && !shared.told_sent());
         shared.told_arrived();
         assert!(shared.told_sent() && !shared.told_sent());

@@ -134,7 +134,7 @@ impl Pair {
             }
             Operation::Sweep { budget } => {
                 let told = self.routes.sweep(*budget);
-                self.oracle.swept(told);
+                self.oracle.swept(*budget, told);
             }
             Operation::Resolve { queries } => self.resolve(queries),
             Operation::GoLive { slot, .. }

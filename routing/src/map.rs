@@ -184,6 +184,20 @@ impl Map {
         (0..self.segments()).flat_map(|number| owned(self.arena.get(number))).collect()
     }
 
+    /// The same again, while nobody changes it.
+    pub(crate) fn copy(&self) -> Self {
+        let segments = self.segments.lock().expect("no invariant broke in an earlier call");
+        let arena = Arena { chunks: [const { OnceLock::new() }; CHUNKS] };
+        for number in 0..*segments {
+            arena.set(number, self.arena.get(number).copy());
+        }
+        let places = self.directory.load();
+        let places = places.iter().map(|place| place.load(Ordering::Relaxed));
+        let directory: Directory = places.map(AtomicU32::new).collect();
+        let directory = ArcSwap::from_pointee(directory);
+        Self { key: self.key, arena, directory, segments: Mutex::new(*segments) }
+    }
+
     fn segments(&self) -> u32 {
         *self.segments.lock().expect("no invariant broke in an earlier call")
     }

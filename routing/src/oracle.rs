@@ -163,17 +163,20 @@ impl Oracle {
     }
 
     /// Follows a sweep of the table, which goes through routes in an order of its own: what it told
-    /// has to be possible. Slots are free when nothing is left of all that were dead when it began.
-    pub fn swept(&mut self, told: SweepProgress) {
+    /// has to be possible. Slots are free when nothing is left of all that were dead when it began:
+    /// in the same step, or at the latest in the next one.
+    pub fn swept(&mut self, budget: usize, told: SweepProgress) {
         if self.walked.is_empty() {
             self.walked.clone_from(&self.dead);
         }
+        let before = self.gone;
         self.gone += told.removed;
         let held = self.routes.iter().filter(|route| self.walked.contains(&route.0)).count();
         assert!(self.gone <= held, "more was removed than the dead have");
-        let done = self.gone == held;
-        assert_eq!(told.freed, if done { self.walked.len() } else { 0 });
-        if done {
+        let (done, was_done) = (self.gone == held, before == held);
+        let freed = done && (told.freed > 0 || was_done && budget > 0);
+        assert_eq!(told.freed, if freed { self.walked.len() } else { 0 });
+        if freed {
             let walked = std::mem::take(&mut self.walked);
             self.routes.retain(|route| !walked.contains(&route.0));
             self.dead.retain(|slot| !walked.contains(slot));

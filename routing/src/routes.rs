@@ -6,6 +6,8 @@
 //! - a plan names slots as they were: one may die before its frame is written, so whoever keeps
 //!   state per slot compares the whole handle.
 
+use std::hash::{Hash, Hasher};
+
 use crate::slot::Step;
 use crate::table::Table;
 use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
@@ -108,6 +110,32 @@ impl Default for Routes {
     }
 }
 
+/// For model checkers: a deep copy, and comparing by content, of a table that nobody changes
+/// meanwhile. All of it is walked.
+#[doc(hidden)]
+impl Clone for Routes {
+    fn clone(&self) -> Self {
+        Self { table: self.table.copy() }
+    }
+}
+
+#[doc(hidden)]
+impl PartialEq for Routes {
+    fn eq(&self, other: &Self) -> bool {
+        self.table.content() == other.table.content()
+    }
+}
+
+#[doc(hidden)]
+impl Eq for Routes {}
+
+#[doc(hidden)]
+impl Hash for Routes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.table.content().hash(state);
+    }
+}
+
 impl Routes {
     /// An empty table. Memory grows with what is in it, up to `limits`, and does not shrink.
     ///
@@ -189,8 +217,10 @@ impl Routes {
         self.table.step(slot, Step::Kill)
     }
 
-    /// Takes at most `budget` steps of cleaning up after dead slots, oldest death first. A step is
-    /// one route removed or one slot index freed for reuse.
+    /// Takes at most `budget` steps of cleaning up after dead slots. A step is one bucket of the
+    /// table looked at (six routes at most are removed from it), one namespace passed by, or the
+    /// freeing of slot indices when nothing of them is left. All slots that are dead when a walk
+    /// over the table begins are cleaned up after by that walk. Does nothing if no slot is dead.
     pub fn sweep(&self, budget: usize) -> SweepProgress {
         self.table.sweep(budget)
     }

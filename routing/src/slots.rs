@@ -23,7 +23,7 @@ pub(crate) struct Slots {
     view: ArcSwap<SlotsView>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inner {
     entries: Vec<Entry>,
     dead: VecDeque<u32>,
@@ -46,6 +46,9 @@ pub(crate) struct Holds {
     /// Held while changes are applied, so that a sweep does not begin before they are.
     pub(crate) writing: Mutex<()>,
 }
+
+/// What a slot is, as a value.
+pub(crate) type Standing = (u64, Incarnation, Option<SlotState>);
 
 /// The slots at one moment.
 #[derive(Debug, Default)]
@@ -168,6 +171,39 @@ impl Slots {
             (index, Arc::clone(&inner.entries[*at as usize].holds))
         });
         dead.collect()
+    }
+
+    /// Whether there is a dead slot.
+    pub(crate) fn has_dead(&self) -> bool {
+        !self.lock().dead.is_empty()
+    }
+
+    /// The slots that are suspended, with what they hold.
+    pub(crate) fn suspended(&self) -> Vec<(u16, Arc<Holds>)> {
+        let inner = self.lock();
+        let suspended = inner.entries.iter().zip(0..).filter_map(|(entry, index)| {
+            let is_suspended = entry.state == Some(SlotState::Suspended);
+            is_suspended.then(|| (index, Arc::clone(&entry.holds)))
+        });
+        suspended.collect()
+    }
+
+    /// The same again, while nobody changes anything.
+    pub(crate) fn copy(&self) -> Self {
+        let mut inner = self.lock().clone();
+        for entry in &mut inner.entries {
+            let routes = AtomicUsize::new(entry.holds.routes.load(Ordering::Acquire));
+            entry.holds = Arc::new(Holds { routes, writing: Mutex::default() });
+        }
+        let view = ArcSwap::new(self.view.load_full());
+        Self { max: self.max, inner: Mutex::new(inner), view }
+    }
+
+    /// Every slot there was and is, and the dead ones in the order they died.
+    pub(crate) fn content(&self) -> (Vec<Standing>, Vec<u32>) {
+        let inner = self.lock();
+        let standing = |entry: &Entry| (entry.generation, entry.incarnation, entry.state);
+        (inner.entries.iter().map(standing).collect(), inner.dead.iter().copied().collect())
     }
 
     /// The indices of dead slots can be opened again; nothing of them is left.

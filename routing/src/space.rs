@@ -33,6 +33,13 @@ impl Space {
         counts.get(&slot).copied().unwrap_or(0)
     }
 
+    /// The same again, while nobody changes anything.
+    pub(crate) fn copy(&self) -> Self {
+        let counts = self.counts.lock().expect("no invariant broke in an earlier call").clone();
+        let inhabited = ArcSwap::new(self.inhabited.load_full());
+        Self { map: self.map.copy(), counts: Mutex::new(counts), inhabited }
+    }
+
     /// A slot has more routes here, and fewer.
     pub(crate) fn counted(&self, slot: u16, more: usize, fewer: usize) {
         let mut counts = self.counts.lock().expect("no invariant broke in an earlier call");

@@ -4,28 +4,46 @@
 //! Nothing tells where a slot's routes lie: a list of them would cost more than the routes. What
 //! moves while the walk is under way moves into segments that the walk has not come to.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::Namespace;
-use crate::slots::Holds;
+use crate::slots::{Holds, Slots};
 use crate::space::Space;
+use crate::table::Spaces;
 
 /// A walk.
 #[derive(Debug)]
 pub(crate) struct Walk {
     /// For whom.
     dead: Vec<(u16, Arc<Holds>)>,
+    /// A bit for each of them.
+    marks: Vec<u64>,
+    /// How many routes of each, by index, the running step took out of a namespace.
+    taken: Vec<usize>,
     /// The namespace that is walked, its segment and bucket.
     at: Option<(Namespace, u32, usize)>,
+}
+
+/// What a step of a walk did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stepped {
+    /// Routes taken away.
+    pub(crate) removed: usize,
+    /// What is left of the budget; nothing, unless the walk is done.
+    pub(crate) budget: usize,
 }
 
 impl Walk {
     /// For these slots, of which nobody changes anything any more.
     pub(crate) fn new(dead: Vec<(u16, Arc<Holds>)>) -> Self {
-        Self { dead, at: None }
+        let indices = dead.iter().map(|(index, _)| usize::from(*index) + 1).max().unwrap_or(0);
+        let mut marks = vec![0; indices.div_ceil(64)];
+        for (index, _) in &dead {
+            marks[usize::from(*index) / 64] |= 1 << (index % 64);
+        }
+        Self { dead, marks, taken: vec![0; indices], at: None }
     }
 
     /// The slots it is for.
@@ -33,55 +51,86 @@ impl Walk {
         self.dead.iter().map(|(index, _)| *index).collect()
     }
 
+    /// Where it is.
+    pub(crate) fn at(&self) -> Option<(Namespace, u32, usize)> {
+        self.at
+    }
+
+    /// The same walk over a copy of the table.
+    pub(crate) fn copy(&self, slots: &Slots) -> Self {
+        let dead = slots.dead().into_iter();
+        let same = dead.filter(|(index, _)| self.dead.iter().any(|(here, _)| here == index));
+        Self { at: self.at, ..Self::new(same.collect()) }
+    }
+
     /// Whether nothing is left of them.
     pub(crate) fn is_done(&self) -> bool {
         self.dead.iter().all(|(_, holds)| holds.routes.load(Ordering::Acquire) == 0)
     }
 
-    /// Looks at `budget` buckets at most; how many routes went.
-    pub(crate) fn step(
-        &mut self,
-        spaces: &BTreeMap<Namespace, Arc<Space>>,
-        mut budget: usize,
-    ) -> usize {
-        let mut removed = 0;
-        while budget > 0 && !self.is_done() {
-            let Some((namespace, segment, bucket)) = self.at.or_else(|| self.after(None, spaces))
-            else {
-                break;
-            };
-            let space = &spaces[&namespace];
-            let here: Vec<u16> = self.indices();
-            let is_dead = |slot: u16| here.contains(&slot);
-            let swept =
-                space.map.sweep(segment, bucket..bucket.saturating_add(budget), is_dead, |slot| {
-                    let (_, holds) = self
-                        .dead
-                        .iter()
-                        .find(|(index, _)| *index == slot)
-                        .expect("only routes of these are told");
-                    holds.routes.fetch_sub(1, Ordering::AcqRel);
-                    space.counted(slot, 0, 1);
-                    removed += 1;
-                });
-            budget = budget.saturating_sub(swept.looked_at.max(1));
-            self.at = match swept.next {
-                Some((segment, bucket)) => Some((namespace, segment, bucket)),
-                None => self.after(Some(namespace), spaces),
-            };
+    /// Goes on until the budget is used up or nothing is left. A bucket looked at takes one of it,
+    /// and so does a namespace.
+    pub(crate) fn step(&mut self, spaces: &Spaces, budget: usize) -> Stepped {
+        let mut stepped = Stepped { removed: 0, budget };
+        while stepped.budget > 0 && !self.is_done() {
+            match self.at {
+                None => {
+                    self.at = spaces.keys().next().map(|first| (*first, 0, 0));
+                    assert!(self.at.is_some(), "routes are left, hence a namespace");
+                }
+                Some((namespace, segment, bucket)) => {
+                    let space = &spaces[&namespace];
+                    let next = match segment == 0 && bucket == 0 && !self.is_anybody_in(space) {
+                        true => None,
+                        false => self.sweep(space, (segment, bucket), &mut stepped),
+                    };
+                    let at = next.map(|(segment, bucket)| (namespace, segment, bucket));
+                    self.at = at.or_else(|| self.behind(namespace, spaces, &mut stepped));
+                }
+            }
         }
-        removed
+        stepped
     }
 
-    /// The first namespace behind this one in which one of the dead has a route.
-    fn after(
+    /// Sweeps one namespace; where to go on in it.
+    fn sweep(
+        &mut self,
+        space: &Space,
+        (segment, bucket): (u32, usize),
+        stepped: &mut Stepped,
+    ) -> Option<(u32, usize)> {
+        let Self { dead, marks, taken, .. } = self;
+        let marked = |slot: u16| {
+            marks.get(usize::from(slot) / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
+        };
+        let buckets = bucket..bucket.saturating_add(stepped.budget);
+        let swept =
+            space.map.sweep(segment, buckets, marked, |slot| taken[usize::from(slot)] += 1);
+        stepped.budget = stepped.budget.saturating_sub(swept.looked_at.max(1));
+        for (index, holds) in dead {
+            let taken = std::mem::take(&mut taken[usize::from(*index)]);
+            if taken > 0 {
+                space.counted(*index, 0, taken);
+                holds.routes.fetch_sub(taken, Ordering::AcqRel);
+                stepped.removed += taken;
+            }
+        }
+        swept.next
+    }
+
+    /// The namespace behind this one, which costs one of the budget.
+    fn behind(
         &self,
-        namespace: Option<Namespace>,
-        spaces: &BTreeMap<Namespace, Arc<Space>>,
+        namespace: Namespace,
+        spaces: &Spaces,
+        stepped: &mut Stepped,
     ) -> Option<(Namespace, u32, usize)> {
-        let from = namespace.map_or(Bound::Unbounded, Bound::Excluded);
-        let has = |space: &Space| self.dead.iter().any(|(index, _)| space.count(*index) > 0);
-        let mut behind = spaces.range((from, Bound::Unbounded));
-        behind.find(|(_, space)| has(space)).map(|(namespace, _)| (*namespace, 0, 0))
+        stepped.budget = stepped.budget.saturating_sub(1);
+        let mut behind = spaces.range((Bound::Excluded(namespace), Bound::Unbounded));
+        behind.next().map(|(namespace, _)| (*namespace, 0, 0))
+    }
+
+    fn is_anybody_in(&self, space: &Space) -> bool {
+        self.dead.iter().any(|(index, _)| space.count(*index) > 0)
     }
 }

@@ -8,17 +8,30 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
+use arc_swap::ArcSwap;
+use waybill_wire::planted::{self, Bug};
+
 use crate::slot::Step;
-use crate::slots::Slots;
+use crate::slots::{Slots, Standing};
 use crate::space::Space;
-use crate::sweep::Walk;
+use crate::sweep::{Stepped, Walk};
 use crate::{
     Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress,
 };
-use arc_swap::ArcSwap;
 
 /// Namespaces by number. Replaced as a whole when one is new.
 pub(crate) type Spaces = BTreeMap<Namespace, Arc<Space>>;
+
+/// A table as a value: two with the same will answer alike for ever.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Content {
+    limits: Limits,
+    key: u64,
+    slots: Vec<Standing>,
+    dead: Vec<u32>,
+    routes: Vec<(Namespace, u64, u16)>,
+    walk: Option<(Vec<u16>, Option<(Namespace, u32, usize)>)>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -43,6 +56,37 @@ impl Table {
             routes: AtomicUsize::new(0),
             walk: Mutex::default(),
         }
+    }
+
+    /// The same again, while nobody changes anything.
+    pub(crate) fn copy(&self) -> Self {
+        let slots = self.slots.copy();
+        let walk = self.walk.lock().expect("no invariant broke in an earlier call");
+        let walk = walk.as_ref().map(|walk| walk.copy(&slots));
+        let spaces = self.spaces.load();
+        let copies = spaces.iter().map(|(namespace, space)| (*namespace, Arc::new(space.copy())));
+        Self {
+            limits: self.limits,
+            key: self.key,
+            slots,
+            spaces: ArcSwap::from_pointee(copies.collect()),
+            new_space: Mutex::default(),
+            routes: AtomicUsize::new(self.routes()),
+            walk: Mutex::new(walk),
+        }
+    }
+
+    /// What is in it, however it lies, and how far the sweep has come.
+    pub(crate) fn content(&self) -> Content {
+        let mut routes = Vec::with_capacity(self.routes());
+        for (namespace, space) in self.spaces.load().iter() {
+            routes.extend(space.map.all().into_iter().map(|(uid, slot)| (*namespace, uid, slot)));
+        }
+        routes.sort_unstable();
+        let walk = self.walk.lock().expect("no invariant broke in an earlier call");
+        let walk = walk.as_ref().map(|walk| (walk.indices(), walk.at()));
+        let (slots, dead) = self.slots.content();
+        Content { limits: self.limits, key: self.key, slots, dead, routes, walk }
     }
 
     pub(crate) fn key(&self) -> u64 {
@@ -120,7 +164,11 @@ impl Table {
     /// At most one sweeps at a time; another one that comes meanwhile does nothing.
     pub(crate) fn sweep(&self, budget: usize) -> SweepProgress {
         let mut progress = SweepProgress::default();
+        if planted::is(Bug::HalfSweptResume) {
+            self.sweep_a_suspended();
+        }
         match self.walk.try_lock() {
+            Ok(walk) if walk.is_none() && !self.slots.has_dead() => return progress,
             Ok(mut walk) => self.sweep_on(&mut walk, budget, &mut progress),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Poisoned(_)) => panic!("an invariant broke in an earlier call"),
@@ -138,16 +186,36 @@ impl Table {
             *walk = Some(Walk::new(quiet.collect()));
         }
         let walked = walk.as_mut().expect("it was begun above");
-        let removed = walked.step(&self.spaces.load(), budget);
-        self.routes.fetch_sub(removed, Ordering::AcqRel);
-        progress.removed = removed;
-        if walked.is_done() {
+        let mut stepped = Stepped { removed: 0, budget };
+        if !planted::is(Bug::ReusedSlot) {
+            stepped = walked.step(&self.spaces.load(), budget);
+        }
+        self.routes.fetch_sub(stepped.removed, Ordering::AcqRel);
+        progress.removed = stepped.removed;
+        if stepped.budget > 0 {
             let indices = walked.indices();
             progress.freed = indices.len();
             if !indices.is_empty() {
                 self.slots.free(&indices);
             }
             *walk = None;
+        }
+    }
+
+    /// A bug, planted to be found: what is only suspended is swept as well, so that a resume finds
+    /// half of it.
+    fn sweep_a_suspended(&self) {
+        for (index, holds) in self.slots.suspended() {
+            for space in self.spaces.load().values() {
+                let all = space.map.all().into_iter();
+                let first = all.filter(|(_, slot)| *slot == index).min();
+                if first.is_some_and(|(uid, _)| space.map.remove(uid, index)) {
+                    space.counted(index, 0, 1);
+                    holds.routes.fetch_sub(1, Ordering::AcqRel);
+                    self.routes.fetch_sub(1, Ordering::AcqRel);
+                    return;
+                }
+            }
         }
     }
 

@@ -101,7 +101,7 @@ impl Broker {
         if outcome.is_err() {
             self.refuse(scenario, gateway, serial);
         }
-        self.routes.sweep(1);
+        self.sweep_one();
         outcome
     }
 
@@ -365,7 +365,7 @@ impl Broker {
             SlotState::Dead => {}
             _ => self.routes.kill(session.slot).expect("it is not dead"),
         }
-        self.routes.sweep(1);
+        self.sweep_one();
     }
 
     /// The window of a suspended session is over.
@@ -374,7 +374,7 @@ impl Broker {
         let Session { slot, held, .. } = self.kept.remove(at);
         self.withdraw(scenario, slot, held);
         let _ = self.routes.kill(slot);
-        self.routes.sweep(1);
+        self.sweep_one();
     }
 
     fn suspend(&mut self, scenario: &Scenario, at: usize) {
@@ -404,6 +404,16 @@ impl Broker {
         self.routes.kill(session.slot).expect("it stands");
         effects.superseded.push((gateway, serial));
         if older < at { at - 1 } else { at }
+    }
+
+    /// One step in which a route goes or a slot is free again: what is only looked at is no step here.
+    fn sweep_one(&self) {
+        loop {
+            let told = self.routes.sweep(1);
+            if told.removed + told.freed > 0 || told.slots_left == 0 {
+                return;
+            }
+        }
     }
 
     fn open(&self, incarnation: u64) -> Slot {

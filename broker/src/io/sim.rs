@@ -64,7 +64,7 @@ impl Sim {
     #[must_use]
     pub fn new(config: BrokerConfig, seed: u64) -> Self {
         let count = config.shards;
-        let shared = Arc::new(Shared::new(config, seed | 1));
+        let shared = Arc::new(Shared::new(config, seed | 1, seed));
         shared.set_wall(WALL_AT_ZERO_NS);
         Self {
             shards: (0..count).map(|id| Shard::new(id, Arc::clone(&shared))).collect(),

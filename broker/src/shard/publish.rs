@@ -172,7 +172,7 @@ struct Source {
 
 /// The place of a part in its plan.
 fn number_of(at: usize) -> u16 {
-    u16::try_from(at).expect("there are no more parts than slots, of which there are 65,536")
+    u16::try_from(at).expect("there are no more parts than slots, of which there are 65,535")
 }
 
 /// What will be told of a message at the level `delivered`, if that is asked for: the number of the

@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn shared() -> Shared {
-        Shared::new(BrokerConfig::default(), 1)
+        Shared::new(BrokerConfig::default(), 1, 1)
     }
 
     #[test]

@@ -96,6 +96,31 @@ impl Bucket {
         true
     }
 
+    /// Takes the routes of dead slots out, in one change; tells `removed` each. For the one writer.
+    pub(super) fn sweep(&self, is_dead: impl Fn(u16) -> bool, mut removed: impl FnMut(u64, u16)) {
+        // Nobody else writes, so two words that are read one after the other belong together.
+        let slots = [SLOTS, STATE].map(|at| self.words[at].load(Ordering::Relaxed));
+        let slot = |at: usize| (slots[at / 4] >> (16 * (at % 4))) as u16;
+        if !(0..ENTRIES).any(|at| is_dead(slot(at))) {
+            return;
+        }
+        let mut seen = self.see();
+        for at in 0..ENTRIES {
+            let slot = seen.slot(at);
+            if is_dead(slot) {
+                removed(seen.words[at], slot);
+                seen.words[at] = 0;
+                seen.set_slot(at, EMPTY);
+            }
+        }
+        self.write(&seen);
+    }
+
+    /// The same again, for a copy of its segment.
+    pub(super) fn copy(&self) -> Self {
+        Self { words: self.see().words.map(AtomicU64::new) }
+    }
+
     /// One more or less of its routes lies in the next bucket. For the one writer.
     pub(super) fn spill(&self, more: bool) {
         let mut seen = self.see();
@@ -198,5 +223,18 @@ mod tests {
         assert_eq!((bucket.see().spilled(), bucket.see().all().count()), (1, 6));
         bucket.spill(false);
         assert_eq!(bucket.see().spilled(), 0);
+    }
+
+    #[test]
+    fn what_is_swept_is_told_and_nothing_else_goes() {
+        let bucket = Bucket::default();
+        for slot in 0..6 {
+            assert!(bucket.put(u64::from(slot) % 2, slot));
+        }
+        let mut told = Vec::new();
+        bucket.sweep(|slot| slot % 3 == 0, |uid, slot| told.push((uid, slot)));
+        assert_eq!(told, [(0, 0), (1, 3)]);
+        assert_eq!(bucket.see().all().collect::<Vec<_>>(), [(1, 1), (0, 2), (0, 4), (1, 5)]);
+        bucket.sweep(|slot| slot == EMPTY - 1, |_, _| unreachable!("nothing is left of it"));
     }
 }

@@ -7,6 +7,7 @@
 //! again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -205,31 +206,59 @@ impl Segment {
     /// crowd; tells `removed` the slot of each. How many buckets there are.
     pub(super) fn sweep(
         &self,
-        buckets: std::ops::Range<usize>,
+        buckets: Range<usize>,
         is_dead: impl Fn(u16) -> bool,
         hash: impl Fn(u64) -> u64,
         mut removed: impl FnMut(u16),
     ) -> usize {
         let mut routes = self.lock();
         let len = self.buckets.len();
-        for bucket in &self.buckets[buckets.start.min(len)..buckets.end.min(len)] {
-            for (uid, slot) in bucket.see().all().filter(|(_, slot)| is_dead(*slot)) {
-                let taken = self.take(hash(uid), uid, slot);
-                assert!(taken, "it lies in its home or behind it");
+        for at in buckets.start.min(len)..buckets.end.min(len) {
+            self.buckets[at].sweep(&is_dead, |uid, slot| {
+                let home = self.home(hash(uid));
+                // The line being changed is another: this one was read as a whole before.
+                if home != at {
+                    self.buckets[home].spill(false);
+                }
                 *routes -= 1;
                 removed(slot);
-            }
+            });
         }
-        if buckets.end >= len
-            && let Some(crowd) = &*self.crowd.load()
-        {
-            let all = crowd.iter().flat_map(|(uid, slots)| slots.iter().map(|slot| (*uid, *slot)));
-            for (uid, slot) in all.filter(|(_, slot)| is_dead(*slot)) {
-                self.take_crowded(hash(uid), uid, slot);
-                removed(slot);
-            }
+        if buckets.end >= len {
+            self.sweep_crowd(is_dead, removed);
         }
         len
+    }
+
+    fn sweep_crowd(&self, is_dead: impl Fn(u16) -> bool, mut removed: impl FnMut(u16)) {
+        let crowded = self.crowd.load();
+        let Some(crowd) = crowded.as_deref() else { return };
+        if crowd.values().flatten().any(|slot| is_dead(*slot)) {
+            self.change_crowd(|crowd| {
+                crowd.retain(|_, slots| {
+                    slots.retain(|slot| {
+                        let dead = is_dead(*slot);
+                        if dead {
+                            removed(*slot);
+                        }
+                        !dead
+                    });
+                    !slots.is_empty()
+                });
+                true
+            });
+        }
+    }
+
+    /// The same again, while nobody changes it.
+    pub(super) fn copy(&self) -> Self {
+        let routes = self.lock();
+        Self {
+            buckets: self.buckets.iter().map(Bucket::copy).collect(),
+            range: AtomicU64::new(self.range().word()),
+            crowd: ArcSwapOption::new(self.crowd.load_full()),
+            routes: Mutex::new(*routes),
+        }
     }
 
     /// Every route in it, in no order. Of a segment that is being changed some may be missing.

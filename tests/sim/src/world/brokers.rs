@@ -47,7 +47,8 @@ impl World {
     }
 
     fn brain(&mut self) -> (Vec<Shard>, Arc<Shared>) {
-        let shared = Arc::new(Shared::new(self.broker_config(), self.chance.id()));
+        let (instance, key) = (self.chance.id(), self.chance.id());
+        let shared = Arc::new(Shared::new(self.broker_config(), instance, key));
         let shards = 0..self.scenario.shards;
         (shards.map(|id| Shard::new(id, Arc::clone(&shared))).collect(), shared)
     }
