@@ -101,8 +101,8 @@ pub const FLUSH_MS: u64 = 10_000;
 /// Milliseconds between ticks. Deadlines of sessions are some seconds; a tick walks the links.
 pub const TICK_MS: u64 = 100;
 
-/// Buckets of the route table looked at in one tick of one shard, while a gateway is dead, for routes
-/// that it left. Queries do not wait for it; who registers waits for that part of the table alone.
+/// Buckets of the route table looked at in one tick of one shard, while a gateway is dead, for what
+/// it left. Queries do not wait for it; who registers waits for that part of the table alone.
 ///
 /// 50,000 of them took 0.8 ms of CPU time of the thread, at most 1.0 (10^6 routes of 8 gateways and
 /// 10^7 of 100, one of them dead), and 1.3 where every route was of the dead. So a table of 10^7
@@ -115,8 +115,8 @@ pub const SWEEP_STEPS: usize = 50_000;
 /// 10^6 users went and came were, in milliseconds of CPU time of its thread (release build, busy
 /// machine of two cores, three runs; no policy for logins, no presence): its link ends 0.05; ticks
 /// after a takeover 0.9; RESUME 0.02; ticks in which it is dead and swept 2.6. With logins that
-/// exclude each other (one run), ticks after a takeover were 3.0. Routes were then swept one by one,
-/// 2,000 in a tick.
+/// exclude each other (one run), ticks after a takeover were 3.0. Routes were then swept one by
+/// one, 2,000 in a tick.
 pub const LOGIN_STEPS: usize = 2_000;
 
 /// Registrations of dead gateways freed in one tick of one shard, and told to consumers as lost.

@@ -1,10 +1,15 @@
-//! UID -> slots, for one namespace, shared by all shards: readers never wait, writers wait for those
-//! of the same segment, and growth is one small step after the other.
+//! UID -> slots, for one namespace, shared by all shards: readers never wait, writers wait for
+//! those of the same segment, and growth is one small step after the other.
 //!
 //! Extendible hashing (R. Fagin et al., *Extendible Hashing: A Fast Access Method for Dynamic
-//! Files*, 1979): the highest bits of a UID's keyed hash choose a segment by a directory, the lowest
-//! ones a bucket in it. A full segment is split; when only one place of the directory led to it, the
-//! directory doubles first.
+//! Files*, 1979): the highest bits of a UID's keyed hash choose a segment by a directory, the
+//! lowest ones a bucket in it. A full segment is split; when only one place of the directory led
+//! to it, the directory doubles first.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a place is chosen by the highest bits of a hash"
+)]
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};

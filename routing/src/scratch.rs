@@ -1,5 +1,10 @@
 //! Working space of a query: a set that is emptied in no time, and counters for each slot.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a place is chosen by the highest bits of a hash"
+)]
+
 /// UIDs that have come by. Open addressing with linear probing; what an earlier list left is known
 /// by its round and counts as free, so nothing is cleared.
 #[derive(Debug, Default)]

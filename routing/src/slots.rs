@@ -3,8 +3,8 @@
 //! Changes are rare and go through one lock. Queries read a view, which is replaced as a whole: a
 //! swap of two slots is one step to them.
 //!
-//! Invariants: `dead` lists the dead slots once each, in the order they died; no incarnation has two
-//! slots that are live or suspended; the view says what the entries say.
+//! Invariants: `dead` lists the dead slots once each, in the order they died; no incarnation has
+//! two slots that are live or suspended; the view says what the entries say.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -13,6 +13,9 @@ use crate::slots::{Holds, Slots};
 use crate::space::Space;
 use crate::table::Spaces;
 
+/// The namespace that is walked, its segment and bucket.
+pub(crate) type Place = (Namespace, u32, usize);
+
 /// A walk.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -22,8 +25,7 @@ pub(crate) struct Walk {
     marks: Vec<u64>,
     /// How many routes of each, by index, the running step took out of a namespace.
     taken: Vec<usize>,
-    /// The namespace that is walked, its segment and bucket.
-    at: Option<(Namespace, u32, usize)>,
+    at: Option<Place>,
 }
 
 /// What a step of a walk did.
@@ -52,7 +54,7 @@ impl Walk {
     }
 
     /// Where it is.
-    pub(crate) fn at(&self) -> Option<(Namespace, u32, usize)> {
+    pub(crate) fn at(&self) -> Option<Place> {
         self.at
     }
 
@@ -104,8 +106,7 @@ impl Walk {
             marks.get(usize::from(slot) / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
         };
         let buckets = bucket..bucket.saturating_add(stepped.budget);
-        let swept =
-            space.map.sweep(segment, buckets, marked, |slot| taken[usize::from(slot)] += 1);
+        let swept = space.map.sweep(segment, buckets, marked, |slot| taken[usize::from(slot)] += 1);
         stepped.budget = stepped.budget.saturating_sub(swept.looked_at.max(1));
         for (index, holds) in dead {
             let taken = std::mem::take(&mut taken[usize::from(*index)]);
@@ -124,7 +125,7 @@ impl Walk {
         namespace: Namespace,
         spaces: &Spaces,
         stepped: &mut Stepped,
-    ) -> Option<(Namespace, u32, usize)> {
+    ) -> Option<Place> {
         stepped.budget = stepped.budget.saturating_sub(1);
         let mut behind = spaces.range((Bound::Excluded(namespace), Bound::Unbounded));
         behind.next().map(|(namespace, _)| (*namespace, 0, 0))

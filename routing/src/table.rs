@@ -14,7 +14,7 @@ use waybill_wire::planted::{self, Bug};
 use crate::slot::Step;
 use crate::slots::{Slots, Standing};
 use crate::space::Space;
-use crate::sweep::{Stepped, Walk};
+use crate::sweep::{Place, Stepped, Walk};
 use crate::{
     Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress,
 };
@@ -30,7 +30,7 @@ pub(crate) struct Content {
     slots: Vec<Standing>,
     dead: Vec<u32>,
     routes: Vec<(Namespace, u64, u16)>,
-    walk: Option<(Vec<u16>, Option<(Namespace, u32, usize)>)>,
+    walk: Option<(Vec<u16>, Option<Place>)>,
 }
 
 #[derive(Debug)]

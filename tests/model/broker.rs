@@ -406,7 +406,7 @@ impl Broker {
         if older < at { at - 1 } else { at }
     }
 
-    /// One step in which a route goes or a slot is free again: what is only looked at is no step here.
+    /// One step in which a route goes or a slot is free again. What is only looked at is none.
     fn sweep_one(&self) {
         loop {
             let told = self.routes.sweep(1);

@@ -8,6 +8,11 @@
 //! Invariants, while no change is under way: an entry is empty if its slot is [`EMPTY`]; `spilled`
 //! is how many entries whose home this is lie in the next bucket.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a field is taken out of a word by cutting off the rest"
+)]
+
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Routes in a bucket.

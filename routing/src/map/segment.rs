@@ -2,9 +2,14 @@
 //! large one is split in two: that is how a map grows without ever standing still.
 //!
 //! One writer at a time, by the lock; readers take none. What is to move is copied, the copy is
-//! published, then this segment owns less, and only then what has moved is cleared. So a reader that
-//! may have seen something cleared sees as well that the hash is not owned here any more, and looks
-//! again.
+//! published, then this segment owns less, and only then what has moved is cleared. So a reader
+//! that may have seen something cleared sees as well that the hash is not owned here any more, and
+//! looks again.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a place is chosen by the lowest bits of a hash"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
