@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use waybill_wire::code::ErrorCode;
+use waybill_wire::limits::TAG_BYTES_MAX;
 
 use crate::link::{LinkError, LinkErrorKind};
 use crate::options::OptionsError;
@@ -40,13 +41,19 @@ impl ConnectError {
     }
 }
 
-/// Why a publish was not made, or was refused as a whole.
+/// Why a publish, or a change of tags, was not made, or was refused as a whole.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum PublishError {
     /// The publish breaks a rule of the protocol; nothing was sent.
     #[error(transparent)]
     Invalid(#[from] InvalidPublish),
+    /// The change of tags breaks a rule of the protocol; nothing was sent.
+    #[error(transparent)]
+    InvalidTags(#[from] InvalidTags),
+    /// The broker keeps no tags: nobody has one, and none was given.
+    #[error("the broker does not run tags: no tag was changed")]
+    TagsNotSupported,
     /// The bounds of [`Options`](crate::Options) are reached; nothing was sent. Try again later.
     #[error(
         "{limit} is reached: receipts come slower than publishes, or the link is down; try later"
@@ -57,7 +64,7 @@ pub enum PublishError {
     },
     /// Refused as a whole, nobody was served: by the broker, or here as `expired` if its time to
     /// live ran out in the queue.
-    #[error("the publish was refused as a whole: {code}")]
+    #[error("refused as a whole: {code}")]
     Refused {
         /// Why; its `retry` in the registry says whether the same publish may succeed.
         code: ErrorCode,
@@ -175,5 +182,39 @@ pub enum InvalidPublish {
         bytes: usize,
         /// The bound.
         max: usize,
+    },
+}
+
+/// A rule of the protocol that a change of tags breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidTags {
+    /// No UID.
+    #[error("nobody is named: name at least one UID")]
+    EmptyAudience,
+    /// No tag.
+    #[error("no change: give at least one tag to add or to remove")]
+    NoChanges,
+    /// More than `tag_changes_max`.
+    #[error("{count} changes, tag_changes_max is {max}")]
+    Changes {
+        /// Changes given.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// It is empty, longer than `tag_bytes_max`, or has a control character in it.
+    #[error("tag {index} has to be 1 to {TAG_BYTES_MAX} bytes of text without control characters")]
+    Tag {
+        /// Which one, from 0.
+        index: usize,
+    },
+    /// It is neither added nor removed.
+    #[error("change {index} is neither add nor remove but {op}")]
+    Op {
+        /// Which one, from 0.
+        index: usize,
+        /// What it is.
+        op: u8,
     },
 }

@@ -64,8 +64,10 @@ mod outlet;
 mod producer;
 mod publish;
 mod receipt;
+mod selector;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod tags;
 mod wall;
 
 pub use backoff::Backoff;
@@ -74,7 +76,7 @@ pub use consumer::{
     PresenceEvent, UplinkMessage,
 };
 pub use discovery::{DNS_PREFIX, Discovery, Found};
-pub use error::{ConnectError, InvalidPublish, Obstacle, PublishError};
+pub use error::{ConnectError, InvalidPublish, InvalidTags, Obstacle, PublishError};
 pub use finder::{Finder, Lookup, Resolver, SystemResolver};
 pub use hops::{Hop, Place};
 pub use link::{LinkError, LinkErrorKind, LinkGone, LinkState, Welcomed};
@@ -84,9 +86,12 @@ pub use options::{
 pub use producer::{PendingReceipt, Producer};
 pub use publish::{Audience, Publish, ReceiptLevel};
 pub use receipt::{Dropped, HOPS_MAX, Progress, Receipt};
+pub use selector::Selector;
+pub use tags::TagChange;
 pub use wall::Wall;
 // Words of the protocol that appear in this interface.
 pub use waybill_wire::code::{
     BrokerState, ContentType, Encoding, ErrorCode, Event, Mode, Op, Priority,
 };
 pub use waybill_wire::message::{Content, Message};
+pub use waybill_wire::selector::{Flaw, TextError};

@@ -9,6 +9,7 @@ use std::time::Instant;
 use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind};
 use waybill_wire::error::{Breach, Violation};
+use waybill_wire::frame::ErrorFrame;
 
 use crate::link::{LinkError, Welcomed};
 
@@ -45,6 +46,9 @@ pub(crate) trait Machine {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<(), Violation>;
+
+    /// The broker refused a frame, and the link goes on.
+    fn handle_refusal(&mut self, _error: &ErrorFrame<'_>) {}
 
     /// The broker's state changed.
     fn handle_state(&mut self, _state: BrokerState, _gateways_missing: u32) {}

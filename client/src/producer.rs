@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
-use waybill_wire::code::Role;
+use waybill_wire::code::{ErrorCode, Role};
 
 use crate::connection::{Connection, Control, Identity};
 use crate::error::{ConnectError, InvalidPublish, PublishError};
@@ -21,11 +21,13 @@ use crate::options::{Options, OptionsError};
 use crate::outlet::Outlet;
 use crate::publish::Publish;
 use crate::receipt::{Progress, Receipt};
+use crate::tags::{TagChange, Tagging};
 use crate::wall::Wall;
 
 mod encode;
 pub(crate) mod job;
 mod machine;
+mod request;
 mod resend;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ pub mod window;
 
 use machine::Outcome;
 pub(crate) use machine::{Bounds, Order, ProducerEvent, ProducerMachine};
+use request::Request;
 
 /// A producer link. Sequences rise from 1 through every reconnect.
 #[derive(Clone, Debug)]
@@ -149,9 +152,41 @@ impl Producer {
     /// within [`Options::publish_timeout`], [`PublishError::Closed`].
     pub async fn publish(&self, publish: Publish) -> Result<Receipt, PublishError> {
         let room = self.inner.room(&publish).await?;
-        let (order, receipt) = order(publish, room, None);
+        let (order, receipt) = order_of(publish, room, None);
         self.inner.queue(vec![order])?;
         receipt.await
+    }
+
+    /// Makes these changes to the tags of each of these users, in their order, and waits until they
+    /// are in effect: what this broker receives from then on is decided by them, for each user that
+    /// the receipt counts in `sent` (TAG-18). A list of any length is fine. Users that are offline
+    /// get no tag, and a tag given so lasts as long as the login of its user (TAG-14).
+    ///
+    /// What was on its way when a link died is made again on the next one within
+    /// [`Options::resend_within`]: made twice, a change changes nothing. Else its users are
+    /// `unknown` in the receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TagsNotSupported`] if the broker runs no tags, [`PublishError::InvalidTags`];
+    /// else as [`publish`](Self::publish).
+    pub async fn tag(
+        &self,
+        namespace: u32,
+        uids: impl Into<Vec<u64>>,
+        changes: impl Into<Vec<TagChange>>,
+    ) -> Result<Receipt, PublishError> {
+        let tagging = Tagging { namespace, uids: uids.into(), changes: changes.into() };
+        tagging.check()?;
+        let room = self.inner.room_for(tagging.pending_bytes()).await?;
+        let (order, receipt) = order(Request::Tags(tagging), None, room, None);
+        self.inner.queue(vec![order])?;
+        match receipt.await {
+            Err(PublishError::Refused { code: ErrorCode::NOT_SUPPORTED }) => {
+                Err(PublishError::TagsNotSupported)
+            }
+            outcome => outcome,
+        }
     }
 
     /// As [`publish`](Self::publish), for long lists: how far it has come can be watched meanwhile.
@@ -163,7 +198,7 @@ impl Producer {
         let (progress, watched) = watch::channel(Progress::default());
         let outcome = async move {
             let room = self.inner.room(&publish).await?;
-            let (order, receipt) = order(publish, room, Some(progress));
+            let (order, receipt) = order_of(publish, room, Some(progress));
             self.inner.queue(vec![order])?;
             receipt.await
         };
@@ -177,7 +212,7 @@ impl Producer {
     /// As [`publish`](Self::publish), but [`PublishError::Overloaded`] whenever a bound is reached.
     pub fn send(&self, publish: Publish) -> Result<PendingReceipt, PublishError> {
         let room = self.inner.try_room(&publish)?;
-        let (order, receipt) = order(publish, room, None);
+        let (order, receipt) = order_of(publish, room, None);
         self.inner.queue(vec![order])?;
         Ok(receipt)
     }
@@ -193,7 +228,7 @@ impl Producer {
     ) -> Result<(watch::Receiver<Progress>, PendingReceipt), PublishError> {
         let room = self.inner.try_room(&publish)?;
         let (progress, watched) = watch::channel(Progress::default());
-        let (order, receipt) = order(publish, room, Some(progress));
+        let (order, receipt) = order_of(publish, room, Some(progress));
         self.inner.queue(vec![order])?;
         Ok((watched, receipt))
     }
@@ -216,7 +251,7 @@ impl Producer {
                 taken => taken,
             };
             pending.push(room.map(|room| {
-                let (order, receipt) = order(publish, room, None);
+                let (order, receipt) = order_of(publish, room, None);
                 orders.push(order);
                 receipt
             }));
@@ -270,7 +305,12 @@ impl Inner {
     /// Bytes `publish` takes, if it is allowed at all.
     fn check(&self, publish: &Publish) -> Result<u32, PublishError> {
         publish.check()?;
-        let (bytes, max) = (publish.pending_bytes(), self.bytes_max);
+        self.check_bytes(publish.pending_bytes())
+    }
+
+    /// Whether there can ever be room for so many bytes.
+    fn check_bytes(&self, bytes: usize) -> Result<u32, PublishError> {
+        let max = self.bytes_max;
         let wrong = InvalidPublish::PendingBytes { bytes, max };
         match u32::try_from(bytes) {
             Ok(count) if bytes <= max => Ok(count),
@@ -288,7 +328,12 @@ impl Inner {
     }
 
     async fn room(&self, publish: &Publish) -> Result<Room, PublishError> {
-        let bytes = self.check(publish)?;
+        publish.check()?;
+        self.room_for(publish.pending_bytes()).await
+    }
+
+    async fn room_for(&self, bytes: usize) -> Result<Room, PublishError> {
+        let bytes = self.check_bytes(bytes)?;
         let slot = self.acquire("max_in_flight", &self.slots, 1).await?;
         let bytes = self.acquire("max_pending_bytes", &self.bytes, bytes).await?;
         Ok(Room { _slot: slot, _bytes: bytes })
@@ -339,16 +384,26 @@ impl Inner {
     }
 }
 
-fn order(
-    mut publish: Publish,
+/// The order of a publish.
+fn order_of(
+    publish: Publish,
     room: Room,
     progress: Option<watch::Sender<Progress>>,
 ) -> (Order<Reply>, PendingReceipt) {
-    publish.name_each_once();
+    let wall = publish.trace.map(|_| Wall::now());
+    order(publish.into(), wall, room, progress)
+}
+
+fn order(
+    mut request: Request,
+    wall: Option<Wall>,
+    room: Room,
+    progress: Option<watch::Sender<Progress>>,
+) -> (Order<Reply>, PendingReceipt) {
+    request.name_each_once();
     let (outcome, receiver) = oneshot::channel();
     let reply = Reply { outcome, progress, _room: room };
-    let wall = publish.trace.map(|_| Wall::now());
-    (Order { publish, reply, wall }, PendingReceipt { outcome: receiver })
+    (Order { request, reply, wall }, PendingReceipt { outcome: receiver })
 }
 
 /// Tells the outcome and gives the room back. Whoever asked may have stopped waiting.

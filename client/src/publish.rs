@@ -1,8 +1,8 @@
 //! A publish as the application sees it, and the rules it is held to before anything is queued.
 //!
 //! A UID list may be of any length here; the producer's machine cuts it into parts of `targets_max`
-//! and sums their receipts. Selectors, stored class and higher receipt levels are not offered: a
-//! broker of this draft refuses them.
+//! and sums their receipts. Stored class and level acknowledged are not offered: a broker of this
+//! draft refuses them.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use waybill_wire::limits::{
 use waybill_wire::message::Content;
 
 use crate::error::InvalidPublish;
+use crate::selector::Selector;
 
 /// Who a publish is for, apart from [`Publish::except`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub enum Audience {
     Uids(Vec<u64>),
     /// Every user of the namespace.
     Everyone,
+    /// The connections that a selector is true for.
+    Matching(Selector),
+    /// Of these users the connections that a selector is true for. An empty list is an error, never
+    /// everyone who matches.
+    UidsMatching(Vec<u64>, Selector),
 }
 
 /// What the producer wants to be told.
@@ -94,6 +100,13 @@ impl Publish {
         Self::new(Audience::Everyone)
     }
 
+    /// A publish with an empty payload for the connections in namespace 0 that a selector is true
+    /// for.
+    #[must_use]
+    pub fn matching(selector: Selector) -> Self {
+        Self::new(Audience::Matching(selector))
+    }
+
     fn new(audience: Audience) -> Self {
         Self {
             namespace: 0,
@@ -114,7 +127,7 @@ impl Publish {
     /// Takes repeated UIDs out of a list that will be cut into parts: a UID listed twice is one
     /// target (TGT-2), but a broker sees one part at a time.
     pub(crate) fn name_each_once(&mut self) {
-        if let Audience::Uids(uids) = &mut self.audience
+        if let Audience::Uids(uids) | Audience::UidsMatching(uids, _) = &mut self.audience
             && uids.len() > TARGETS_MAX
         {
             let mut seen = HashSet::with_capacity(uids.len());
@@ -126,6 +139,19 @@ impl Publish {
     #[must_use]
     pub fn namespace(self, namespace: u32) -> Self {
         Self { namespace, ..self }
+    }
+
+    /// Of those it is for, to the connections that a selector is true for: of a list that is the
+    /// intersection, of everyone it is whoever matches. A selector given before is replaced.
+    #[must_use]
+    pub fn selector(self, selector: Selector) -> Self {
+        let audience = match self.audience {
+            Audience::Uids(uids) | Audience::UidsMatching(uids, _) => {
+                Audience::UidsMatching(uids, selector)
+            }
+            Audience::Everyone | Audience::Matching(_) => Audience::Matching(selector),
+        };
+        Self { audience, ..self }
     }
 
     /// Without these users.
@@ -256,12 +282,21 @@ impl Publish {
         }
     }
 
-    /// The UID list, or `None` for everyone.
+    /// The UID list, or `None` for everyone and for a selector alone.
     #[must_use]
     pub fn targets(&self) -> Option<&[u64]> {
         match &self.audience {
-            Audience::Uids(uids) => Some(uids),
-            Audience::Everyone => None,
+            Audience::Uids(uids) | Audience::UidsMatching(uids, _) => Some(uids),
+            Audience::Everyone | Audience::Matching(_) => None,
+        }
+    }
+
+    /// The selector, if there is one.
+    #[must_use]
+    pub fn matched_by(&self) -> Option<&Selector> {
+        match &self.audience {
+            Audience::Uids(_) | Audience::Everyone => None,
+            Audience::Matching(selector) | Audience::UidsMatching(_, selector) => Some(selector),
         }
     }
 
@@ -271,7 +306,8 @@ impl Publish {
     pub fn pending_bytes(&self) -> usize {
         let targets = self.targets().map_or(0, <[u64]>::len) + self.except.len();
         let labels: usize = self.labels.iter().map(String::len).sum();
-        size_of::<Self>() + 8 * targets + labels + self.payload.len()
+        let selector = self.matched_by().map_or(0, |selector| selector.as_bytes().len());
+        size_of::<Self>() + 8 * targets + labels + selector + self.payload.len()
     }
 }
 
@@ -284,6 +320,27 @@ mod tests {
         assert_eq!(error.to_string(), expected);
     }
 
+    fn vip() -> Selector {
+        "vip".parse().expect("is a selector")
+    }
+
+    /// MSG-14.
+    #[test]
+    fn a_selector_narrows_whoever_it_is_for() {
+        let selected = Publish::to([1, 2]).selector(vip());
+        assert_eq!(selected.audience, Audience::UidsMatching(vec![1, 2], vip()));
+        assert_eq!((selected.targets(), selected.matched_by()), (Some(&[1, 2][..]), Some(&vip())));
+        let alone = Publish::everyone().selector(vip());
+        assert_eq!(alone.audience, Publish::matching(vip()).audience);
+        assert_eq!((alone.targets(), alone.matched_by()), (None, Some(&vip())));
+        let other: Selector = "!vip".parse().expect("is a selector");
+        assert_eq!(alone.selector(other.clone()).audience, Audience::Matching(other));
+        check(
+            &Publish::to([]).selector(vip()),
+            "the audience is empty: name at least one UID, or everyone() if that is meant",
+        );
+    }
+
     #[test]
     fn what_is_allowed() {
         let ids: Vec<u64> = (0..100_000).collect();
@@ -291,6 +348,8 @@ mod tests {
             Publish::to([1]),
             Publish::to(ids),
             Publish::everyone().except([1]),
+            Publish::to([1]).selector(vip()),
+            Publish::matching(vip()).except([1]),
             Publish::to([1]).content(ContentType(0x8000), Encoding(0xffff)),
             Publish::to([1]).payload(vec![0; PAYLOAD_BYTES_MAX]),
             Publish::to([1]).ttl(Duration::from_millis(u64::from(u32::MAX))),

@@ -201,7 +201,8 @@ impl Producer {
     /// Publishes; `number` comes back with the outcome.
     pub fn publish(&mut self, now: Instant, number: u64, publish: Publish) {
         let wall = publish.trace.and(self.wall);
-        self.core.command(now, vec![Order { publish, reply: Number(number), wall }]);
+        self.core
+            .command(now, vec![Order { request: publish.into(), reply: Number(number), wall }]);
     }
 
     /// What it tells next.

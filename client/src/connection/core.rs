@@ -302,8 +302,10 @@ impl<M: Machine> LinkCore<M> {
                 self.set_broker_state(*state);
                 self.machine.handle_state(*state, *gateways_missing);
             }
-            (Step::Pass, Frame::Error(ErrorFrame { code, detail, .. })) => {
+            (Step::Pass, Frame::Error(error)) => {
+                let ErrorFrame { code, detail, .. } = error;
                 tracing::warn!(broker = %link.address, %code, detail, "broker refused a frame");
+                self.machine.handle_refusal(error);
             }
             (Step::Pass, frame) => {
                 let handled = self.machine.handle_frame(now, frame, bytes);

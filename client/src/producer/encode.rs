@@ -8,6 +8,7 @@ use waybill_wire::limits::LABELS_MAX;
 use waybill_wire::message;
 
 use crate::publish::{Audience, Publish, ReceiptLevel};
+use crate::selector::Selector;
 
 /// Brokers behind the first one that may forward a message: two levels of leaves below one
 /// upstream, and one to spare. A loop between misconfigured brokers ends after as many turns.
@@ -52,6 +53,7 @@ pub(super) fn encode(publish: &Publish, part: &Part, out: &mut Vec<u8>) -> Resul
         part: part.list.map(|(list, index, parts)| message::Part { list, index, parts }),
         content: publish.content,
         labels: labels[..count].into(),
+        selector: publish.matched_by().map(Selector::checked),
         except: (&publish.except).into(),
         ..message::MessageHead::default()
     };

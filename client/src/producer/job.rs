@@ -1,4 +1,4 @@
-//! A publish that is not settled, and its parts that are under way.
+//! A publish, or a change of tags, that is not settled, and its parts that are under way.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -69,9 +69,9 @@ impl Flight {
 
 impl<R: Reply> Job<R> {
     pub(super) fn new(now: Instant, instance: u64, order: Order<R>) -> Self {
-        let parts = order.publish.targets().map_or(1, |uids| uids.len().div_ceil(TARGETS_MAX));
+        let parts = order.request.targets().map_or(1, |uids| uids.len().div_ceil(TARGETS_MAX));
         let mut receipt = Receipt::new(instance, 0);
-        receipt.stage = order.publish.level;
+        receipt.stage = order.request.level();
         Self {
             order,
             queued_at: now,
@@ -88,12 +88,12 @@ impl<R: Reply> Job<R> {
     }
 
     pub(super) fn level(&self) -> ReceiptLevel {
-        self.order.publish.level
+        self.order.request.level()
     }
 
     /// The next part's share of the targets.
     pub(super) fn part(&self) -> Range<usize> {
-        let count = self.order.publish.targets().map_or(0, <[u64]>::len);
+        let count = self.order.request.targets().map_or(0, <[u64]>::len);
         let start = self.sent as usize * TARGETS_MAX;
         start..(start + TARGETS_MAX).min(count)
     }
@@ -107,7 +107,7 @@ impl<R: Reply> Job<R> {
 
     /// `ttl_ms` that is left after the wait here, or `None` if nothing is. 0 = no limit.
     pub(super) fn ttl_left(&self, now: Instant) -> Option<u32> {
-        let Some(ttl) = self.order.publish.ttl else { return Some(0) };
+        let Some(ttl) = self.order.request.ttl() else { return Some(0) };
         let waited = now.saturating_duration_since(self.queued_at);
         let left = ttl.checked_sub(waited).filter(|left| *left >= Duration::from_millis(1))?;
         Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
@@ -119,7 +119,7 @@ impl<R: Reply> Job<R> {
     }
 
     fn targets(&self, part: Range<usize>) -> Vec<u64> {
-        self.order.publish.targets().and_then(|uids| uids.get(part)).unwrap_or_default().to_vec()
+        self.order.request.targets().and_then(|uids| uids.get(part)).unwrap_or_default().to_vec()
     }
 
     pub(super) fn accept(&mut self, receipt: &WireReceipt<'_>, resent: bool, sent_us: u64) {

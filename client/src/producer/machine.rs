@@ -9,6 +9,7 @@
 //!       again  --time is up-->       in doubt    (PUB-5)
 //! ```
 //!
+//! Changes of tags go the same way as publishes of level delivered, but for what [`Request`] says.
 //! A list above `targets_max` stays one job whose parts are cut as they are transmitted. Invariant:
 //! a job exists as long as it is in the queue or has a part in `again`, `flight` or `unwritten`;
 //! sequences in `flight` rise.
@@ -21,27 +22,28 @@ use slab::Slab;
 use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, capability};
 use waybill_wire::error::Violation;
-use waybill_wire::frame::Receipt as WireReceipt;
+use waybill_wire::frame::{ErrorFrame, Receipt as WireReceipt};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 
-use super::encode::{Part, encode};
+use super::encode::Part;
 use super::job::{Flight, Job, Reply};
+use super::request::Request;
 use super::resend::Again;
 use super::window::AWAITED_BYTES_MAX;
 use crate::error::{InvalidPublish, Obstacle, PublishError};
 use crate::link::{LinkError, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
-use crate::publish::{Publish, ReceiptLevel};
+use crate::publish::ReceiptLevel;
 use crate::receipt::Receipt;
 use crate::wall::Wall;
 
 /// What became of a publish.
 pub(crate) type Outcome = Result<Receipt, PublishError>;
 
-/// A publish and where its outcome goes; `R` is a channel in the driver and a number in tests.
+/// A request and where its outcome goes; `R` is a channel in the driver and a number in tests.
 #[derive(Debug)]
 pub(crate) struct Order<R> {
-    pub(crate) publish: Publish,
+    pub(crate) request: Request,
     pub(crate) reply: R,
     /// For the time at which a traced one is transmitted; not looked at otherwise.
     pub(crate) wall: Option<Wall>,
@@ -166,15 +168,20 @@ impl<R: Reply> ProducerMachine<R> {
             if out.len() >= WRITE_BYTES || self.is_held(level) {
                 return false;
             }
-            let publish = &job.order.publish;
+            let request = &job.order.request;
+            let mut sequence = flight.sequence;
             let encoded = match job.ttl_left(now) {
                 None => Err(ErrorCode::EXPIRED),
-                _ if publish.payload.len() > self.payload_max => Err(ErrorCode::PAYLOAD_SIZE),
+                _ if request.payload_bytes() > self.payload_max => Err(ErrorCode::PAYLOAD_SIZE),
                 Some(ttl_ms) => {
-                    let (sequence, targets) = (flight.sequence, flight.targets.clone());
+                    if !request.keeps_its_sequence() {
+                        self.sequence += 1;
+                        sequence = self.sequence;
+                    }
+                    let targets = flight.targets.clone();
                     let list = job.list(&targets);
                     let part = Part { sequence, resend: true, ttl_ms, targets, list };
-                    encode(publish, &part, out).map_err(|error| error.code)
+                    request.encode(&part, out).map_err(|error| error.code)
                 }
             };
             let Some(mut flight) = self.again.pop() else { return true };
@@ -183,6 +190,7 @@ impl<R: Reply> ProducerMachine<R> {
                     let job = &mut self.jobs[flight.job];
                     job.moved_at = now;
                     job.unrouted(&mut flight);
+                    flight.sequence = sequence;
                     flight.sent_us = job.sent_us(now);
                     self.fly(level, flight);
                 }
@@ -209,7 +217,7 @@ impl<R: Reply> ProducerMachine<R> {
         let Some(ttl_ms) = job.ttl_left(now) else {
             return self.give_up(id, ErrorCode::EXPIRED);
         };
-        let bytes = job.order.publish.payload.len();
+        let bytes = job.order.request.payload_bytes();
         if bytes > self.payload_max && job.sent > 0 {
             return self.give_up(id, ErrorCode::PAYLOAD_SIZE);
         }
@@ -231,9 +239,9 @@ impl<R: Reply> ProducerMachine<R> {
             }
             let list = job.list(&targets);
             let part = Part { sequence, resend: false, ttl_ms, targets: targets.clone(), list };
-            if let Err(error) = encode(&job.order.publish, &part, out) {
-                // `Publish::check` passed, so this is a rule it does not know.
-                tracing::error!(%error, "a checked publish cannot be encoded");
+            if let Err(error) = job.order.request.encode(&part, out) {
+                // It was checked, so this is a rule that the check does not know.
+                tracing::error!(%error, "a checked request cannot be encoded");
                 return self.give_up(id, error.code);
             }
             job.sent += 1;
@@ -449,6 +457,22 @@ impl<R: Reply> Machine for ProducerMachine<R> {
         match frame {
             Frame::Receipt(receipt) => self.handle_receipt(now, receipt),
             other => Err(unexpected(other.kind(), 0, "not a frame for a producer")),
+        }
+    }
+
+    /// A TAG that the broker does not run is answered so, and by no receipt (TAG-12).
+    fn handle_refusal(&mut self, error: &ErrorFrame<'_>) {
+        let flights = &self.flight;
+        let Ok(at) = flights.binary_search_by_key(&error.reference, |flight| flight.sequence)
+        else {
+            return;
+        };
+        let request = &self.jobs[flights[at].job].order.request;
+        if error.ref_kind == Kind::TAG
+            && matches!(request, Request::Tags(_))
+            && let Some(flight) = self.land(at)
+        {
+            self.give_up_flight(flight, error.code);
         }
     }
 

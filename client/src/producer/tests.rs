@@ -19,6 +19,7 @@ mod hops;
 mod overloaded;
 mod resend;
 mod stages;
+mod tags;
 
 /// What matters of a PUBLISH on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +77,8 @@ impl Rig {
         publish.check().expect("is allowed");
         let reply = self.orders;
         self.orders += 1;
-        self.machine.handle_command(self.now, vec![Order { publish, reply, wall: None }]);
+        self.machine
+            .handle_command(self.now, vec![Order { request: publish.into(), reply, wall: None }]);
         reply
     }
 

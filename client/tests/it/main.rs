@@ -6,3 +6,4 @@ mod gateway;
 mod lifecycle;
 mod producer;
 mod support;
+mod tags;

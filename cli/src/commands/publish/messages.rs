@@ -142,10 +142,7 @@ fn template(args: &Args) -> Outcome<Publish> {
     } else {
         audience(args)?
     };
-    let mut publish = match audience {
-        Audience::Uids(uids) => Publish::to(uids),
-        Audience::Everyone => Publish::everyone(),
-    };
+    let mut publish = Publish { audience, ..Publish::to([]) };
     publish = publish
         .namespace(args.namespace)
         .except(parse::joined(&args.except))

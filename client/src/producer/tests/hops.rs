@@ -21,7 +21,7 @@ impl Rig {
         let publish = Publish::to(uids).trace([7; 16]);
         let (reply, wall) = (self.orders, Some(Wall::at(self.now, time_us)));
         self.orders += 1;
-        self.machine.handle_command(self.now, vec![Order { publish, reply, wall }]);
+        self.machine.handle_command(self.now, vec![Order { request: publish.into(), reply, wall }]);
     }
 
     /// All of a part was sent, and it passed the broker at these times.
