@@ -14,13 +14,14 @@ use waybill_wire::fuzzing as wire;
 type Harness = fn(&[u8]) -> bool;
 
 /// Each target of `fuzz/fuzz_targets/` with the harness it calls.
-const TARGETS: [(&str, Harness); 6] = [
+const TARGETS: [(&str, Harness); 7] = [
     ("client", |data| {
         let message = data.to_vec().into();
         Subprotocol::Json.decode(&message).is_ok() | Subprotocol::Binary.decode(&message).is_ok()
     }),
     ("decode", wire::decode),
     ("deframe", wire::deframe),
+    ("expressions", wire::expressions),
     ("session", wire::session),
     ("narrow", wire::narrow),
     ("operations", |data| {

@@ -7,9 +7,13 @@ use std::time::Duration;
 use crate::code::{Kind, Role};
 use crate::deframe::Deframer;
 use crate::error::Malformed;
+use crate::expression::{Node, TextError};
+use crate::filter;
 use crate::frame::{ErrorFrame, Frame, Hello, Ping, Pong, Welcome};
 use crate::limits::{FRAME_BYTES_MAX, HEADER_BYTES_MAX, HEADER_BYTES_MIN};
+use crate::limits::{SELECTOR_BYTES_MAX, SELECTOR_TERMS_MAX};
 use crate::message::Message;
+use crate::selector::{self, Selector};
 use crate::session::{Phase, Session, Step, TRANSMIT_BYTES_MAX};
 
 /// An accepted frame encodes to the same bytes, and its header is within its limits.
@@ -214,4 +218,83 @@ fn assert_forwarded(publish: &Message<'_>, deliver: &Message<'_>, origin: u64, t
     back.except = publish.except.into();
     assert_eq!(back, publish.head(), "everything else");
     assert_eq!(deliver.payload, publish.payload);
+}
+
+/// Bytes of a selector and its text say the same, in both directions; a text that is refused is
+/// refused at a place in it; whatever is accepted is one whole expression.
+pub fn expressions(data: &[u8]) -> bool {
+    let checked = Selector::check(data);
+    if let Ok(selector) = checked
+        && data.len() <= SELECTOR_BYTES_MAX
+    {
+        says_itself(selector);
+    }
+    let text = selector::parse_bytes(data);
+    match &text {
+        Ok(bytes) => match Selector::check(bytes) {
+            Ok(selector) => says_itself(selector),
+            Err(flaw) => panic!("text gives bytes that are no selector: {flaw}"),
+        },
+        Err(refused) => is_a_place(data, refused),
+    }
+    let filter = filter::parse_bytes(data);
+    match &filter {
+        Ok(expression) => {
+            let kinds = expression.nodes().iter().map(|node| match node {
+                Node::Term(_) => Shape::Term,
+                Node::And(operands) => Shape::Row(b'&', *operands),
+                Node::Or(operands) => Shape::Row(b'|', *operands),
+                Node::Not => Shape::Row(b'!', 1),
+            });
+            assert_eq!(whole(kinds), expression.terms());
+        }
+        Err(refused) => is_a_place(data, refused),
+    }
+    checked.is_ok() || text.is_ok() || filter.is_ok()
+}
+
+fn says_itself(selector: Selector<'_>) {
+    let text = selector.to_string();
+    assert_eq!(selector::parse(&text).as_deref(), Ok(selector.bytes()), "{text}");
+    let kinds = selector.nodes().map(|node| match node {
+        selector::Node::Tag(tag) => {
+            assert!(selector::is_tag(tag));
+            Shape::Term
+        }
+        selector::Node::And(operands) => Shape::Row(b'&', operands),
+        selector::Node::Or(operands) => Shape::Row(b'|', operands),
+        selector::Node::Not => Shape::Row(b'!', 1),
+    });
+    assert_eq!(whole(kinds), selector.terms());
+}
+
+fn is_a_place(text: &[u8], refused: &TextError) {
+    assert!(refused.position <= text.len(), "{refused}");
+    if let Ok(text) = std::str::from_utf8(text) {
+        assert!(text.is_char_boundary(refused.position), "{refused}: {text}");
+    }
+}
+
+/// A node without what it tests.
+#[derive(Clone, Copy)]
+enum Shape {
+    Term,
+    Row(u8, u8),
+}
+
+/// The terms of nodes that are one expression: each operator has all its operands, and none of its
+/// own kind among them.
+fn whole(mut nodes: impl Iterator<Item = Shape>) -> usize {
+    fn one(nodes: &mut dyn Iterator<Item = Shape>, outer: u8) -> usize {
+        match nodes.next().expect("an operand for each place") {
+            Shape::Term => 1,
+            Shape::Row(sign, operands) => {
+                assert!(sign != outer && (operands > 1 || sign == b'!'));
+                (0..operands).map(|_| one(nodes, sign)).sum()
+            }
+        }
+    }
+    let terms = one(&mut nodes, 0);
+    assert!(nodes.next().is_none() && (1..=SELECTOR_TERMS_MAX).contains(&terms));
+    terms
 }

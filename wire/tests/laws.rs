@@ -251,6 +251,7 @@ proptest! {
         fuzzing::decode(&data);
         fuzzing::deframe(&data);
         fuzzing::narrow(&data);
+        fuzzing::expressions(&data);
     }
 }
 
@@ -263,6 +264,8 @@ fn harnesses_reach_their_laws() {
     assert!(frames.iter().filter(narrows).count() >= 20);
     let deframes = |bytes: &&Vec<u8>| fuzzing::deframe(&[&[3, 0], &bytes[..]].concat());
     assert!(frames.iter().filter(deframes).count() >= 100);
+    assert!(fuzzing::expressions(b"vip & !(a | b)") && fuzzing::expressions(b"\x04\x01\x01a"));
+    assert!(fuzzing::expressions(b"uid=1..2 | !label=*") && !fuzzing::expressions(b"a b"));
     assert!(fuzzing::session(&[0, 7, 8, 7, 2]));
     assert!(fuzzing::session(&[3, 7, 9, 7, 2]));
 }
