@@ -259,18 +259,22 @@ impl<'a> Checker<'a> {
             return Err(flaw((ErrorCode::LIMIT, "SEL-2"), "selector terms", value, problem));
         }
         self.terms += 1;
-        if let Err(error) = std::str::from_utf8(text) {
+        // All of it in one go, several bytes in a step; ASCII is UTF-8.
+        let judge = |(controls, all): (bool, u8), byte: &u8| {
+            (controls | byte.is_ascii_control(), all | byte)
+        };
+        let (controls, all) = text.iter().fold((false, 0), judge);
+        if !all.is_ascii()
+            && let Err(error) = std::str::from_utf8(text)
+        {
             let at = error.valid_up_to();
             return Err(flaw((ErrorCode::NOT_UTF8, "CONV-4"), "tag", at, Problem::NotText));
         }
-        if let Some(control) = text.iter().find(|byte| byte.is_ascii_control()) {
+        if controls {
+            let control = text.iter().find(|byte| byte.is_ascii_control()).unwrap_or(&0);
+            let (error, value) = ((ErrorCode::BAD_VALUE, "TAG-1"), usize::from(*control));
             let problem = Problem::Must("not be a control character");
-            return Err(flaw(
-                (ErrorCode::BAD_VALUE, "TAG-1"),
-                "byte of a tag",
-                (*control).into(),
-                problem,
-            ));
+            return Err(flaw(error, "byte of a tag", value, problem));
         }
         self.close();
         Ok(())

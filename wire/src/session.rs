@@ -24,7 +24,7 @@ pub use sequence::Sequence;
 
 use std::time::Duration;
 
-use crate::code::{ErrorCode, Kind, Role, Status};
+use crate::code::{ErrorCode, Kind, Role};
 use crate::error::{Breach, Violation};
 use crate::frame::{Drain, ErrorFrame, Frame, Ping, Pong, Welcome};
 use crate::limits::{DETAIL_BYTES_MAX, DRAFT, HELLO_TIMEOUT_MS};
@@ -241,10 +241,8 @@ impl Session {
 
     /// SES-7.
     fn runs_kind(&self, kind: Kind) -> bool {
-        match support::needed_for(kind) {
-            0 => kind.supported() == Status::Now,
-            needed => self.runs & needed == needed,
-        }
+        let needed = || support::needed_for(kind);
+        kind.runs_everywhere() || (needed() != 0 && self.runs & needed() == needed())
     }
 
     /// SES-6.

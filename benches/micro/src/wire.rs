@@ -5,7 +5,7 @@ use std::time::Duration;
 use waybill_wire::code::Role;
 use waybill_wire::frame::Hello;
 use waybill_wire::targets::Uids;
-use waybill_wire::{Deframer, Frame, Message, MessageHead, Session};
+use waybill_wire::{Deframer, Frame, Message, MessageHead, Selector, Session, selector};
 
 use crate::{BATCH, Case, LIST, PAYLOAD_BYTES, opaque, random, some_uids};
 
@@ -45,6 +45,12 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::plain("deframe 64 KiB/one read", frames, || deframe(READ_BYTES)));
     cases.push(Case::plain("deframe 64 KiB/segments", frames, || deframe(SEGMENT_BYTES)));
     cases.push(Case::plain("session step/PUBLISH", BATCH, session_step));
+    for terms in [1, 16] {
+        let check = move || check_selectors(terms);
+        cases.push(Case::plain(format!("check selector/{terms}"), BATCH, check));
+        let read = move || read_selectors(terms);
+        cases.push(Case::plain(format!("read selector text/{terms}"), BATCH, read));
+    }
     cases
 }
 
@@ -144,6 +150,43 @@ fn deframe(piece_bytes: usize) -> impl FnMut() -> u64 {
             }
         }
         frames
+    }
+}
+
+/// Texts of selectors: rows of four, every third term with a `!`.
+fn selector_texts(terms: usize) -> Vec<String> {
+    let mut random = random();
+    let mut text = || {
+        let uids = some_uids(&mut random, USERS, terms);
+        let tags: Vec<String> = uids.iter().map(|uid| format!("group:{uid}")).collect();
+        let negated = |(at, tag): (usize, &String)| {
+            let sign = if at % 3 == 2 { "!" } else { "" };
+            format!("{sign}{tag}")
+        };
+        let rows = tags.chunks(4).map(|row| {
+            let row: Vec<String> = row.iter().enumerate().map(negated).collect();
+            format!("({})", row.join(" | "))
+        });
+        rows.collect::<Vec<_>>().join(" & ")
+    };
+    (0..BATCH).map(|_| text()).collect()
+}
+
+fn check_selectors(terms: usize) -> impl FnMut() -> u64 {
+    let texts = selector_texts(terms);
+    let selectors: Vec<Vec<u8>> =
+        texts.iter().map(|text| selector::parse(text).expect("within limits")).collect();
+    move || {
+        let checked = selectors.iter().map(|bytes| opaque(Selector::check(opaque(bytes))));
+        checked.filter(Result::is_ok).count() as u64
+    }
+}
+
+fn read_selectors(terms: usize) -> impl FnMut() -> u64 {
+    let texts = selector_texts(terms);
+    move || {
+        let read = texts.iter().map(|text| opaque(selector::parse(opaque(text))));
+        read.filter(Result::is_ok).count() as u64
     }
 }
 

@@ -1,6 +1,7 @@
 //! Frame kinds: number, who may send them, and whether their behaviour runs in this draft.
 
 use super::Role;
+use crate::session::support::needed_for;
 
 /// The kind byte of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -42,10 +43,15 @@ macro_rules! kinds {
             }
         }
 
-        /// One byte a kind: [`Senders`] bits, and [`NOW`]. Zero: unknown kind.
+        /// One byte a kind: [`Senders`] bits, [`NOW`] and [`NEEDS`]. Zero: unknown kind.
         const TABLE: [u8; 256] = {
             let mut table = [0; 256];
-            $(table[$value] = letters($from) | status_bit(Status::$status);)+
+            $(
+                table[$value] = letters($from) | status_bit(Status::$status);
+                if needed_for(Kind::$entry) != 0 {
+                    table[$value] |= NEEDS;
+                }
+            )+
             table
         };
     };
@@ -89,6 +95,8 @@ kinds! {
 
 const LETTERS: &[u8; 6] = b"pgclab";
 const BROKER: u8 = 1 << 5;
+/// It runs where a capability does.
+const NEEDS: u8 = 1 << 6;
 const NOW: u8 = 1 << 7;
 
 const fn letters(from: &str) -> u8 {
@@ -134,13 +142,19 @@ impl Kind {
     /// Who may send it; nobody, for an unknown kind.
     #[must_use]
     pub const fn senders(self) -> Senders {
-        Senders(TABLE[self.0 as usize] & !NOW)
+        Senders(TABLE[self.0 as usize] & !(NOW | NEEDS))
     }
 
     /// Whether its behaviour runs in this draft.
     #[must_use]
     pub const fn supported(self) -> Status {
         if TABLE[self.0 as usize] & NOW != 0 { Status::Now } else { Status::Later }
+    }
+
+    /// Whether its behaviour runs in this draft on each link, whatever was agreed on.
+    #[must_use]
+    pub const fn runs_everywhere(self) -> bool {
+        TABLE[self.0 as usize] & (NOW | NEEDS) == NOW
     }
 
     /// Whether frames of this kind may have a payload (FRAME-8).
