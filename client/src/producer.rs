@@ -168,8 +168,8 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`PublishError::TagsNotSupported`] if the broker runs no tags, [`PublishError::InvalidTags`];
-    /// else as [`publish`](Self::publish).
+    /// [`PublishError::TagsNotSupported`] if the broker runs no tags; [`PublishError::InvalidTags`]
+    /// for what the protocol does not allow; else as [`publish`](Self::publish).
     pub async fn tag(
         &self,
         namespace: u32,

@@ -68,7 +68,7 @@ impl Rig {
     }
 
     fn tag_receipt(&mut self, receipt: WireReceipt<'_>) {
-        let stage = if receipt.code == ErrorCode(0) { Level::DELIVERED } else { Level::NONE };
+        let stage = if receipt.code == ErrorCode(0) { Level::DELIVERED } else { Level::ROUTED };
         let receipt = Frame::Receipt(WireReceipt { last: true, stage, ..receipt });
         self.machine.handle_frame(self.now, &receipt, &[]).expect("belongs to a TAG");
     }
