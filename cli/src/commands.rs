@@ -6,6 +6,7 @@ mod gateway;
 mod inspect;
 mod publish;
 mod sub;
+mod tag;
 mod token;
 mod up;
 
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Gateway(gateway::Args),
     /// Publish messages to users.
     Pub(Box<publish::Args>),
+    /// Give users tags, or take them away.
+    Tag(tag::Args),
     /// Show what users, or backends, receive.
     Sub(sub::Args),
     /// Print a login token for a user.
@@ -44,6 +47,7 @@ impl Command {
             Self::Broker(args) => many_threads(broker::run(args, common)),
             Self::Gateway(args) => many_threads(gateway::run(args, common)),
             Self::Pub(args) => one_thread(publish::run(*args, common)),
+            Self::Tag(args) => one_thread(tag::run(args, common)),
             Self::Sub(args) => one_thread(sub::run(args, common)),
             Self::Token(args) => token::run(&args, common),
             Self::Inspect(args) => inspect::run(&args, common),

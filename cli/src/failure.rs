@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use crate::pointed::pointed;
+
 /// The result of a command and of its steps.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
@@ -28,6 +30,8 @@ pub(crate) struct Words {
     pub(crate) cause: String,
     /// What to do about it: one line.
     pub(crate) remedy: String,
+    /// What it is about, with a mark under the place.
+    pub(crate) shown: Option<[String; 2]>,
 }
 
 impl Failure {
@@ -37,6 +41,15 @@ impl Failure {
 
     pub(crate) fn usage(cause: impl Display, remedy: impl Display) -> Self {
         Self::Usage(Words::new(cause, remedy))
+    }
+
+    /// A text in the arguments that is wrong at one of its bytes.
+    pub(crate) fn usage_at(
+        cause: impl Display,
+        remedy: impl Display,
+        (text, position): (&str, usize),
+    ) -> Self {
+        Self::Usage(Words { shown: Some(pointed(text, position)), ..Words::new(cause, remedy) })
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
@@ -57,6 +70,6 @@ impl Failure {
 
 impl Words {
     fn new(cause: impl Display, remedy: impl Display) -> Self {
-        Self { cause: cause.to_string(), remedy: remedy.to_string() }
+        Self { cause: cause.to_string(), remedy: remedy.to_string(), shown: None }
     }
 }

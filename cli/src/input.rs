@@ -11,12 +11,16 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use crate::failure::{Failure, Outcome};
+use crate::parse;
 
 /// Lines read ahead of their use.
 const LINES_MAX: usize = 256;
 
 /// Longest line: a payload of the greatest size in base64, with room for a long UID list beside it.
 const LINE_BYTES_MAX: u64 = 16 << 20;
+
+/// Longest file of UIDs: some 50 million of them.
+const UIDS_BYTES_MAX: usize = 1 << 30;
 
 /// A file, or stdin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,34 @@ impl Input {
             ));
         }
         Ok(bytes)
+    }
+
+    /// The UIDs in it, one a line; empty lines are passed over, but not an empty list. `flag` named
+    /// it.
+    pub(crate) fn uids(&self, flag: &str) -> Outcome<Vec<u64>> {
+        let (name, mut uids) = (self.name(), Vec::new());
+        let bytes = self.read_all(UIDS_BYTES_MAX)?;
+        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let text = String::from_utf8_lossy(line);
+            let text = text.trim();
+            if !text.is_empty() {
+                let uid = parse::uid(text).map_err(|problem| {
+                    let number = index + 1;
+                    Failure::usage(
+                        format_args!("{flag}: line {number} of {name}: {problem}"),
+                        "write one UID a line",
+                    )
+                })?;
+                uids.push(uid);
+            }
+        }
+        if uids.is_empty() {
+            return Err(Failure::usage(
+                format_args!("{flag}: {name} holds no UID; an empty list never means everyone"),
+                "put one UID a line into it",
+            ));
+        }
+        Ok(uids)
     }
 
     /// Its lines as they come.

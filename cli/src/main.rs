@@ -13,6 +13,7 @@ mod links;
 mod logs;
 mod output;
 mod parse;
+mod pointed;
 mod runtime_file;
 mod servers;
 mod settings;

@@ -127,6 +127,9 @@ pub(crate) fn talk_failure(failure: &Failure) {
     let Some(words) = failure.words() else { return };
     let (red, plain) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     say(&format!("{red}error:{plain} "), &shortened(&words.cause, TALK_CHARS_MAX));
+    for line in words.shown.iter().flatten() {
+        say("  ", line);
+    }
     say("  help: ", &shortened(&words.remedy, TALK_CHARS_MAX));
 }
 

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use waybill_client::ReceiptLevel;
+use waybill_client::{ReceiptLevel, Selector, TextError};
 use waybill_wire::code::{ContentType, ErrorCode, Mode, PRIVATE_USE, Priority};
 
+use crate::failure::{Failure, Outcome};
 use crate::output::quoted;
 
 /// One UID in decimal.
@@ -35,6 +36,17 @@ pub(crate) struct Uids(pub(crate) Vec<u64>);
 /// The UIDs of a flag given several times.
 pub(crate) fn joined(lists: &[Uids]) -> Vec<u64> {
     lists.iter().flat_map(|list| list.0.iter().copied()).collect()
+}
+
+/// A selector; the error of a mistaken one shows where it is.
+pub(crate) fn selector(flag: &str, text: &str) -> Outcome<Selector> {
+    text.parse().map_err(|error: TextError| {
+        Failure::usage_at(
+            format_args!("{flag}: {error}"),
+            "write tags with &, |, ! and parentheses, as in 'group:42 & !(ios | \"two words\")'",
+            (text, error.position),
+        )
+    })
 }
 
 /// A duration such as `500ms`, `5s`, `2m`, `1h` or `7d`.

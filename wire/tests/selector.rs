@@ -290,7 +290,7 @@ proptest! {
 proptest! {
     // Each case is some thousand selectors.
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: 24,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

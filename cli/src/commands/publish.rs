@@ -13,7 +13,7 @@ mod way;
 use std::time::Duration;
 
 use waybill_client::{Obstacle, Options, Producer, PublishError, ReceiptLevel};
-use waybill_wire::code::{ContentType, Mode, Priority};
+use waybill_wire::code::{ContentType, ErrorCode, Mode, Priority};
 
 use crate::Common;
 use crate::failure::{Failure, Outcome};
@@ -29,7 +29,7 @@ use messages::Messages;
 use pump::Pump;
 use told::Told;
 
-pub(crate) use told::receipt_json;
+pub(crate) use told::{counts_text, is_well, receipt_json};
 
 /// Arguments of `waybill pub`.
 #[derive(Debug, clap::Args)]
@@ -38,12 +38,13 @@ Examples:
   waybill pub --uid 1001 hello
   waybill pub --uid 1001,1002 --ttl 5s --label order.paid --payload-file order.json
   tail -f app.log | waybill pub --all --each-line -
+  waybill pub --selector 'group:42 & !platform:ios' hello
   waybill pub --uid 1001 --trace hello  # when did it pass where
   waybill pub --lines batch.jsonl     # {\"uids\":[\"1001\"],\"data\":\"hello\",\"ttl\":\"5s\"}
 
-A line of --lines is a JSON object: `uids` (strings or numbers) or `all`: true; `data` (text) or \
-`data64` (base64); and, over what the flags say, `except`, `namespace`, `mode`, `priority`, `ttl`, \
-`labels`, `content_type`. Blank lines are passed over.
+A line of --lines is a JSON object: `uids` (strings or numbers), `selector`, both, or `all`: true; \
+`data` (text) or `data64` (base64); and, over what the flags say, `except`, `namespace`, `mode`, \
+`priority`, `ttl`, `labels`, `content_type`. Blank lines are passed over.
 
 With several --broker the first that answers and is ready is used, and the next when it is lost: \
 what was on its way then is sent again if that succeeds within 5 s, else its fate is unknown; \
@@ -64,8 +65,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_parser = input)]
     uids_file: Option<Input>,
     /// Send to everyone in the namespace.
-    #[arg(long, conflicts_with_all = ["uid", "uids_file"])]
+    #[arg(long, conflicts_with_all = ["uid", "uids_file", "selector"])]
     all: bool,
+    /// Send to connections whose tags match, of --uid and --uids-file or of everyone:
+    /// 'group:42 & (geo:sh | geo:bj) & !ios'.
+    #[arg(long, value_name = "SELECTOR")]
+    selector: Option<String>,
     /// Users to leave out: one, or several with commas; may be repeated.
     #[arg(long, value_name = "UIDS", value_parser = parse::uids)]
     except: Vec<Uids>,
@@ -147,6 +152,10 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
 fn complain(error: &PublishError) {
     let remedy = match error {
         PublishError::Invalid(_) => "change the message; nothing of it was sent",
+        PublishError::Refused { code: ErrorCode::NOT_SUPPORTED } => {
+            "this broker does not run what the message asks for, such as --selector; leave it out, \
+             or name another broker with --broker"
+        }
         PublishError::Refused { .. } => "its code in protocol-spec/09-errors.md says when to retry",
         PublishError::Overloaded { .. } => "try again later",
         PublishError::TimedOut(obstacle) => late(obstacle),
@@ -155,8 +164,8 @@ fn complain(error: &PublishError) {
     output::talk_failure(&Failure::failed(error, remedy));
 }
 
-/// What to do about a message that was not sent in time.
-fn late(obstacle: &Obstacle) -> &'static str {
+/// What to do about what was not sent in time.
+pub(crate) fn late(obstacle: &Obstacle) -> &'static str {
     match obstacle {
         Obstacle::NotReady { .. } => {
             "nothing of it was sent; start the gateways, name a broker that is ready with \

@@ -12,6 +12,7 @@ mod scripted;
 mod servers;
 mod several;
 mod support;
+mod tags;
 mod three_gateways;
 mod together;
 mod token;

@@ -12,10 +12,10 @@ use waybill_wire::frame::{ErrorFrame, Frame, Ping, Pong, Welcome};
 use crate::support::{PATIENCE, Place};
 
 /// What it does with a frame: answers to send, and whether the link goes on.
-type Script = fn(&Frame<'_>) -> (Vec<u8>, bool);
+pub(crate) type Script = fn(&Frame<'_>) -> (Vec<u8>, bool);
 
 /// Serves one link after another on a free port; its address.
-fn broker(script: Script) -> String {
+pub(crate) fn broker(script: Script) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -42,7 +42,7 @@ fn play(mut stream: TcpStream, script: Script) {
 }
 
 /// Welcomes and answers PING, and nothing else.
-fn never_answers(frame: &Frame<'_>) -> (Vec<u8>, bool) {
+pub(crate) fn never_answers(frame: &Frame<'_>) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     match frame {
         Frame::Hello(_) => Welcome {

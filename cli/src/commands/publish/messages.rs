@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use tokio::sync::mpsc;
-use waybill_client::{Audience, Content, Publish, ReceiptLevel};
+use waybill_client::{Audience, Content, Publish, ReceiptLevel, Selector, TextError};
 use waybill_wire::code::Encoding;
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 
@@ -136,13 +136,10 @@ impl Lines {
 
 /// What the arguments say about every message.
 fn template(args: &Args) -> Outcome<Publish> {
-    let audience = if args.lines.is_some() {
-        // Each line brings its own.
-        Audience::Uids(Vec::new())
-    } else {
-        audience(args)?
-    };
-    let mut publish = Publish { audience, ..Publish::to([]) };
+    let mut publish = audience(args)?;
+    if let Some(text) = &args.selector {
+        publish = publish.selector(parse::selector("--selector", text)?);
+    }
     publish = publish
         .namespace(args.namespace)
         .except(parse::joined(&args.except))
@@ -162,51 +159,27 @@ fn template(args: &Args) -> Outcome<Publish> {
     Ok(publish)
 }
 
-fn audience(args: &Args) -> Outcome<Audience> {
-    if args.all {
-        return Ok(Audience::Everyone);
+/// Who each message is for, apart from a selector, which narrows it.
+fn audience(args: &Args) -> Outcome<Publish> {
+    if args.lines.is_some() {
+        // Each line brings its own.
+        return Ok(Publish::to([]));
+    }
+    let named = !args.uid.is_empty() || args.uids_file.is_some();
+    if args.all || (args.selector.is_some() && !named) {
+        return Ok(Publish::everyone());
     }
     let mut uids = parse::joined(&args.uid);
     if let Some(file) = &args.uids_file {
-        uids.extend(uids_of(file)?);
+        uids.extend(file.uids("--uids-file")?);
     } else if uids.is_empty() {
         return Err(Failure::usage(
             "no audience: nobody is named",
-            "give --uid, --uids-file, --lines, or --all if everyone is meant",
+            "give --uid, --uids-file, --selector, --lines, or --all if everyone is meant",
         ));
     }
-    Ok(Audience::Uids(uids))
+    Ok(Publish::to(uids))
 }
-
-/// One UID a line; empty lines are passed over, but not an empty list.
-fn uids_of(file: &Input) -> Outcome<Vec<u64>> {
-    let (name, mut uids) = (file.name(), Vec::new());
-    let bytes = file.read_all(UIDS_BYTES_MAX)?;
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim();
-        if !text.is_empty() {
-            let uid = parse::uid(text).map_err(|problem| {
-                let number = index + 1;
-                Failure::usage(
-                    format_args!("--uids-file: line {number} of {name}: {problem}"),
-                    "write one UID a line",
-                )
-            })?;
-            uids.push(uid);
-        }
-    }
-    if uids.is_empty() {
-        return Err(Failure::usage(
-            format_args!("--uids-file: {name} holds no UID; an empty list never means everyone"),
-            "put one UID a line into it, or give --all if everyone is meant",
-        ));
-    }
-    Ok(uids)
-}
-
-/// Longest file of UIDs: some 50 million of them.
-const UIDS_BYTES_MAX: usize = 1 << 30;
 
 fn payload(args: &Args) -> Outcome<Bytes> {
     match (&args.payload, &args.payload_file) {
@@ -230,6 +203,7 @@ struct Object {
     uids: Option<Vec<Uid>>,
     #[serde(default)]
     all: bool,
+    selector: Option<String>,
     except: Option<Vec<Uid>>,
     namespace: Option<u32>,
     mode: Option<String>,
@@ -239,6 +213,31 @@ struct Object {
     content_type: Option<String>,
     data: Option<String>,
     data64: Option<String>,
+}
+
+impl Object {
+    /// Who it is for; `flags` is the selector of the arguments, which one of the line stands over.
+    fn audience(&self, flags: Option<&Selector>) -> Result<Audience, String> {
+        let selector = match &self.selector {
+            Some(text) => {
+                Some(text.parse().map_err(|error: TextError| format!("selector: {error}"))?)
+            }
+            None => flags.cloned().filter(|_| !self.all),
+        };
+        match (&self.uids, self.all, selector) {
+            (Some(_), true, _) => Err("`uids` and `all` exclude each other".into()),
+            (None, true, Some(_)) => Err("`selector` and `all` exclude each other".into()),
+            (None, true, None) => Ok(Audience::Everyone),
+            (Some(uids), false, None) => Ok(Audience::Uids(numbers(uids))),
+            (Some(uids), false, Some(selector)) => {
+                Ok(Audience::UidsMatching(numbers(uids), selector))
+            }
+            (None, false, Some(selector)) => Ok(Audience::Matching(selector)),
+            (None, false, None) => {
+                Err("no audience: give `uids`, `selector`, or `all`: true".into())
+            }
+        }
+    }
 }
 
 /// A UID in JSON: a string, or a number for those whose JSON has 64-bit ones.
@@ -274,12 +273,7 @@ fn object(line: &[u8], template: &Publish) -> Result<Publish, String> {
     let object: Object = serde_json::from_slice(line)
         .map_err(|error| shortened(&error.to_string(), PROBLEM_CHARS_MAX).into_owned())?;
     let mut publish = template.clone();
-    publish.audience = match (&object.uids, object.all) {
-        (Some(_), true) => return Err("`uids` and `all` exclude each other".into()),
-        (None, true) => Audience::Everyone,
-        (Some(uids), false) => Audience::Uids(numbers(uids)),
-        (None, false) => return Err("no audience: give `uids`, or `all`: true".into()),
-    };
+    publish.audience = object.audience(template.matched_by())?;
     if let Some(except) = &object.except {
         publish.except = numbers(except);
     }
@@ -339,6 +333,26 @@ mod tests {
         );
         let other = Publish::everyone().label("a").except([7]).payload("");
         check(r#"{"all":true,"namespace":0,"labels":["a"],"except":["7"],"data":""}"#, Ok(other));
+    }
+
+    #[test]
+    fn a_line_has_a_selector_of_its_own_or_that_of_the_flags() {
+        let base = |publish: Publish| publish.namespace(3).label("from.flags").payload("x");
+        let [vip, ios] = ["vip", "ios"].map(|text| text.parse::<Selector>().unwrap());
+        check(
+            r#"{"uids":[1],"selector":"vip","data":"x"}"#,
+            Ok(base(Publish::to([1]).selector(vip.clone()))),
+        );
+        check(r#"{"selector":"vip","data":"x"}"#, Ok(base(Publish::matching(vip.clone()))));
+        check(r#"{"all":true,"selector":"vip","data":"x"}"#, Err("exclude each other"));
+        let wrong = "selector: a term must stand here, at byte 6";
+        check(r#"{"selector":"vip & ","data":"x"}"#, Err(wrong));
+        let template = Publish::to([]).selector(ios.clone());
+        let of = |line: &str| object(line.as_bytes(), &template).unwrap().audience;
+        assert_eq!(of(r#"{"uids":[1],"data":""}"#), Audience::UidsMatching(vec![1], ios.clone()));
+        assert_eq!(of(r#"{"selector":"vip","data":""}"#), Audience::Matching(vip));
+        assert_eq!(of(r#"{"data":""}"#), Audience::Matching(ios));
+        assert_eq!(of(r#"{"all":true,"data":""}"#), Audience::Everyone);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use waybill_client::{PendingReceipt, Producer, Progress, Publish, PublishError};
+use waybill_client::{Audience, PendingReceipt, Producer, Progress, Publish, PublishError};
 use waybill_wire::limits::TARGETS_MAX;
 
 use super::messages::Messages;
@@ -40,7 +40,8 @@ pub(super) struct Pump<'a> {
 struct Flight {
     /// Line of the input it was read from.
     line: Option<u64>,
-    everyone: bool,
+    /// Who it is for, if that is no list: nobody is counted then.
+    uncounted: Option<&'static str>,
     trace: Option<TraceId>,
     sent: Result<PendingReceipt, PublishError>,
     /// How far a long list has come, if somebody looks.
@@ -116,7 +117,7 @@ impl<'a> Pump<'a> {
 
     /// Sends one, after as many receipts as it takes to make room for it.
     async fn send(&mut self, line: Option<u64>, publish: Publish) -> Outcome {
-        let (everyone, trace) = (publish.targets().is_none(), publish.trace);
+        let (uncounted, trace) = (uncounted(&publish.audience), publish.trace);
         loop {
             let watched = publish.targets().is_some_and(|uids| uids.len() > TARGETS_MAX);
             let sent = match watched && output::shows_progress() {
@@ -135,7 +136,7 @@ impl<'a> Pump<'a> {
                         Ok((progress, pending)) => (progress, Ok(pending)),
                         Err(error) => (None, Err(error)),
                     };
-                    self.flights.push_back(Flight { line, everyone, trace, sent, progress });
+                    self.flights.push_back(Flight { line, uncounted, trace, sent, progress });
                     return Ok(());
                 }
             }
@@ -174,6 +175,14 @@ impl<'a> Pump<'a> {
     }
 }
 
+fn uncounted(audience: &Audience) -> Option<&'static str> {
+    match audience {
+        Audience::Everyone => Some("to everyone"),
+        Audience::Matching(_) => Some("to everyone who matches"),
+        Audience::Uids(_) | Audience::UidsMatching(..) => None,
+    }
+}
+
 /// The next step of what is watched; never, if nothing is.
 async fn advanced(watched: &mut Option<watch::Receiver<Progress>>) -> Progress {
     if let Some(progress) = watched
@@ -194,6 +203,6 @@ fn progress_text(progress: Progress) -> String {
 
 impl Flight {
     fn tell(&self, told: &mut Told, outcome: &told::Outcome) -> Outcome {
-        told.tell(self.line, self.everyone, self.trace.as_ref(), outcome)
+        told.tell(self.line, self.uncounted, self.trace.as_ref(), outcome)
     }
 }

@@ -35,11 +35,12 @@ impl Told {
         self.all_well
     }
 
-    /// Tells one; `line` is that of the input it came from, `trace` its id if its way is told.
+    /// Tells one; `line` is that of the input it came from, `uncounted` says who it is for if no
+    /// list does, `trace` is its id if its way is told.
     pub(super) fn tell(
         &mut self,
         line: Option<u64>,
-        everyone: bool,
+        uncounted: Option<&str>,
         trace: Option<&TraceId>,
         outcome: &Outcome,
     ) -> failure::Outcome {
@@ -53,7 +54,7 @@ impl Told {
         let told = match (self.form, outcome) {
             (Form::Json, outcome) => output::json(&outcome_json(outcome, line, trace)),
             (Form::Human, Ok(receipt)) => {
-                let mut text = receipt_text(receipt, everyone);
+                let mut text = receipt_text(receipt, uncounted);
                 if let Some(trace) = trace {
                     text.extend(way::table(trace, receipt).iter().flat_map(|line| ["\n", line]));
                     self.say_of_hops(receipt);
@@ -84,19 +85,24 @@ impl Told {
 
 /// Whether nobody it was for was passed over, or may have been. At stage routed the unknown are
 /// those of a broadcast, about whom the gateways decide.
-fn is_well(receipt: &Receipt) -> bool {
+pub(crate) fn is_well(receipt: &Receipt) -> bool {
     let unknown = receipt.stage == ReceiptLevel::Delivered && receipt.unknown_count > 0;
     !unknown && !receipt.in_doubt && receipt.dropped_count() == 0
 }
 
-/// `sent 2, gateways 1, offline: 1003 1004`. For everyone nobody is counted, only gateways are.
-fn receipt_text(receipt: &Receipt, everyone: bool) -> String {
-    let sent = match (receipt.stage, everyone) {
+/// `sent 2, gateways 1, offline: 1003 1004`. Without a list nobody is counted, only gateways are.
+fn receipt_text(receipt: &Receipt, uncounted: Option<&str>) -> String {
+    let sent = match (receipt.stage, uncounted) {
         (ReceiptLevel::Delivered, _) => format!("delivered {}", receipt.sent),
-        (_, true) => "to everyone".into(),
-        (_, false) => format!("sent {}", receipt.sent),
+        (_, Some(whom)) => whom.into(),
+        (_, None) => format!("sent {}", receipt.sent),
     };
-    let mut parts = vec![sent, format!("gateways {}", receipt.gateways)];
+    counts_text(sent, receipt)
+}
+
+/// The same with other words for those who were reached.
+pub(crate) fn counts_text(reached: String, receipt: &Receipt) -> String {
+    let mut parts = vec![reached, format!("gateways {}", receipt.gateways)];
     let mut named = |name: &str, uids: &[u64]| {
         if !uids.is_empty() {
             parts.push(format!("{name}: {}", uids_text(uids)));
@@ -195,12 +201,12 @@ mod tests {
     fn a_receipt_names_who_was_not_reached() {
         let mut receipt = Receipt::new(1, 2);
         (receipt.sent, receipt.gateways) = (2, 1);
-        assert_eq!(receipt_text(&receipt, false), "sent 2, gateways 1");
-        assert_eq!(receipt_text(&receipt, true), "to everyone, gateways 1");
+        assert_eq!(receipt_text(&receipt, None), "sent 2, gateways 1");
+        assert_eq!(receipt_text(&receipt, Some("to everyone")), "to everyone, gateways 1");
         receipt.offline = vec![7, 8];
-        assert_eq!(receipt_text(&receipt, false), "sent 2, gateways 1, offline: 7 8");
+        assert_eq!(receipt_text(&receipt, None), "sent 2, gateways 1, offline: 7 8");
         receipt.offline = (0..23).collect();
-        assert!(receipt_text(&receipt, false).ends_with(" 18 19 and 3 more"));
+        assert!(receipt_text(&receipt, None).ends_with(" 18 19 and 3 more"));
     }
 
     #[test]
