@@ -26,6 +26,7 @@ mod encode;
 mod history;
 mod machine;
 mod report;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod uplinks;
@@ -33,6 +34,7 @@ mod uplinks;
 pub use declared::{Change, Registration};
 pub use machine::GatewayMachine;
 pub use report::{Fates, Report};
+pub use tags::{DeclaredTag, TagUpdate, Tagging};
 
 /// Commands that wait for the connection's task; a caller that is faster than it waits.
 const COMMANDS_MAX: usize = 256;
@@ -47,12 +49,15 @@ const EVENTS_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GatewayCommand {
-    /// Registrations that come and go.
+    /// Registrations, and tags of connections, that come and go.
     Change {
         /// Number of this change, higher than any before; 0 is never used.
         ticket: u64,
         /// What changes, in order.
         changes: Vec<Change>,
+        /// Tags that the first connection gets or none has any more, in order. A broker that did
+        /// not agree on them is not told.
+        tags: Vec<TagUpdate>,
     },
     /// A message from a user to the backends.
     Uplink(Uplink),
@@ -62,8 +67,8 @@ pub enum GatewayCommand {
         /// That of the uplink.
         sequence: u64,
     },
-    /// What became of a delivery at level delivered. It goes by the link the delivery came by, and
-    /// is dropped if that has ended.
+    /// What became of a delivery at level delivered, or of a tagging. It goes by the link that one
+    /// came by, and is dropped if that has ended.
     Report(Report),
     /// The gateway will be away and asks the broker to keep what it declared for so long, in
     /// milliseconds. Nothing is declared on this link afterwards: close it.
@@ -112,6 +117,16 @@ pub enum GatewayEvent {
     },
     /// A message for users of this gateway.
     Delivery(Delivery),
+    /// A backend gives tags to users of this gateway, or takes them from them; a [`Report`] is due.
+    Tagging(Tagging),
+    /// The broker does not keep all that was declared up to this version: it sends messages with a
+    /// selector that are for nobody here, and misses none.
+    TagsNotKept {
+        /// `gateway_tags` or `broker_tags`: whose limit it was.
+        code: ErrorCode,
+        /// That of the first tag it did not keep.
+        version: u64,
+    },
     /// The answer to an uplink; code 0 = a consumer has it. Every uplink that is not abandoned gets
     /// exactly one, or is [lost](Self::UplinkLost): `no_consumer` while there is no link,
     /// `overloaded` if too many wait.
@@ -230,6 +245,7 @@ impl GatewayLink {
         let identity = Identity { role: Role::GATEWAY, instance: incarnation };
         let (in_flight_max, bytes_max) = (options.max_in_flight, options.max_pending_bytes);
         let machine = GatewayMachine::new(incarnation, in_flight_max, bytes_max);
+        let machine = machine.offering_tags(options.tags);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (outlet, events) = queue(EVENTS_MAX, options.max_pending_bytes);
         let control = Connection::start(options, identity, machine, inbox, outlet)?;
@@ -243,7 +259,7 @@ impl GatewayLink {
     ///
     /// The link is closed or has failed.
     pub async fn change(&self, ticket: u64, changes: Vec<Change>) -> Result<(), LinkGone> {
-        self.command(GatewayCommand::Change { ticket, changes }).await
+        self.command(GatewayCommand::Change { ticket, changes, tags: Vec::new() }).await
     }
 
     /// Hands a user's message to a backend; [`GatewayEvent::UplinkAck`] says what became of it.
@@ -294,6 +310,7 @@ impl Weight for GatewayEvent {
     fn bytes(&self) -> usize {
         match self {
             Self::Delivery(delivery) => delivery.frame.len(),
+            Self::Tagging(tagging) => tagging.bytes(),
             _ => 0,
         }
     }

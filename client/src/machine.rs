@@ -47,7 +47,7 @@ pub(crate) trait Machine {
         bytes: &[u8],
     ) -> Result<(), Violation>;
 
-    /// The broker refused a frame, and the link goes on.
+    /// The broker refused a frame, or does without a part of it, and the link goes on.
     fn handle_refusal(&mut self, _error: &ErrorFrame<'_>) {}
 
     /// The broker's state changed.

@@ -47,6 +47,9 @@ pub struct Options {
     pub dns_refresh: Duration,
     /// Time [`close`](crate::Producer::close) gives to what is in flight.
     pub close_timeout: Duration,
+    /// Whether to declare tags of connections to brokers that take them, and to be sent messages
+    /// with a selector (gateway).
+    pub tags: bool,
     /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
     pub max_in_flight: usize,
     /// Most bytes of targets and payload of unsettled publishes (producer); of uplinks waiting to
@@ -66,6 +69,7 @@ impl Default for Options {
             publish_timeout: Duration::from_secs(30),
             dns_refresh: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            tags: false,
             max_in_flight: 16_384,
             max_pending_bytes: 16 << 20,
         }

@@ -234,6 +234,7 @@ impl GatewayLink {
     pub fn new(options: &Options, incarnation: u64) -> Self {
         let (in_flight_max, bytes_max) = (options.max_in_flight, options.max_pending_bytes);
         let machine = GatewayMachine::new(incarnation, in_flight_max, bytes_max);
+        let machine = machine.offering_tags(options.tags);
         let identity = Identity { role: Role::GATEWAY, instance: incarnation };
         Self { core: LinkCore::new(machine, identity, options) }
     }

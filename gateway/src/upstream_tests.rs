@@ -23,7 +23,7 @@ fn bounded(links: usize, count_max: usize) -> Upstream {
 fn changes(upstream: &mut Upstream) -> Vec<(usize, u64, usize)> {
     let commands = upstream.commands().into_iter();
     let change = |(link, command)| match command {
-        GatewayCommand::Change { ticket, changes } => (link, ticket, changes.len()),
+        GatewayCommand::Change { ticket, changes, .. } => (link, ticket, changes.len()),
         other => panic!("{other:?}"),
     };
     commands.map(change).collect()
@@ -452,7 +452,7 @@ proptest! {
                         upstream.keep(link, command, &mut Vec::new());
                         continue;
                     }
-                    let GatewayCommand::Change { ticket, changes } = command else { continue };
+                    let GatewayCommand::Change { ticket, changes, .. } = command else { continue };
                     let broker = &mut brokers[link];
                     prop_assert!(ticket > broker.ticket);
                     broker.ticket = ticket;
@@ -475,7 +475,7 @@ proptest! {
         // In the end every broker has what stands, and every login that stands is confirmed.
         let mut out = Vec::new();
         for (link, command) in upstream.commands() {
-            let GatewayCommand::Change { ticket, changes } = command else { continue };
+            let GatewayCommand::Change { ticket, changes, .. } = command else { continue };
             brokers[link].ticket = ticket;
             for Change { op, registration } in changes {
                 match op {

@@ -59,6 +59,8 @@ struct Link {
     address: Arc<str>,
     session: Session,
     deframer: Deframer,
+    /// Capabilities that HELLO offered.
+    offered: u64,
     /// Frames on their way out; the first `written` bytes are with the transport. Filled only when
     /// the ones before are, so that frames that come meanwhile go out together.
     output: Vec<u8>,
@@ -185,6 +187,7 @@ impl<M: Machine> LinkCore<M> {
             address: Arc::clone(address),
             session: Session::initiator(self.identity.role, Duration::ZERO),
             deframer: Deframer::new(),
+            offered: wishes.capabilities,
             output,
             written: 0,
             began: now,
@@ -335,6 +338,7 @@ impl<M: Machine> LinkCore<M> {
         let Welcomed { session, shard, .. } = welcomed;
         tracing::info!(broker = %link.address, session, shard, "link open");
         link.phase = Phase::Open;
+        link.session.run(welcome.capabilities & link.offered);
         self.reconnect.opened(now);
         self.machine.handle_open(now, &welcomed);
         self.set_state(LinkState::Open(welcomed));

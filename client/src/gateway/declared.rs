@@ -1,8 +1,12 @@
 //! What a gateway has declared, and which part of it the broker of the present link has been told.
 //!
-//! A snapshot is not a copy: a cursor walks the ordered set while it keeps changing. A change ahead
-//! of the cursor will be met by it; a change behind it is kept as a delta. So one set and the few
-//! changes of the moment are all the memory there is, however large the gateway.
+//! A snapshot is not a copy: a cursor walks the ordered sets, registrations first, while they keep
+//! changing. A change ahead of the cursor will be met by it; a change behind it is kept as a delta.
+//! So one set of each and the few changes of the moment are all the memory there is, however large
+//! the gateway.
+//!
+//! Tags are told where the link agreed on them; elsewhere they are kept, and have no part in what
+//! is told, nor in its digest (DIG-3, TAG-7).
 //!
 //! Invariant: told = declared behind the cursor - `adds` + `removes`; the digest is that of told.
 
@@ -12,9 +16,11 @@ use std::ops::Bound;
 use waybill_wire::code::Op;
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::Record;
-use waybill_wire::limits::RECORDS_MAX;
+use waybill_wire::limits::{RECORDS_MAX, TAG_RECORDS_MAX};
+use waybill_wire::selector::is_tag;
 
-use super::history::History;
+use super::history::{History, Undone};
+use super::tags::{DeclaredTag, TagUpdate};
 
 /// One login of one user at this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,68 +77,157 @@ impl Change {
     }
 }
 
-/// The declared set, and where the telling stands.
+/// The declared sets, and where the telling stands.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
-    registrations: BTreeSet<Registration>,
-    /// Told neither nor forgotten: behind the cursor and declared, not yet told.
-    adds: BTreeSet<Registration>,
-    /// Behind the cursor, told, no longer declared.
-    removes: BTreeSet<Registration>,
+    registrations: Kept<Registration>,
+    tags: Kept<DeclaredTag>,
+    /// Whether tags are told in this session, and how many the broker has been told.
+    tells_tags: bool,
+    tags_told: usize,
     cursor: Cursor,
     told: Digest,
 }
 
+/// A declared set, and what of its part behind the cursor is told otherwise.
+#[derive(Debug)]
+struct Kept<T> {
+    all: BTreeSet<T>,
+    /// Told neither nor forgotten: behind the cursor and declared, not yet told.
+    adds: BTreeSet<T>,
+    /// Behind the cursor, told, no longer declared.
+    removes: BTreeSet<T>,
+}
+
 /// How far the snapshot of this link has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Cursor {
     /// Nothing told yet.
     #[default]
     Start,
-    /// Everything up to and with this one was looked at.
+    /// Every registration up to and with this one was looked at.
     Behind(Registration),
+    /// All were, and every tag up to and with this one.
+    Tags(Option<DeclaredTag>),
     /// The snapshot has ended: everything is behind.
     End,
 }
 
-/// The records of the next frame to tell the broker.
+/// What the next frame to tell the broker is made of.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Batch {
-    /// Part of the snapshot.
+    /// Registrations, part of the snapshot.
     Snapshot { first: bool, last: bool },
-    /// Changes since.
+    /// Tags, part of the snapshot.
+    SnapshotTags,
+    /// Changes of registrations since.
     Delta,
+    /// Changes of tags since.
+    TagDelta,
+}
+
+/// Room for what goes into a frame; a batch is in the one or in the other.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) registrations: Vec<Record>,
+    pub(super) tags: Vec<TagUpdate>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { all: BTreeSet::new(), adds: BTreeSet::new(), removes: BTreeSet::new() }
+    }
+}
+
+impl<T: Ord + Clone> Kept<T> {
+    fn restart(&mut self) {
+        self.adds.clear();
+        self.removes.clear();
+    }
+
+    /// Takes over one change; whether it changed anything.
+    fn apply(&mut self, op: Op, item: &T) -> bool {
+        match op {
+            Op::ADD => self.all.insert(item.clone()),
+            Op::REMOVE => self.all.remove(item),
+            _ => false,
+        }
+    }
+
+    /// It has to be told, unless it changes back what was to be.
+    fn note(&mut self, op: Op, item: T) {
+        let (mended, noted) = match op {
+            Op::ADD => (&mut self.removes, &mut self.adds),
+            _ => (&mut self.adds, &mut self.removes),
+        };
+        if !mended.remove(&item) {
+            noted.insert(item);
+        }
+    }
+
+    /// What has to be told next, additions before removals.
+    fn pop(&mut self) -> Option<(Op, T)> {
+        let add = self.adds.pop_first().map(|item| (Op::ADD, item));
+        add.or_else(|| self.removes.pop_first().map(|item| (Op::REMOVE, item)))
+    }
+
+    fn after(&self, item: Option<&T>) -> std::collections::btree_set::Range<'_, T> {
+        let from = item.map_or(Bound::Unbounded, Bound::Excluded);
+        self.all.range((from, Bound::Unbounded))
+    }
+
+    fn is_told(&self) -> bool {
+        self.adds.is_empty() && self.removes.is_empty()
+    }
 }
 
 impl Declared {
-    /// A new link: the broker knows nothing, the snapshot starts.
-    pub(super) fn start(&mut self) {
-        self.adds.clear();
-        self.removes.clear();
+    /// A new session: the broker knows nothing, the snapshot starts.
+    pub(super) fn start(&mut self, tells_tags: bool) {
+        self.registrations.restart();
+        self.tags.restart();
+        self.tells_tags = tells_tags;
+        self.tags_told = 0;
         self.cursor = Cursor::Start;
         self.told = Digest::default();
     }
 
     /// The broker holds what it had been told up to this version: what came after counts as not
-    /// told. Whether that is known; if not, nothing has changed.
-    pub(super) fn rewind(&mut self, history: &mut History, version: u64, digest: u64) -> bool {
-        history.rewind(version, digest, |record| {
-            let registration = Registration::from_record(record);
-            let (mended, noted) = match record.op {
-                Op::ADD => {
-                    self.told.remove(registration.registered());
-                    (&mut self.removes, &mut self.adds)
+    /// told. Whether the session can go on from there; if not it has to [`start`](Self::start).
+    pub(super) fn rewind(
+        &mut self,
+        history: &mut History,
+        version: u64,
+        digest: u64,
+        tells_tags: bool,
+    ) -> bool {
+        let known = history.rewind(version, digest, |undone| match undone {
+            Undone::Registration(record) => {
+                let registration = Registration::from_record(record);
+                match record.op {
+                    Op::ADD => self.told.remove(registration.registered()),
+                    _ => self.told.add(registration.registered()),
                 }
-                _ => {
-                    self.told.add(registration.registered());
-                    (&mut self.adds, &mut self.removes)
-                }
-            };
-            // Either it changed back meanwhile, or it has to be told again.
-            if !mended.remove(&registration) {
-                noted.insert(registration);
+                self.registrations.note(record.op, registration);
             }
-        })
+            Undone::Tag(TagUpdate { op, tag }) => {
+                let undo = if *op == Op::ADD { Op::REMOVE } else { Op::ADD };
+                count(&mut self.told, &mut self.tags_told, undo, tag);
+                self.tags.note(*op, tag.clone());
+            }
+        });
+        if !known {
+            return false;
+        }
+        match (self.tells_tags, tells_tags) {
+            // The broker that took tags has some, and would have to forget them (TAG-8).
+            (true, false) if self.tags_told > 0 => return false,
+            (true, false) => self.tags.restart(),
+            (false, true) => self.tags.adds.clone_from(&self.tags.all),
+            _ => {}
+        }
+        self.tells_tags = tells_tags;
+        true
     }
 
     /// Whether the snapshot of this session has been told to its end.
@@ -143,28 +238,36 @@ impl Declared {
     /// Takes over one change. One that changes nothing is nothing.
     pub(super) fn apply(&mut self, change: Change) {
         let Change { op, registration } = change;
-        let (mended, noted) = match op {
-            Op::ADD if self.registrations.insert(registration) => {
-                (&mut self.removes, &mut self.adds)
-            }
-            Op::REMOVE if self.registrations.remove(&registration) => {
-                (&mut self.adds, &mut self.removes)
-            }
-            _ => return,
-        };
-        let behind = match self.cursor {
+        let behind = match &self.cursor {
             Cursor::Start => false,
-            Cursor::Behind(at) => registration <= at,
+            Cursor::Behind(at) => registration <= *at,
+            Cursor::Tags(_) | Cursor::End => true,
+        };
+        if self.registrations.apply(op, &registration) && behind {
+            self.registrations.note(op, registration);
+        }
+    }
+
+    /// As [`apply`](Self::apply). What is no tag (TAG-1) can't be told and is not declared.
+    pub(super) fn apply_tag(&mut self, update: TagUpdate) {
+        let TagUpdate { op, tag } = update;
+        if !is_tag(&tag.text) {
+            tracing::error!(text = &*tag.text, "not a tag");
+            return;
+        }
+        let behind = match &self.cursor {
+            Cursor::Start | Cursor::Behind(_) => false,
+            Cursor::Tags(at) => at.as_ref().is_some_and(|at| tag <= *at),
             Cursor::End => true,
         };
-        if behind && !mended.remove(&registration) {
-            noted.insert(registration);
+        if self.tags.apply(op, &tag) && behind && self.tells_tags {
+            self.tags.note(op, tag);
         }
     }
 
     /// Whether the broker has been told everything.
     pub(super) fn is_told(&self) -> bool {
-        self.cursor == Cursor::End && self.adds.is_empty() && self.removes.is_empty()
+        self.cursor == Cursor::End && self.registrations.is_told() && self.tags.is_told()
     }
 
     /// Digest of what the broker has been told on this link.
@@ -175,47 +278,86 @@ impl Declared {
     /// Fills `records` with what goes into the next frame, or says that all is told.
     ///
     /// Additions go before removals: a user whose login number changes is never without a route.
-    pub(super) fn next_batch(&mut self, records: &mut Vec<Record>) -> Option<Batch> {
-        records.clear();
-        if self.cursor != Cursor::End {
-            return Some(self.next_part(records));
+    pub(super) fn next_batch(&mut self, records: &mut Records) -> Option<Batch> {
+        records.registrations.clear();
+        records.tags.clear();
+        match &self.cursor {
+            Cursor::Start => return Some(self.next_part(None, records)),
+            Cursor::Behind(at) => return Some(self.next_part(Some(*at), records)),
+            Cursor::Tags(at) => {
+                let at = at.clone();
+                return Some(self.next_tags(at.as_ref(), records));
+            }
+            Cursor::End => {}
         }
-        while records.len() < RECORDS_MAX {
-            let Some(registration) = self.adds.pop_first() else { break };
-            self.tell(Op::ADD, registration, records);
+        while records.registrations.len() < RECORDS_MAX {
+            let Some((op, registration)) = self.registrations.pop() else { break };
+            match op {
+                Op::ADD => self.told.add(registration.registered()),
+                _ => self.told.remove(registration.registered()),
+            }
+            records.registrations.push(registration.record(op));
         }
-        while records.len() < RECORDS_MAX {
-            let Some(registration) = self.removes.pop_first() else { break };
-            self.tell(Op::REMOVE, registration, records);
+        if !records.registrations.is_empty() {
+            return Some(Batch::Delta);
         }
-        (!records.is_empty()).then_some(Batch::Delta)
+        while records.tags.len() < TAG_RECORDS_MAX {
+            let Some((op, tag)) = self.tags.pop() else { break };
+            count(&mut self.told, &mut self.tags_told, op, &tag);
+            records.tags.push(TagUpdate { op, tag });
+        }
+        (!records.tags.is_empty()).then_some(Batch::TagDelta)
     }
 
-    fn next_part(&mut self, records: &mut Vec<Record>) -> Batch {
-        let (first, from) = match self.cursor {
-            Cursor::Behind(at) => (false, Bound::Excluded(at)),
-            Cursor::Start | Cursor::End => (true, Bound::Unbounded),
-        };
-        let mut rest = self.registrations.range((from, Bound::Unbounded));
-        let mut at = None;
+    /// The registrations after this one. Tags come after all of them, before an empty frame that
+    /// ends the snapshot (TAG-5).
+    fn next_part(&mut self, after: Option<Registration>, records: &mut Records) -> Batch {
+        let mut rest = self.registrations.after(after.as_ref());
+        let mut at = after;
         for registration in rest.by_ref().take(RECORDS_MAX) {
             self.told.add(registration.registered());
-            records.push(registration.record(Op::ADD));
+            records.registrations.push(registration.record(Op::ADD));
             at = Some(*registration);
         }
-        let last = rest.next().is_none();
+        let ended = rest.next().is_none();
+        let tags = self.tells_tags && !self.tags.all.is_empty();
         self.cursor = match at {
-            Some(at) if !last => Cursor::Behind(at),
+            Some(at) if !ended => Cursor::Behind(at),
+            _ if tags => Cursor::Tags(None),
             _ => Cursor::End,
         };
-        Batch::Snapshot { first, last }
+        Batch::Snapshot { first: after.is_none(), last: ended && !tags }
     }
 
-    fn tell(&mut self, op: Op, registration: Registration, records: &mut Vec<Record>) {
-        match op {
-            Op::ADD => self.told.add(registration.registered()),
-            _ => self.told.remove(registration.registered()),
+    /// The tags after this one, or the end of the snapshot.
+    fn next_tags(&mut self, after: Option<&DeclaredTag>, records: &mut Records) -> Batch {
+        for tag in self.tags.after(after).take(TAG_RECORDS_MAX) {
+            count(&mut self.told, &mut self.tags_told, Op::ADD, tag);
+            records.tags.push(TagUpdate::add(tag.clone()));
         }
-        records.push(registration.record(op));
+        match records.tags.last() {
+            Some(last) => {
+                self.cursor = Cursor::Tags(Some(last.tag.clone()));
+                Batch::SnapshotTags
+            }
+            None => {
+                self.cursor = Cursor::End;
+                Batch::Snapshot { first: false, last: true }
+            }
+        }
+    }
+}
+
+/// The broker is told a change of a tag.
+fn count(told: &mut Digest, tags: &mut usize, op: Op, tag: &DeclaredTag) {
+    match op {
+        Op::ADD => {
+            told.add_tag(tag.namespace, &tag.text);
+            *tags += 1;
+        }
+        _ => {
+            told.remove_tag(tag.namespace, &tag.text);
+            *tags -= 1;
+        }
     }
 }

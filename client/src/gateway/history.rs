@@ -8,8 +8,11 @@ use std::collections::VecDeque;
 
 use waybill_wire::frame::Record;
 
-/// Records of deltas that are kept until the broker confirms them: 1.5 MiB. A gateway that is
-/// further ahead of its broker than that sends a snapshot after an outage instead.
+use super::tags::TagUpdate;
+
+/// Records of deltas that are kept until the broker confirms them: 24 bytes each if they are
+/// registrations, 32 and a text of at most 80 if tags, so 7 MiB at most. A gateway that is further
+/// ahead of its broker than that sends a snapshot after an outage instead.
 const RECORDS_KEPT_MAX: usize = 1 << 16;
 
 /// A version and the digest of everything up to it.
@@ -19,11 +22,24 @@ struct Point {
     digest: u64,
 }
 
-/// A DELTA that was told.
+/// A DELTA or TAG_DELTA that was told.
 #[derive(Debug)]
 struct Told {
     point: Point,
-    records: Box<[Record]>,
+    records: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Registrations(Box<[Record]>),
+    Tags(Box<[TagUpdate]>),
+}
+
+/// A record that the broker does not hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Undone<'a> {
+    Registration(&'a Record),
+    Tag(&'a TagUpdate),
 }
 
 /// The memory of one session.
@@ -55,6 +71,15 @@ impl History {
 
     /// A DELTA was told.
     pub(super) fn delta(&mut self, version: u64, digest: u64, records: &[Record]) {
+        self.told(version, digest, Kind::Registrations(records.into()));
+    }
+
+    /// A TAG_DELTA was told.
+    pub(super) fn tag_delta(&mut self, version: u64, digest: u64, records: &[TagUpdate]) {
+        self.told(version, digest, Kind::Tags(records.into()));
+    }
+
+    fn told(&mut self, version: u64, digest: u64, records: Kind) {
         self.records += records.len();
         if self.records > RECORDS_KEPT_MAX {
             self.base = None;
@@ -64,7 +89,7 @@ impl History {
             return;
         }
         let point = Point { version, digest };
-        self.deltas.push_back(Told { point, records: records.into() });
+        self.deltas.push_back(Told { point, records });
     }
 
     /// The broker confirmed this version: nothing before it will be asked for.
@@ -84,7 +109,7 @@ impl History {
         &mut self,
         version: u64,
         digest: u64,
-        mut undo: impl FnMut(&Record),
+        mut undo: impl FnMut(Undone<'_>),
     ) -> bool {
         let point = Point { version, digest };
         let known = self.base == Some(point)
@@ -94,8 +119,24 @@ impl History {
         }
         while let Some(told) = self.deltas.pop_back_if(|told| told.point.version > version) {
             self.records -= told.records.len();
-            told.records.iter().rev().for_each(&mut undo);
+            match &told.records {
+                Kind::Registrations(records) => {
+                    records.iter().rev().for_each(|record| undo(Undone::Registration(record)));
+                }
+                Kind::Tags(records) => {
+                    records.iter().rev().for_each(|record| undo(Undone::Tag(record)));
+                }
+            }
         }
         true
+    }
+}
+
+impl Kind {
+    fn len(&self) -> usize {
+        match self {
+            Self::Registrations(records) => records.len(),
+            Self::Tags(records) => records.len(),
+        }
     }
 }

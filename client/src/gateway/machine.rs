@@ -8,6 +8,8 @@
 //!                           \--> SNAPSHOT ...                       if not
 //! ```
 //!
+//! Where tags are agreed on, TAG_DELTAs go among them, in the same count of versions.
+//!
 //! Changes that come while a frame waits to be written go into the next one together. A ticket is
 //! in effect when the broker has confirmed a version that was made after the ticket's changes;
 //! since every link starts with a snapshot of the whole set, that holds across links too.
@@ -19,12 +21,14 @@ use bytes::Bytes;
 use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, capability};
 use waybill_wire::error::{Breach, Violation};
-use waybill_wire::frame::{self, Record};
+use waybill_wire::frame::{self, ErrorFrame};
 
-use super::declared::{Batch, Declared};
+use super::declared::{Batch, Declared, Records};
 use super::history::History;
 use super::uplinks::{Answer, Uplinks};
-use super::{Delivery, GatewayCommand, GatewayEvent, Registration, Report, Uplink, encode};
+use super::{
+    Delivery, GatewayCommand, GatewayEvent, Registration, Report, Tagging, Uplink, encode,
+};
 use crate::link::{LinkError, LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
 
@@ -72,6 +76,9 @@ pub struct GatewayMachine {
     session: u64,
     /// Whether this link's broker keeps sessions.
     resumable: bool,
+    /// Whether links offer to declare tags, and whether this one agreed on it.
+    offers_tags: bool,
+    agreed_on_tags: bool,
     /// Whether this link went on with the session of the one before.
     resumed: bool,
     /// Whether anything is in effect by this link.
@@ -90,7 +97,7 @@ pub struct GatewayMachine {
     marks: VecDeque<Mark>,
     open: bool,
     /// Reused for each frame.
-    records: Vec<Record>,
+    records: Records,
     uplinks: Uplinks,
     /// Reports of this link that wait to be written, and their bytes.
     reports: VecDeque<Report>,
@@ -119,6 +126,8 @@ impl GatewayMachine {
             history: History::default(),
             session: 0,
             resumable: false,
+            offers_tags: false,
+            agreed_on_tags: false,
             resumed: false,
             in_effect: false,
             down_since: None,
@@ -129,7 +138,7 @@ impl GatewayMachine {
             marked: 0,
             marks: VecDeque::new(),
             open: false,
-            records: Vec::new(),
+            records: Records::default(),
             uplinks: Uplinks::new(in_flight_max, pending_bytes_max),
             reports: VecDeque::new(),
             report_bytes: 0,
@@ -142,11 +151,18 @@ impl GatewayMachine {
         }
     }
 
+    /// The same, whose links offer to declare tags, or do not.
+    #[must_use]
+    pub fn offering_tags(self, offers_tags: bool) -> Self {
+        Self { offers_tags, ..self }
+    }
+
     /// Takes a command over, whatever the state of the link.
     pub fn handle_command(&mut self, command: GatewayCommand) {
         match command {
-            GatewayCommand::Change { ticket, changes } => {
+            GatewayCommand::Change { ticket, changes, tags } => {
                 changes.into_iter().for_each(|change| self.declared.apply(change));
+                tags.into_iter().for_each(|update| self.declared.apply_tag(update));
                 self.ticket = self.ticket.max(ticket);
                 self.confirm_unchanged();
             }
@@ -199,8 +215,9 @@ impl GatewayMachine {
     #[must_use]
     pub(crate) fn wishes(&self) -> Wishes {
         let session = if self.history.is_useful() { self.session } else { 0 };
-        let capabilities = capability::RESUME | capability::REPORTS | capability::TRACE;
-        Wishes { capabilities, session }
+        let tags = if self.offers_tags { capability::TAGS } else { 0 };
+        let always = capability::RESUME | capability::REPORTS | capability::TRACE;
+        Wishes { capabilities: always | tags, session }
     }
 
     /// The broker said WELCOME: a new session, which knows nothing, or that of the last link.
@@ -211,6 +228,7 @@ impl GatewayMachine {
         self.session = welcomed.session;
         self.resumable = welcomed.capabilities & capability::RESUME != 0;
         self.traces = welcomed.capabilities & capability::TRACE != 0;
+        self.agreed_on_tags = self.offers_tags && welcomed.capabilities & capability::TAGS != 0;
         self.resumed = welcomed.resumed;
         if welcomed.resumed {
             self.telling = Telling::Asking;
@@ -226,7 +244,7 @@ impl GatewayMachine {
         self.version = version;
         self.marked = 0;
         self.ticket_at_start = self.ticket;
-        self.declared.start();
+        self.declared.start(self.agreed_on_tags);
         self.history.restart();
     }
 
@@ -235,7 +253,8 @@ impl GatewayMachine {
             let words = "nothing is being resumed, or it was said before";
             return Err(unexpected(Kind::RESUMED, version, words));
         }
-        if self.declared.rewind(&mut self.history, version, digest) {
+        let tags = self.agreed_on_tags;
+        if self.declared.rewind(&mut self.history, version, digest, tags) {
             self.telling = Telling::Resuming;
             self.version = version;
         } else {
@@ -271,6 +290,11 @@ impl GatewayMachine {
             }
             Frame::UplinkAck(ack) => {
                 self.handle_uplink_ack(ack.sequence, ack.code);
+                Ok(())
+            }
+            Frame::Tag(_) => {
+                let tagging = Tagging::new(Bytes::copy_from_slice(bytes), self.link);
+                self.events.push_back(GatewayEvent::Tagging(tagging));
                 Ok(())
             }
             Frame::InEffect(effect) => self.handle_in_effect(now, effect.version, effect.digest),
@@ -364,40 +388,58 @@ impl GatewayMachine {
         while out.len() < WRITE_BYTES && self.marks.len() < MARKS_MAX {
             let mut records = std::mem::take(&mut self.records);
             let batch = self.declared.next_batch(&mut records);
-            match batch {
-                Some(Batch::Snapshot { first, last }) => {
-                    encode::snapshot(self.version, first, last, &records, out);
-                    if last {
-                        if self.resumable {
-                            self.history.snapshot(self.version, self.declared.digest());
-                        }
-                        // Changes the cursor had passed are not in it; they are told right after.
-                        let told = self.declared.is_told();
-                        self.mark(if told { self.ticket } else { self.ticket_at_start });
-                    }
-                }
-                Some(Batch::Delta) => {
-                    self.version += 1;
-                    encode::delta(self.version, &records, out);
-                    if self.resumable {
-                        self.history.delta(self.version, self.declared.digest(), &records);
-                    }
-                }
-                None if self.telling == Telling::Resuming => {
-                    self.telling = Telling::Afresh;
-                    self.mark(self.ticket);
-                    encode::resume(self.session, self.version, self.declared.digest(), out);
-                }
-                None if self.marked < self.version => {
-                    self.mark(self.ticket);
-                    encode::barrier(self.version, self.declared.digest(), out);
-                }
-                None => {}
+            match &batch {
+                Some(batch) => self.transmit_batch(batch, &records, out),
+                None => self.transmit_mark(out),
             }
             self.records = records;
             if batch.is_none() {
                 return;
             }
+        }
+    }
+
+    fn transmit_batch(&mut self, batch: &Batch, records: &Records, out: &mut Vec<u8>) {
+        let Records { registrations, tags } = records;
+        match *batch {
+            Batch::Snapshot { first, last } => {
+                encode::snapshot(self.version, first, last, registrations, out);
+                if last {
+                    if self.resumable {
+                        self.history.snapshot(self.version, self.declared.digest());
+                    }
+                    // Changes the cursor had passed are not in it; they are told right after.
+                    let told = self.declared.is_told();
+                    self.mark(if told { self.ticket } else { self.ticket_at_start });
+                }
+            }
+            Batch::SnapshotTags => encode::tag_delta(self.version, tags, out),
+            Batch::Delta => {
+                self.version += 1;
+                encode::delta(self.version, registrations, out);
+                if self.resumable {
+                    self.history.delta(self.version, self.declared.digest(), registrations);
+                }
+            }
+            Batch::TagDelta => {
+                self.version += 1;
+                encode::tag_delta(self.version, tags, out);
+                if self.resumable {
+                    self.history.tag_delta(self.version, self.declared.digest(), tags);
+                }
+            }
+        }
+    }
+
+    /// All is told: what asks the broker to confirm it, unless it was asked.
+    fn transmit_mark(&mut self, out: &mut Vec<u8>) {
+        if self.telling == Telling::Resuming {
+            self.telling = Telling::Afresh;
+            self.mark(self.ticket);
+            encode::resume(self.session, self.version, self.declared.digest(), out);
+        } else if self.marked < self.version {
+            self.mark(self.ticket);
+            encode::barrier(self.version, self.declared.digest(), out);
         }
     }
 
@@ -492,6 +534,14 @@ impl Machine for GatewayMachine {
 
     fn handle_drain(&mut self) {
         Self::handle_state(self, BrokerState::DRAINING, 0);
+    }
+
+    /// TAG-11: the broker does without some of the tags, and sends more instead.
+    fn handle_refusal(&mut self, error: &ErrorFrame<'_>) {
+        if matches!(error.code, ErrorCode::GATEWAY_TAGS | ErrorCode::BROKER_TAGS) {
+            let ErrorFrame { code, reference, .. } = *error;
+            self.events.push_back(GatewayEvent::TagsNotKept { code, version: reference });
+        }
     }
 
     fn handle_silence(&mut self, since: Instant) {

@@ -1,11 +1,11 @@
-//! What a gateway says became of a delivery, and the bytes of it.
+//! What a gateway says became of a delivery or of a tagging, and the bytes of it.
 
 use waybill_wire::code::{ErrorCode, Fate, Level, TraceHop};
 use waybill_wire::error::Unencodable;
 use waybill_wire::frame;
 use waybill_wire::frame::{FateSet, HopTime, HopTimes};
 
-use super::Delivery;
+use super::{Delivery, Tagging};
 
 /// Targets of a delivery that met the same fate for the same cause.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,8 +18,9 @@ pub struct Fates {
     pub uids: Vec<u64>,
 }
 
-/// What became of the targets of a delivery at level delivered. Each listed UID counts once; all
-/// but those reached are named in `fates`. With EVERYONE users are counted and nobody is named.
+/// What became of the targets of a delivery at level delivered, or of the users of a tagging. Each
+/// listed UID counts once; all but those reached are named in `fates`. With EVERYONE, or a selector
+/// alone, users are counted and nobody is named.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     /// [`Delivery::link`] of the delivery: a report goes by the link its delivery came by, or
@@ -33,7 +34,7 @@ pub struct Report {
     pub reached: u32,
     /// Without a connection here.
     pub offline: u32,
-    /// Taken away by EXCEPT.
+    /// Taken away by EXCEPT or SELECTOR.
     pub filtered: u32,
     /// Dropped for every one of their connections.
     pub dropped: u32,
@@ -55,6 +56,15 @@ impl Report {
         let message = delivery.message();
         let (link, sequence) = (delivery.link(), message.sequence);
         Self { link, sequence, origin: message.origin.unwrap_or_default(), ..Self::default() }
+    }
+
+    /// A report on this tagging that counts nobody yet. *Reached* are users whose changes are made
+    /// and whose tags the broker has in effect (TAG-16).
+    #[must_use]
+    pub fn on_tagging(tagging: &Tagging) -> Self {
+        let tag = tagging.tag();
+        let (link, sequence) = (tagging.link(), tag.sequence);
+        Self { link, sequence, origin: tag.origin, ..Self::default() }
     }
 
     /// Counts `uid` and names it.

@@ -6,42 +6,68 @@ use std::time::Instant;
 use proptest::prelude::*;
 use waybill_wire::code::{ErrorCode, Kind, Op};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{InEffect, Record, UplinkAck};
+use waybill_wire::frame::{self, InEffect, Record, UplinkAck};
 use waybill_wire::session::registration::{Filled, Registration as Versions};
 use waybill_wire::{Deframer, Frame, MessageHead};
 
-use super::{Change, GatewayCommand, GatewayEvent, GatewayMachine, Registration, Uplink};
+use super::{
+    Change, DeclaredTag, GatewayCommand, GatewayEvent, GatewayMachine, Registration, Uplink,
+};
 use crate::link::Welcomed;
 
 mod hops;
 mod resume;
 mod silence;
+mod tags;
+
+/// Registrations and tags at some moment.
+type Held = (BTreeSet<Registered>, BTreeSet<DeclaredTag>);
 
 /// What the broker makes of one session. It answers in order, when asked to.
 #[derive(Default)]
 struct Model {
     versions: Versions,
     set: BTreeSet<Registered>,
-    /// Confirmations that wait to be sent, with the set as it is in effect then.
-    effects: VecDeque<(InEffect, BTreeSet<Registered>)>,
-    /// The set in effect by the last confirmation that was sent.
-    in_effect: BTreeSet<Registered>,
+    tags: BTreeSet<DeclaredTag>,
+    /// Confirmations that wait to be sent, with the sets as they are in effect then.
+    effects: VecDeque<(InEffect, Held)>,
+    /// The sets in effect by the last confirmation that was sent.
+    in_effect: Held,
     uplinks: Vec<u64>,
     /// What it held after each frame that could be the last, since the last confirmation.
-    points: Vec<(u64, BTreeSet<Registered>)>,
+    points: Vec<(u64, Held)>,
     suspended: Vec<u32>,
-    /// Records of each SNAPSHOT and DELTA frame.
+    /// Records of each SNAPSHOT, DELTA and TAG_DELTA frame.
     sizes: Vec<(Kind, usize)>,
 }
 
 impl Model {
     fn digest(&self) -> u64 {
-        self.set.iter().copied().collect::<Digest>().value()
+        let mut digest: Digest = self.set.iter().copied().collect();
+        self.tags.iter().for_each(|tag| digest.add_tag(tag.namespace, &tag.text));
+        digest.value()
+    }
+
+    fn held(&self) -> Held {
+        (self.set.clone(), self.tags.clone())
     }
 
     fn effect(&mut self, version: u64) {
         let effect = InEffect { version, digest: self.digest() };
-        self.effects.push_back((effect, self.set.clone()));
+        self.effects.push_back((effect, self.held()));
+    }
+
+    fn apply_tags(&mut self, frame: &frame::TagDelta<'_>) {
+        self.versions.tag_delta(frame).expect("in order");
+        for frame::TagRecord { namespace, op, tag } in frame.tag_records {
+            let tag = DeclaredTag { namespace, text: tag.into() };
+            let changed = match op {
+                Op::ADD => self.tags.insert(tag),
+                _ => self.tags.remove(&tag),
+            };
+            assert!(changed, "TAG-6");
+        }
+        self.sizes.push((Kind::TAG_DELTA, frame.tag_records.len()));
     }
 
     fn apply(&mut self, kind: Kind, records: impl Iterator<Item = Record>) {
@@ -79,6 +105,7 @@ impl Model {
                     self.versions.delta(frame.version).expect("dense");
                     self.apply(Kind::DELTA, frame.records.iter());
                 }
+                Frame::TagDelta(frame) => self.apply_tags(&frame),
                 Frame::Barrier(frame) => {
                     let digest = self.digest();
                     let held = self.versions.barrier(frame.version, frame.digest, digest);
@@ -98,8 +125,8 @@ impl Model {
                 other => panic!("{other:?}"),
             }
             let whole = self.versions.is_live() || self.versions.is_resuming();
-            if whole && matches!(kind, Kind::SNAPSHOT | Kind::DELTA) {
-                self.points.push((self.versions.version(), self.set.clone()));
+            if whole && matches!(kind, Kind::SNAPSHOT | Kind::DELTA | Kind::TAG_DELTA) {
+                self.points.push((self.versions.version(), self.held()));
             }
         }
     }
@@ -131,7 +158,7 @@ impl Rig {
     }
 
     fn change(&mut self, ticket: u64, changes: Vec<Change>) {
-        self.machine.handle_command(GatewayCommand::Change { ticket, changes });
+        self.machine.handle_command(GatewayCommand::Change { ticket, changes, tags: Vec::new() });
     }
 
     /// One write.
@@ -143,8 +170,8 @@ impl Rig {
     }
 
     fn confirm(&mut self) -> bool {
-        let Some((effect, set)) = self.model.effects.pop_front() else { return false };
-        self.model.in_effect = set;
+        let Some((effect, held)) = self.model.effects.pop_front() else { return false };
+        self.model.in_effect = held;
         self.model.points.retain(|(version, _)| *version >= effect.version);
         self.machine
             .handle_frame(Instant::now(), &Frame::InEffect(effect), &[])
@@ -402,7 +429,7 @@ proptest! {
                 let at = usize::try_from(ticket).expect("small");
                 let later: BTreeSet<Registration> =
                     history[at + 1..].iter().flat_map(|(touched, _)| touched).copied().collect();
-                let told: BTreeSet<_> = rig.model.in_effect.iter().map(from_wire).collect();
+                let told: BTreeSet<_> = rig.model.in_effect.0.iter().map(from_wire).collect();
                 let here: BTreeSet<_> = told.difference(&later).collect();
                 let there: BTreeSet<_> = history[at].1.difference(&later).collect();
                 assert_eq!(here, there, "ticket {ticket}");

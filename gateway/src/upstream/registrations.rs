@@ -171,7 +171,10 @@ impl Registrations {
         let changes = behind.map(|(number, link)| {
             let changes = std::mem::take(&mut link.changes);
             let changes = changes.into_iter().map(|(registration, op)| Change { op, registration });
-            (number, GatewayCommand::Change { ticket, changes: changes.collect() })
+            (
+                number,
+                GatewayCommand::Change { ticket, changes: changes.collect(), tags: Vec::new() },
+            )
         });
         changes.collect()
     }

@@ -126,7 +126,11 @@ impl Driver for Client {
             let here = users.filter(|uid| gateway_of(*uid, count) == index);
             let add =
                 |uid| Change::add(Registration { namespace: 0, uid, device_class: 0, login: 0 });
-            let change = GatewayCommand::Change { ticket: 1, changes: here.map(add).collect() };
+            let change = GatewayCommand::Change {
+                ticket: 1,
+                changes: here.map(add).collect(),
+                tags: Vec::new(),
+            };
             gateway.link.try_command(change).map_err(Failure::new)?;
             gateway.asked = true;
         }

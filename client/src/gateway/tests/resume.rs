@@ -13,7 +13,7 @@ use crate::gateway::{Change, GatewayCommand, GatewayEvent, Registration, Report}
 use crate::link::Welcomed;
 use crate::machine::Machine;
 
-fn welcomed(resumed: bool) -> Welcomed {
+pub(super) fn welcomed(resumed: bool) -> Welcomed {
     let capabilities = capability::RESUME | capability::REPORTS;
     Welcomed { resumed, capabilities, ..Welcomed::for_tests() }
 }
@@ -33,28 +33,33 @@ impl Rig {
         self.machine.handle_open(Instant::now(), &welcomed(false));
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while self.transmit() || self.confirm() {}
         self.events();
     }
 
-    fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         self.machine.handle_down(Instant::now());
     }
 
     /// The broker goes on from the point with this number of those since its last confirmation.
     fn resume(&mut self, point: usize) {
         assert_eq!(Machine::hello(&self.machine).session, 2, "the session of the last link");
-        let (version, set) = self.model.points.swap_remove(point);
-        self.model = Model { set, versions: Versions::resuming(version), ..Model::default() };
-        self.model.points.push((version, self.model.set.clone()));
-        self.machine.handle_open(Instant::now(), &welcomed(true));
+        self.resume_with(point, &welcomed(true));
+    }
+
+    /// The same, with a WELCOME of the caller's.
+    pub(super) fn resume_with(&mut self, point: usize, welcomed: &Welcomed) {
+        let (version, (set, tags)) = self.model.points.swap_remove(point);
+        self.model = Model { set, tags, versions: Versions::resuming(version), ..Model::default() };
+        self.model.points.push((version, self.model.held()));
+        self.machine.handle_open(Instant::now(), welcomed);
         assert!(!self.transmit(), "nothing is declared before the broker said from where");
         let digest = self.model.digest();
         self.say(&Frame::Resumed(Resumed { version, digest }));
     }
 
-    fn say(&mut self, frame: &Frame<'_>) {
+    pub(super) fn say(&mut self, frame: &Frame<'_>) {
         self.machine.handle_frame(Instant::now(), frame, &[]).expect("is right");
     }
 

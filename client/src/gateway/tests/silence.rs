@@ -27,7 +27,8 @@ impl Rig {
         let core = LinkCore::new(machine, identity, &Options::default());
         let mut rig = Self { core, began: Instant::now() };
         let changes = adds([1]);
-        rig.core.command(rig.began, GatewayCommand::Change { ticket: 1, changes });
+        rig.core
+            .command(rig.began, GatewayCommand::Change { ticket: 1, changes, tags: Vec::new() });
         rig.link(0);
         rig
     }
