@@ -327,7 +327,10 @@ fn the_largest_selectors_are_read_and_one_more_is_not() {
     let row = |n: u8| [&[3, n][..], &term.repeat(n.into())].concat();
     assert!(agree(&row(64)));
     assert!(!agree(&row(65)));
-    // `or` of 64, each a `not` of `and` of ... as deep and as wide as it gets.
+    let rows = |first: u8, second: u8| [&[2, 2][..], &row(first), &row(second)].concat();
+    assert!(agree(&rows(32, 32)));
+    assert!(!agree(&rows(32, 33)), "no row is too long, and there are 65 terms");
+    // `not` of `and` of a term and a `not` of ..., as deep as it gets and one deeper.
     let deep = |levels: usize| [[4, 2, 2, 1, 1, b'a'].repeat(levels), vec![4, 1, 1, b'b']].concat();
     assert!(agree(&deep(7)));
     assert!(!agree(&deep(8)));
