@@ -6,6 +6,7 @@
 
 mod displacement;
 mod endings;
+mod filters;
 mod gateway;
 mod handover;
 mod hello;
@@ -333,6 +334,10 @@ impl Core {
             Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
             Frame::Group(group) => {
                 self.group(part, group);
+                Ok(())
+            }
+            Frame::Filter(filter) => {
+                self.filter(part, filter);
                 Ok(())
             }
             Frame::Report(report) => {

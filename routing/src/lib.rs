@@ -10,6 +10,7 @@
 
 mod directory;
 mod error;
+pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ids;

@@ -50,6 +50,7 @@ impl Core {
         self.put_state(part);
         let keepalive = Duration::from_millis(self.shared.config.keepalive_ms.into());
         part.session.accept(self.now, keepalive, hello.role);
+        part.session.run(part.capabilities);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! The offline feed: who was offline for a message, towards the consumers that ask for it, so that
 //! another service can reach those users.
 
+use waybill_routing::filter::Fields;
+use waybill_wire::code::Kind;
 use waybill_wire::message::Message;
 
 use super::sending::Offer;
@@ -22,7 +24,9 @@ impl Core {
         if !self.shared.is_wanted(Feed::Offline) {
             return;
         }
-        for place in self.shared.consumers_for(Feed::Offline, message.namespace, first) {
+        let fields = Fields::of_message(Kind::OFFLINE, offline, message);
+        let user = (message.namespace, first);
+        for place in self.shared.consumers_for(Feed::Offline, user, &fields) {
             // The time to live is passed on as it came (OFL-2): it is not a delivery that waits.
             let offer = Offer { receiver: Receiver::Consumers, ttl_ms: 0, awaited: None };
             self.offer(links, &place, offer, |out| {

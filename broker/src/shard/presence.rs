@@ -1,5 +1,6 @@
 //! Who comes, goes and is lost, towards consumers.
 
+use waybill_routing::filter::Fields;
 use waybill_wire::code::Event;
 use waybill_wire::digest::Registered;
 use waybill_wire::frame::Presence;
@@ -27,7 +28,8 @@ impl Core {
     ) {
         let Registered { namespace, uid, device_class, login } = registered;
         let frame = Presence { event, device_class, namespace, uid, login, gateway: incarnation };
-        for place in self.shared.consumers_for(Feed::Presence, namespace, uid) {
+        let fields = Fields::of_presence(event, &uid, device_class);
+        for place in self.shared.consumers_for(Feed::Presence, (namespace, uid), &fields) {
             let offer = Offer { receiver: Receiver::Consumers, ttl_ms: 0, awaited: None };
             self.offer(links, &place, offer, |out| frame.encode(out));
         }

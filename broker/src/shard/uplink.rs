@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use waybill_routing::filter::Fields;
 use waybill_wire::code::{ErrorCode, Kind, Op, capability};
 use waybill_wire::frame::{ErrorFrame, Frame, Group, UplinkAck};
 use waybill_wire::message::Message;
@@ -180,7 +181,8 @@ impl Core {
             Err(ErrorCode::OVERLOADED)
         } else {
             let stays = |place: &Place| gateway.uplinked.stays(user, place);
-            let picked = self.shared.consumers_staying(Feed::Uplinks, user.0, user.1, stays);
+            let fields = Fields::of_message(Kind::UPLINK, std::slice::from_ref(&user.1), message);
+            let picked = self.shared.consumers_staying(Feed::Uplinks, user, &fields, stays);
             if picked.is_empty() { Err(ErrorCode::NO_CONSUMER) } else { Ok(picked) }
         };
         let places = match refused {

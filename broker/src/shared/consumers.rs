@@ -8,13 +8,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use waybill_routing::filter::Fields;
 use waybill_wire::code::capability;
 use waybill_wire::digest::mix;
+use waybill_wire::filter::Expression;
 use waybill_wire::limits::GROUPS_MAX;
+
+use self::filters::Filters;
 
 use super::{Place, Shared, UNPOISONED};
 use crate::auth::Grant;
 use crate::io::LinkId;
+
+mod filters;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerPlace {
@@ -23,6 +29,7 @@ pub(crate) struct ConsumerPlace {
     instance: u64,
     capabilities: u64,
     groups: Groups,
+    filters: Filters,
 }
 
 /// Where a consumer takes part.
@@ -49,7 +56,7 @@ impl ConsumerPlace {
         } else {
             Groups::Named(BTreeMap::new())
         };
-        Self { place, grant, instance, capabilities, groups }
+        Self { place, grant, instance, capabilities, groups, filters: Filters::default() }
     }
 
     fn wants(&self, feed: Feed) -> bool {
@@ -135,10 +142,42 @@ impl Shared {
         }
     }
 
-    /// The consumers that get something of one user: one of each group that has one, in the order
-    /// of the groups' names.
-    pub(crate) fn consumers_for(&self, feed: Feed, namespace: u32, uid: u64) -> Vec<Place> {
-        self.consumers_staying(feed, namespace, uid, |_| false)
+    /// A consumer wants what this expression is true for, and no longer what the one with the same
+    /// number was; or refuses with the limit that this would go beyond.
+    pub(crate) fn consumer_filters(
+        &self,
+        (shard, link): (u16, LinkId),
+        namespace: u32,
+        number: u32,
+        expression: Expression,
+    ) -> Result<(), &'static str> {
+        let mut consumers = self.consumers.write().expect(UNPOISONED);
+        let consumer = consumers.iter_mut().find(|it| it.place.is(shard, link));
+        consumer.map_or(Ok(()), |it| it.filters.install(namespace, number, expression))
+    }
+
+    /// Takes a filter away, if it is there.
+    pub(crate) fn consumer_unfilters(
+        &self,
+        (shard, link): (u16, LinkId),
+        namespace: u32,
+        number: u32,
+    ) {
+        let mut consumers = self.consumers.write().expect(UNPOISONED);
+        if let Some(consumer) = consumers.iter_mut().find(|it| it.place.is(shard, link)) {
+            consumer.filters.remove(namespace, number);
+        }
+    }
+
+    /// The consumers that get something of one user: one of each group that has one who wants it,
+    /// in the order of the groups' names.
+    pub(crate) fn consumers_for(
+        &self,
+        feed: Feed,
+        user: (u32, u64),
+        fields: &Fields<'_>,
+    ) -> Vec<Place> {
+        self.consumers_staying(feed, user, fields, |_| false)
     }
 
     /// The same, but a consumer that the user `stays` with is picked in its group before any other:
@@ -147,8 +186,8 @@ impl Shared {
     pub(crate) fn consumers_staying(
         &self,
         feed: Feed,
-        namespace: u32,
-        uid: u64,
+        (namespace, uid): (u32, u64),
+        fields: &Fields<'_>,
         stays: impl Fn(&Place) -> bool,
     ) -> Vec<Place> {
         let key = mix(uid.wrapping_add(mix(namespace.into())));
@@ -156,6 +195,9 @@ impl Shared {
         let mut picked: BTreeMap<&str, &ConsumerPlace> = BTreeMap::new();
         for consumer in consumers.iter().filter(|it| it.wants(feed)) {
             let Some(group) = consumer.group(namespace) else { continue };
+            if !consumer.filters.want(namespace, fields) {
+                continue;
+            }
             let held = picked.entry(group).or_insert(consumer);
             let weight = |it: &ConsumerPlace| (stays(&it.place), it.weight(key));
             if weight(consumer) > weight(held) {
@@ -168,6 +210,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use waybill_wire::code::Event;
+
     use super::*;
     use crate::config::BrokerConfig;
     use crate::outbox::Room;
@@ -179,7 +223,8 @@ mod tests {
     }
 
     fn picks(shared: &Shared, feed: Feed, namespace: u32, uid: u64) -> Vec<u64> {
-        shared.consumers_for(feed, namespace, uid).iter().map(|it| it.link.0).collect()
+        let fields = Fields::of_presence(Event::LOGIN, &uid, 0);
+        shared.consumers_for(feed, (namespace, uid), &fields).iter().map(|it| it.link.0).collect()
     }
 
     fn shared() -> Shared {
@@ -218,7 +263,8 @@ mod tests {
         shared.consumer_opened(consumer(&shared, 2, 2, 0));
         let staying = |uid, link| {
             let stays = |place: &Place| place.is(0, LinkId(link));
-            shared.consumers_staying(Feed::Uplinks, 7, uid, stays)[0].link.0
+            let fields = Fields::of_presence(Event::LOGIN, &uid, 0);
+            shared.consumers_staying(Feed::Uplinks, (7, uid), &fields, stays)[0].link.0
         };
         assert!((0..100).all(|uid| staying(uid, 1) == 1 && staying(uid, 2) == 2));
         // With one that has gone nobody stays.
@@ -271,5 +317,30 @@ mod tests {
         assert_eq!(picks(&shared, Feed::Offline, 0, 9), [3]);
         shared.consumer_closed(0, LinkId(3));
         assert!(shared.is_wanted(Feed::Presence) && !shared.is_wanted(Feed::Offline));
+    }
+
+    #[test]
+    fn flt_6_of_a_group_one_is_picked_that_wants_the_frame() {
+        let shared = shared();
+        for link in 1..=3 {
+            shared.consumer_opened(consumer(&shared, link, link, capability::GROUPS));
+            let group = if link == 3 { "audit" } else { "orders" };
+            assert!(shared.consumer_joins(0, LinkId(link), 7, group));
+        }
+        let filter = |link, number, text| {
+            let expression = waybill_wire::filter::parse(text).unwrap();
+            shared.consumer_filters((0, LinkId(link)), 7, number, expression).unwrap();
+        };
+        filter(1, 1, "uid=0..9");
+        filter(1, 2, "uid=20");
+        filter(2, 1, "uid=10..19");
+        filter(3, 1, "uid=5");
+        let picked = |uid| picks(&shared, Feed::Uplinks, 7, uid);
+        assert_eq!([0, 5, 10, 20, 21].map(picked), [vec![1], vec![3, 1], vec![2], vec![1], vec![]]);
+        // In its place there is another one, and without any it wants all.
+        filter(1, 1, "uid=21");
+        shared.consumer_unfilters((0, LinkId(3)), 7, 1);
+        shared.consumer_unfilters((0, LinkId(3)), 7, 9);
+        assert_eq!([0, 5, 21].map(picked), [vec![3], vec![3], vec![3, 1]]);
     }
 }

@@ -82,7 +82,7 @@ kinds! {
     RESUMED = 0x26 "b" Now,
     DISPLACED = 0x27 "b" Now,
     TAG_DELTA = 0x28 "g" Later,
-    FILTER = 0x29 "c" Later,
+    FILTER = 0x29 "c" Now,
     GROUP = 0x2a "c" Now,
     TAG = 0x2b "pb" Later,
     PRESENCE = 0x2c "b" Now,

@@ -13,7 +13,8 @@ pub const CAPABILITIES: u64 = capability::RESUME
     | capability::PRESENCE
     | capability::REPORTS
     | capability::OFFLINE
-    | capability::TRACE;
+    | capability::TRACE
+    | capability::FILTERS;
 
 /// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
 /// the features asked for. The draft to speak.

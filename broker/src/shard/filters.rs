@@ -1,0 +1,48 @@
+//! FILTER: what a consumer wants of all that it would get, from now on.
+
+use waybill_wire::code::{ErrorCode, Kind, Op};
+use waybill_wire::filter;
+use waybill_wire::frame::{ErrorFrame, Filter, Frame};
+
+use super::Core;
+use super::link::{Part, RoleState};
+
+impl Core {
+    /// Installs a filter, replaces or removes it, or answers why not; in the order of causes of
+    /// FLT-10, whose first the session has judged. In effect on every shard when this returns
+    /// (FLT-7).
+    pub(super) fn filter(&mut self, part: &mut Part, frame: &Filter<'_>) {
+        let RoleState::Consumer(consumer) = &part.role else {
+            unreachable!("the session passes FILTER from consumers only");
+        };
+        let refusal = if !consumer.grant.covers(frame.namespace) {
+            Err((ErrorCode::NOT_PERMITTED, "this token does not allow the namespace".into()))
+        } else {
+            self.change_filter(part, frame)
+        };
+        if let Err((code, detail)) = refusal {
+            let (ref_kind, reference) = (Kind::FILTER, frame.filter.into());
+            let error =
+                ErrorFrame { code, ref_kind, reference, detail: &detail, ..ErrorFrame::default() };
+            part.put(&Frame::Error(error));
+        }
+    }
+
+    fn change_filter(&self, part: &Part, frame: &Filter<'_>) -> Result<(), (ErrorCode, String)> {
+        let at = (self.id, part.id);
+        let Filter { op, filter, namespace, expression } = *frame;
+        if op == Op::REMOVE {
+            if !expression.is_empty() {
+                let detail = "a filter is removed without an expression";
+                return Err((ErrorCode::BAD_EXPRESSION, detail.into()));
+            }
+            self.shared.consumer_unfilters(at, namespace, filter);
+            return Ok(());
+        }
+        let expression = filter::parse(expression)
+            .map_err(|error| (ErrorCode::BAD_EXPRESSION, error.to_string()))?;
+        self.shared
+            .consumer_filters(at, namespace, filter, expression)
+            .map_err(|limit| (ErrorCode::OVERLOADED, limit.into()))
+    }
+}
