@@ -25,6 +25,7 @@ use crate::options::{Options, OptionsError};
 use crate::outlet::Queuing;
 
 mod event;
+mod filters;
 mod links;
 mod machine;
 mod merge;
@@ -35,6 +36,8 @@ pub(crate) mod sim;
 mod tests;
 
 pub use event::{ConsumerEvent, OfflineMessage, PresenceEvent};
+pub use filters::Filter;
+use filters::Filters;
 pub use links::BrokerLink;
 use machine::ReceivedUplink;
 use merge::Merged;
@@ -71,6 +74,9 @@ pub struct ConsumerConfig {
     pub presence: bool,
     /// Whether it gets [`ConsumerEvent::Offline`].
     pub offline: bool,
+    /// What it wants of all that it would get: in a namespace that is in this list, that for which
+    /// one of the namespace's filters is true. [`Consumer::set_filters`] changes it.
+    pub filters: Vec<Filter>,
 }
 
 impl ConsumerConfig {
@@ -80,6 +86,7 @@ impl ConsumerConfig {
     ///
     /// What cannot, and why.
     pub fn check(&self) -> Result<(), OptionsError> {
+        Filters::check(&self.filters)?;
         let wrong = |problem: String| Err(OptionsError { field: "groups", problem });
         let count = self.groups.len();
         if count > GROUPS_MAX {
@@ -103,6 +110,7 @@ impl ConsumerConfig {
 pub struct Consumer {
     control: Control,
     links: watch::Receiver<Vec<BrokerLink>>,
+    filters: watch::Sender<Arc<Filters>>,
 }
 
 /// What a consumer receives, in order of arrival. Dropping it closes the links.
@@ -190,8 +198,21 @@ impl Consumer {
         options.check()?;
         config.check()?;
         let ack = config.ack;
-        let (control, links, events) = links::start(options, config, resolver);
-        Ok((Self { control, links }, ConsumerEvents { events, ack }))
+        let (filters, wanted) = watch::channel(Arc::new(Filters::check(&config.filters)?));
+        let (control, links, events) = links::start(options, config, wanted, resolver);
+        Ok((Self { control, links, filters }, ConsumerEvents { events, ack }))
+    }
+
+    /// Wants from now on what this list says, and nothing of what the list before it said; sent to
+    /// every broker without waiting, and again to each that a link is opened to. Filters change one
+    /// by one: in between, part of the old list and part of the new one hold.
+    ///
+    /// # Errors
+    ///
+    /// An expression that is none, with the place, or a limit; the list before stays.
+    pub fn set_filters(&self, filters: &[Filter]) -> Result<(), OptionsError> {
+        self.filters.send_replace(Arc::new(Filters::check(filters)?));
+        Ok(())
     }
 
     /// Open if any link is; down only if none is open or being opened.

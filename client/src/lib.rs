@@ -72,7 +72,7 @@ mod wall;
 
 pub use backoff::Backoff;
 pub use consumer::{
-    Ack, Consumer, ConsumerConfig, ConsumerEvent, ConsumerEvents, Group, OfflineMessage,
+    Ack, Consumer, ConsumerConfig, ConsumerEvent, ConsumerEvents, Filter, Group, OfflineMessage,
     PresenceEvent, UplinkMessage,
 };
 pub use discovery::{DNS_PREFIX, Discovery, Found};

@@ -29,6 +29,7 @@ Examples:
   waybill sub --uid 1001 --count 1 --timeout 5s --json
   waybill sub --consumer
   waybill sub --consumer --group audit --presence --offline --json
+  waybill sub --consumer --filter 'kind=uplink & (label=order.* | uid=1000..1999)'
 
 Says on stderr when it listens. With several --broker a consumer links to each; for users one is \
 linked to, the first that answers; who is shown here has been reached, as a --receipt delivered \
@@ -57,7 +58,11 @@ pub(crate) struct Args {
     /// Show messages too that found users offline.
     #[arg(long, requires = "consumer", conflicts_with = "uid")]
     offline: bool,
-    /// The tenant of the users, or of the --group.
+    /// Show only that for which this expression over header fields is true, or another --filter;
+    /// of --namespace, all of any other.
+    #[arg(long, value_name = "EXPRESSION", requires = "consumer", conflicts_with = "uid")]
+    filter: Vec<String>,
+    /// The tenant of the users, or of the --group and each --filter.
     #[arg(long, value_name = "N", default_value_t = 0)]
     namespace: u32,
     /// Stop after so many messages; what --presence and --offline show counts too.

@@ -22,6 +22,10 @@ async fn each_group_is_told_what_users_do_and_who_was_offline() {
     let ready = up.json();
     let audit = consumer(&place, &["--group", "audit", "--json"]);
     let people = consumer(&place, &["--group", "people"]);
+    let filter = "label=order | kind=uplink & uid=1000..1001";
+    let few = ["sub", "--consumer", "--presence", "--offline", "--count", "2", "--json"];
+    let mut filtered = place.start(&[&few[..], &["--group", "few", "--filter", filter]].concat());
+    filtered.says("listening");
 
     let mut user = login(ready["gateway"].as_str().unwrap().parse().unwrap(), 1001).await;
     let came = audit.json();
@@ -45,10 +49,21 @@ async fn each_group_is_told_what_users_do_and_who_was_offline() {
     assert_eq!((&message["from"], &message["data"]), (&json!("1001"), &json!("from a user")));
     assert_eq!(people.line(), "1001 -> from a user");
 
+    assert_eq!(filtered.json()["labels"], json!(["order"]));
+    assert_eq!(filtered.json()["data"], "from a user");
+    filtered.end().check(0, &[]);
+
     user.close(None).await.unwrap();
     assert_eq!(audit.json()["presence"], "logout");
     assert!(people.line().starts_with("1001 logout, "));
     for mut sub in [audit, people] {
         sub.end().check(0, &[]);
     }
+}
+
+#[test]
+fn a_filter_that_is_none_is_refused_with_the_place() {
+    let place = Place::new();
+    let told = place.run(&["sub", "--consumer", "--filter", "kind=publish"]);
+    told.check(2, &["filters", "kind=publish", "no value of its field", "at byte 5"]);
 }

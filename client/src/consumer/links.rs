@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
 use waybill_wire::code::Role;
 
-use super::machine::ConsumerMachine;
+use super::filters::Filters;
+use super::machine::{Command, ConsumerMachine};
 use super::merge::{Inlet, Merged};
 use super::{ConsumerConfig, ConsumerEvent};
 use crate::connection::{Connection, Control, Identity};
@@ -31,6 +32,7 @@ pub struct BrokerLink {
 struct Links {
     options: Options,
     config: ConsumerConfig,
+    filters: watch::Receiver<Arc<Filters>>,
     identity: Identity,
     merged: Merged,
     events: Queue<ConsumerEvent>,
@@ -48,6 +50,7 @@ struct Links {
 pub(super) fn start(
     options: Options,
     config: ConsumerConfig,
+    filters: watch::Receiver<Arc<Filters>>,
     resolver: Arc<dyn Resolver>,
 ) -> (Control, watch::Receiver<Vec<BrokerLink>>, Queuing<ConsumerEvent>) {
     let (queue, events) = queue(options.max_in_flight, options.max_pending_bytes);
@@ -60,6 +63,7 @@ pub(super) fn start(
         seeks: options.brokers.iter().any(|entry| entry.starts_with(DNS_PREFIX)),
         options,
         config,
+        filters,
         merged: Merged::default(),
         events: queue,
         open: BTreeMap::new(),
@@ -106,10 +110,14 @@ impl Links {
         let (answers, inbox) = mpsc::channel(options.max_in_flight);
         self.count += 1;
         let (number, merged) = (self.count, self.merged.clone());
+        let mut filters = self.filters.clone();
+        let wanted = Arc::clone(&filters.borrow_and_update());
+        let machine = ConsumerMachine::new(&self.config, wanted);
+        let commands = answers.clone();
         let outlet = Inlet { number, events: self.events.another(), answers, merged };
-        let machine = ConsumerMachine::new(&self.config);
         match Connection::start(options, self.identity, machine, inbox, outlet) {
             Ok(control) => {
+                tokio::spawn(pass_on(filters, commands.downgrade()));
                 let (mut states, changed) = (control.watch(), Arc::clone(&self.changed));
                 tokio::spawn(async move {
                     while states.changed().await.is_ok() {
@@ -143,6 +151,17 @@ impl Links {
         self.links.send_replace(links);
         self.state.send_replace(state);
         over
+    }
+}
+
+/// Passes what is wanted on to one link, the newest only, until one of them has gone.
+async fn pass_on(mut filters: watch::Receiver<Arc<Filters>>, link: mpsc::WeakSender<Command>) {
+    while filters.changed().await.is_ok() {
+        let wanted = Arc::clone(&filters.borrow_and_update());
+        let Some(link) = link.upgrade() else { return };
+        if link.send(Command::Filters(wanted)).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -1,20 +1,22 @@
-//! The consumer's half of a link, without socket and clock: groups first, then uplinks in and
+//! The consumer's half of a link, without socket and clock: groups and filters first, then uplinks in and
 //! answers out; presence and the offline feed, if they are wanted, need no answer.
 //!
 //! An uplink belongs to the link it came on. When that link dies the broker tells the gateway
 //! `consumer_lost` ([UP-4]), so an answer that comes later is for nobody and is dropped here.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Op, capability};
 use waybill_wire::error::Violation;
-use waybill_wire::frame::{Group as JoinGroup, UplinkAck};
+use waybill_wire::frame::{Filter as FilterFrame, Group as JoinGroup, UplinkAck};
 use waybill_wire::message::{Content, Message};
 
 use super::event::{OfflineMessage, PresenceEvent};
+use super::filters::{Change, Filters};
 use super::{ConsumerConfig, Group};
 use crate::link::Welcomed;
 use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
@@ -27,6 +29,14 @@ pub(crate) struct Answer {
     pub(crate) origin: u64,
     pub(crate) sequence: u64,
     pub(crate) code: ErrorCode,
+}
+
+/// What the application asks of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Answer(Answer),
+    /// From now on it wants this.
+    Filters(Arc<Filters>),
 }
 
 /// What a link brings.
@@ -61,8 +71,14 @@ pub(crate) struct ConsumerMachine {
     capabilities: u64,
     /// Groups of this link's broker that are not joined yet.
     joining: VecDeque<Group>,
+    /// What is wanted, what this link's broker was told of it, and what it is not told yet.
+    filters: Arc<Filters>,
+    told: Arc<Filters>,
+    changing: VecDeque<Change>,
     link: u64,
     open: bool,
+    /// Its broker filters.
+    filtered: bool,
     /// The application takes no more.
     closing: bool,
     /// Uplinks of this link that the application has and did not answer.
@@ -72,15 +88,26 @@ pub(crate) struct ConsumerMachine {
 }
 
 impl ConsumerMachine {
-    pub(crate) fn new(config: &ConsumerConfig) -> Self {
+    pub(crate) fn new(config: &ConsumerConfig, filters: Arc<Filters>) -> Self {
         let wanted = [
+            (true, capability::FILTERS),
             (!config.groups.is_empty(), capability::GROUPS),
             (config.presence, capability::PRESENCE),
             (config.offline, capability::OFFLINE),
         ];
         let wanted = wanted.into_iter().filter(|(wanted, _)| *wanted);
         let capabilities = wanted.fold(0, |all, (_, capability)| all | capability);
-        Self { groups: config.groups.clone(), capabilities, ..Self::default() }
+        Self { groups: config.groups.clone(), filters, capabilities, ..Self::default() }
+    }
+
+    /// Tells the broker what is wanted, as far as it differs from what it knows.
+    fn change_filters(&mut self) {
+        if self.open && self.filtered {
+            self.changing.extend(self.told.changes_to(&self.filters));
+            self.told = Arc::clone(&self.filters);
+        } else if self.open && !self.filters.is_empty() {
+            tracing::warn!("a broker knows no filters and sends everything");
+        }
     }
 
     fn handle_offline(&mut self, message: &Message<'_>) -> Result<(), Violation> {
@@ -122,15 +149,23 @@ impl ConsumerMachine {
 }
 
 impl Machine for ConsumerMachine {
-    type Command = Answer;
+    type Command = Command;
     type Event = Received;
 
     const IS_SERVED: bool = true;
 
-    fn handle_command(&mut self, _now: Instant, answer: Answer) {
-        if self.open && answer.link == self.link {
-            self.unanswered -= 1;
-            self.answers.push_back(answer);
+    fn handle_command(&mut self, _now: Instant, command: Command) {
+        match command {
+            Command::Answer(answer) => {
+                if self.open && answer.link == self.link {
+                    self.unanswered -= 1;
+                    self.answers.push_back(answer);
+                }
+            }
+            Command::Filters(filters) => {
+                self.filters = filters;
+                self.change_filters();
+            }
         }
     }
 
@@ -151,6 +186,8 @@ impl Machine for ConsumerMachine {
         } else if !self.groups.is_empty() {
             tracing::warn!(broker = %welcomed.address, "this broker knows no consumer groups");
         }
+        self.filtered = welcomed.capabilities & capability::FILTERS != 0;
+        self.change_filters();
     }
 
     fn handle_frame(
@@ -193,6 +230,8 @@ impl Machine for ConsumerMachine {
         self.unanswered = 0;
         self.answers.clear();
         self.joining.clear();
+        self.changing.clear();
+        self.told = Arc::default();
         // Uplinks the application has not seen are already lost to the gateway that sent them.
         self.events.retain(|event| !matches!(event, Received::Uplink(_)));
         self.events.push_back(Received::Ended);
@@ -206,6 +245,15 @@ impl Machine for ConsumerMachine {
             if let Err(error) = join.encode(out) {
                 // The configuration was checked.
                 tracing::error!(%error, "a group cannot be joined");
+            }
+        }
+        while out.len() < WRITE_BYTES
+            && let Some(Change { op, namespace, number, expression }) = self.changing.pop_front()
+        {
+            let frame = FilterFrame { op, filter: number, namespace, expression: &expression };
+            if let Err(error) = frame.encode(out) {
+                // The list was checked.
+                tracing::error!(%error, "a filter cannot be sent");
             }
         }
         while out.len() < WRITE_BYTES

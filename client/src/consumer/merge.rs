@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use waybill_wire::code::ErrorCode;
 
-use super::machine::{Answer, Received, ReceivedUplink};
+use super::machine::{Answer, Command, Received, ReceivedUplink};
 use super::recent::{Key, Offered, RecentPresence, RecentUplinks, Source};
 use super::{ConsumerEvent, UplinkMessage};
 use crate::outlet::{NoSlot, Outlet, Queue};
@@ -18,14 +18,14 @@ use crate::outlet::{NoSlot, Outlet, Queue};
 struct Place {
     /// The link's generation.
     link: u64,
-    permit: mpsc::OwnedPermit<Answer>,
+    permit: mpsc::OwnedPermit<Command>,
 }
 
 impl Place {
     /// The link drops it if the uplink came by an earlier one.
     fn answer(self, (origin, sequence): Key, code: ErrorCode) {
         let Self { link, permit } = self;
-        permit.send(Answer { link, origin, sequence, code });
+        permit.send(Command::Answer(Answer { link, origin, sequence, code }));
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Inlet {
     /// The link's number within the consumer.
     pub(super) number: u64,
     pub(super) events: Queue<ConsumerEvent>,
-    pub(super) answers: mpsc::Sender<Answer>,
+    pub(super) answers: mpsc::Sender<Command>,
     pub(super) merged: Merged,
 }
 
@@ -81,7 +81,8 @@ impl Inlet {
                     let (link, code) = (uplink.link, ErrorCode::NO_CONSUMER);
                     let (origin, sequence) = key;
                     // No room says that the link is closing and answers by itself.
-                    let _closing = self.answers.try_send(Answer { link, origin, sequence, code });
+                    let answer = Command::Answer(Answer { link, origin, sequence, code });
+                    let _closing = self.answers.try_send(answer);
                     return None;
                 }
             },

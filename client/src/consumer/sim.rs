@@ -1,13 +1,15 @@
 //! The whole consumer as the simulator drives it: the real machine of each link, and the real place
 //! where the links meet. Only the tasks between them are left out.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use waybill_wire::code::Role;
 
-use super::machine::{Answer, ConsumerMachine};
+use super::filters::Filters;
+use super::machine::{Command, ConsumerMachine};
 use super::merge::{Inlet, Merged};
 use super::{ConsumerConfig, ConsumerEvent};
 use crate::connection::{Identity, LinkCore};
@@ -26,7 +28,7 @@ pub struct Consumer {
 struct OneLink {
     core: LinkCore<ConsumerMachine>,
     inlet: Inlet,
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<Command>,
 }
 
 impl Consumer {
@@ -36,16 +38,21 @@ impl Consumer {
     ///
     /// # Panics
     ///
-    /// Without any options.
+    /// Without any options, or with a config that [`ConsumerConfig::check`] refuses.
     #[must_use]
     pub fn new(options: &[Options], config: &ConsumerConfig, instance: u64) -> Self {
         let Options { max_in_flight, max_pending_bytes, .. } = options[0];
         let (events, taken) = queue(max_in_flight, max_pending_bytes);
+        let filters = Arc::new(Filters::check(&config.filters).expect("checked by the caller"));
         let merged = Merged::default();
         let identity = Identity { role: Role::CONSUMER, instance };
         let link = |(number, options): (u64, &Options)| {
             let (answers, inbox) = mpsc::channel(options.max_in_flight);
-            let core = LinkCore::new(ConsumerMachine::new(config), identity, options);
+            let core = LinkCore::new(
+                ConsumerMachine::new(config, Arc::clone(&filters)),
+                identity,
+                options,
+            );
             let (events, merged) = (events.another(), merged.clone());
             OneLink { core, inlet: Inlet { number, events, answers, merged }, answers: inbox }
         };

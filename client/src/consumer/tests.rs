@@ -1,12 +1,15 @@
 //! The consumer's machine by uplinks in and answers out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::code::{ErrorCode, Kind, Op, capability};
 use waybill_wire::message::Sender;
 use waybill_wire::{Deframer, Frame, MessageHead};
 
-use super::machine::{Answer, ConsumerMachine, Received, ReceivedUplink};
+use super::ConsumerConfig;
+use super::filters::{Filter, Filters};
+use super::machine::{Answer, Command, ConsumerMachine, Received, ReceivedUplink};
 use crate::link::{LinkError, LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine};
 
@@ -30,7 +33,8 @@ fn open() -> ConsumerMachine {
 
 fn answer(machine: &mut ConsumerMachine, received: &ReceivedUplink, code: ErrorCode) {
     let ReceivedUplink { link, origin, sequence, .. } = *received;
-    machine.handle_command(Instant::now(), Answer { link, origin, sequence, code });
+    let answer = Answer { link, origin, sequence, code };
+    machine.handle_command(Instant::now(), Command::Answer(answer));
 }
 
 fn arrived(machine: &mut ConsumerMachine) -> ReceivedUplink {
@@ -113,4 +117,48 @@ fn an_uplink_without_origin_ends_the_link() {
     let frame = Frame::decode(&bytes).expect("well formed");
     let error = open().handle_frame(Instant::now(), &frame, &bytes).expect_err("names no gateway");
     assert_eq!((error.code, error.kind), (ErrorCode::UNEXPECTED_FRAME, Kind::UPLINK));
+}
+
+/// The FILTERs that a machine writes: op, number, expression.
+fn filters_of(machine: &mut ConsumerMachine) -> Vec<(Op, u32, String)> {
+    let (mut bytes, mut deframer, mut sent) = (Vec::new(), Deframer::new(), Vec::new());
+    machine.transmit(Instant::now(), &mut bytes);
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let step = deframer.next(rest).expect("well formed");
+        rest = &rest[step.consumed..];
+        match step.frame.expect("whole").decode().expect("well formed") {
+            Frame::Filter(it) => sent.push((it.op, it.filter, it.expression.to_owned())),
+            other => panic!("{other:?}"),
+        }
+    }
+    sent
+}
+
+#[test]
+fn filters_are_told_to_each_broker_and_changed_where_they_differ() {
+    let filters = |list: &[&str]| {
+        let filter = |text: &&str| Filter { namespace: 0, expression: (*text).to_owned() };
+        let list: Vec<Filter> = list.iter().map(filter).collect();
+        Arc::new(Filters::check(&list).expect("allowed"))
+    };
+    let mut machine = ConsumerMachine::new(&ConsumerConfig::default(), filters(&["uid=1"]));
+    let welcomed = Welcomed { capabilities: capability::FILTERS, ..Welcomed::for_tests() };
+    machine.handle_open(Instant::now(), &welcomed);
+    assert_eq!(filters_of(&mut machine), [(Op::ADD, 1, "uid=1".into())]);
+    machine.handle_command(Instant::now(), Command::Filters(filters(&["uid=2", "uid=3"])));
+    let changed = [(Op::ADD, 1, "uid=2".into()), (Op::ADD, 2, "uid=3".into())];
+    let mut sent = filters_of(&mut machine);
+    sent.sort_by_key(|(_, number, _)| *number);
+    assert_eq!(sent, changed);
+    machine.handle_command(Instant::now(), Command::Filters(filters(&["uid=2"])));
+    assert_eq!(filters_of(&mut machine), [(Op::REMOVE, 2, String::new())]);
+    // The next link knows nothing; a broker that does not filter is told nothing.
+    let reason = LinkError::new(LinkErrorKind::Closed, &Arc::from("b"));
+    machine.handle_down(Instant::now(), &Ending::Retry { reason, retry_in: Duration::ZERO });
+    machine.handle_open(Instant::now(), &welcomed);
+    assert_eq!(filters_of(&mut machine), [(Op::ADD, 1, "uid=2".into())]);
+    machine.handle_open(Instant::now(), &Welcomed::for_tests());
+    machine.handle_command(Instant::now(), Command::Filters(filters(&["uid=4"])));
+    assert_eq!(filters_of(&mut machine), []);
 }

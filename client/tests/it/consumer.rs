@@ -11,8 +11,13 @@ use waybill_wire::{Frame, MessageHead};
 
 use crate::support::{Broker, Link, soon};
 
-const MANUAL: ConsumerConfig =
-    ConsumerConfig { ack: Ack::Manual, groups: Vec::new(), presence: false, offline: false };
+const MANUAL: ConsumerConfig = ConsumerConfig {
+    ack: Ack::Manual,
+    groups: Vec::new(),
+    presence: false,
+    offline: false,
+    filters: Vec::new(),
+};
 
 async fn uplink(link: &mut Link, sequence: u64) {
     let sender = Some(Sender { uid: 7, connection: 70 });

@@ -4,8 +4,8 @@
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use waybill_client::{
-    Ack, Consumer, ConsumerConfig, ConsumerEvent, Group, LinkState, OfflineMessage, PresenceEvent,
-    UplinkMessage,
+    Ack, Consumer, ConsumerConfig, ConsumerEvent, Filter, Group, LinkState, OfflineMessage,
+    PresenceEvent, UplinkMessage,
 };
 
 use super::{Args, Shown, describe, labels_text};
@@ -14,10 +14,10 @@ use crate::links::{self, Target, message_id, payload_text, uids_json};
 use crate::output::printable;
 
 pub(super) async fn run(args: &Args, target: &Target, shown: &mut Shown) -> Outcome {
-    if args.namespace != 0 && args.group.is_none() {
+    if args.namespace != 0 && args.group.is_none() && args.filter.is_empty() {
         return Err(Failure::usage(
-            "--namespace of --consumer says where its --group is, and there is none",
-            "give --group, or leave --namespace out to get every namespace you may see",
+            "--namespace of --consumer says where its --group or --filter is, and there is none",
+            "give one, or leave --namespace out to get every namespace you may see",
         ));
     }
     let config = config(args);
@@ -45,12 +45,15 @@ pub(super) async fn run(args: &Args, target: &Target, shown: &mut Shown) -> Outc
 }
 
 fn config(args: &Args) -> ConsumerConfig {
-    let group = |name: &String| Group { namespace: args.namespace, name: name.clone() };
+    let namespace = args.namespace;
+    let group = |name: &String| Group { namespace, name: name.clone() };
+    let filter = |text: &String| Filter { namespace, expression: text.clone() };
     ConsumerConfig {
         ack: Ack::Manual,
         groups: args.group.iter().map(group).collect(),
         presence: args.presence,
         offline: args.offline,
+        filters: args.filter.iter().map(filter).collect(),
     }
 }
 
