@@ -1,5 +1,5 @@
-//! The consumer's half of a link, without socket and clock: groups and filters first, then uplinks in and
-//! answers out; presence and the offline feed, if they are wanted, need no answer.
+//! The consumer's half of a link, without socket and clock: groups and filters first, then uplinks
+//! in and answers out; presence and the offline feed, if they are wanted, need no answer.
 //!
 //! An uplink belongs to the link it came on. When that link dies the broker tells the gateway
 //! `consumer_lost` ([UP-4]), so an answer that comes later is for nobody and is dropped here.
