@@ -35,6 +35,13 @@
 /// Bytes of a read buffer. 64 KiB is what one read of a saturated loopback socket brings.
 pub const READ_BYTES: usize = 64 << 10;
 
+/// PUBLISHes that are looked up together, at most: enough for their places in the route table to
+/// be on their way to the processor at one time, few enough to stay in its nearest cache.
+pub const BATCH_MESSAGES: usize = 64;
+
+/// Targets after which no further message joins those that are looked up together.
+pub const BATCH_TARGETS: usize = 512;
+
 /// Bytes after which a write ends, at the next frame, so that answers and keepalive never wait
 /// behind more than this.
 pub const WRITE_BYTES: usize = 256 << 10;

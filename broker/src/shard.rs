@@ -4,6 +4,7 @@
 //! link once per turn, and `output` yields the orders. Every mutation is followed by draining the
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
+mod batch;
 mod displacement;
 mod endings;
 mod filters;
@@ -27,7 +28,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use waybill_routing::Plan;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::Frame;
 use waybill_wire::session::Step;
@@ -36,6 +36,7 @@ use crate::io::{Input, LinkId, Output};
 use crate::ledger::Counters;
 use crate::limits::{FOLLOW_STEPS, LOGIN_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
+use crate::shard::batch::Batches;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
 use crate::shard::resume::Burial;
 use crate::shard::sending::Offer;
@@ -60,7 +61,7 @@ struct Core {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     now: Duration,
-    plan: Plan,
+    batches: Batches,
     outputs: VecDeque<Output>,
     // Links with something to write; a link is in it at most once.
     touched: Vec<LinkId>,
@@ -85,7 +86,7 @@ impl Shard {
             shared,
             counters: Arc::default(),
             now: Duration::ZERO,
-            plan: Plan::new(),
+            batches: Batches::default(),
             outputs: VecDeque::new(),
             touched: Vec::new(),
             burials: VecDeque::new(),
@@ -257,6 +258,15 @@ impl Core {
         part.session.received(self.now);
         let mut rest = &data[..];
         while part.life == Life::Open && !rest.is_empty() {
+            let before = rest.len();
+            let served = self.publishes(links, deframer, part, &mut rest);
+            if let Err(fault) = served {
+                self.fault(links, part, fault);
+                break;
+            }
+            if rest.len() < before {
+                continue;
+            }
             let step = match deframer.next(rest) {
                 Ok(step) => step,
                 Err(malformed) => {

@@ -19,7 +19,7 @@ use waybill_wire::digest::Registered;
 
 pub(crate) use consumers::{ConsumerPlace, Feed};
 use contest::Contest;
-pub(crate) use gateways::Found;
+pub(crate) use gateways::{Found, Places};
 use gateways::Gateways;
 use paths::Paths;
 
@@ -58,6 +58,8 @@ pub struct Shared {
     // The wall clock when the shards' time was zero, in nanoseconds since 1970.
     wall_ns: AtomicU64,
     gateways: RwLock<Gateways>,
+    // How often they changed, for those who keep copies.
+    gateway_changes: AtomicU64,
     paths: Mutex<Paths>,
     held: Mutex<Sessions>,
     readiness: Mutex<Readiness>,
@@ -106,6 +108,7 @@ impl Shared {
             routes: Routes::new(limits, key),
             wall_ns: AtomicU64::new(0),
             gateways: RwLock::default(),
+            gateway_changes: AtomicU64::new(0),
             paths: Mutex::default(),
             consumers: RwLock::default(),
             presence_wanted: AtomicBool::new(false),

@@ -5,10 +5,13 @@
 //! before anything is reserved, the header as soon as it is complete. The buffer grows with what
 //! has been received, never with what was announced.
 
+use crate::code::Kind;
 use crate::error::Malformed;
 use crate::frame::{self, Frame};
 use crate::limits::{FRAME_BYTES_MAX, PROLOGUE_BYTES};
+use crate::message::Message;
 use crate::prologue::Prologue;
+use crate::read::Reader;
 
 /// A buffer larger than this is given back after the frame it was needed for. It is above the
 /// frames of usual traffic, so that those cost no allocation each.
@@ -54,7 +57,7 @@ impl<'a> RawFrame<'a> {
 
     /// Its kind, a known one.
     #[must_use]
-    pub fn kind(&self) -> crate::code::Kind {
+    pub fn kind(&self) -> Kind {
         self.prologue.kind
     }
 
@@ -71,6 +74,28 @@ impl<'a> RawFrame<'a> {
     #[inline]
     pub fn decode(&self) -> Result<Frame<'a>, Malformed> {
         Frame::decode_parts(self.prologue, self.bytes)
+    }
+
+    /// Appends it to `messages` if it is a PUBLISH, DELIVER, UPLINK or OFFLINE, and says whether.
+    /// In place, because a message is large: read by [`RawFrame::decode`] it is moved several
+    /// times.
+    ///
+    /// # Errors
+    /// The first check of FRAME-9 that fails; nothing is appended then.
+    pub fn decode_into(&self, messages: &mut Vec<Message<'a>>) -> Result<bool, Malformed> {
+        let kind = self.kind();
+        let is_message =
+            matches!(kind, Kind::PUBLISH | Kind::DELIVER | Kind::UPLINK | Kind::OFFLINE);
+        if is_message {
+            let (header, payload) = self.bytes.split_at(self.prologue.header_bytes);
+            let at = messages.len();
+            messages.push(Message::blank(kind));
+            if let Err(malformed) = messages[at].fill(Reader::new(self.prologue, header), payload) {
+                messages.truncate(at);
+                return Err(malformed);
+            }
+        }
+        Ok(is_message)
     }
 }
 
@@ -118,6 +143,21 @@ impl Deframer {
             Found::InBuffer { prologue } => Some(RawFrame { prologue, bytes: &self.buffer }),
         };
         Ok(Step { consumed: at, frame })
+    }
+
+    /// The frame that `input` begins with, if it lies whole there. It borrows from nothing else, so
+    /// that the one after it can be asked for while it is held: several frames of one read can be
+    /// looked at together. `None` says that only [`Deframer::next`] can tell what comes now.
+    #[inline]
+    #[must_use]
+    pub fn whole<'a>(&mut self, input: &'a [u8]) -> Option<RawFrame<'a>> {
+        self.take_back();
+        if !self.is_between_frames() {
+            return None;
+        }
+        let prologue = Prologue::decode(input.first_chunk()?).ok()?;
+        let bytes = input.get(..prologue.frame_bytes())?;
+        (!prologue.kind.is_skipped()).then_some(RawFrame { prologue, bytes })
     }
 
     /// Moves `at` through the input up to the end of the next frame, or to the end.
@@ -225,7 +265,7 @@ impl Deframer {
 
     /// Kind of the frame whose header is complete and right and whose payload is still to come.
     #[must_use]
-    pub fn expects_payload(&self) -> Option<crate::code::Kind> {
+    pub fn expects_payload(&self) -> Option<Kind> {
         let waits = self.header_checked && !self.lent;
         self.prologue.filter(|_| waits).map(|prologue| prologue.kind)
     }

@@ -181,6 +181,19 @@ impl Session {
         }
     }
 
+    /// Whether [`Session::handle`] would pass any frame of this kind, so that it need not be asked
+    /// about each of several that came together.
+    #[must_use]
+    pub fn passes(&self, kind: Kind) -> bool {
+        let of_session =
+            matches!(kind, Kind::HELLO | Kind::WELCOME | Kind::PING | Kind::PONG | Kind::DRAIN);
+        matches!(self.phase, Phase::Open | Phase::Draining)
+            && self.may_send(kind)
+            && kind.supported() == Status::Now
+            && !of_session
+            && kind != Kind::ERROR
+    }
+
     /// Judges a frame by its kind once its header is there, before its payload is waited for: what
     /// is not welcome must not make this end hold a payload (SEC-15).
     ///
@@ -248,16 +261,24 @@ impl Session {
     /// SES-6.
     fn check_sender(&self, frame: &Frame<'_>) -> Result<(), Fault> {
         let kind = frame.kind();
-        let (allowed, who) = match self.side {
-            Side::Broker => (kind.senders().contains(self.role), self.role.name()),
-            Side::Initiator => (kind.senders().broker(), Some("broker")),
-        };
-        if allowed {
+        if self.may_send(kind) {
             return Ok(());
         }
+        let who = match self.side {
+            Side::Broker => self.role.name(),
+            Side::Initiator => Some("broker"),
+        };
         let what = Breach::Sender(who.unwrap_or("link of this role"));
         let (code, reference) = (ErrorCode::WRONG_ROLE, frame.reference());
         Err(Violation { code, kind, reference, what }.into())
+    }
+
+    /// Whether the other end may send this kind.
+    fn may_send(&self, kind: Kind) -> bool {
+        match self.side {
+            Side::Broker => kind.senders().contains(self.role),
+            Side::Initiator => kind.senders().broker(),
+        }
     }
 
     /// Broker: the HELLO is accepted and WELCOME, with this keepalive, has been written. `role` is

@@ -94,14 +94,19 @@ impl<'a> Uids<'a> {
     }
 }
 
-/// Appends UIDs as they lie on the wire: one growth and one pass, which the compiler turns into a
-/// copy on little-endian machines.
+/// UIDs that are appended in one piece.
+const PIECE: usize = 16;
+
+/// Appends UIDs as they lie on the wire: in pieces of one size, which the compiler turns into plain
+/// copies on little-endian machines, and whose place is not filled with zeros before.
 pub(crate) fn append(uids: &[u64], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + uids.len() * UID_BYTES, 0);
-    let (words, _) = out[start..].as_chunks_mut::<UID_BYTES>();
-    for (word, uid) in words.iter_mut().zip(uids) {
-        *word = uid.to_le_bytes();
+    out.reserve(uids.len() * UID_BYTES);
+    let (pieces, rest) = uids.as_chunks::<PIECE>();
+    for piece in pieces {
+        out.extend_from_slice(piece.map(u64::to_le_bytes).as_flattened());
+    }
+    for uid in rest {
+        out.extend_from_slice(&uid.to_le_bytes());
     }
 }
 

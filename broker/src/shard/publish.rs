@@ -1,126 +1,150 @@
-//! PUBLISH: from the header to a plan, from the plan to outboxes, and the receipt.
+//! PUBLISH: from the plan to outboxes, and the receipt.
 //!
 //! The payload is passed on as bytes and never looked at.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use waybill_routing::{Audience, Mode as Lookup, Namespace, Part as Share, Query, Routed};
-use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Mode, capability};
+use waybill_routing::{Part as Share, Routed};
+use waybill_wire::code::{ErrorCode, Fate, Level, capability};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
-use waybill_wire::session::support;
 
+use super::batch::Desk;
 use super::hops::Trace;
-use super::link::{Fault, Part, ProducerState, RoleState};
+use super::link::{Part, ProducerState, RoleState};
 use super::receipts::bytes_of;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
+use crate::ledger::Counters;
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::{self, Merge, Word};
-use crate::shared::Found;
+use crate::shared::{Found, Place};
 use crate::telemetry::count;
 
+/// What the messages of a batch come to, so that counters are written once for all.
+#[derive(Default)]
+pub(super) struct Sums {
+    routed: u64,
+    refused: u64,
+    targets: u64,
+    sent: u64,
+    offline: u64,
+    filtered: u64,
+    dropped: u64,
+    unresolved: u64,
+    asked: u64,
+    answered: u64,
+}
+
+impl Sums {
+    fn add(&mut self, message: &Message<'_>, routed: Routed<'_>, fates: &Fates<'_>) {
+        let filtered = routed.filtered().len();
+        let all = routed.reached() + routed.offline().len() + filtered + routed.unresolved();
+        self.routed += 1;
+        self.targets += all as u64;
+        self.sent += fates.sent as u64;
+        self.offline += fates.offline.len() as u64;
+        self.filtered += filtered as u64;
+        self.dropped += fates.dropped.len() as u64;
+        self.unresolved += routed.unresolved() as u64;
+        self.asked += u64::from(message.level != Level::NONE);
+    }
+
+    /// Adds them to the counters and begins anew.
+    pub(super) fn count(&mut self, counters: &Counters) {
+        let Self {
+            routed,
+            refused,
+            targets,
+            sent,
+            offline,
+            filtered,
+            dropped,
+            unresolved,
+            asked,
+            answered,
+        } = std::mem::take(self);
+        count(&counters.publishes_routed, routed);
+        count(&counters.publishes_refused, refused);
+        count(&counters.targets, targets);
+        count(&counters.targets_sent, sent);
+        count(&counters.targets_offline, offline);
+        count(&counters.targets_filtered, filtered);
+        count(&counters.targets_dropped, dropped);
+        count(&counters.targets_unresolved, unresolved);
+        count(&counters.receipts_asked, asked);
+        count(&counters.receipts_answered, answered);
+    }
+}
+
 impl Core {
-    pub(super) fn publish(
+    pub(super) fn refuse(
+        part: &mut Part,
+        message: &Message<'_>,
+        code: ErrorCode,
+        sums: &mut Sums,
+    ) {
+        sums.refused += 1;
+        part.put(&Frame::Receipt(Receipt { code, last: true, ..empty_receipt(message) }));
+    }
+
+    /// Offers a message that was looked up, and answers it.
+    ///
+    /// # Errors
+    /// `overloaded`, if its receipt finds no room; then nothing was offered.
+    pub(super) fn route(
         &mut self,
         links: &mut Links,
         part: &mut Part,
         message: &Message<'_>,
-    ) -> Result<(), Fault> {
+        routed: Routed<'_>,
+        desk: &mut Desk,
+    ) -> Result<(), ErrorCode> {
         let is_traced = message.trace.is_some() && part.can(capability::TRACE);
         let RoleState::Producer(producer) = &mut part.role else {
             unreachable!("the session passes PUBLISH from producers only");
         };
-        producer.sequence.advance(Kind::PUBLISH, message.sequence, message.resend)?;
-        count(&self.counters.publishes, 1);
         let instance = producer.instance;
-        let refusal = refusal(message, producer.grant.covers(message.namespace));
-        // Whoever is not known yet is not offline (PUB-3).
-        let not_ready = (!self.told_ready).then_some(ErrorCode::NOT_READY);
-        if let Some(code) = refusal.or(not_ready) {
-            self.refuse(part, message, code);
-            return Ok(());
-        }
-        let mut plan = std::mem::take(&mut self.plan);
-        self.shared.routes.resolve(&[query(message)], &mut plan);
-        let routed = plan.routed(0);
-        match ask(producer, message, routed, is_traced) {
-            Ok(asking) => {
-                let from = Source { instance, is_traced };
-                self.route(links, part, message, from, routed, asking);
-            }
-            Err(code) => self.refuse(part, message, code),
-        }
-        self.plan = plan;
-        Ok(())
-    }
-
-    fn refuse(&mut self, part: &mut Part, message: &Message<'_>, code: ErrorCode) {
-        count(&self.counters.publishes_refused, 1);
-        part.put(&Frame::Receipt(Receipt { code, last: true, ..empty_receipt(message) }));
-    }
-
-    fn route(
-        &mut self,
-        links: &mut Links,
-        part: &mut Part,
-        message: &Message<'_>,
-        from: Source,
-        routed: Routed<'_>,
-        asking: Option<(u64, Merge)>,
-    ) {
-        let instance = from.instance;
+        let asking = ask(producer, message, routed, is_traced)?;
         let number = asking.as_ref().map(|(number, _)| *number);
         let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
-        let trace = from.is_traced.then(|| self.trace(routed.parts().count()));
-        let offers = self.deliver(links, message, from, asked, routed);
-        let fates = Fates::of(message, routed, &offers);
-        self.count_routed(message, routed, &fates);
+        let trace = is_traced.then(|| self.trace(routed.parts().count()));
+        self.deliver(links, message, Source { instance, is_traced }, asked, routed, desk);
+        let Desk { offers, sums, .. } = desk;
+        let fates = Fates::of(message, routed, offers);
+        sums.add(message, routed, &fates);
         self.tell_offline(links, message, instance, &fates.offline);
         if message.level == Level::NONE {
-            return;
+            return Ok(());
         }
         match asking {
             Some((number, mut merge)) => {
-                fates.answer(self, part, message, routed, &offers, None);
-                Fates::settle(&mut merge, routed, &offers);
+                fates.answer(self, part, message, routed, offers, None);
+                Fates::settle(&mut merge, routed, offers);
                 let waiting = (merge, trace.map(Box::new));
-                self.expect(part, number, message.sequence, taken(&offers), waiting);
+                self.expect(part, number, message.sequence, taken(offers), waiting);
             }
             None => {
-                fates.answer(self, part, message, routed, &offers, trace.as_ref());
-                count(&self.counters.receipts_answered, 1);
+                fates.answer(self, part, message, routed, offers, trace.as_ref());
+                sums.answered += 1;
             }
         }
+        Ok(())
     }
 
-    fn count_routed(&self, message: &Message<'_>, routed: Routed<'_>, fates: &Fates<'_>) {
-        let counters = &self.counters;
-        let filtered = routed.filtered().len();
-        let all = routed.reached() + routed.offline().len() + filtered + routed.unresolved();
-        count(&counters.publishes_routed, 1);
-        count(&counters.targets, all as u64);
-        count(&counters.targets_sent, fates.sent as u64);
-        count(&counters.targets_offline, fates.offline.len() as u64);
-        count(&counters.targets_filtered, filtered as u64);
-        count(&counters.targets_dropped, fates.dropped.len() as u64);
-        count(&counters.targets_unresolved, routed.unresolved() as u64);
-        count(&counters.receipts_asked, u64::from(message.level != Level::NONE));
-    }
-
-    /// Offers its share to each gateway of the plan; the outcomes in the plan's order.
+    /// Offers its share to each gateway of the plan; the outcomes lie on the desk, in the plan's
+    /// order.
     fn deliver(
         &mut self,
         links: &mut Links,
         message: &Message<'_>,
-        Source { instance, is_traced }: Source,
+        source: Source,
         asked: Option<Asked>,
         routed: Routed<'_>,
-    ) -> Vec<Offered> {
-        let ttl_ms = message.ttl_ms;
-        let (origin, sequence) = (instance, message.sequence);
+        Desk { offers, places, .. }: &mut Desk,
+    ) {
         let deed = planted::due();
         let mut offer = |(at, (slot, share))| {
             let slot = match deed {
@@ -128,7 +152,7 @@ impl Core {
                 Some(Deed::Wrong) => self.shared.beside(slot),
                 _ => slot,
             };
-            let place = match self.shared.gateway(slot, message.namespace) {
+            let place = match places.of(&self.shared, slot, message.namespace) {
                 Found::At(place) => place,
                 Found::NotAllowed => return Offered::NotAllowed,
                 Found::Gone => {
@@ -138,28 +162,44 @@ impl Core {
                 }
             };
             let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
-            let users = match share {
-                Share::Uids(uids) => uids.len(),
-                Share::Whole => message.targets.len(),
-            };
-            let users = u16::try_from(users).expect("targets_max fits");
-            let awaited = asked.map(|asked| Awaited { asked, origin, sequence, users, is_traced });
-            let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
-            self.offer(links, &place, offer, |out| match share {
-                Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
-                    let all: Vec<u64> = message.targets.iter().collect();
-                    message.deliver_narrowed(instance, &all, ttl_ms, out);
-                }
-                Share::Uids(uids) => message.deliver_narrowed(instance, uids, ttl_ms, out),
-                Share::Whole => message.deliver_whole(instance, ttl_ms, out),
-            })
+            self.offer_share(links, place, message, source, asked, share)
         };
         if deed == Some(Deed::Twice) {
             for part in routed.parts().enumerate() {
                 offer(part);
             }
         }
-        routed.parts().enumerate().map(offer).collect()
+        offers.clear();
+        offers.extend(routed.parts().enumerate().map(offer));
+    }
+
+    fn offer_share(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        message: &Message<'_>,
+        Source { instance, is_traced }: Source,
+        asked: Option<Asked>,
+        share: Share<'_>,
+    ) -> Offered {
+        let ttl_ms = message.ttl_ms;
+        let awaited = asked.map(|asked| {
+            let users = match share {
+                Share::Uids(uids) => uids.len(),
+                Share::Whole => message.targets.len(),
+            };
+            let users = u16::try_from(users).expect("targets_max fits");
+            Awaited { asked, origin: instance, sequence: message.sequence, users, is_traced }
+        });
+        let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
+        self.offer(links, place, offer, |out| match share {
+            Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
+                let all: Vec<u64> = message.targets.iter().collect();
+                message.deliver_narrowed(instance, &all, ttl_ms, out);
+            }
+            Share::Uids(uids) => message.deliver_narrowed(instance, uids, ttl_ms, out),
+            Share::Whole => message.deliver_whole(instance, ttl_ms, out),
+        })
     }
 }
 
@@ -198,32 +238,6 @@ fn ask(
         return Err(ErrorCode::OVERLOADED);
     }
     Ok(Some((producer.receipts.next(), merge)))
-}
-
-/// Why a message cannot be taken at all, if so.
-fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
-    if permitted {
-        support::missing_for(message, support::CAPABILITIES).map(|_| ErrorCode::NOT_SUPPORTED)
-    } else {
-        Some(ErrorCode::NOT_PERMITTED)
-    }
-}
-
-fn query<'a>(message: &Message<'a>) -> Query<'a> {
-    Query {
-        namespace: Namespace(message.namespace),
-        audience: if message.everyone {
-            Audience::Everyone
-        } else {
-            Audience::Uids(message.targets)
-        },
-        except: message.except,
-        mode: match message.mode {
-            Mode::BROADCAST => Lookup::Broadcast,
-            Mode::AUTO => Lookup::Auto,
-            _ => Lookup::Direct,
-        },
-    }
 }
 
 /// What became of the targets when the frames were offered.

@@ -22,6 +22,8 @@ pub(super) struct Gateways {
     by_slot: Vec<Option<GatewayPlace>>,
     // The credential of each incarnation that is linked, and by how many links.
     by_incarnation: HashMap<u64, (Grant, usize)>,
+    // How often the places changed.
+    changes: u64,
 }
 
 impl Gateways {
@@ -31,15 +33,53 @@ impl Gateways {
 }
 
 /// What became of the search for a slot's link.
-#[derive(Clone, Debug)]
-pub(crate) enum Found {
-    At(Place),
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found<'a> {
+    At(&'a Place),
     /// Its credential has no right to the namespace.
     NotAllowed,
     Gone,
 }
 
+/// One shard's copies of the places it has asked for, so that neither a lock nor a count that all
+/// shards write is touched for each frame. A copy is good until any place changes.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    by_slot: Vec<Option<(u64, GatewayPlace)>>,
+}
+
+impl Places {
+    /// The link that serves a slot, if that very slot still has one and its credential may see
+    /// the namespace.
+    pub(crate) fn of(&mut self, shared: &Shared, slot: Slot, namespace: u32) -> Found<'_> {
+        // Acquire: what was changed before this number is seen by the look below.
+        let changes = shared.gateway_changes.load(Ordering::Acquire);
+        let index = slot.index();
+        if self.by_slot.len() <= index {
+            self.by_slot.resize_with(index + 1, || None);
+        }
+        let held = &mut self.by_slot[index];
+        if !matches!(held, Some((at, held)) if *at == changes && held.slot == slot) {
+            let gateways = shared.gateways.read().expect(UNPOISONED);
+            *held = gateways.at(slot).map(|found| (gateways.changes, found.clone()));
+        }
+        match held {
+            Some((_, held)) if held.grant.covers(namespace) => Found::At(&held.place),
+            Some(_) => Found::NotAllowed,
+            None => Found::Gone,
+        }
+    }
+}
+
 impl Shared {
+    /// Changes places, and makes the shards ask anew.
+    fn change_gateways(&self, change: impl FnOnce(&mut Gateways)) {
+        let mut gateways = self.gateways.write().expect(UNPOISONED);
+        change(&mut gateways);
+        gateways.changes += 1;
+        self.gateway_changes.store(gateways.changes, Ordering::Release);
+    }
+
     /// Whether a credential may speak for this life of a gateway: no link does and no session is
     /// kept for it, or those of the same credential.
     pub(crate) fn may_be(&self, incarnation: u64, grant: &Grant) -> bool {
@@ -52,51 +92,43 @@ impl Shared {
     /// A gateway's link is there, though its slot does not answer yet.
     pub(crate) fn gateway_opened(&self, slot: Slot, incarnation: u64, place: Place, grant: Grant) {
         let age = self.ages.fetch_add(1, Ordering::Relaxed);
-        let mut gateways = self.gateways.write().expect(UNPOISONED);
-        if gateways.by_slot.len() <= slot.index() {
-            gateways.by_slot.resize(slot.index() + 1, None);
-        }
-        gateways.by_slot[slot.index()] =
-            Some(GatewayPlace { slot, place, grant: grant.clone(), age });
-        gateways.by_incarnation.entry(incarnation).or_insert((grant, 0)).1 += 1;
+        self.change_gateways(|gateways| {
+            if gateways.by_slot.len() <= slot.index() {
+                gateways.by_slot.resize(slot.index() + 1, None);
+            }
+            gateways.by_slot[slot.index()] =
+                Some(GatewayPlace { slot, place, grant: grant.clone(), age });
+            gateways.by_incarnation.entry(incarnation).or_insert((grant, 0)).1 += 1;
+        });
     }
 
     /// A link gives up the slot it was to resume and fills a fresh one. It stays as old as it is.
     pub(crate) fn gateway_moved(&self, from: Slot, to: Slot) {
-        let mut gateways = self.gateways.write().expect(UNPOISONED);
-        let most = gateways.by_slot.len().max(to.index() + 1);
-        gateways.by_slot.resize(most, None);
-        if gateways.at(from).is_some()
-            && let Some(place) = gateways.by_slot[from.index()].take()
-        {
-            gateways.by_slot[to.index()] = Some(GatewayPlace { slot: to, ..place });
-        }
+        self.change_gateways(|gateways| {
+            let most = gateways.by_slot.len().max(to.index() + 1);
+            gateways.by_slot.resize(most, None);
+            if gateways.at(from).is_some()
+                && let Some(place) = gateways.by_slot[from.index()].take()
+            {
+                gateways.by_slot[to.index()] = Some(GatewayPlace { slot: to, ..place });
+            }
+        });
     }
 
     pub(crate) fn gateway_closed(&self, slot: Slot, incarnation: u64) {
-        let mut gateways = self.gateways.write().expect(UNPOISONED);
-        if let Some(entry) = gateways.by_slot.get_mut(slot.index())
-            && entry.as_ref().is_some_and(|held| held.slot == slot)
-        {
-            *entry = None;
-        }
-        if let Some((_, links)) = gateways.by_incarnation.get_mut(&incarnation) {
-            *links -= 1;
-            if *links == 0 {
-                gateways.by_incarnation.remove(&incarnation);
+        self.change_gateways(|gateways| {
+            if let Some(entry) = gateways.by_slot.get_mut(slot.index())
+                && entry.as_ref().is_some_and(|held| held.slot == slot)
+            {
+                *entry = None;
             }
-        }
-    }
-
-    /// The link that serves a slot, if that very slot still has one and its credential may see
-    /// the namespace.
-    pub(crate) fn gateway(&self, slot: Slot, namespace: u32) -> Found {
-        let gateways = self.gateways.read().expect(UNPOISONED);
-        match gateways.at(slot) {
-            Some(held) if held.grant.covers(namespace) => Found::At(held.place.clone()),
-            Some(_) => Found::NotAllowed,
-            None => Found::Gone,
-        }
+            if let Some((_, links)) = gateways.by_incarnation.get_mut(&incarnation) {
+                *links -= 1;
+                if *links == 0 {
+                    gateways.by_incarnation.remove(&incarnation);
+                }
+            }
+        });
     }
 
     /// A fault, planted to be found: the next slot that has a link, or this one.

@@ -13,37 +13,67 @@ const SECTIONS: u16 = flags::message::MASK
 
 impl<'a> Message<'a> {
     /// Reads a message of the reader's kind.
-    pub(crate) fn read(mut reader: Reader<'a>, payload: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(reader: Reader<'a>, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut message = Self::blank(reader.kind);
+        message.fill(reader, payload)?;
+        Ok(message)
+    }
+
+    /// Overwrites a blank message, whose kind is the reader's. In place: a message is large, and
+    /// moving it about costs as much as reading it. What is in it after an error means nothing.
+    pub(crate) fn fill(
+        &mut self,
+        mut reader: Reader<'a>,
+        payload: &'a [u8],
+    ) -> Result<(), Malformed> {
         let fixed = reader.fixed::<FIXED_BYTES>()?;
         let set = reader.flags(flags::message::MASK)?;
         reader.reserved(u16_at(fixed, 14))?;
         let handling = fixed[12];
-        let mode = Mode(handling & 3);
-        let class = Class(handling >> 2 & 3);
-        let level = Level(handling >> 4 & 3);
-        let priority = Priority(handling >> 6);
-        let sequence = u64_at(fixed, 16);
-        check_handling(&reader, mode, class, priority)?;
-        reader.not_zero("MSG-4", "sequence", sequence)?;
+        self.mode = Mode(handling & 3);
+        self.class = Class(handling >> 2 & 3);
+        self.level = Level(handling >> 4 & 3);
+        self.priority = Priority(handling >> 6);
+        self.sequence = u64_at(fixed, 16);
+        check_handling(&reader, self.mode, self.class, self.priority)?;
+        reader.not_zero("MSG-4", "sequence", self.sequence)?;
         let target_count = u16_at(fixed, 10);
         let value = ("target_count", u64::from(target_count));
         reader.at_most("FRAME-9", value, ("targets_max", TARGETS_MAX))?;
-        let hops = fixed[13];
-        let value = ("hops", u64::from(hops));
+        self.hops = fixed[13];
+        let value = ("hops", u64::from(self.hops));
         reader.at_most("MSG-2", value, ("hops_max", usize::from(HOPS_MAX)))?;
-        let mut message = Self {
-            kind: reader.kind,
-            resend: set & flags::message::RESEND != 0,
-            everyone: set & flags::message::EVERYONE != 0,
-            except_self: set & flags::message::EXCEPT_SELF != 0,
-            mode,
-            class,
-            level,
-            priority,
-            hops,
-            sequence,
-            namespace: u32_at(fixed, 24),
-            ttl_ms: u32_at(fixed, 28),
+        self.resend = set & flags::message::RESEND != 0;
+        self.everyone = set & flags::message::EVERYONE != 0;
+        self.except_self = set & flags::message::EXCEPT_SELF != 0;
+        self.namespace = u32_at(fixed, 24);
+        self.ttl_ms = u32_at(fixed, 28);
+        self.payload = payload;
+        self.raw.fixed = fixed;
+        if set & SECTIONS != 0 {
+            sections::read(self, &mut reader, set)?;
+        }
+        self.targets = reader.take_uids("the UID list", target_count)?;
+        reader.end()?;
+        self.check_between(&reader)
+    }
+
+    /// A message of which nothing is known yet.
+    #[inline]
+    pub(crate) fn blank(kind: Kind) -> Self {
+        Self {
+            kind,
+            resend: false,
+            everyone: false,
+            except_self: false,
+            mode: Mode(0),
+            class: Class(0),
+            level: Level(0),
+            priority: Priority(0),
+            hops: 0,
+            sequence: 0,
+            namespace: 0,
+            ttl_ms: 0,
             origin: None,
             trace: None,
             conflate: None,
@@ -57,16 +87,9 @@ impl<'a> Message<'a> {
             except: UidRun::default(),
             extensions: Extensions::default(),
             targets: UidRun::default(),
-            payload,
-            raw: Raw { fixed, before_except: &[], after_except: &[] },
-        };
-        if set & SECTIONS != 0 {
-            sections::read(&mut message, &mut reader, set)?;
+            payload: &[],
+            raw: Raw { fixed: &[0; FIXED_BYTES], before_except: &[], after_except: &[] },
         }
-        message.targets = reader.take_uids("the UID list", target_count)?;
-        reader.end()?;
-        message.check_between(&reader)?;
-        Ok(message)
     }
 
     /// The rules between parts, MSG-12 to MSG-17, in the order of the text.

@@ -22,9 +22,10 @@ impl Message<'_> {
     /// An empty `targets` writes nothing: a message for nobody is no message, and with a selector
     /// an empty list would widen the audience.
     pub fn deliver_narrowed(&self, origin: u64, targets: &[u64], ttl_ms: u32, out: &mut Vec<u8>) {
+        debug_assert!(targets.len() <= TARGETS_MAX, "a share is no longer than the list");
         if !targets.is_empty() {
-            self.deliver_narrowed_header(origin, targets, ttl_ms, out);
-            out.extend_from_slice(self.payload);
+            let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: false };
+            self.forward(change, Uids::Slice(targets), self.payload, out);
         }
     }
 
@@ -37,11 +38,10 @@ impl Message<'_> {
         out: &mut Vec<u8>,
     ) {
         debug_assert!(targets.len() <= TARGETS_MAX, "a share is no longer than the list");
-        if targets.is_empty() {
-            return;
+        if !targets.is_empty() {
+            let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: false };
+            self.forward(change, Uids::Slice(targets), &[], out);
         }
-        let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: false };
-        self.forward(change, Uids::Slice(targets), out);
     }
 
     /// Appends the DELIVER that every gateway gets with mode `broadcast` or EVERYONE: list,
@@ -54,7 +54,7 @@ impl Message<'_> {
     /// [`Self::deliver_whole`] without the payload.
     pub fn deliver_whole_header(&self, origin: u64, ttl_ms: u32, out: &mut Vec<u8>) {
         let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: true };
-        self.forward(change, Uids::Run(self.targets), out);
+        self.forward(change, Uids::Run(self.targets), &[], out);
     }
 
     /// Appends the OFFLINE for one consumer (OFL-1): `uids` are the targets that were offline. The
@@ -74,7 +74,7 @@ impl Message<'_> {
         }
         let kind = Kind::OFFLINE;
         let change = Change { kind, origin, ttl_ms: self.ttl_ms, keeps_except: false };
-        self.forward(change, Uids::Slice(uids), out);
+        self.forward(change, Uids::Slice(uids), &[], out);
     }
 
     /// Appends the UPLINK a consumer gets: ORIGIN, the gateway's incarnation, is added (UP-1).
@@ -87,7 +87,7 @@ impl Message<'_> {
     pub fn uplink_forward_header(&self, origin: u64, out: &mut Vec<u8>) {
         let change =
             Change { kind: Kind::UPLINK, origin, ttl_ms: self.ttl_ms, keeps_except: false };
-        self.forward(change, Uids::default(), out);
+        self.forward(change, Uids::default(), &[], out);
     }
 
     /// Length of the header [`Self::deliver_narrowed_header`] writes for `targets` UIDs.
@@ -97,7 +97,9 @@ impl Message<'_> {
         FIXED_BYTES + ORIGIN_BYTES + kept + targets * UID_BYTES
     }
 
-    fn forward(&self, change: Change, targets: Uids<'_>, out: &mut Vec<u8>) {
+    /// Nearly all messages have neither sections nor an EXCEPT: what is not there is not copied,
+    /// and memory is asked for once.
+    fn forward(&self, change: Change, targets: Uids<'_>, payload: &[u8], out: &mut Vec<u8>) {
         let Change { kind, origin, ttl_ms, keeps_except } = change;
         let writes_except = keeps_except && !self.except.is_empty();
         let except_bytes =
@@ -116,15 +118,20 @@ impl Message<'_> {
         head[10..12].copy_from_slice(&u16_le(targets.len()));
         head[28..32].copy_from_slice(&ttl_ms.to_le_bytes());
         head[FIXED_BYTES..].copy_from_slice(&origin.to_le_bytes());
-        out.reserve(header_bytes);
+        out.reserve(header_bytes + payload.len());
         out.extend_from_slice(&head);
-        out.extend_from_slice(self.raw.before_except);
+        if !self.raw.before_except.is_empty() {
+            out.extend_from_slice(self.raw.before_except);
+        }
         if writes_except {
             out.extend_from_slice(&(self.except.len() as u64).to_le_bytes());
             out.extend_from_slice(self.except.as_bytes());
         }
-        out.extend_from_slice(self.raw.after_except);
+        if !self.raw.after_except.is_empty() {
+            out.extend_from_slice(self.raw.after_except);
+        }
         targets.write(out);
+        out.extend_from_slice(payload);
     }
 }
 
