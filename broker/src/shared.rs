@@ -19,8 +19,8 @@ use waybill_wire::digest::Registered;
 
 pub(crate) use consumers::{ConsumerPlace, Feed};
 use contest::Contest;
-pub(crate) use gateways::{Found, Places};
 use gateways::Gateways;
+pub(crate) use gateways::{Found, Places};
 use paths::Paths;
 
 use crate::auth::Credentials;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::print_stderr, reason = "the backend and seed of a failure are in its output")]
 
+mod batches;
 mod chaos;
 mod clients;
 mod conformance;

@@ -80,12 +80,7 @@ impl Sums {
 }
 
 impl Core {
-    pub(super) fn refuse(
-        part: &mut Part,
-        message: &Message<'_>,
-        code: ErrorCode,
-        sums: &mut Sums,
-    ) {
+    pub(super) fn refuse(part: &mut Part, message: &Message<'_>, code: ErrorCode, sums: &mut Sums) {
         sums.refused += 1;
         part.put(&Frame::Receipt(Receipt { code, last: true, ..empty_receipt(message) }));
     }
