@@ -30,12 +30,46 @@ pub fn decode(data: &[u8]) -> bool {
 /// What came out of a deframer: the frames' bytes one after another, and what ended them.
 type Outcome = (Vec<u8>, Option<Malformed>);
 
-fn feed(reads: &mut dyn Iterator<Item = &[u8]>) -> Outcome {
+/// The first frame of a read, if it lies whole there: decoded in place it is what it is otherwise.
+fn lent(deframer: &mut Deframer, read: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, Malformed> {
+    let Some(raw) = deframer.whole(read) else { return Ok(false) };
+    *read = &read[raw.bytes().len()..];
+    let mut messages = Vec::new();
+    let decoded = raw.decode_into(&mut messages);
+    match (raw.decode(), messages.pop()) {
+        (
+            Ok(
+                Frame::Publish(message)
+                | Frame::Deliver(message)
+                | Frame::Uplink(message)
+                | Frame::Offline(message),
+            ),
+            in_place,
+        ) => assert_eq!((decoded, in_place), (Ok(true), Some(message))),
+        (Ok(_), in_place) => assert_eq!((decoded, in_place), (Ok(false), None)),
+        (Err(malformed), in_place) => {
+            assert!(in_place.is_none() && decoded.is_ok_and(|is| !is) || decoded == Err(malformed));
+            return Err(malformed);
+        }
+    }
+    out.extend_from_slice(raw.bytes());
+    Ok(true)
+}
+
+/// With `lends`, frames that lie whole in a read are asked for as such.
+fn feed(reads: &mut dyn Iterator<Item = &[u8]>, lends: bool) -> Outcome {
     let mut deframer = Deframer::new();
     let mut out = Vec::new();
     for read in reads {
         let mut rest = read;
         loop {
+            if lends {
+                match lent(&mut deframer, &mut rest, &mut out) {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(malformed) => return (out, Some(malformed)),
+                }
+            }
             let step = match deframer.next(rest) {
                 Ok(step) => step,
                 Err(malformed) => return (out, Some(malformed)),
@@ -63,17 +97,20 @@ pub fn deframe(data: &[u8]) -> bool {
     let at = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
     let (lengths, stream) = data.split_at(at);
     let stream = stream.get(1..).unwrap_or_default();
-    let whole = feed(&mut std::iter::once(stream));
+    let whole = feed(&mut std::iter::once(stream), false);
+    assert_eq!(feed(&mut std::iter::once(stream), true), whole);
     let mut lengths = lengths.iter().cycle();
     let mut rest = stream;
-    let mut reads = std::iter::from_fn(|| {
+    let reads = std::iter::from_fn(|| {
         let length = lengths.next().map_or(1, |length| usize::from(*length));
         let (read, after) = rest.split_at(length.min(rest.len()));
         rest = after;
         (!read.is_empty()).then_some(read)
     });
-    let parts = feed(&mut reads);
-    assert_eq!(parts, whole);
+    let reads: Vec<&[u8]> = reads.collect();
+    for lends in [false, true] {
+        assert_eq!(feed(&mut reads.iter().copied(), lends), whole);
+    }
     !whole.0.is_empty()
 }
 
@@ -128,7 +165,13 @@ fn operate(session: &mut Session, now: &mut Duration, [operation, value]: [u8; 2
 
 fn take_in(session: &mut Session, now: Duration, value: u8) {
     let closed = session.phase() == Phase::Closed;
-    match session.handle(now, &sample(value)) {
+    let frame = sample(value);
+    let passes = session.passes(frame.kind());
+    let handled = session.handle(now, &frame);
+    if frame.kind() != Kind::ERROR {
+        assert_eq!(passes, handled == Ok(Step::Pass), "{frame:?}");
+    }
+    match handled {
         Ok(Step::Hello) => {
             session.accept(now, Duration::from_millis(100), session.role());
         }

@@ -189,7 +189,7 @@ impl Session {
             matches!(kind, Kind::HELLO | Kind::WELCOME | Kind::PING | Kind::PONG | Kind::DRAIN);
         matches!(self.phase, Phase::Open | Phase::Draining)
             && self.may_send(kind)
-            && kind.supported() == Status::Now
+            && self.runs_kind(kind)
             && !of_session
             && kind != Kind::ERROR
     }

@@ -13,10 +13,13 @@ mod fields;
 mod files;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use waybill_wire::code::ErrorCode;
+use waybill_wire::code::{ErrorCode, Kind, Role};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::{Deframer, Frame, Malformed};
+use waybill_wire::frame::{Hello, Welcome};
+use waybill_wire::session::Step;
+use waybill_wire::{Deframer, Frame, Malformed, Session};
 
 use files::{bytes, read_table, text, vectors, vectors_dir};
 
@@ -56,6 +59,35 @@ fn valid_frames_decode_to_their_fields_and_back() {
         build::encode(fields, &mut built).unwrap_or_else(|error| panic!("{id}: {error}"));
         assert_eq!(built, bytes, "{id}: encoding the fields");
     }
+}
+
+/// What a session passes whatever is in it, it says of the kind alone.
+#[test]
+fn a_session_knows_what_it_passes() {
+    let roles = [Role::PRODUCER, Role::GATEWAY, Role::CONSUMER, Role::LEAF, Role::ADMIN];
+    let mut passed = BTreeSet::new();
+    for (vector, role) in vectors("frames").iter().flat_map(|it| roles.map(|role| (it, role))) {
+        let bytes = bytes(text(vector, "hex"));
+        let frame = Frame::decode(&bytes).unwrap();
+        let hello = Frame::Hello(Hello { role, ..Hello::default() });
+        let mut broker = Session::broker(Duration::ZERO);
+        assert!(!broker.passes(frame.kind()), "nothing comes before HELLO");
+        broker.handle(Duration::ZERO, &hello).unwrap();
+        broker.accept(Duration::ZERO, Duration::ZERO, role);
+        let mut initiator = Session::initiator(role, Duration::ZERO);
+        let welcome = Frame::Welcome(Welcome { version: 1, ..Welcome::default() });
+        initiator.handle(Duration::ZERO, &welcome).unwrap();
+        for mut session in [broker, initiator] {
+            let passes = session.passes(frame.kind());
+            let handled = session.handle(Duration::ZERO, &frame);
+            // Of ERRORs those pass that are not fatal.
+            if frame.kind() != Kind::ERROR {
+                assert_eq!(passes, handled == Ok(Step::Pass), "{}", text(vector, "id"));
+            }
+            passed.extend(passes.then_some(frame.kind()));
+        }
+    }
+    assert!(passed.contains(&Kind::PUBLISH) && passed.contains(&Kind::DELIVER), "{passed:?}");
 }
 
 #[test]
