@@ -95,6 +95,8 @@ pub(crate) struct Scratch {
     pub(crate) once: Once,
     /// The except list, sorted.
     pub(crate) except: Vec<u64>,
+    /// Keyed hashes of UIDs that are asked for together.
+    pub(crate) hashes: Vec<u64>,
     /// Slots of one UID.
     pub(crate) found: Vec<u16>,
     /// UID and slot of every route that was found.
@@ -126,6 +128,7 @@ impl Plan {
     /// # Panics
     ///
     /// If `index` is not below [`Plan::len`].
+    #[inline]
     #[must_use]
     pub fn routed(&self, index: usize) -> Routed<'_> {
         Routed { plan: self, span: &self.routed[index] }
@@ -158,6 +161,7 @@ pub struct Routed<'a> {
 
 impl<'a> Routed<'a> {
     /// The involved gateways in rising order of slot index, each once, with their parts.
+    #[inline]
     pub fn parts(self) -> impl ExactSizeIterator<Item = (Slot, Part<'a>)> {
         let targets = &self.plan.targets;
         self.plan.parts[self.span.parts.clone()].iter().map(move |part| match &part.uids {
@@ -167,24 +171,28 @@ impl<'a> Routed<'a> {
     }
 
     /// UIDs that have no route to a live slot, in list order.
+    #[inline]
     #[must_use]
     pub fn offline(self) -> &'a [u64] {
         &self.plan.offline[self.span.offline.clone()]
     }
 
     /// UIDs of the audience that the except list took out, in list order.
+    #[inline]
     #[must_use]
     pub fn filtered(self) -> &'a [u64] {
         &self.plan.filtered[self.span.filtered.clone()]
     }
 
     /// Number of distinct UIDs with a route to at least one live slot.
+    #[inline]
     #[must_use]
     pub fn reached(self) -> usize {
         self.span.reached
     }
 
     /// Number of distinct UIDs that a broadcast did not look up.
+    #[inline]
     #[must_use]
     pub fn unresolved(self) -> usize {
         self.span.unresolved

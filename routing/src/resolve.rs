@@ -1,23 +1,29 @@
 //! From queries to a plan: deduplicate, leave out, look up, group by gateway.
 //!
-//! A list is walked four times, each time in its own order: duplicates and excepted UIDs out, all
-//! lines of the table asked for together, slots found and counted, UIDs put where their gateway's
-//! part begins. Nothing is sorted and nothing allocated in the steady state, and results depend on
-//! nothing but the query and the routes.
+//! Queries with few UIDs are taken together: the lines of all of them are asked for before the
+//! first is looked at. A long list is walked several times, each time in its own order: duplicates
+//! and excepted UIDs out, lines of the table asked for, slots found, those of each gateway counted,
+//! UIDs put where their gateway's part begins. Nothing is allocated in the steady state, and what
+//! comes out depends on nothing but the queries and the routes.
 
 use std::sync::Arc;
 
 use waybill_wire::targets::UidRun;
 
-use crate::map::{self, Map, View};
+use crate::map::{self, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
 use crate::slots::SlotsView;
-use crate::table::{Spaces, Table};
+use crate::space::Space;
+use crate::table::Table;
 use crate::{Audience, Mode, Query};
 
 /// UIDs whose lines are asked for together: more than a core has under way at a time, and few
 /// enough to be in its first cache when they are looked at.
 const TOGETHER: usize = 64;
+
+/// UIDs whose hits are sorted by gateway, unless these are many: sorting compares each with each.
+const FEW: usize = 4;
+const FEW_HITS: usize = 4 * FEW;
 
 impl Table {
     /// Overwrites `plan` with the answers to `queries`, in their order.
@@ -36,94 +42,200 @@ impl Table {
     fn resolve_with(&self, slots: &SlotsView, queries: &[Query<'_>], plan: &mut Plan) {
         plan.clear();
         let spaces = self.spaces();
-        for query in queries {
-            let before = (plan.parts.len(), plan.offline.len(), plan.filtered.len());
-            let (reached, unresolved) = answer(self.key(), slots, &spaces, query, plan);
-            plan.routed.push(RoutedSpan {
-                parts: before.0..plan.parts.len(),
-                offline: before.1..plan.offline.len(),
-                filtered: before.2..plan.filtered.len(),
-                reached,
-                unresolved,
-            });
+        for of_one in queries.chunk_by(|a, b| a.namespace == b.namespace) {
+            let space = of_one.first().and_then(|query| spaces.get(&query.namespace));
+            let view = space.map(|space| space.map.view());
+            let space = space.map(AsRef::as_ref);
+            let key = space.map_or(self.key(), |space| space.map.key());
+            let place = Place { slots, key, space, view: view.as_ref() };
+            let mut rest = of_one;
+            while !rest.is_empty() {
+                let (together, after) = rest.split_at(together(rest));
+                place.ask(together, &mut plan.scratch);
+                let mut asked = 0;
+                for query in together {
+                    place.answer(query, asked, plan);
+                    asked += looked_up(query);
+                }
+                rest = after;
+            }
         }
     }
 }
 
-/// Appends the parts of one query; how many UIDs were reached, and how many not looked up.
-fn answer(
-    key: u64,
-    slots: &SlotsView,
-    spaces: &Spaces,
-    query: &Query<'_>,
-    plan: &mut Plan,
-) -> (usize, usize) {
-    let whole = |slot| PartSpan { slot, uids: None };
+/// How many of the first queries have so few UIDs that these are asked for together; at least one.
+fn together(queries: &[Query<'_>]) -> usize {
+    let mut uids = 0;
+    let fits = |query: &&Query<'_>| {
+        uids += looked_up(query);
+        uids <= TOGETHER
+    };
+    queries.iter().take_while(fits).count().max(1)
+}
+
+/// UIDs of a query that are looked up.
+fn looked_up(query: &Query<'_>) -> usize {
     match (query.audience, query.mode) {
-        (Audience::Uids(uids), Mode::Direct | Mode::Auto) => {
-            let map = spaces.get(&query.namespace).map(|space| &space.map);
-            distinct_without(uids, query.except, map.map_or(key, Map::key), plan);
-            (narrow(slots, map.map(Map::view).as_ref(), plan), 0)
-        }
-        (Audience::Uids(uids), Mode::Broadcast) => {
-            distinct_without(uids, query.except, key, plan);
-            plan.parts.extend(slots.live().map(whole));
-            (0, plan.scratch.distinct.len())
-        }
-        (Audience::Everyone, Mode::Direct | Mode::Auto) => {
-            if let Some(space) = spaces.get(&query.namespace) {
-                let inhabited = space.inhabited();
-                let live = inhabited.iter().filter(|index| slots.is_live(**index));
-                plan.parts.extend(live.map(|index| whole(slots.slot(*index))));
-            }
-            (0, 0)
-        }
-        (Audience::Everyone, Mode::Broadcast) => {
-            plan.parts.extend(slots.live().map(whole));
-            (0, 0)
-        }
+        (Audience::Uids(uids), Mode::Direct | Mode::Auto) => uids.len(),
+        _ => 0,
     }
 }
 
-/// Looks up what `distinct_without` left and appends each gateway's part; how many UIDs were
-/// reached.
-fn narrow(slots: &SlotsView, view: Option<&View<'_>>, plan: &mut Plan) -> usize {
-    let Plan { targets, offline, parts, scratch, .. } = plan;
-    let Scratch { distinct, hits, found, shares, .. } = scratch;
-    let offline_before = offline.len();
-    hits.clear();
-    shares.begin(slots.len());
-    for together in distinct.chunks(TOGETHER) {
-        if let Some(view) = view.filter(|_| together.len() > 1) {
-            std::hint::black_box(view.touch(together.iter().map(|(_, hash)| *hash)));
+/// The UID of a list of one.
+fn only(uids: UidRun<'_>) -> Option<u64> {
+    let mut uids = uids.iter();
+    uids.next().filter(|_| uids.len() == 0)
+}
+
+/// Where queries of one namespace are looked up.
+struct Place<'a> {
+    slots: &'a SlotsView,
+    /// What UIDs are hashed with.
+    key: u64,
+    space: Option<&'a Space>,
+    view: Option<&'a View<'a>>,
+}
+
+impl Place<'_> {
+    /// Asks for the lines of all UIDs that are looked up, and leaves their hashes in the scratch.
+    /// One UID is as well asked for when it is looked up, and a long list piece by piece.
+    fn ask(&self, queries: &[Query<'_>], scratch: &mut Scratch) {
+        let hashes = &mut scratch.hashes;
+        hashes.clear();
+        let Some(view) = self.view else { return };
+        for query in queries {
+            if let (Audience::Uids(uids), 1..=TOGETHER) = (query.audience, looked_up(query)) {
+                hashes.extend(uids.iter().map(|uid| map::hash(self.key, uid)));
+            }
         }
-        for &(uid, hash) in together {
-            found.clear();
-            if let Some(view) = view {
-                view.find(uid, hash, found);
-            }
-            let before = hits.len();
-            for &slot in found.iter().filter(|slot| slots.is_live(**slot)) {
-                hits.push((uid, slot));
-                shares.count(slot);
-            }
-            if hits.len() == before {
-                offline.push(uid);
-            }
+        if hashes.len() > 1 {
+            std::hint::black_box(view.touch(hashes.iter().copied()));
         }
     }
-    let mut start = targets.len();
-    targets.resize(start + hits.len(), 0);
-    shares.place(|slot, count| {
-        let uids = start..start + count;
-        start = uids.end;
-        parts.push(PartSpan { slot: slots.slot(slot), uids: Some(uids.clone()) });
-        uids.start
-    });
-    for &(uid, slot) in hits.iter() {
-        targets[shares.next(slot)] = uid;
+
+    /// Appends the answer to one query; the hashes of its UIDs begin at `asked`.
+    fn answer(&self, query: &Query<'_>, asked: usize, plan: &mut Plan) {
+        let before = (plan.parts.len(), plan.offline.len(), plan.filtered.len());
+        let whole = |slot| PartSpan { slot, uids: None };
+        let (reached, unresolved) = match (query.audience, query.mode) {
+            (Audience::Uids(uids), Mode::Direct | Mode::Auto) => {
+                let distinct = &mut plan.scratch.distinct;
+                // Most messages are for one user and leave nobody out.
+                if let Some(uid) = only(uids).filter(|_| query.except.is_empty()) {
+                    distinct.clear();
+                    distinct.push((uid, plan.scratch.hashes.get(asked).copied().unwrap_or(0)));
+                } else {
+                    distinct_without(uids, query.except, self.key, plan);
+                }
+                (self.narrow(looked_up(query) <= TOGETHER, plan), 0)
+            }
+            (Audience::Uids(uids), Mode::Broadcast) => {
+                distinct_without(uids, query.except, self.key, plan);
+                plan.parts.extend(self.slots.live().map(whole));
+                (0, plan.scratch.distinct.len())
+            }
+            (Audience::Everyone, Mode::Direct | Mode::Auto) => {
+                if let Some(space) = self.space {
+                    let inhabited = space.inhabited();
+                    let live = inhabited.iter().filter(|index| self.slots.is_live(**index));
+                    plan.parts.extend(live.map(|index| whole(self.slots.slot(*index))));
+                }
+                (0, 0)
+            }
+            (Audience::Everyone, Mode::Broadcast) => {
+                plan.parts.extend(self.slots.live().map(whole));
+                (0, 0)
+            }
+        };
+        plan.routed.push(RoutedSpan {
+            parts: before.0..plan.parts.len(),
+            offline: before.1..plan.offline.len(),
+            filtered: before.2..plan.filtered.len(),
+            reached,
+            unresolved,
+        });
     }
-    distinct.len() - (offline.len() - offline_before)
+
+    /// Looks up the distinct UIDs that are left and appends each gateway's part; how many UIDs were
+    /// reached.
+    fn narrow(&self, asked_for: bool, plan: &mut Plan) -> usize {
+        let Plan { offline, scratch, .. } = plan;
+        let Scratch { distinct, hits, found, shares, .. } = scratch;
+        let offline_before = offline.len();
+        let counted = distinct.len() > FEW;
+        hits.clear();
+        if counted {
+            shares.begin(self.slots.len());
+        }
+        for together in distinct.chunks(TOGETHER) {
+            if let Some(view) = self.view.filter(|_| !asked_for) {
+                std::hint::black_box(view.touch(together.iter().map(|(_, hash)| *hash)));
+            }
+            for &(uid, hash) in together {
+                found.clear();
+                if let Some(view) = self.view {
+                    view.find(uid, hash, found);
+                }
+                let before = hits.len();
+                for &slot in found.iter().filter(|slot| self.slots.is_live(**slot)) {
+                    hits.push((uid, slot));
+                    if counted {
+                        shares.count(slot);
+                    }
+                }
+                if hits.len() == before {
+                    offline.push(uid);
+                }
+            }
+        }
+        let reached = distinct.len() - (offline.len() - offline_before);
+        if !counted && hits.len() <= FEW_HITS {
+            self.share_out_few(plan);
+        } else {
+            if !counted {
+                shares.begin(self.slots.len());
+                hits.iter().for_each(|(_, slot)| shares.count(*slot));
+            }
+            self.share_out(plan);
+        }
+        reached
+    }
+
+    /// Appends each gateway's part of the hits, which are counted, in the order of the list.
+    fn share_out(&self, plan: &mut Plan) {
+        let Plan { targets, parts, scratch: Scratch { hits, shares, .. }, .. } = plan;
+        let mut start = targets.len();
+        targets.resize(start + hits.len(), 0);
+        shares.place(|slot, count| {
+            let uids = start..start + count;
+            start = uids.end;
+            parts.push(PartSpan { slot: self.slots.slot(slot), uids: Some(uids.clone()) });
+            uids.start
+        });
+        for &(uid, slot) in hits.iter() {
+            targets[shares.next(slot)] = uid;
+        }
+    }
+
+    /// The same for few hits, which are sorted: that there are many gateways costs nothing then.
+    fn share_out_few(&self, plan: &mut Plan) {
+        let Plan { targets, parts, scratch: Scratch { hits, .. }, .. } = plan;
+        // By insertion: stable, and without memory of its own.
+        for at in 1..hits.len() {
+            let hit = hits[at];
+            let mut to = at;
+            while to > 0 && hits[to - 1].1 > hit.1 {
+                hits[to] = hits[to - 1];
+                to -= 1;
+            }
+            hits[to] = hit;
+        }
+        for of_one in hits.chunk_by(|a, b| a.1 == b.1) {
+            let uids = targets.len()..targets.len() + of_one.len();
+            targets.extend(of_one.iter().map(|(uid, _)| *uid));
+            parts.push(PartSpan { slot: self.slots.slot(of_one[0].1), uids: Some(uids) });
+        }
+    }
 }
 
 /// Leaves the distinct UIDs of `uids` that are not in `except` in the scratch, in list order; those

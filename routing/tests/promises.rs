@@ -67,6 +67,30 @@ fn check_broadcast(routes: &Routes, slots: &[Slot]) {
     }
 }
 
+/// However many UIDs are asked for, and at however many gateways each of them is.
+#[test]
+fn promise_1_each_gateway_gets_its_own_of_short_and_of_long_lists() {
+    let routes = Routes::default();
+    // User 1 is at every gateway, user 2 at every second, user 3 at every third, and so on.
+    let at = |gateway: u64| (1..=100).filter(move |uid| gateway.is_multiple_of(*uid));
+    let gateways = (1..=60).map(|gateway| {
+        let uids: Vec<u64> = at(gateway).collect();
+        (live(&routes, Incarnation(gateway), &uids), uids)
+    });
+    let gateways: Vec<(Slot, Vec<u64>)> = gateways.collect();
+    let lists: Vec<Vec<u64>> = (1..=70).map(|length| (1..=length).rev().collect()).collect();
+    for list in lists.iter().chain(&[vec![7], vec![60, 59], vec![61], vec![4, 2, 99, 1]]) {
+        let mut expected = Vec::new();
+        for (slot, uids) in &gateways {
+            let part: Vec<u64> = list.iter().copied().filter(|uid| uids.contains(uid)).collect();
+            expected.extend((!part.is_empty()).then_some((*slot, part)));
+        }
+        let parts: Vec<_> = expected.iter().map(|(slot, part)| (*slot, part.as_slice())).collect();
+        let offline: Vec<u64> = list.iter().copied().filter(|uid| *uid > 60).collect();
+        check(&routes, list, &parts, &offline);
+    }
+}
+
 #[test]
 fn promise_1_namespaces_never_meet() {
     let routes = Routes::default();

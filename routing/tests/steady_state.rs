@@ -19,14 +19,19 @@ fn promise_7_a_warm_plan_allocates_nothing() {
     }
     let uids = uid_bytes((0..1_200).rev());
     let except = uid_bytes(300..400);
-    let uids = Audience::Uids(UidRun::new(&uids).unwrap());
-    let queries = [(uids, Mode::Direct), (uids, Mode::Broadcast), (Audience::Everyone, Mode::Auto)]
-        .map(|(audience, mode)| Query {
-            namespace: Namespace(1),
-            audience,
-            except: UidRun::new(&except).unwrap(),
-            mode,
-        });
+    let (list, except) = (UidRun::new(&uids).unwrap(), UidRun::new(&except).unwrap());
+    let nobody = UidRun::default();
+    let few = [1, 3, 40].map(|count| Audience::Uids(UidRun::new(&uids[..8 * count]).unwrap()));
+    let queries = [
+        (Audience::Uids(list), except, Mode::Direct),
+        (few[0], nobody, Mode::Direct),
+        (few[1], nobody, Mode::Direct),
+        (Audience::Uids(list), except, Mode::Broadcast),
+        (few[2], except, Mode::Direct),
+        (Audience::Everyone, except, Mode::Auto),
+        (few[0], nobody, Mode::Auto),
+    ]
+    .map(|(audience, except, mode)| Query { namespace: Namespace(1), audience, except, mode });
 
     let mut plan = Plan::new();
     routes.resolve(&queries, &mut plan);
