@@ -27,6 +27,7 @@ mod slots;
 mod space;
 mod sweep;
 mod table;
+mod tags;
 
 pub use directory::{Directory, Inserted, Removed};
 pub use error::SlotError;
