@@ -4,6 +4,8 @@
 //! Few namespaces, UIDs, incarnations and slots, and small limits, so that everything collides.
 //! Handles are picked among all that were ever opened, hence often stale.
 
+pub mod selectors;
+
 use waybill_wire::targets::UidRun;
 
 use crate::oracle::{Expected, Oracle};

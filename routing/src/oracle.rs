@@ -3,6 +3,8 @@
 //!
 //! It shares the types of the interface and none of the code behind them.
 
+pub mod selectors;
+
 use waybill_wire::targets::UidRun;
 
 use crate::{

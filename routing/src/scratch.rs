@@ -98,7 +98,7 @@ impl Shares {
 }
 
 /// The bits that are set in a word, lowest first.
-struct Bits(u64);
+pub(crate) struct Bits(pub(crate) u64);
 
 impl Iterator for Bits {
     type Item = usize;
