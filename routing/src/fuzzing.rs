@@ -6,21 +6,26 @@
 
 pub mod selectors;
 
+use waybill_wire::selector::Selector;
 use waybill_wire::targets::UidRun;
 
 use crate::oracle::{Expected, Oracle};
 use crate::{
-    Audience, Change, Incarnation, Limits, Mode, Namespace, Op, Plan, Query, Routes, Slot, Uid,
+    Audience, Change, Incarnation, Limits, Mode, Namespace, Op, Plan, Query, Routes, Slot,
+    TagChange, Uid,
 };
 
 /// Limits of the tables compared: low enough to be met often.
-pub const LIMITS: Limits = Limits { slots: 4, routes: 20 };
+pub const LIMITS: Limits = Limits { slots: 4, routes: 20, gateway_tags: 3, broker_tags: 5 };
 
 /// Namespaces that occur.
 pub const NAMESPACES: [u32; 3] = [0, 1, u32::MAX];
 
 /// UIDs that occur. Some differ only in high or in low bytes.
 pub const UIDS: [u64; 6] = [0, 1, 1 << 32, 256, u64::MAX - 1, u64::MAX];
+
+/// Tags that occur. One is the beginning of another.
+pub const TAGS: [&str; 4] = ["a", "ab", "b", "vip"];
 
 /// Incarnations that occur.
 const INCARNATIONS: [u64; 3] = [1, 2, 3];
@@ -45,6 +50,14 @@ pub enum Operation {
         slot: usize,
         changes: Vec<RawChange>,
     },
+    Agree {
+        slot: usize,
+        agreed: bool,
+    },
+    Declare {
+        slot: usize,
+        tags: Vec<RawChange>,
+    },
     Suspend {
         slot: usize,
     },
@@ -62,7 +75,7 @@ pub enum Operation {
     },
 }
 
-/// A change before its numbers are picked.
+/// A change before its numbers are picked; of a tag, `uid` says which one.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "named as in Change")]
 pub struct RawChange {
@@ -71,12 +84,13 @@ pub struct RawChange {
     pub uid: usize,
 }
 
-/// A query before its numbers are picked; no UIDs mean everyone.
+/// A query before its numbers are picked; no UIDs mean everyone, no bytes no selector.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "named as in Query")]
 pub struct RawQuery {
     pub namespace: usize,
     pub uids: Option<Vec<usize>>,
+    pub selector: Vec<u8>,
     pub except: Vec<usize>,
     pub mode: usize,
 }
@@ -142,6 +156,8 @@ impl Pair {
             Operation::GoLive { slot, .. }
             | Operation::Swap { slot }
             | Operation::Apply { slot, .. }
+            | Operation::Agree { slot, .. }
+            | Operation::Declare { slot, .. }
             | Operation::Suspend { slot }
             | Operation::Resume { slot }
             | Operation::Kill { slot } => {
@@ -169,6 +185,14 @@ impl Pair {
                 let changes: Vec<Change> = changes.iter().map(RawChange::picked).collect();
                 assert_eq!(routes.apply(slot, &changes), oracle.apply(slot, &changes));
             }
+            Operation::Agree { agreed, .. } => {
+                let agreed_on = routes.agree_on_tags(slot, *agreed);
+                assert_eq!(agreed_on, oracle.agree_on_tags(slot, *agreed));
+            }
+            Operation::Declare { tags, .. } => {
+                let tags: Vec<TagChange<'_>> = tags.iter().map(RawChange::picked_tag).collect();
+                assert_eq!(routes.apply_tags(slot, &tags), oracle.apply_tags(slot, &tags));
+            }
             Operation::Suspend { .. } => assert_eq!(routes.suspend(slot), oracle.suspend(slot)),
             Operation::Resume { .. } => assert_eq!(routes.resume(slot), oracle.resume(slot)),
             Operation::Kill { .. } => assert_eq!(routes.kill(slot), oracle.kill(slot)),
@@ -183,8 +207,9 @@ impl Pair {
         let queries: Vec<Query<'_>> = raw
             .iter()
             .zip(&lists)
-            .map(|(raw, (uids, except))| Query {
+            .map(|(raw, (uids, selector, except))| Query {
                 namespace: Namespace(pick(&NAMESPACES, raw.namespace)),
+                selector: selector.as_ref().map(|bytes| checked(bytes)),
                 audience: uids
                     .as_ref()
                     .map_or(Audience::Everyone, |uids| Audience::Uids(run(uids))),
@@ -216,15 +241,17 @@ impl Pair {
             assert_eq!(self.routes.standing(incarnation), self.oracle.standing(incarnation));
         }
         let uids = uid_bytes(UIDS);
-        let queries = NAMESPACES.map(|namespace| {
-            [Audience::Uids(run(&uids)), Audience::Everyone].map(|audience| Query {
-                namespace: Namespace(namespace),
-                audience,
-                except: UidRun::default(),
-                mode: Mode::Direct,
-            })
-        });
-        self.compare_answers(queries.as_flattened());
+        let selectors = TAGS.map(|tag| selectors::selector(&[], &[tag]));
+        let mut queries = Vec::new();
+        for namespace in NAMESPACES.map(Namespace) {
+            queries.push(Query::new(namespace, Audience::Uids(run(&uids))));
+            queries.push(Query::new(namespace, Audience::Everyone));
+            queries.extend(selectors.iter().map(|bytes| Query {
+                selector: Some(checked(bytes)),
+                ..Query::new(namespace, Audience::Uids(run(&uids)))
+            }));
+        }
+        self.compare_answers(&queries);
     }
 
     fn handle(&self, back: usize) -> Option<Slot> {
@@ -241,14 +268,25 @@ impl RawChange {
             uid: Uid(pick(&UIDS, self.uid)),
         }
     }
+
+    fn picked_tag(&self) -> TagChange<'static> {
+        let Change { op, namespace, .. } = self.picked();
+        TagChange { op, namespace, tag: pick(&TAGS, self.uid) }
+    }
 }
 
 impl RawQuery {
-    /// The bytes of audience and except list.
-    fn lists(&self) -> (Option<Vec<u8>>, Vec<u8>) {
+    /// The bytes of audience, selector and except list.
+    fn lists(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>) {
         let bytes = |list: &Vec<usize>| uid_bytes(list.iter().map(|uid| pick(&UIDS, *uid)));
-        (self.uids.as_ref().map(bytes), bytes(&self.except))
+        let selector =
+            (!self.selector.is_empty()).then(|| selectors::selector(&self.selector, &TAGS));
+        (self.uids.as_ref().map(bytes), selector, bytes(&self.except))
     }
+}
+
+fn checked(selector: &[u8]) -> Selector<'_> {
+    Selector::check(selector).expect("it was made of text")
 }
 
 fn pick<T: Copy>(from: &[T], number: usize) -> T {
@@ -275,6 +313,10 @@ impl Bytes<'_> {
         }
     }
 
+    fn byte(&mut self) -> u8 {
+        self.next() as u8
+    }
+
     fn list<T>(&mut self, len_max: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
         let len = self.next() % (len_max + 1);
         (0..len).map(|_| item(self)).collect()
@@ -286,7 +328,7 @@ impl Bytes<'_> {
         if self.rest.is_empty() {
             return None;
         }
-        Some(match self.next() % 14 {
+        Some(match self.next() % 18 {
             0 => Operation::Open { incarnation: self.next() },
             1 => {
                 let (slot, replaces) = (self.next(), self.next());
@@ -300,7 +342,12 @@ impl Bytes<'_> {
             9 => Operation::Suspend { slot: self.next() },
             10 => Operation::Resume { slot: self.next() },
             11 => Operation::Kill { slot: self.next() },
-            12 => Operation::Sweep { budget: self.next() % 16 },
+            12 => Operation::Agree { slot: self.next(), agreed: self.next() != 0 },
+            13..=14 => {
+                let slot = self.next();
+                Operation::Declare { slot, tags: self.list(6, Self::change) }
+            }
+            15 => Operation::Sweep { budget: self.next() % 16 },
             _ => Operation::Resolve { queries: self.list(4, Self::query) },
         })
     }
@@ -314,6 +361,8 @@ impl Bytes<'_> {
         let (namespace, mode) = (self.next(), self.next());
         let everyone = self.next().is_multiple_of(4);
         let uids = (!everyone).then(|| self.list(12, Self::next));
-        RawQuery { namespace, uids, except: self.list(4, Self::next), mode }
+        let except = self.list(4, Self::next);
+        let selector = self.list(12, Self::byte);
+        RawQuery { namespace, uids, selector, except, mode }
     }
 }

@@ -19,6 +19,7 @@ mod map;
 #[doc(hidden)]
 pub mod oracle;
 mod plan;
+mod reach;
 mod resolve;
 mod routes;
 mod scratch;
@@ -35,6 +36,8 @@ pub use error::SlotError;
 pub use ids::{Incarnation, Namespace, Slot, Uid};
 pub use logins::{Displaced, Login, Logins, Policies, Policy};
 pub use plan::{Audience, Mode, Part, Plan, Query, Routed};
-pub use routes::{Applied, Change, Counts, Limits, Op, Routes, SweepProgress};
+pub use routes::{
+    Applied, Change, Counts, Limits, Op, Routes, SweepProgress, TagChange, TagLimit, TagsApplied,
+};
 pub use selector::Program;
 pub use slot::SlotState;

@@ -4,12 +4,15 @@
 //! It shares the types of the interface and none of the code behind them.
 
 pub mod selectors;
+mod tags;
 
 use waybill_wire::targets::UidRun;
 
+use self::selectors::Tree;
+use self::tags::Tags;
 use crate::{
     Applied, Audience, Change, Counts, Incarnation, Limits, Mode, Namespace, Op, Part, Query,
-    Routed, Slot, SlotError, SlotState, SweepProgress,
+    Routed, Slot, SlotError, SlotState, SweepProgress, TagChange, TagsApplied,
 };
 
 /// The naive table.
@@ -26,6 +29,7 @@ pub struct Oracle {
     /// ones is not known.
     walked: Vec<Slot>,
     gone: usize,
+    tags: Tags,
 }
 
 #[derive(Debug)]
@@ -42,7 +46,8 @@ pub struct Expected {
     pub parts: Vec<(Slot, Option<Vec<u64>>)>,
     /// UIDs without a route to a live slot.
     pub offline: Vec<u64>,
-    /// UIDs taken out by the except list.
+    /// UIDs taken out by the except list, then those with a route to live slots that can have no
+    /// match only.
     pub filtered: Vec<u64>,
     /// Count of UIDs with a route to a live slot.
     pub reached: usize,
@@ -77,6 +82,7 @@ impl Oracle {
             dead: Vec::new(),
             walked: Vec::new(),
             gone: 0,
+            tags: Tags::default(),
         }
     }
 
@@ -164,6 +170,28 @@ impl Oracle {
         Ok(applied)
     }
 
+    pub fn agree_on_tags(&mut self, slot: Slot, agreed: bool) -> Result<(), SlotError> {
+        self.not_dead(slot)?;
+        self.tags.agree(slot, agreed);
+        Ok(())
+    }
+
+    pub fn apply_tags(
+        &mut self,
+        slot: Slot,
+        changes: &[TagChange<'_>],
+    ) -> Result<TagsApplied, SlotError> {
+        self.not_dead(slot)?;
+        Ok(self.tags.apply(slot, changes, self.limits))
+    }
+
+    fn not_dead(&self, slot: Slot) -> Result<(), SlotError> {
+        match self.state(slot) {
+            SlotState::Dead => Err(SlotError::Dead),
+            SlotState::Filling | SlotState::Live | SlotState::Suspended => Ok(()),
+        }
+    }
+
     /// Follows a sweep of the table, which goes through routes in an order of its own: what it told
     /// has to be possible. Slots are free when nothing is left of all that were dead when it began:
     /// in the same step, or at the latest in the next one.
@@ -171,11 +199,14 @@ impl Oracle {
         if self.walked.is_empty() {
             self.walked.clone_from(&self.dead);
         }
+        let tags_before = self.tags.any(&self.walked);
+        self.tags.swept(&self.walked, told.tags_removed);
         let before = self.gone;
         self.gone += told.removed;
         let held = self.routes.iter().filter(|route| self.walked.contains(&route.0)).count();
         assert!(self.gone <= held, "more was removed than the dead have");
-        let (done, was_done) = (self.gone == held, before == held);
+        let done = self.gone == held && !self.tags.any(&self.walked);
+        let was_done = before == held && !tags_before;
         let freed = done && (told.freed > 0 || was_done && budget > 0);
         assert_eq!(told.freed, if freed { self.walked.len() } else { 0 });
         if freed {
@@ -203,7 +234,14 @@ impl Oracle {
         };
         let has = |slot, uid: u64| self.routes.contains(&(slot, query.namespace, uid));
         let live = self.live();
-        for slot in &live {
+        let tree = query.selector.map(Tree::of);
+        let may = |slot| match &tree {
+            None => true,
+            Some(_) if !direct => self.tags.agreed(slot),
+            Some(tree) => self.tags.may(slot, query.namespace, tree),
+        };
+        let meant: Vec<Slot> = live.iter().copied().filter(|slot| may(*slot)).collect();
+        for slot in &meant {
             match query.audience {
                 Audience::Uids(_) if direct => {
                     let own: Vec<u64> =
@@ -225,8 +263,11 @@ impl Oracle {
         }
         if direct {
             let online = |uid: &u64| live.iter().any(|slot| has(*slot, *uid));
-            expected.reached = wanted.iter().filter(|uid| online(uid)).count();
+            let reached = |uid: &u64| meant.iter().any(|slot| has(*slot, *uid));
+            expected.reached = wanted.iter().filter(|uid| reached(uid)).count();
             expected.offline = wanted.iter().copied().filter(|uid| !online(uid)).collect();
+            let only_elsewhere = |uid: &u64| online(uid) && !reached(uid);
+            expected.filtered.extend(wanted.iter().copied().filter(only_elsewhere));
         } else {
             expected.unresolved = wanted.len();
         }
@@ -260,6 +301,10 @@ impl Oracle {
             slots_live: in_state(SlotState::Live),
             slots_suspended: in_state(SlotState::Suspended),
             slots_dead: self.dead.len(),
+            declared: self.tags.declared(|_| true),
+            declared_dead: self.tags.declared(is_dead),
+            unkept: self.tags.unkept(|slot| !is_dead(slot) || self.dead.contains(&slot)),
+            tags: self.tags.different(),
         }
     }
 

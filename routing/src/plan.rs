@@ -6,8 +6,10 @@
 
 use std::ops::Range;
 
+use waybill_wire::selector::Selector;
 use waybill_wire::targets::UidRun;
 
+use crate::reach::Reach;
 use crate::scratch::{Once, Shares};
 use crate::{Namespace, Slot};
 
@@ -41,11 +43,22 @@ pub struct Query<'a> {
     pub namespace: Namespace,
     /// Who it is for.
     pub audience: Audience<'a>,
+    /// Only connections that match it are (\[SEL-6\]); none means that tags do not matter.
+    pub selector: Option<Selector<'a>>,
     /// UIDs that get nothing, whatever the audience says. A part that is [`Part::Whole`] still
     /// carries them: there the gateway leaves them out.
     pub except: UidRun<'a>,
     /// How it gets there.
     pub mode: Mode,
+}
+
+impl<'a> Query<'a> {
+    /// A frame for all of this audience, by mode `direct`.
+    #[must_use]
+    pub fn new(namespace: Namespace, audience: Audience<'a>) -> Self {
+        let (selector, except, mode) = (None, UidRun::default(), Mode::Direct);
+        Self { namespace, audience, selector, except, mode }
+    }
 }
 
 /// One gateway's share of a frame.
@@ -102,6 +115,7 @@ pub(crate) struct Scratch {
     /// UID and slot of every route that was found.
     pub(crate) hits: Vec<(u64, u16)>,
     pub(crate) shares: Shares,
+    pub(crate) reach: Reach,
 }
 
 impl Plan {
@@ -177,7 +191,8 @@ impl<'a> Routed<'a> {
         &self.plan.offline[self.span.offline.clone()]
     }
 
-    /// UIDs of the audience that the except list took out, in list order.
+    /// UIDs of the audience that the except list took out, then those that are at gateways none
+    /// of which can have a match; both in list order.
     #[inline]
     #[must_use]
     pub fn filtered(self) -> &'a [u64] {

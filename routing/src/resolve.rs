@@ -15,7 +15,8 @@ use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
 use crate::slots::SlotsView;
 use crate::space::Space;
 use crate::table::Table;
-use crate::{Audience, Mode, Query};
+use crate::tags::TagIndex;
+use crate::{Audience, Mode, Query, Slot};
 
 /// UIDs whose lines are asked for together: more than a core has under way at a time, and few
 /// enough to be in its first cache when they are looked at.
@@ -47,7 +48,8 @@ impl Table {
             let view = space.map(|space| space.map.view());
             let space = space.map(AsRef::as_ref);
             let key = space.map_or(self.key(), |space| space.map.key());
-            let place = Place { slots, key, space, view: view.as_ref() };
+            let tags = self.tags();
+            let place = Place { slots, tags, key, space, view: view.as_ref() };
             let mut rest = of_one;
             while !rest.is_empty() {
                 let (together, after) = rest.split_at(together(rest));
@@ -90,6 +92,7 @@ fn only(uids: UidRun<'_>) -> Option<u64> {
 /// Where queries of one namespace are looked up.
 struct Place<'a> {
     slots: &'a SlotsView,
+    tags: &'a TagIndex,
     /// What UIDs are hashed with.
     key: u64,
     space: Option<&'a Space>,
@@ -116,7 +119,6 @@ impl Place<'_> {
     /// Appends the answer to one query; the hashes of its UIDs begin at `asked`.
     fn answer(&self, query: &Query<'_>, asked: usize, plan: &mut Plan) {
         let before = (plan.parts.len(), plan.offline.len(), plan.filtered.len());
-        let whole = |slot| PartSpan { slot, uids: None };
         let (reached, unresolved) = match (query.audience, query.mode) {
             (Audience::Uids(uids), Mode::Direct | Mode::Auto) => {
                 let distinct = &mut plan.scratch.distinct;
@@ -127,23 +129,21 @@ impl Place<'_> {
                 } else {
                     distinct_without(uids, query.except, self.key, plan);
                 }
-                (self.narrow(looked_up(query) <= TOGETHER, plan), 0)
+                (self.narrow(query, plan), 0)
             }
             (Audience::Uids(uids), Mode::Broadcast) => {
                 distinct_without(uids, query.except, self.key, plan);
-                plan.parts.extend(self.slots.live().map(whole));
+                self.broadcast(query, plan);
                 (0, plan.scratch.distinct.len())
             }
             (Audience::Everyone, Mode::Direct | Mode::Auto) => {
                 if let Some(space) = self.space {
-                    let inhabited = space.inhabited();
-                    let live = inhabited.iter().filter(|index| self.slots.is_live(**index));
-                    plan.parts.extend(live.map(|index| whole(self.slots.slot(*index))));
+                    self.inhabited(space, query, plan);
                 }
                 (0, 0)
             }
             (Audience::Everyone, Mode::Broadcast) => {
-                plan.parts.extend(self.slots.live().map(whole));
+                self.broadcast(query, plan);
                 (0, 0)
             }
         };
@@ -156,13 +156,81 @@ impl Place<'_> {
         });
     }
 
+    /// The frame whole to each live slot, with a selector to those with which tags are agreed on.
+    fn broadcast(&self, query: &Query<'_>, plan: &mut Plan) {
+        let is_meant = |slot: &Slot| {
+            let tagged = self.slots.word(slot.index() / 64).tagged;
+            query.selector.is_none() || tagged >> (slot.index() % 64) & 1 != 0
+        };
+        let meant = self.slots.live().filter(is_meant);
+        plan.parts.extend(meant.map(|slot| PartSpan { slot, uids: None }));
+    }
+
+    /// The frame whole to each live slot with a user in the namespace, of whom one may match.
+    fn inhabited(&self, space: &Space, query: &Query<'_>, plan: &mut Plan) {
+        let Plan { parts, scratch: Scratch { reach, .. }, .. } = plan;
+        let slots = self.slots;
+        let inhabited = space.inhabited();
+        let whole = |index: &u16| PartSpan { slot: slots.slot(*index), uids: None };
+        let Some(selector) = query.selector else {
+            parts.extend(inhabited.iter().filter(|index| slots.is_live(**index)).map(whole));
+            return;
+        };
+        reach.begin((query.namespace, selector), self.tags, slots);
+        parts.extend(inhabited.iter().filter(|index| reach.may(slots, **index)).map(whole));
+    }
+
     /// Looks up the distinct UIDs that are left and appends each gateway's part; how many UIDs were
     /// reached.
-    fn narrow(&self, asked_for: bool, plan: &mut Plan) -> usize {
+    fn narrow(&self, query: &Query<'_>, plan: &mut Plan) -> usize {
+        let before = plan.offline.len() + plan.filtered.len();
+        let counted = plan.scratch.distinct.len() > FEW && query.selector.is_none();
+        self.look_up(looked_up(query) <= TOGETHER, counted, plan);
+        if let Some(selector) = query.selector {
+            plan.scratch.reach.begin((query.namespace, selector), self.tags, self.slots);
+            self.leave_matching(plan);
+        }
+        let Scratch { distinct, hits, shares, .. } = &mut plan.scratch;
+        let reached = distinct.len() - (plan.offline.len() + plan.filtered.len() - before);
+        if distinct.len() <= FEW && hits.len() <= FEW_HITS {
+            self.share_out_few(plan);
+        } else {
+            if !counted {
+                shares.begin(self.slots.len());
+                hits.iter().for_each(|(_, slot)| shares.count(*slot));
+            }
+            self.share_out(plan);
+        }
+        reached
+    }
+
+    /// Takes away the hits of slots that can have no match; a UID none of whose slots is left is
+    /// filtered.
+    fn leave_matching(&self, plan: &mut Plan) {
+        let Plan { filtered, scratch: Scratch { hits, reach, .. }, .. } = plan;
+        let (mut at, mut kept) = (0, 0);
+        while let Some(&(uid, _)) = hits.get(at) {
+            let kept_before = kept;
+            while let Some(&(_, slot)) = hits.get(at).filter(|hit| hit.0 == uid) {
+                if reach.may(self.slots, slot) {
+                    hits[kept] = (uid, slot);
+                    kept += 1;
+                }
+                at += 1;
+            }
+            if kept == kept_before {
+                filtered.push(uid);
+            }
+        }
+        hits.truncate(kept);
+    }
+
+    /// Looks up the distinct UIDs that are left: routes of live slots as hits, counted by slot, and
+    /// who is offline.
+    #[inline]
+    fn look_up(&self, asked_for: bool, counted: bool, plan: &mut Plan) {
         let Plan { offline, scratch, .. } = plan;
         let Scratch { distinct, hits, found, shares, .. } = scratch;
-        let offline_before = offline.len();
-        let counted = distinct.len() > FEW;
         hits.clear();
         if counted {
             shares.begin(self.slots.len());
@@ -188,17 +256,6 @@ impl Place<'_> {
                 }
             }
         }
-        let reached = distinct.len() - (offline.len() - offline_before);
-        if !counted && hits.len() <= FEW_HITS {
-            self.share_out_few(plan);
-        } else {
-            if !counted {
-                shares.begin(self.slots.len());
-                hits.iter().for_each(|(_, slot)| shares.count(*slot));
-            }
-            self.share_out(plan);
-        }
-        reached
     }
 
     /// Appends each gateway's part of the hits, which are counted, in the order of the list.

@@ -20,6 +20,11 @@ pub struct Limits {
     /// Routes, those of dead slots included until they are swept. Default 2^24. A route took 30 to
     /// 50 bytes in tables of 10^5 to 3 x 10^6 while they were built, each user on one gateway.
     pub routes: usize,
+    /// Tags of one slot that are kept. Default 2^20, `gateway_tags_max`.
+    pub gateway_tags: usize,
+    /// Different tags that are kept, those of dead slots included until they are swept. Default
+    /// 2^24, `broker_tags_max`. A tag of twelve bytes at one gateway takes 25 to 28 bytes.
+    pub broker_tags: usize,
 }
 
 impl Limits {
@@ -29,7 +34,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { slots: 4096, routes: 1 << 24 }
+        Self { slots: 4096, routes: 1 << 24, gateway_tags: 1 << 20, broker_tags: 1 << 24 }
     }
 }
 
@@ -64,11 +69,47 @@ pub struct Applied {
     pub unchanged: usize,
 }
 
+/// One tag record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagChange<'a> {
+    /// Whether the tag comes or goes.
+    pub op: Op,
+    /// The tag's tenant.
+    pub namespace: Namespace,
+    /// The tag: 1 to `tag_bytes_max` bytes.
+    pub tag: &'a str,
+}
+
+/// What a batch of tags came to; the first three sum to its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TagsApplied {
+    /// Tags that were not declared.
+    pub added: usize,
+    /// Tags that were declared, as far as it is known of one that is not kept.
+    pub removed: usize,
+    /// Adding a tag that is declared, or removing one that is not: `digest_mismatch` (\[TAG-6\]).
+    pub contradicting: usize,
+    /// Why the first tag of the slot is not kept, if all were before this batch: what its gateway
+    /// is told (\[TAG-11\]).
+    pub unkept: Option<TagLimit>,
+}
+
+/// Why a tag is not kept (\[TAG-10\]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagLimit {
+    /// The gateway has [`Limits::gateway_tags`] of them.
+    Gateway,
+    /// There are [`Limits::broker_tags`] different ones in all.
+    Broker,
+}
+
 /// What one call of [`Routes::sweep`] did, and what is left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SweepProgress {
     /// Dead routes removed.
     pub removed: usize,
+    /// Tags of dead slots removed, each as often as it had slots.
+    pub tags_removed: usize,
     /// Slot indices that can be opened again.
     pub freed: usize,
     /// Dead routes left.
@@ -84,6 +125,14 @@ pub struct Counts {
     pub routes: usize,
     /// Routes of dead slots among them.
     pub routes_dead: usize,
+    /// Tags that are kept, each once for each slot that declared it.
+    pub declared: usize,
+    /// Those of dead slots among them.
+    pub declared_dead: usize,
+    /// Declared tags that are not kept.
+    pub unkept: usize,
+    /// Different tags that are kept.
+    pub tags: usize,
     /// Slots whose snapshot is coming in.
     pub slots_filling: usize,
     /// Slots that answer.
@@ -188,6 +237,40 @@ impl Routes {
         self.table.apply(slot, changes)
     }
 
+    /// Says whether tags are agreed on with the gateway of a slot, in any state but dead; no slot
+    /// begins so. One without is never sent a message with a selector (\[SEL-10\]); what it declared
+    /// is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`].
+    pub fn agree_on_tags(&self, slot: Slot, agreed: bool) -> Result<(), SlotError> {
+        self.table.slots().agree_on_tags(slot, agreed)
+    }
+
+    /// Applies what a gateway declares of its tags, in order, for a slot in any state but dead. Only
+    /// of a live slot the changes are seen by queries at once.
+    ///
+    /// A tag beyond [`Limits::gateway_tags`] or [`Limits::broker_tags`] is declared like any other
+    /// and not kept; as long as the slot has one such, it counts as having declared every tag, so
+    /// that it misses no message (\[TAG-10\]). Which tags those are is not known: removing a tag that
+    /// is not found takes one of them away.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Dead`].
+    ///
+    /// # Panics
+    ///
+    /// If a tag has more than 127 bytes.
+    pub fn apply_tags(
+        &self,
+        slot: Slot,
+        changes: &[TagChange<'_>],
+    ) -> Result<TagsApplied, SlotError> {
+        self.table.apply_tags(slot, changes)
+    }
+
     /// Takes a live slot out of every answer and keeps its routes for [`Routes::resume`].
     ///
     /// # Errors
@@ -232,6 +315,10 @@ impl Routes {
     ///   the except list leaves are counted as unresolved.
     /// - Everyone, direct (and auto): whole to every live slot with a route in the namespace.
     /// - Everyone, broadcast: whole to every live slot.
+    ///
+    /// With a selector only slots come into question with which tags are agreed on, and unless it
+    /// is broadcast only those where some connection may match by the tags declared (\[SEL-9\]). A
+    /// UID that no such gateway has, but another, is filtered.
     pub fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
         self.table.resolve(queries, plan);
     }

@@ -6,7 +6,7 @@
 //! Invariants: `dead` lists the dead slots once each, in the order they died; no incarnation has
 //! two slots that are live or suspended; the view says what the entries say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,6 +36,10 @@ struct Entry {
     generation: u64,
     incarnation: Incarnation,
     state: Option<SlotState>,
+    /// Whether tags were agreed on.
+    tagged: bool,
+    /// Whether some of its tags are not kept, so that each counts as declared.
+    every_tag: bool,
     holds: Arc<Holds>,
 }
 
@@ -43,12 +47,16 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
     pub(crate) routes: AtomicUsize,
+    /// Tags that are kept.
+    pub(crate) tags: AtomicUsize,
+    /// Tags that are not kept; changed by who holds `writing`.
+    pub(crate) unkept: AtomicUsize,
     /// Held while changes are applied, so that a sweep does not begin before they are.
     pub(crate) writing: Mutex<()>,
 }
 
 /// What a slot is, as a value.
-pub(crate) type Standing = (u64, Incarnation, Option<SlotState>);
+pub(crate) type Standing = (u64, Incarnation, Option<SlotState>, bool, usize);
 
 /// The slots at one moment.
 #[derive(Debug, Default)]
@@ -56,6 +64,9 @@ pub(crate) struct SlotsView {
     /// Generation of each index, and a bit in `live` for those that answer.
     generations: Vec<u64>,
     live: Vec<u64>,
+    /// Among those: tags were agreed on; and each tag counts as declared.
+    tagged: Vec<u64>,
+    every_tag: Vec<u64>,
 }
 
 impl SlotsView {
@@ -75,6 +86,16 @@ impl SlotsView {
     pub(crate) fn live(&self) -> impl Iterator<Item = Slot> + '_ {
         let indices = (0..self.generations.len()).filter_map(|index| u16::try_from(index).ok());
         indices.filter(|index| self.is_live(*index)).map(|index| self.slot(index))
+    }
+
+    /// Of 64 indices those whose slots answer to selectors, and those of them that declared each
+    /// tag that there may be.
+    #[inline]
+    pub(crate) fn tagged(&self, word: usize) -> (u64, u64) {
+        match (self.tagged.get(word), self.every_tag.get(word)) {
+            (Some(tagged), Some(every)) => (*tagged, *every),
+            _ => (0, 0),
+        }
     }
 
     /// Indices there are.
@@ -108,6 +129,8 @@ impl Slots {
                     generation: 0,
                     incarnation,
                     state: None,
+                    tagged: false,
+                    every_tag: false,
                     holds: Arc::default(),
                 });
                 inner.entries.len() - 1
@@ -158,6 +181,28 @@ impl Slots {
         Ok(())
     }
 
+    /// Whether tags are agreed on with the gateway of a slot.
+    pub(crate) fn agree_on_tags(&self, slot: Slot, agreed: bool) -> Result<(), SlotError> {
+        self.mark(slot, |entry| std::mem::replace(&mut entry.tagged, agreed) != agreed)
+    }
+
+    /// Whether each tag counts as declared by a slot.
+    pub(crate) fn count_every_tag(&self, slot: Slot, every: bool) -> Result<(), SlotError> {
+        self.mark(slot, |entry| std::mem::replace(&mut entry.every_tag, every) != every)
+    }
+
+    /// Changes what a slot is marked with; `change` says whether it did.
+    fn mark(&self, slot: Slot, change: impl FnOnce(&mut Entry) -> bool) -> Result<(), SlotError> {
+        let mut inner = self.lock();
+        if inner.state(slot) == SlotState::Dead {
+            return Err(SlotError::Dead);
+        }
+        if change(&mut inner.entries[slot.index()]) {
+            self.publish(&inner);
+        }
+        Ok(())
+    }
+
     /// What a slot holds, for who applies changes to it.
     pub(crate) fn holds(&self, slot: Slot) -> Result<Arc<Holds>, SlotError> {
         Ok(Arc::clone(&self.lock().entry(slot)?.holds))
@@ -192,8 +237,10 @@ impl Slots {
     pub(crate) fn copy(&self) -> Self {
         let mut inner = self.lock().clone();
         for entry in &mut inner.entries {
-            let routes = AtomicUsize::new(entry.holds.routes.load(Ordering::Acquire));
-            entry.holds = Arc::new(Holds { routes, writing: Mutex::default() });
+            let [routes, tags, unkept] =
+                [&entry.holds.routes, &entry.holds.tags, &entry.holds.unkept]
+                    .map(|number| AtomicUsize::new(number.load(Ordering::Acquire)));
+            entry.holds = Arc::new(Holds { routes, tags, unkept, writing: Mutex::default() });
         }
         let view = ArcSwap::new(self.view.load_full());
         Self { max: self.max, inner: Mutex::new(inner), view }
@@ -202,7 +249,10 @@ impl Slots {
     /// Every slot there was and is, and the dead ones in the order they died.
     pub(crate) fn content(&self) -> (Vec<Standing>, Vec<u32>) {
         let inner = self.lock();
-        let standing = |entry: &Entry| (entry.generation, entry.incarnation, entry.state);
+        let standing = |entry: &Entry| {
+            let unkept = entry.holds.unkept.load(Ordering::Acquire);
+            (entry.generation, entry.incarnation, entry.state, entry.tagged, unkept)
+        };
         (inner.entries.iter().map(standing).collect(), inner.dead.iter().copied().collect())
     }
 
@@ -213,6 +263,7 @@ impl Slots {
             let entry = &mut inner.entries[usize::from(*index)];
             assert_eq!(entry.state, Some(SlotState::Dead), "only the dead are swept");
             (entry.state, entry.holds) = (None, Arc::default());
+            (entry.tagged, entry.every_tag) = (false, false);
         }
         inner.dead.retain(|at| !indices.iter().any(|index| u32::from(*index) == *at));
         self.publish(&inner);
@@ -238,25 +289,34 @@ impl Slots {
                 Some(SlotState::Dead) => {
                     counts.slots_dead += 1;
                     counts.routes_dead += entry.holds.routes.load(Ordering::Relaxed);
+                    counts.declared_dead += entry.holds.tags.load(Ordering::Relaxed);
                 }
             }
+            counts.declared += entry.holds.tags.load(Ordering::Relaxed);
+            counts.unkept += entry.holds.unkept.load(Ordering::Relaxed);
         }
         counts
     }
 
-    /// Panics unless the invariants of this file hold, and slots have so many routes.
-    pub(crate) fn invariants(&self, routes: &std::collections::BTreeMap<u16, usize>) {
+    /// Panics unless the invariants of this file hold, and slots have so many routes and tags.
+    pub(crate) fn invariants(&self, routes: &BTreeMap<u16, usize>, tags: &BTreeMap<u16, usize>) {
         let inner = self.lock();
         assert!(inner.entries.len() <= self.max as usize);
         for (at, entry) in (0..).zip(&inner.entries) {
             let index = u16::try_from(at).expect("as many slots as a route can name");
             let held = entry.holds.routes.load(Ordering::Relaxed);
             assert_eq!(held, routes.get(&index).copied().unwrap_or(0));
+            let declared = entry.holds.tags.load(Ordering::Relaxed);
+            assert_eq!(declared, tags.get(&index).copied().unwrap_or(0));
+            assert!(entry.state.is_some() || declared == 0);
             let dead = entry.state == Some(SlotState::Dead);
             assert_eq!(inner.dead.iter().filter(|dead| **dead == at).count(), usize::from(dead));
             assert!(entry.state.is_some() || held == 0);
             let live = entry.state == Some(SlotState::Live);
             assert_eq!(self.view().is_live(index), live);
+            let unkept = entry.holds.unkept.load(Ordering::Relaxed);
+            let dead_or_free = dead || entry.state.is_none();
+            assert!(dead_or_free || entry.every_tag == (unkept > 0));
             if matches!(entry.state, Some(SlotState::Live | SlotState::Suspended)) {
                 let standing = inner.standing(entry.incarnation);
                 assert_eq!(standing, Some(Slot::new(at, entry.generation)));
@@ -265,12 +325,21 @@ impl Slots {
     }
 
     fn publish(&self, inner: &Inner) {
-        let mut live = vec![0; inner.entries.len().div_ceil(64)];
-        for (at, entry) in inner.entries.iter().enumerate() {
-            live[at / 64] |= u64::from(entry.state == Some(SlotState::Live)) << (at % 64);
-        }
-        let generations = inner.entries.iter().map(|entry| entry.generation).collect();
-        self.view.store(Arc::new(SlotsView { generations, live }));
+        let words = |is: fn(&Entry) -> bool| {
+            let mut words = vec![0; inner.entries.len().div_ceil(64)];
+            for (at, entry) in inner.entries.iter().enumerate() {
+                words[at / 64] |= u64::from(is(entry)) << (at % 64);
+            }
+            words
+        };
+        let is_live = |entry: &Entry| entry.state == Some(SlotState::Live);
+        let view = SlotsView {
+            generations: inner.entries.iter().map(|entry| entry.generation).collect(),
+            live: words(is_live),
+            tagged: words(|entry| entry.tagged && entry.state == Some(SlotState::Live)),
+            every_tag: words(|entry| entry.every_tag),
+        };
+        self.view.store(Arc::new(view));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

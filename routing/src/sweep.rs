@@ -12,6 +12,7 @@ use crate::Namespace;
 use crate::slots::{Holds, Slots};
 use crate::space::Space;
 use crate::table::Spaces;
+use crate::tags::{Cursor, TagIndex};
 
 /// The namespace that is walked, its segment and bucket.
 pub(crate) type Place = (Namespace, u32, usize);
@@ -26,13 +27,20 @@ pub(crate) struct Walk {
     /// How many routes of each, by index, the running step took out of a namespace.
     taken: Vec<usize>,
     at: Option<Place>,
+    /// Where the walk over tags is, which begins when no routes are left; `None` at its end.
+    tags: Option<Cursor>,
 }
+
+/// Where a walk is: among routes, and among tags.
+pub(crate) type At = (Option<Place>, Option<Cursor>);
 
 /// What a step of a walk did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stepped {
     /// Routes taken away.
     pub(crate) removed: usize,
+    /// Tags taken away, each as often as it had dead slots.
+    pub(crate) tags_removed: usize,
     /// What is left of the budget; nothing, unless the walk is done.
     pub(crate) budget: usize,
 }
@@ -45,7 +53,7 @@ impl Walk {
         for (index, _) in &dead {
             marks[usize::from(*index) / 64] |= 1 << (index % 64);
         }
-        Self { dead, marks, taken: vec![0; indices], at: None }
+        Self { dead, marks, taken: vec![0; indices], at: None, tags: Some(Cursor::default()) }
     }
 
     /// The slots it is for.
@@ -54,27 +62,30 @@ impl Walk {
     }
 
     /// Where it is.
-    pub(crate) fn at(&self) -> Option<Place> {
-        self.at
+    pub(crate) fn at(&self) -> At {
+        (self.at, self.tags)
     }
 
     /// The same walk over a copy of the table.
     pub(crate) fn copy(&self, slots: &Slots) -> Self {
         let dead = slots.dead().into_iter();
         let same = dead.filter(|(index, _)| self.dead.iter().any(|(here, _)| here == index));
-        Self { at: self.at, ..Self::new(same.collect()) }
+        Self { at: self.at, tags: self.tags, ..Self::new(same.collect()) }
     }
 
-    /// Whether nothing is left of them.
-    pub(crate) fn is_done(&self) -> bool {
+    fn have_no_routes(&self) -> bool {
         self.dead.iter().all(|(_, holds)| holds.routes.load(Ordering::Acquire) == 0)
+    }
+
+    fn have_no_tags(&self) -> bool {
+        self.dead.iter().all(|(_, holds)| holds.tags.load(Ordering::Acquire) == 0)
     }
 
     /// Goes on until the budget is used up or nothing is left. A bucket looked at takes one of it,
     /// and so does a namespace.
-    pub(crate) fn step(&mut self, spaces: &Spaces, budget: usize) -> Stepped {
-        let mut stepped = Stepped { removed: 0, budget };
-        while stepped.budget > 0 && !self.is_done() {
+    pub(crate) fn step(&mut self, spaces: &Spaces, tags: &TagIndex, budget: usize) -> Stepped {
+        let mut stepped = Stepped { budget, ..Stepped::default() };
+        while stepped.budget > 0 && !self.have_no_routes() {
             match self.at {
                 None => {
                     self.at = spaces.keys().next().map(|first| (*first, 0, 0));
@@ -90,6 +101,9 @@ impl Walk {
                     self.at = at.or_else(|| self.behind(namespace, spaces, &mut stepped));
                 }
             }
+        }
+        while stepped.budget > 0 && !self.have_no_tags() {
+            self.sweep_tags(tags, &mut stepped);
         }
         stepped
     }
@@ -117,6 +131,21 @@ impl Walk {
             }
         }
         swept.next
+    }
+
+    fn sweep_tags(&mut self, index: &TagIndex, stepped: &mut Stepped) {
+        let at = self.tags.expect("tags are left, hence buckets");
+        let Self { dead, marks, taken, .. } = self;
+        let marked = |slot: u16| {
+            marks.get(usize::from(slot) / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
+        };
+        let removed = |slot| taken[usize::from(slot)] += 1;
+        self.tags = index.sweep(at, &mut stepped.budget, marked, removed);
+        for (index, holds) in dead {
+            let taken = std::mem::take(&mut taken[usize::from(*index)]);
+            holds.tags.fetch_sub(taken, Ordering::AcqRel);
+            stepped.tags_removed += taken;
+        }
     }
 
     /// The namespace behind this one, which costs one of the budget.

@@ -14,7 +14,8 @@ use waybill_wire::planted::{self, Bug};
 use crate::slot::Step;
 use crate::slots::{Slots, Standing};
 use crate::space::Space;
-use crate::sweep::{Place, Stepped, Walk};
+use crate::sweep::{At, Stepped, Walk};
+use crate::tags::TagIndex;
 use crate::{
     Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress,
 };
@@ -30,7 +31,8 @@ pub(crate) struct Content {
     slots: Vec<Standing>,
     dead: Vec<u32>,
     routes: Vec<(Namespace, u64, u16)>,
-    walk: Option<(Vec<u16>, Option<Place>)>,
+    tags: Vec<(Namespace, String, u16)>,
+    walk: Option<(Vec<u16>, At)>,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub(crate) struct Table {
     limits: Limits,
     key: u64,
     slots: Slots,
+    tags: TagIndex,
     spaces: ArcSwap<Spaces>,
     new_space: Mutex<()>,
     /// In all slots, and adds that are under way.
@@ -51,6 +54,7 @@ impl Table {
             limits,
             key,
             slots: Slots::new(limits.slots),
+            tags: TagIndex::new(key, limits.broker_tags),
             spaces: ArcSwap::default(),
             new_space: Mutex::default(),
             routes: AtomicUsize::new(0),
@@ -69,6 +73,7 @@ impl Table {
             limits: self.limits,
             key: self.key,
             slots,
+            tags: self.tags.copy(),
             spaces: ArcSwap::from_pointee(copies.collect()),
             new_space: Mutex::default(),
             routes: AtomicUsize::new(self.routes()),
@@ -83,14 +88,24 @@ impl Table {
             routes.extend(space.map.all().into_iter().map(|(uid, slot)| (*namespace, uid, slot)));
         }
         routes.sort_unstable();
+        let mut tags = self.tags.all();
+        tags.sort_unstable();
         let walk = self.walk.lock().expect("no invariant broke in an earlier call");
         let walk = walk.as_ref().map(|walk| (walk.indices(), walk.at()));
         let (slots, dead) = self.slots.content();
-        Content { limits: self.limits, key: self.key, slots, dead, routes, walk }
+        Content { limits: self.limits, key: self.key, slots, dead, routes, tags, walk }
     }
 
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    pub(crate) fn tags(&self) -> &TagIndex {
+        &self.tags
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub(crate) fn slots(&self) -> &Slots {
@@ -186,12 +201,12 @@ impl Table {
             *walk = Some(Walk::new(quiet.collect()));
         }
         let walked = walk.as_mut().expect("it was begun above");
-        let mut stepped = Stepped { removed: 0, budget };
+        let mut stepped = Stepped { budget, ..Stepped::default() };
         if !planted::is(Bug::ReusedSlot) {
-            stepped = walked.step(&self.spaces.load(), budget);
+            stepped = walked.step(&self.spaces.load(), &self.tags, budget);
         }
         self.routes.fetch_sub(stepped.removed, Ordering::AcqRel);
-        progress.removed = stepped.removed;
+        (progress.removed, progress.tags_removed) = (stepped.removed, stepped.tags_removed);
         if stepped.budget > 0 {
             let indices = walked.indices();
             progress.freed = indices.len();
@@ -240,7 +255,7 @@ impl Table {
             assert!(here.keys().eq(space.inhabited().iter()));
         }
         assert_eq!(held.values().sum::<usize>(), self.routes());
-        self.slots.invariants(&held);
+        self.slots.invariants(&held, &self.tags.invariants());
     }
 
     pub(crate) fn routes(&self) -> usize {
@@ -248,6 +263,6 @@ impl Table {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts { routes: self.routes(), ..self.slots.counts() }
+        Counts { routes: self.routes(), tags: self.tags.tags(), ..self.slots.counts() }
     }
 }

@@ -7,6 +7,7 @@
 //! docs/decisions/0020.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,6 +18,7 @@ use waybill_wire::digest::mix;
 use crate::Namespace;
 
 mod bucket;
+mod declare;
 mod set;
 
 use bucket::{Bucket, Bytes, Key, Record};
@@ -76,7 +78,7 @@ pub(crate) enum Added {
 }
 
 /// How far a sweep came: a part and a bucket in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cursor {
     part: usize,
     bucket: usize,
@@ -91,6 +93,15 @@ impl TagIndex {
         let parts = max.div_ceil(PART_TAGS).next_power_of_two().clamp(1, PARTS_MAX);
         let parts = (0..parts).map(|_| Part::default()).collect();
         Self { key, parts, tags: AtomicUsize::new(0), max }
+    }
+
+    /// The same again, while nobody changes anything.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(self.key, self.max);
+        for (namespace, tag, slot) in self.all() {
+            copy.add(namespace, &tag, slot);
+        }
+        copy
     }
 
     /// Different tags, those of dead slots included until they are swept.
@@ -176,6 +187,15 @@ impl TagIndex {
         }
     }
 
+    /// Whether a slot has a tag.
+    pub(crate) fn has(&self, namespace: Namespace, tag: &str, slot: u16) -> bool {
+        let mut has = false;
+        self.find(namespace, tag, |word, bits| {
+            has |= word == usize::from(slot / 64) && bits >> (slot % 64) & 1 != 0;
+        });
+        has
+    }
+
     /// Takes the tags of dead slots out of `budget` buckets at most, from a place on; tells
     /// `removed` the slot of each, and returns where to go on, or `None` at the end. What one call
     /// did not look at may grow, but no dead slot gets more.
@@ -225,6 +245,22 @@ impl TagIndex {
             }
         }
         all
+    }
+
+    /// Panics unless the index is consistent; how many tags each slot has.
+    pub(crate) fn invariants(&self) -> BTreeMap<u16, usize> {
+        let mut held: BTreeMap<u16, usize> = BTreeMap::new();
+        let mut all = self.all();
+        let pairs = all.len();
+        all.iter().for_each(|(_, _, slot)| *held.entry(*slot).or_default() += 1);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), pairs, "a slot has a tag once");
+        all.dedup_by(|a, b| (a.0, &a.1) == (b.0, &b.1));
+        assert_eq!(all.len(), self.tags());
+        let in_parts = self.parts.iter().map(|part| part.lock().tags);
+        assert_eq!(all.len(), in_parts.sum::<usize>());
+        held
     }
 
     fn key<'a>(&self, namespace: Namespace, tag: &'a str) -> Key<'a> {

@@ -20,18 +20,30 @@ fn change() -> impl Strategy<Value = RawChange> {
 
 fn query() -> impl Strategy<Value = RawQuery> {
     let uids = prop::option::weighted(0.75, prop::collection::vec(NUMBER, 0..10));
-    (NUMBER, uids, prop::collection::vec(NUMBER, 0..4), NUMBER)
-        .prop_map(|(namespace, uids, except, mode)| RawQuery { namespace, uids, except, mode })
+    let selector = prop::collection::vec(any::<u8>(), 0..12);
+    (NUMBER, uids, selector, prop::collection::vec(NUMBER, 0..4), NUMBER).prop_map(
+        |(namespace, uids, selector, except, mode)| RawQuery {
+            namespace,
+            uids,
+            selector,
+            except,
+            mode,
+        },
+    )
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     let changes = prop::collection::vec(change(), 0..8);
+    let tags = prop::collection::vec(change(), 0..6);
     prop_oneof![
         3 => NUMBER.prop_map(|incarnation| Operation::Open { incarnation }),
         1 => (NUMBER, prop::option::of(NUMBER))
             .prop_map(|(slot, replaces)| Operation::GoLive { slot, replaces }),
         3 => NUMBER.prop_map(|slot| Operation::Swap { slot }),
         5 => (NUMBER, changes).prop_map(|(slot, changes)| Operation::Apply { slot, changes }),
+        2 => (NUMBER, prop::bool::weighted(0.8))
+            .prop_map(|(slot, agreed)| Operation::Agree { slot, agreed }),
+        3 => (NUMBER, tags).prop_map(|(slot, tags)| Operation::Declare { slot, tags }),
         1 => NUMBER.prop_map(|slot| Operation::Suspend { slot }),
         1 => NUMBER.prop_map(|slot| Operation::Resume { slot }),
         1 => NUMBER.prop_map(|slot| Operation::Kill { slot }),

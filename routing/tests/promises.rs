@@ -46,7 +46,7 @@ fn ask(
     let list = uids.map(|uids| uid_bytes(uids.iter().copied()));
     let except = uid_bytes(except.iter().copied());
     let audience = list.as_deref().map_or(Audience::Everyone, |bytes| Audience::Uids(run(bytes)));
-    let query = Query { namespace, audience, except: run(&except), mode };
+    let query = Query { except: run(&except), mode, ..Query::new(namespace, audience) };
     let mut plan = Plan::new();
     routes.resolve(&[query], &mut plan);
     plan.routed(0).into()
@@ -136,12 +136,7 @@ fn promise_1_one_querys_uids_never_reach_the_next() {
     let lists = [&[1, 8][..], &[2], &[9]].map(|uids| uid_bytes(uids.iter().copied()));
     let queries: Vec<Query<'_>> = lists
         .iter()
-        .map(|bytes| Query {
-            namespace: TENANT,
-            audience: Audience::Uids(run(bytes)),
-            except: UidRun::default(),
-            mode: Mode::Auto,
-        })
+        .map(|bytes| Query { mode: Mode::Auto, ..Query::new(TENANT, Audience::Uids(run(bytes))) })
         .collect();
     let mut plan = Plan::new();
     for _ in 0..2 {
@@ -312,7 +307,7 @@ fn promise_8_an_incarnation_answers_from_one_slot() {
 
 #[test]
 fn promise_8_an_index_is_reused_only_after_its_sweep_and_no_old_handle_comes_back() {
-    let routes = Routes::new(Limits { slots: 1, routes: 10 }, 0);
+    let routes = Routes::new(Limits { slots: 1, routes: 10, ..Limits::default() }, 0);
     let old = live(&routes, A, &[1, 2]);
     routes.kill(old).unwrap();
 
@@ -335,7 +330,7 @@ fn promise_8_an_index_is_reused_only_after_its_sweep_and_no_old_handle_comes_bac
 
 #[test]
 fn promise_7_a_batch_over_the_limit_changes_nothing() {
-    let routes = Routes::new(Limits { slots: 2, routes: 3 }, 0);
+    let routes = Routes::new(Limits { slots: 2, routes: 3, ..Limits::default() }, 0);
     let a = live(&routes, A, &[1, 2]);
     let mut batch = changes(Op::Remove, TENANT, &[1]);
     batch.extend(changes(Op::Add, TENANT, &[3, 4]));

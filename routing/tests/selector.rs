@@ -37,7 +37,10 @@ fn check(program: &mut Program, selector: Selector<'_>) -> Result<(), TestCaseEr
             prop_assert!(!may || program.may(crate::mask(selector, more)));
         }
     }
-    prop_assert!(program.may(u64::MAX), "where every tag counts as declared every selector may match");
+    prop_assert!(
+        program.may(u64::MAX),
+        "where every tag counts as declared every selector may match"
+    );
     Ok(())
 }
 

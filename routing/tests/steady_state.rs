@@ -31,7 +31,11 @@ fn promise_7_a_warm_plan_allocates_nothing() {
         (Audience::Everyone, except, Mode::Auto),
         (few[0], nobody, Mode::Auto),
     ]
-    .map(|(audience, except, mode)| Query { namespace: Namespace(1), audience, except, mode });
+    .map(|(audience, except, mode)| Query {
+        except,
+        mode,
+        ..Query::new(Namespace(1), audience)
+    });
 
     let mut plan = Plan::new();
     routes.resolve(&queries, &mut plan);
