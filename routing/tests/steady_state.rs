@@ -2,8 +2,10 @@
 
 use waybill_routing::fuzzing::uid_bytes;
 use waybill_routing::{
-    Audience, Change, Incarnation, Mode, Namespace, Op, Plan, Query, Routes, Uid,
+    Audience, Change, Incarnation, Mode, Namespace, Op, Plan, Program, Query, Routes, TagChange,
+    Uid,
 };
+use waybill_wire::selector::{Selector, parse};
 use waybill_wire::targets::UidRun;
 
 #[test]
@@ -15,6 +17,10 @@ fn promise_7_a_warm_plan_allocates_nothing() {
         let adds: Vec<Change> =
             users.map(|uid| Change { op: Op::Add, namespace: Namespace(1), uid }).collect();
         routes.apply(slot, &adds).unwrap();
+        let tags = [format!("gateway:{gateway}"), "vip".to_owned()];
+        let tag = |tag| TagChange { op: Op::Add, namespace: Namespace(1), tag };
+        routes.apply_tags(slot, &tags.each_ref().map(|text| tag(text))).unwrap();
+        routes.agree_on_tags(slot, true).unwrap();
         routes.go_live(slot, None).unwrap();
     }
     let uids = uid_bytes((0..1_200).rev());
@@ -36,10 +42,15 @@ fn promise_7_a_warm_plan_allocates_nothing() {
         mode,
         ..Query::new(Namespace(1), audience)
     });
+    let selector = parse("vip & !(gateway:3 | !(gateway:1 | gateway:2 | gateway:7))").unwrap();
+    let selector = Selector::check(&selector).unwrap();
+    let tagged = queries.map(|query| Query { selector: Some(selector), ..query });
+    let queries = [queries, tagged].concat();
 
     let mut plan = Plan::new();
     routes.resolve(&queries, &mut plan);
     assert_eq!(plan.routed(0).reached(), 900);
+    assert_eq!((plan.routed(7).parts().len(), plan.routed(12).parts().len()), (3, 3));
     let counted = allocation_counter::measure(|| {
         for _ in 0..10 {
             routes.resolve(&queries, &mut plan);
@@ -49,4 +60,22 @@ fn promise_7_a_warm_plan_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
     let cold = allocation_counter::measure(|| routes.resolve(&queries, &mut Plan::new()));
     assert!(cold.count_total > 0, "the counter counts");
+}
+
+#[test]
+fn promise_7_evaluating_a_selector_allocates_nothing() {
+    let selectors = ["a", "a & (b | c) & !d", "!(a & !(b | c & !(d | e)))"].map(|text| parse(text));
+    let selectors = selectors.map(Result::unwrap);
+    let mut program = Program::new();
+    let mut evaluate = || {
+        let mut matching = 0;
+        for bytes in &selectors {
+            program.compile(Selector::check(bytes).unwrap());
+            matching += (0..32).filter(|mask| program.matches(*mask) && program.may(*mask)).count();
+        }
+        matching
+    };
+    let expected = evaluate();
+    let counted = allocation_counter::measure(|| assert_eq!(evaluate(), expected));
+    assert_eq!(counted.count_total, 0);
 }

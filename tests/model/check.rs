@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use waybill_routing::{
-    Audience, Login, Mode, Namespace, Part, Plan, Policy, Query, Slot, fuzzing::uid_bytes,
+    Audience, Login, Namespace, Part, Plan, Policy, Query, Slot, fuzzing::uid_bytes,
 };
 use waybill_wire::code::ErrorCode;
 use waybill_wire::targets::UidRun;
@@ -49,12 +49,8 @@ pub(crate) fn reached(scenario: &Scenario, broker: &Broker) -> BTreeSet<(u64, u6
 
 fn answers(scenario: &Scenario, broker: &Broker) -> BTreeSet<Answer> {
     let bytes = uid_bytes(scenario.logins.iter().map(|login| login.uid.0));
-    let query = Query {
-        namespace: Namespace(1),
-        audience: Audience::Uids(UidRun::new(&bytes).expect("whole UIDs")),
-        except: UidRun::default(),
-        mode: Mode::Direct,
-    };
+    let audience = Audience::Uids(UidRun::new(&bytes).expect("whole UIDs"));
+    let query = Query::new(Namespace(1), audience);
     let mut plan = Plan::new();
     broker.routes.resolve(&[query], &mut plan);
     let parts = plan.routed(0).parts();

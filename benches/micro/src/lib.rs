@@ -12,6 +12,7 @@ use rand::rngs::SmallRng;
 pub mod baseline;
 pub mod count;
 pub mod routing;
+pub mod selector;
 pub mod wire;
 
 /// Where every input comes from. Programs print it beside their figures.
@@ -81,14 +82,16 @@ impl Case {
     }
 }
 
-/// All cases for [`count`], `wire/...` and `routing/...`, small enough for a simulated machine.
+/// All cases for [`count`], `wire/...`, `routing/...` and `selector/...`, small enough for a simulated machine.
 #[must_use]
 pub fn counted_cases() -> Vec<Case> {
     let named = |group: &'static str| {
         move |case: Case| Case { name: format!("{group}/{}", case.name), ..case }
     };
     let routing = routing::cases(10_000).into_iter().chain(routing::plans(10_000));
-    wire::cases().into_iter().map(named("wire")).chain(routing.map(named("routing"))).collect()
+    let selector = selector::cases().into_iter().map(named("selector"));
+    let routing = routing.map(named("routing")).chain(selector);
+    wire::cases().into_iter().map(named("wire")).chain(routing).collect()
 }
 
 /// The random numbers of one case: the same whichever other cases are made.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use rand::RngExt as _;
 use waybill_routing::{
-    Audience, Change, Incarnation, Mode, Namespace, Op, Plan, Query, Routes, Slot, SlotState, Uid,
+    Audience, Change, Incarnation, Namespace, Op, Plan, Query, Routes, Slot, SlotState, Uid,
 };
 use waybill_wire::targets::UidRun;
 
@@ -124,8 +124,7 @@ fn bytes_of(uids: &[u64]) -> Vec<u8> {
 
 fn query(uids: &[u8]) -> Query<'_> {
     let run = UidRun::new(uids).expect("whole UIDs");
-    let (audience, except) = (Audience::Uids(run), UidRun::default());
-    Query { namespace: NAMESPACE, audience, except, mode: Mode::Direct }
+    Query::new(NAMESPACE, Audience::Uids(run))
 }
 
 /// Batches of messages to one user each.

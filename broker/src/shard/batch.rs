@@ -199,19 +199,19 @@ fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
 
 #[inline]
 fn query<'a>(message: &Message<'a>) -> Query<'a> {
+    let audience = match message.everyone {
+        true => Audience::Everyone,
+        false => Audience::Uids(message.targets),
+    };
     Query {
-        namespace: Namespace(message.namespace),
-        audience: if message.everyone {
-            Audience::Everyone
-        } else {
-            Audience::Uids(message.targets)
-        },
+        selector: message.selector,
         except: message.except,
         mode: match message.mode {
             Mode::BROADCAST => Lookup::Broadcast,
             Mode::AUTO => Lookup::Auto,
             _ => Lookup::Direct,
         },
+        ..Query::new(Namespace(message.namespace), audience)
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn slots() -> [Slot; 3] {
-        let routes = Routes::new(Limits { slots: 3, routes: 1 }, 0);
+        let routes = Routes::new(Limits { slots: 3, ..Limits::default() }, 0);
         [1, 2, 3].map(|incarnation| routes.open(Incarnation(incarnation)).unwrap())
     }
 

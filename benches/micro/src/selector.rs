@@ -1,0 +1,172 @@
+//! Selectors and tags: evaluated for connections and for gateways, tags declared and taken back.
+//!
+//! The simple selector is one term, as `group:42`; the others have three and sixteen under several
+//! operators.
+
+use std::cell::LazyCell;
+use std::rc::Rc;
+
+use rand::RngExt as _;
+use waybill_routing::{
+    Audience, Change, Incarnation, Limits, Namespace, Op, Plan, Program, Query, Routes, Slot,
+    TagChange, Uid,
+};
+use waybill_wire::selector::{Selector, parse};
+
+use crate::{BATCH, Case, FIRST_UID, Work, opaque, random};
+
+const NAMESPACE: Namespace = Namespace(1);
+
+/// One term, three, sixteen.
+const SELECTORS: [(&str, &str); 3] = [
+    ("1 term", "geo:3"),
+    ("3 terms", "(geo:3 | geo:5) & !platform:1"),
+    (
+        "16 terms",
+        "(geo:1 | geo:2 | geo:3 | geo:4) & !(platform:1 & (geo:1 | geo:5)) & (vip | group:7 | \
+         (group:8 & !group:9)) & !(platform:2 & platform:3) & !(group:1 | group:2 & geo:6)",
+    ),
+];
+
+/// Gateways that a selector is evaluated for.
+const GATEWAYS: usize = 1_000;
+
+/// Tags of one batch.
+const CHANGES: usize = 1_000;
+
+/// Different tags in the index, each at one gateway.
+const TAGS: usize = 100_000;
+
+type Shared = Rc<LazyCell<World, fn() -> World>>;
+
+/// Gateways, each with a user and a few tags, and the tags of many groups.
+struct World {
+    routes: Routes,
+    slots: Vec<Slot>,
+}
+
+impl World {
+    fn new() -> Self {
+        let routes = Routes::new(Limits::default(), 0x5eed);
+        let slot = |gateway: usize| {
+            let slot = routes.open(Incarnation(gateway as u64)).expect("room for slots");
+            let uid = Uid(FIRST_UID + gateway as u64);
+            let change = Change { op: Op::Add, namespace: NAMESPACE, uid };
+            routes.apply(slot, &[change]).expect("room for routes");
+            routes.agree_on_tags(slot, true).expect("it is filling");
+            let mut tags =
+                vec![format!("geo:{}", gateway % 8), format!("platform:{}", gateway % 4)];
+            tags.extend((gateway..TAGS).step_by(GATEWAYS).map(|group| format!("group:{group}")));
+            declare(&routes, slot, Op::Add, &tags);
+            routes.go_live(slot, None).expect("it was filling");
+            slot
+        };
+        let slots = (0..GATEWAYS).map(slot).collect();
+        Self { routes, slots }
+    }
+}
+
+fn declare(routes: &Routes, slot: Slot, op: Op, tags: &[String]) -> u64 {
+    let changes: Vec<TagChange<'_>> =
+        tags.iter().map(|tag| TagChange { op, namespace: NAMESPACE, tag }).collect();
+    let applied = routes.apply_tags(slot, opaque(&changes)).expect("it is not dead");
+    (applied.added + applied.removed) as u64
+}
+
+/// Every case.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let world: Shared = Rc::new(LazyCell::new(World::new));
+    let mut cases = Vec::new();
+    for (terms, text) in SELECTORS {
+        let name = |what: &str| format!("{what} {terms}");
+        cases.push(Case::plain(name("connections"), BATCH, move || connections(text)));
+        cases.push(Case::plain(name("compile"), 1, move || compile(text)));
+        let shared = Rc::clone(&world);
+        let gateways = move || gateways(Rc::clone(&shared), text);
+        cases.push(Case::plain(name("gateways"), GATEWAYS, gateways));
+    }
+    for op in [Op::Add, Op::Remove] {
+        let (name, shared) = (format!("{op:?} 1000 tags").to_lowercase(), Rc::clone(&world));
+        cases.push(Case::prepared(name, CHANGES, move || Declaring::new(Rc::clone(&shared), op)));
+    }
+    cases
+}
+
+fn checked(bytes: &[u8]) -> Selector<'_> {
+    Selector::check(bytes).expect("it was made of text")
+}
+
+/// A compiled selector against the terms that connections meet.
+fn connections(text: &str) -> impl FnMut() -> u64 + use<> {
+    let mut random = random();
+    let bytes = parse(text).expect("a selector");
+    let mut program = Program::new();
+    program.compile(checked(&bytes));
+    let masks: [u64; BATCH] = std::array::from_fn(|_| random.random());
+    move || {
+        let matching = opaque(&masks).iter().filter(|mask| program.matches(**mask)).count();
+        opaque(matching);
+        masks.len() as u64
+    }
+}
+
+fn compile(text: &str) -> impl FnMut() -> u64 + use<> {
+    let bytes = parse(text).expect("a selector");
+    let mut program = Program::new();
+    move || {
+        program.compile(checked(opaque(&bytes)));
+        u64::from(program.may(u64::MAX))
+    }
+}
+
+/// A message for a selector alone: its terms looked up, and evaluated for every gateway.
+fn gateways(world: Shared, text: &str) -> impl FnMut() -> u64 + use<> {
+    let bytes = parse(text).expect("a selector");
+    let mut plan = Plan::new();
+    move || {
+        let selector = Some(checked(opaque(&bytes)));
+        let query = Query { selector, ..Query::new(NAMESPACE, Audience::Everyone) };
+        world.routes.resolve(&[query], &mut plan);
+        opaque(plan.routed(0).parts().len());
+        world.slots.len() as u64
+    }
+}
+
+/// Tags of one gateway, some of which others have, come or go; in between they are put back.
+struct Declaring {
+    world: Shared,
+    tags: Vec<String>,
+    op: Op,
+}
+
+impl Declaring {
+    fn new(world: Shared, op: Op) -> Self {
+        let mut random = random();
+        let groups = rand::seq::index::sample(&mut random, 2 * TAGS, 2 * CHANGES);
+        let others = groups.into_iter().filter(|group| group % GATEWAYS != 0);
+        let tags = others.take(CHANGES).map(|group| format!("group:{group}")).collect();
+        Self { world, tags, op }
+    }
+
+    fn declare(&self, op: Op) -> u64 {
+        declare(&self.world.routes, self.world.slots[0], op, &self.tags)
+    }
+}
+
+impl Work for Declaring {
+    fn prepare(&mut self) {
+        // Whether they are there already depends on which case ran before.
+        self.declare(if self.op == Op::Add { Op::Remove } else { Op::Add });
+    }
+
+    fn run(&mut self) -> u64 {
+        self.declare(self.op)
+    }
+}
+
+impl Drop for Declaring {
+    fn drop(&mut self) {
+        self.declare(Op::Remove);
+    }
+}
