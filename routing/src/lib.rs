@@ -8,6 +8,7 @@
 //! Never here: payload bytes, links, outboxes, a clock, a random source, a logger. The same calls
 //! in the same order give the same results, down to the order of every list.
 
+mod connection_tags;
 mod directory;
 mod error;
 pub mod filter;
@@ -31,6 +32,7 @@ mod sweep;
 mod table;
 mod tags;
 
+pub use connection_tags::{ConnectionTags, Matcher};
 pub use directory::{Directory, Inserted, Removed};
 pub use error::SlotError;
 pub use ids::{Incarnation, Namespace, Slot, Uid};

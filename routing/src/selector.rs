@@ -171,6 +171,11 @@ impl Program {
         self.may.iter().fold(0, |terms, group| terms | group.terms)
     }
 
+    /// What decides whether a gateway may match; operands before their operator, which is last.
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.may
+    }
+
     /// [`Program::may`] for 64 gateways at a time: `declared` has the gateways of each term.
     #[inline]
     pub(crate) fn may_of_64(&self, declared: &[u64]) -> u64 {
