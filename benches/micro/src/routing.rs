@@ -118,7 +118,7 @@ pub fn plans(routes: usize) -> Vec<Case> {
     [1, 64].map(case).into()
 }
 
-fn bytes_of(uids: &[u64]) -> Vec<u8> {
+pub(crate) fn bytes_of(uids: &[u64]) -> Vec<u8> {
     uids.iter().flat_map(|uid| uid.to_le_bytes()).collect()
 }
 

@@ -8,12 +8,14 @@ use std::rc::Rc;
 
 use rand::RngExt as _;
 use waybill_routing::{
-    Audience, Change, Incarnation, Limits, Namespace, Op, Plan, Program, Query, Routes, Slot,
-    TagChange, Uid,
+    Audience, Change, ConnectionTags, Directory, Incarnation, Limits, Matcher, Mode, Namespace, Op,
+    Plan, Program, Query, Routes, Slot, TagChange, Uid,
 };
 use waybill_wire::selector::{Selector, parse};
+use waybill_wire::targets::UidRun;
 
-use crate::{BATCH, Case, FIRST_UID, Work, opaque, random};
+use crate::routing::bytes_of;
+use crate::{BATCH, Case, FIRST_UID, LIST, Work, opaque, random, some_uids};
 
 const NAMESPACE: Namespace = Namespace(1);
 
@@ -30,6 +32,12 @@ const SELECTORS: [(&str, &str); 3] = [
 
 /// Gateways that a selector is evaluated for.
 const GATEWAYS: usize = 1_000;
+
+/// Connections of one gateway, with five tags each.
+const CONNECTIONS: u32 = 10_000;
+
+/// Users of one gateway, for lists.
+const USERS: usize = 100_000;
 
 /// Tags of one batch.
 const CHANGES: usize = 1_000;
@@ -85,7 +93,10 @@ pub fn cases() -> Vec<Case> {
         let shared = Rc::clone(&world);
         let gateways = move || gateways(Rc::clone(&shared), text);
         cases.push(Case::plain(name("gateways"), GATEWAYS, gateways));
+        cases.push(Case::plain(name("match"), BATCH, move || matches(text)));
     }
+    cases.push(Case::plain("list broadcast", LIST, broadcast));
+    cases.push(Case::plain("hub targets", LIST, hub));
     for op in [Op::Add, Op::Remove] {
         let (name, shared) = (format!("{op:?} 1000 tags").to_lowercase(), Rc::clone(&world));
         cases.push(Case::prepared(name, CHANGES, move || Declaring::new(Rc::clone(&shared), op)));
@@ -130,6 +141,54 @@ fn gateways(world: Shared, text: &str) -> impl FnMut() -> u64 + use<> {
         world.routes.resolve(&[query], &mut plan);
         opaque(plan.routed(0).parts().len());
         world.slots.len() as u64
+    }
+}
+
+/// Connections of a gateway that are asked whether they match: their tags looked at, and the
+/// selector evaluated.
+fn matches(text: &str) -> impl FnMut() -> u64 + use<> {
+    let (mut random, mut tags, mut matcher) = (random(), ConnectionTags::new(), Matcher::new());
+    for connection in 0..CONNECTIONS {
+        let mut tag = |text: &str| tags.insert(NAMESPACE, text, connection);
+        tag(&format!("geo:{}", connection % 8));
+        tag(&format!("platform:{}", connection % 4));
+        for _ in 0..3 {
+            tag(&format!("group:{}", random.random_range(0..1_000)));
+        }
+    }
+    let bytes = parse(text).expect("a selector");
+    matcher.compile(&tags, NAMESPACE, checked(&bytes));
+    let asked: [u32; BATCH] = std::array::from_fn(|_| random.random_range(0..CONNECTIONS));
+    move || {
+        let asked = opaque(&asked).iter();
+        opaque(asked.filter(|connection| matcher.matches(&tags, **connection)).count());
+        BATCH as u64
+    }
+}
+
+/// A long list that is not looked up.
+fn broadcast() -> impl FnMut() -> u64 {
+    let (mut random, mut plan) = (random(), Plan::new());
+    let routes = Routes::new(Limits::default(), 0x5eed);
+    let list = bytes_of(&some_uids(&mut random, USERS, LIST));
+    move || {
+        let uids = UidRun::new(opaque(&list)).expect("whole UIDs");
+        let query = Query::new(NAMESPACE, Audience::Uids(uids));
+        routes.resolve(&[Query { mode: Mode::Broadcast, ..query }], &mut plan);
+        plan.routed(0).unresolved() as u64
+    }
+}
+
+/// A long list looked up by a gateway, in which each user has one connection.
+fn hub() -> impl FnMut() -> u64 {
+    let (mut random, mut directory) = (random(), Directory::new());
+    for (uid, connection) in (FIRST_UID..).zip(0..).take(USERS) {
+        directory.insert(NAMESPACE, Uid(uid), connection);
+    }
+    let list = some_uids(&mut random, USERS, LIST);
+    move || {
+        let members = opaque(&list).iter().map(|uid| directory.members(NAMESPACE, Uid(*uid)));
+        members.map(|members| members.len() as u64).sum()
     }
 }
 
