@@ -1,4 +1,5 @@
-//! Time of the route table with 10^5 and 10^6 routes, and of selectors: `cargo bench --bench routing`.
+//! Time of the route table with 10^5 and 10^6 routes, and of selectors:
+//! `cargo bench --bench routing`.
 
 mod measure;
 

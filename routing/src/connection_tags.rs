@@ -4,8 +4,8 @@
 //! message's selector is turned into numbers once ([`Matcher::compile`]), and then each connection
 //! costs a look at its own few numbers, whatever the selector.
 //!
-//! One owner, no lock. Invariant: `numbers` and `tags` name the same tags; tag t has connection c at
-//! place p of its list if and only if c holds (t, p); no list of a named tag is empty.
+//! One owner, no lock. Invariant: `numbers` and `tags` name the same tags; tag t has connection c
+//! at place p of its list if and only if c holds (t, p); no list of a named tag is empty.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -204,8 +204,8 @@ impl ConnectionTags {
     }
 }
 
-/// A selector ready to be asked of connections. Reused: compiling allocates nothing once the largest
-/// selector has been seen.
+/// A selector ready to be asked of connections. Reused: compiling allocates nothing once the
+/// largest selector has been seen.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
     program: Program,

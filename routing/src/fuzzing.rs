@@ -314,7 +314,7 @@ impl Bytes<'_> {
     }
 
     fn byte(&mut self) -> u8 {
-        self.next() as u8
+        u8::try_from(self.next()).expect("it was a byte")
     }
 
     fn list<T>(&mut self, len_max: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {

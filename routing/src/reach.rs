@@ -6,7 +6,7 @@
 
 use waybill_wire::selector::{Node, Selector};
 
-use crate::slots::SlotsView;
+use crate::slots::{SlotsView, Word};
 use crate::tags::TagIndex;
 use crate::{Namespace, Program};
 
@@ -68,11 +68,11 @@ impl Reach {
     }
 
     fn of_64(&self, slots: &SlotsView, word: usize) -> u64 {
-        let (tagged, every) = slots.tagged(word);
+        let Word { tagged, every_tag, .. } = slots.word(word);
         if tagged == 0 {
             return 0;
         }
         let from = word * self.terms;
-        tagged & (every | self.program.may_of_64(&self.declared[from..from + self.terms]))
+        tagged & (every_tag | self.program.may_of_64(&self.declared[from..from + self.terms]))
     }
 }

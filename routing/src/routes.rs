@@ -8,6 +8,8 @@
 
 use std::hash::{Hash, Hasher};
 
+use waybill_wire::limits::{BROKER_TAGS_MAX, GATEWAY_TAGS_MAX};
+
 use crate::slot::Step;
 use crate::table::Table;
 use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
@@ -20,10 +22,10 @@ pub struct Limits {
     /// Routes, those of dead slots included until they are swept. Default 2^24. A route took 30 to
     /// 50 bytes in tables of 10^5 to 3 x 10^6 while they were built, each user on one gateway.
     pub routes: usize,
-    /// Tags of one slot that are kept. Default 2^20, `gateway_tags_max`.
+    /// Tags of one slot that are kept. Default `gateway_tags_max`.
     pub gateway_tags: usize,
     /// Different tags that are kept, those of dead slots included until they are swept. Default
-    /// 2^24, `broker_tags_max`. A tag of twelve bytes at one gateway takes 25 to 28 bytes.
+    /// `broker_tags_max`. A tag of twelve bytes at one gateway takes 25 to 28 bytes.
     pub broker_tags: usize,
 }
 
@@ -34,7 +36,8 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { slots: 4096, routes: 1 << 24, gateway_tags: 1 << 20, broker_tags: 1 << 24 }
+        let (gateway_tags, broker_tags) = (GATEWAY_TAGS_MAX, BROKER_TAGS_MAX);
+        Self { slots: 4096, routes: 1 << 24, gateway_tags, broker_tags }
     }
 }
 
@@ -238,8 +241,8 @@ impl Routes {
     }
 
     /// Says whether tags are agreed on with the gateway of a slot, in any state but dead; no slot
-    /// begins so. One without is never sent a message with a selector (\[SEL-10\]); what it declared
-    /// is kept.
+    /// begins so. One without is never sent a message with a selector (\[SEL-10\]); what it
+    /// declared is kept.
     ///
     /// # Errors
     ///
@@ -248,13 +251,13 @@ impl Routes {
         self.table.slots().agree_on_tags(slot, agreed)
     }
 
-    /// Applies what a gateway declares of its tags, in order, for a slot in any state but dead. Only
-    /// of a live slot the changes are seen by queries at once.
+    /// Applies what a gateway declares of its tags, in order, for a slot in any state but dead.
+    /// Only of a live slot the changes are seen by queries at once.
     ///
     /// A tag beyond [`Limits::gateway_tags`] or [`Limits::broker_tags`] is declared like any other
     /// and not kept; as long as the slot has one such, it counts as having declared every tag, so
-    /// that it misses no message (\[TAG-10\]). Which tags those are is not known: removing a tag that
-    /// is not found takes one of them away.
+    /// that it misses no message (\[TAG-10\]). Which tags those are is not known: removing a tag
+    /// that is not found takes one of them away.
     ///
     /// # Errors
     ///

@@ -1,13 +1,14 @@
-//! Selectors made ready to be evaluated: for one connection, and for gateways by what they declared.
+//! Selectors made ready to be evaluated: for one connection, and for gateways by what they
+//! declared.
 //!
 //! A term is a bit of a word, in the order of the selector. An `and` or `or` looks at all its terms
 //! at once, however many it has, and a `not` costs nothing: it is in what is looked for. So a
 //! selector of sixteen terms under one operator costs what one of a single term does.
 //!
-//! What a gateway may match ([SEL-9]) is the same expression with every `not` pushed down to a
+//! What a gateway may match (\[SEL-9\]) is the same expression with every `not` pushed down to a
 //! term: there it says nothing, as a declared tag is one of some connection and not of all. What is
-//! left has no `not` in it. So more declared tags never make it untrue, a tag that is asked for only
-//! by a `not` is never looked up, and where every tag counts as declared it is true.
+//! left has no `not` in it. So more declared tags never make it untrue, a tag that is asked for
+//! only by a `not` is never looked up, and where every tag counts as declared it is true.
 
 use waybill_wire::limits::SELECTOR_DEPTH_MAX;
 use waybill_wire::selector::{Node, Selector};
@@ -133,7 +134,7 @@ impl Program {
         }
     }
 
-    /// Whether a connection matches ([SEL-5]) that has exactly the tags whose terms are bits of
+    /// Whether a connection matches (\[SEL-5\]) that has exactly the tags whose terms are bits of
     /// `mask`. Bits of no term do not matter.
     #[inline]
     #[must_use]
@@ -148,8 +149,8 @@ impl Program {
         result
     }
 
-    /// Whether some connection of a gateway may match ([SEL-9]) that declared exactly the tags whose
-    /// terms are bits of `mask`.
+    /// Whether some connection of a gateway may match (\[SEL-9\]) that declared exactly the tags
+    /// whose terms are bits of `mask`.
     #[inline]
     #[must_use]
     pub fn may(&self, mask: u64) -> bool {

@@ -61,12 +61,21 @@ pub(crate) type Standing = (u64, Incarnation, Option<SlotState>, bool, usize);
 /// The slots at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct SlotsView {
-    /// Generation of each index, and a bit in `live` for those that answer.
+    /// Of each index.
     generations: Vec<u64>,
-    live: Vec<u64>,
-    /// Among those: tags were agreed on; and each tag counts as declared.
-    tagged: Vec<u64>,
-    every_tag: Vec<u64>,
+    /// Of each 64 of them.
+    words: Vec<Word>,
+}
+
+/// 64 slots, a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Word {
+    /// It answers.
+    pub(crate) live: u64,
+    /// It answers, and tags are agreed on.
+    pub(crate) tagged: u64,
+    /// Each tag counts as declared by it.
+    pub(crate) every_tag: u64,
 }
 
 impl SlotsView {
@@ -74,7 +83,7 @@ impl SlotsView {
     #[inline]
     pub(crate) fn is_live(&self, index: u16) -> bool {
         let (word, bit) = (usize::from(index) / 64, index % 64);
-        self.live.get(word).is_some_and(|word| word >> bit & 1 != 0)
+        self.words.get(word).is_some_and(|word| word.live >> bit & 1 != 0)
     }
 
     /// The slot at an index.
@@ -88,14 +97,10 @@ impl SlotsView {
         indices.filter(|index| self.is_live(*index)).map(|index| self.slot(index))
     }
 
-    /// Of 64 indices those whose slots answer to selectors, and those of them that declared each
-    /// tag that there may be.
+    /// 64 slots; nobody, where there are none.
     #[inline]
-    pub(crate) fn tagged(&self, word: usize) -> (u64, u64) {
-        match (self.tagged.get(word), self.every_tag.get(word)) {
-            (Some(tagged), Some(every)) => (*tagged, *every),
-            _ => (0, 0),
-        }
+    pub(crate) fn word(&self, word: usize) -> Word {
+        self.words.get(word).copied().unwrap_or_default()
     }
 
     /// Indices there are.
@@ -325,20 +330,16 @@ impl Slots {
     }
 
     fn publish(&self, inner: &Inner) {
-        let words = |is: fn(&Entry) -> bool| {
-            let mut words = vec![0; inner.entries.len().div_ceil(64)];
-            for (at, entry) in inner.entries.iter().enumerate() {
-                words[at / 64] |= u64::from(is(entry)) << (at % 64);
-            }
-            words
-        };
-        let is_live = |entry: &Entry| entry.state == Some(SlotState::Live);
-        let view = SlotsView {
-            generations: inner.entries.iter().map(|entry| entry.generation).collect(),
-            live: words(is_live),
-            tagged: words(|entry| entry.tagged && entry.state == Some(SlotState::Live)),
-            every_tag: words(|entry| entry.every_tag),
-        };
+        let mut words = vec![Word::default(); inner.entries.len().div_ceil(64)];
+        for (at, entry) in inner.entries.iter().enumerate() {
+            let is_live = entry.state == Some(SlotState::Live);
+            let Word { live, tagged, every_tag } = &mut words[at / 64];
+            *live |= u64::from(is_live) << (at % 64);
+            *tagged |= u64::from(is_live && entry.tagged) << (at % 64);
+            *every_tag |= u64::from(entry.every_tag) << (at % 64);
+        }
+        let generations = inner.entries.iter().map(|entry| entry.generation).collect();
+        let view = SlotsView { generations, words };
         self.view.store(Arc::new(view));
     }
 

@@ -3,8 +3,12 @@
 //! The highest bits of a tag's keyed hash choose a part, the lowest ones a bucket in it. A change
 //! copies one bucket, some twenty tags, and puts the copy in its place; a part that has many tags
 //! for its buckets is built anew with twice as many. So nothing larger than a part is ever copied,
-//! and what is read is a bucket as it was at one moment. Measured against crates:
-//! docs/decisions/0020.
+//! and what is read is a bucket as it was at one moment.
+//!
+//! Measured against crates, 10^7 tags at one gateway each, bytes a tag and ns of a look-up that
+//! misses the caches: this one 25 and 870, with the text; `scc::HashIndex` 60 and 610, `papaya` 63
+//! and 4,500, with 128 bits of hash for it. With locks, so that readers wait: `hashbrown` in 4,096
+//! shards 61 and 530. None of them can be swept from where the last portion ended.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -87,8 +91,8 @@ pub(crate) struct Cursor {
 }
 
 impl TagIndex {
-    /// An empty index for `max` different tags. `key` is to be drawn at random, so that nobody knows
-    /// it.
+    /// An empty index for `max` different tags. `key` is to be drawn at random, so that nobody
+    /// knows it.
     pub(crate) fn new(key: u64, max: usize) -> Self {
         let parts = max.div_ceil(PART_TAGS).next_power_of_two().clamp(1, PARTS_MAX);
         let parts = (0..parts).map(|_| Part::default()).collect();
@@ -269,8 +273,7 @@ impl TagIndex {
     }
 
     fn part(&self, hash: u64) -> &Part {
-        let bits = self.parts.len().ilog2();
-        &self.parts[hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize]
+        &self.parts[low_bits(hash.rotate_left(self.parts.len().ilog2()), self.parts.len())]
     }
 }
 
@@ -291,9 +294,16 @@ impl Part {
     }
 }
 
+/// The lowest bits of a hash, as an index of one of `len` things, a power of two.
+#[inline]
+fn low_bits(hash: u64, len: usize) -> usize {
+    let bits = hash & (len as u64 - 1);
+    usize::try_from(bits).expect("it is below a usize")
+}
+
 /// The place where a tag lies.
 fn of<'a>(buckets: &'a Buckets, key: Key<'_>) -> &'a Place {
-    &buckets.slice[key.hash as usize & (buckets.slice.len() - 1)]
+    &buckets.slice[low_bits(key.hash, buckets.slice.len())]
 }
 
 /// What bytes say; none are an empty bucket.
@@ -316,7 +326,7 @@ fn doubled(buckets: &[Place], key: u64) -> Buckets {
             let old = view(&old);
             let moves = |record: &Record<'_>| {
                 let hash = hash(key, record.namespace, record.text);
-                hash as usize & buckets.len() != 0
+                low_bits(hash, 2 * buckets.len()) >= buckets.len()
             };
             let here = old.records().zip(old.all()).filter(|(_, record)| moves(record) == moving);
             let here: Vec<(u8, &[u8])> = here.map(|(bytes, _)| bytes).collect();

@@ -5,6 +5,12 @@
 //! and each gateway of the plan decides for its connections. Who got it is compared with who is
 //! meant, read off the list of all connections.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test fails, and its numbers are small"
+)]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -1,5 +1,11 @@
 //! Tags of connections against a list of tuples, and who matches a selector.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test fails, and its numbers are small"
+)]
+
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use waybill_routing::fuzzing::selectors::selector;

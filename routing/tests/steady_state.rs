@@ -64,7 +64,7 @@ fn promise_7_a_warm_plan_allocates_nothing() {
 
 #[test]
 fn promise_7_evaluating_a_selector_allocates_nothing() {
-    let selectors = ["a", "a & (b | c) & !d", "!(a & !(b | c & !(d | e)))"].map(|text| parse(text));
+    let selectors = ["a", "a & (b | c) & !d", "!(a & !(b | c & !(d | e)))"].map(parse);
     let selectors = selectors.map(Result::unwrap);
     let mut program = Program::new();
     let mut evaluate = || {

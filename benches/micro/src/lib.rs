@@ -82,7 +82,8 @@ impl Case {
     }
 }
 
-/// All cases for [`count`], `wire/...`, `routing/...` and `selector/...`, small enough for a simulated machine.
+/// All cases for [`count`], `wire/...`, `routing/...` and `selector/...`, small enough for a
+/// simulated machine.
 #[must_use]
 pub fn counted_cases() -> Vec<Case> {
     let named = |group: &'static str| {

@@ -25,7 +25,8 @@ impl Key<'_> {
     /// The byte that stands for it where tags are told apart quickly. None of the bits that choose
     /// a bucket.
     fn mark(self) -> u8 {
-        (self.hash >> 40) as u8
+        let [.., mark, _, _] = self.hash.to_le_bytes();
+        mark
     }
 }
 

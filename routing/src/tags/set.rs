@@ -1,7 +1,7 @@
 //! The slots of one tag as bytes: a list while they are few, a bitmap as soon as that is shorter.
 //!
-//! A tag of one gateway takes two bytes, one of a thousand gateways a bit for each. Which of the two
-//! it is follows from the slots alone, so that the same slots are always the same bytes.
+//! A tag of one gateway takes two bytes, one of a thousand gateways a bit for each. Which of the
+//! two it is follows from the slots alone.
 
 /// The slots of a tag, as they lie in a bucket.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +55,9 @@ impl<'a> Set<'a> {
             Self::Few(few) => slots.extend(few.iter().map(|slot| u16::from_le_bytes(*slot))),
             Self::Many(words) => {
                 for (at, word) in (0..).zip(words) {
-                    let mut word = u64::from_le_bytes(*word);
-                    while word != 0 {
-                        let bit = word.trailing_zeros() as u16;
-                        slots.push(64 * at + bit);
-                        word &= word - 1;
-                    }
+                    let word = u64::from_le_bytes(*word);
+                    let set = (0..64).filter(|bit| word >> bit & 1 != 0);
+                    slots.extend(set.map(|bit: u16| 64 * at + bit));
                 }
             }
         }
