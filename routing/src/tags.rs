@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use arc_swap::ArcSwapAny;
 use triomphe::ThinArc;
@@ -40,7 +40,9 @@ const PARTS_MAX: usize = 1 << 12;
 #[derive(Debug)]
 pub(crate) struct TagIndex {
     key: u64,
-    parts: Box<[Part]>,
+    /// None before the first tag: a broker without tags, of which model checkers make many, has
+    /// no memory for them.
+    parts: OnceLock<Box<[Part]>>,
     /// Different tags.
     tags: AtomicUsize,
     /// The most there may be of them.
@@ -94,9 +96,7 @@ impl TagIndex {
     /// An empty index for `max` different tags. `key` is to be drawn at random, so that nobody
     /// knows it.
     pub(crate) fn new(key: u64, max: usize) -> Self {
-        let parts = max.div_ceil(PART_TAGS).next_power_of_two().clamp(1, PARTS_MAX);
-        let parts = (0..parts).map(|_| Part::default()).collect();
-        Self { key, parts, tags: AtomicUsize::new(0), max }
+        Self { key, parts: OnceLock::new(), tags: AtomicUsize::new(0), max }
     }
 
     /// The same again, while nobody changes anything.
@@ -116,7 +116,8 @@ impl TagIndex {
     /// Gives a slot a tag.
     pub(crate) fn add(&self, namespace: Namespace, tag: &str, slot: u16) -> Added {
         let key = self.key(namespace, tag);
-        let part = self.part(key.hash);
+        let make = || (0..self.parts_in_all()).map(|_| Part::default()).collect();
+        let part = part(self.parts.get_or_init(make), key.hash);
         let mut writing = part.lock();
         let buckets = part.buckets_for_one_more(&writing, self.key);
         let place = of(&buckets, key);
@@ -151,7 +152,7 @@ impl TagIndex {
     /// Takes a tag from a slot; whether it had it.
     pub(crate) fn remove(&self, namespace: Namespace, tag: &str, slot: u16) -> bool {
         let key = self.key(namespace, tag);
-        let part = self.part(key.hash);
+        let Some(part) = self.part(key.hash) else { return false };
         let mut writing = part.lock();
         let buckets = part.buckets.load();
         let Some(buckets) = &*buckets else { return false };
@@ -183,7 +184,8 @@ impl TagIndex {
     #[inline]
     pub(crate) fn find(&self, namespace: Namespace, tag: &str, told: impl FnMut(usize, u64)) {
         let key = self.key(namespace, tag);
-        let buckets = self.part(key.hash).buckets.load();
+        let Some(part) = self.part(key.hash) else { return };
+        let buckets = part.buckets.load();
         let Some(buckets) = &*buckets else { return };
         let bytes = of(buckets, key).load();
         if let Some((_, set)) = view(&bytes).find(key) {
@@ -211,7 +213,7 @@ impl TagIndex {
         mut removed: impl FnMut(u16),
     ) -> Option<Cursor> {
         while *budget > 0 {
-            let part = self.parts.get(at.part)?;
+            let part = self.parts().get(at.part)?;
             let mut writing = part.lock();
             let buckets = part.buckets.load();
             let buckets = buckets.as_ref().map_or(&[][..], |buckets| &buckets.slice);
@@ -230,14 +232,14 @@ impl TagIndex {
                 at = Cursor { part: at.part + 1, ..Cursor::default() };
             }
         }
-        (at.part < self.parts.len()).then_some(at)
+        (at.part < self.parts().len()).then_some(at)
     }
 
     /// Every tag of every slot, in no order.
     pub(crate) fn all(&self) -> Vec<(Namespace, String, u16)> {
         let mut all = Vec::new();
         let mut slots = Vec::new();
-        for part in &self.parts {
+        for part in self.parts() {
             let buckets = part.buckets.load();
             for place in buckets.iter().flat_map(|buckets| &buckets.slice) {
                 for record in view(&place.load()).all() {
@@ -262,7 +264,7 @@ impl TagIndex {
         assert_eq!(all.len(), pairs, "a slot has a tag once");
         all.dedup_by(|a, b| (a.0, &a.1) == (b.0, &b.1));
         assert_eq!(all.len(), self.tags());
-        let in_parts = self.parts.iter().map(|part| part.lock().tags);
+        let in_parts = self.parts().iter().map(|part| part.lock().tags);
         assert_eq!(all.len(), in_parts.sum::<usize>());
         held
     }
@@ -272,8 +274,18 @@ impl TagIndex {
         Key { hash: hash(self.key, namespace, text), namespace, text }
     }
 
-    fn part(&self, hash: u64) -> &Part {
-        &self.parts[low_bits(hash.rotate_left(self.parts.len().ilog2()), self.parts.len())]
+    /// Parts there are with the first tag.
+    fn parts_in_all(&self) -> usize {
+        self.max.div_ceil(PART_TAGS).next_power_of_two().clamp(1, PARTS_MAX)
+    }
+
+    fn parts(&self) -> &[Part] {
+        self.parts.get().map_or(&[], |parts| parts)
+    }
+
+    /// Where a tag is, if any is anywhere.
+    fn part(&self, hash: u64) -> Option<&Part> {
+        self.parts.get().map(|parts| part(parts, hash))
     }
 }
 
@@ -292,6 +304,11 @@ impl Part {
         self.buckets.store(Some(buckets.clone()));
         buckets
     }
+}
+
+/// The part that the highest bits of a hash choose.
+fn part(parts: &[Part], hash: u64) -> &Part {
+    &parts[low_bits(hash.rotate_left(parts.len().ilog2()), parts.len())]
 }
 
 /// The lowest bits of a hash, as an index of one of `len` things, a power of two.
