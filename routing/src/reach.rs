@@ -51,7 +51,7 @@ impl Reach {
         }
     }
 
-    /// Whether a slot answers and may match. The first one of each 64 is worked out for all of them.
+    /// Whether a slot answers and may match. The first of each 64 is worked out for all of them.
     #[inline]
     pub(crate) fn may(&mut self, slots: &SlotsView, slot: u16) -> bool {
         let word = usize::from(slot / 64);
