@@ -1,10 +1,10 @@
-//! UID -> slots, for one namespace, shared by all shards: readers never wait, writers wait for
-//! those of the same segment, and growth is one small step after the other.
+//! UID -> slots, for one namespace, shared by all shards: readers never wait, writers wait for those
+//! of the same group, and growth is one small step after the other.
 //!
 //! Extendible hashing (R. Fagin et al., *Extendible Hashing: A Fast Access Method for Dynamic
-//! Files*, 1979): the highest bits of a UID's keyed hash choose a segment by a directory, the
-//! lowest ones a bucket in it. A full segment is split; when only one place of the directory led
-//! to it, the directory doubles first.
+//! Files*, 1979): the highest bits of a UID's keyed hash choose a group by a directory, the next ones
+//! a block in it, the lowest ones a bucket. A full group becomes two; when only one place of the
+//! directory led to it, the directory doubles first.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -17,21 +17,25 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 
+mod block;
 mod bucket;
-mod segment;
+mod group;
+mod shape;
+#[cfg(test)]
+mod tests;
 
-use segment::{Added, BUCKETS_MIN, Owned, Segment};
+use group::{Added, Group};
 
-/// Chunks of the arena; chunk k has 2^k segments, so that none ever moves.
+/// Chunks of the arena; chunk k has 2^k groups, so that none ever moves.
 const CHUNKS: usize = 24;
 
-/// Segments by their numbers. They are only ever added.
+/// Groups by their numbers. They are only ever added.
 #[derive(Debug)]
 struct Arena {
-    chunks: [OnceLock<Box<[OnceLock<Segment>]>>; CHUNKS],
+    chunks: [OnceLock<Box<[OnceLock<Group>]>>; CHUNKS],
 }
 
-/// Which segment each highest bits of a hash belong to.
+/// Which group each highest bits of a hash belong to.
 type Directory = Box<[AtomicU32]>;
 
 /// The map.
@@ -40,15 +44,15 @@ pub(crate) struct Map {
     key: u64,
     arena: Arena,
     directory: ArcSwap<Directory>,
-    /// How many segments there are; held while one is added.
-    segments: Mutex<u32>,
+    /// How many groups there are; held while one is added.
+    groups: Mutex<u32>,
 }
 
 /// How far a sweep came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Swept {
     pub(crate) looked_at: usize,
-    /// Where to go on: segment and bucket; `None` at the end of the map.
+    /// Where to go on: group and bucket; `None` at the end of the map.
     pub(crate) next: Option<(u32, usize)>,
 }
 
@@ -65,16 +69,16 @@ impl Arena {
     }
 
     #[inline]
-    fn get(&self, number: u32) -> &Segment {
+    fn get(&self, number: u32) -> &Group {
         let (chunk, at) = Self::place(number);
-        let chunk = self.chunks[chunk].get().expect("a number in a directory has its segment");
-        chunk[at].get().expect("a number in a directory has its segment")
+        let chunk = self.chunks[chunk].get().expect("a number in a directory has its group");
+        chunk[at].get().expect("a number in a directory has its group")
     }
 
-    fn set(&self, number: u32, segment: Segment) {
+    fn set(&self, number: u32, group: Group) {
         let (chunk, at) = Self::place(number);
-        let segments = || (0..1usize << chunk).map(|_| OnceLock::new()).collect();
-        let set = self.chunks[chunk].get_or_init(segments)[at].set(segment);
+        let groups = || (0..1usize << chunk).map(|_| OnceLock::new()).collect();
+        let set = self.chunks[chunk].get_or_init(groups)[at].set(group);
         assert!(set.is_ok(), "a number is given once");
     }
 }
@@ -95,9 +99,9 @@ impl Map {
     /// An empty map. `key` is to be drawn at random, so that nobody knows it.
     pub(crate) fn new(key: u64) -> Self {
         let arena = Arena { chunks: [const { OnceLock::new() }; CHUNKS] };
-        arena.set(0, Segment::new(Owned { prefix: 0, depth: 0 }, BUCKETS_MIN));
+        arena.set(0, Group::first());
         let directory: Directory = Box::new([AtomicU32::new(0)]);
-        Self { key, arena, directory: ArcSwap::from_pointee(directory), segments: Mutex::new(1) }
+        Self { key, arena, directory: ArcSwap::from_pointee(directory), groups: Mutex::new(1) }
     }
 
     /// What its hashes are keyed with.
@@ -116,12 +120,16 @@ impl Map {
         let hash = hash(self.key, uid);
         loop {
             let view = self.view();
-            let segment = view.segment(hash);
-            match segment.add(hash, uid, slot) {
-                Added::New => return true,
+            let group = view.group(hash);
+            match group.add(hash, uid, slot, |uid| self::hash(self.key, uid)) {
+                Added::New { is_full } => {
+                    if is_full {
+                        self.replace(group);
+                    }
+                    return true;
+                }
                 Added::Already => return false,
                 Added::NotHere => {}
-                Added::Full => self.grow(segment),
             }
         }
     }
@@ -131,80 +139,92 @@ impl Map {
         let hash = hash(self.key, uid);
         loop {
             let view = self.view();
-            if let Some(removed) = view.segment(hash).remove(hash, uid, slot) {
+            if let Some(removed) =
+                view.group(hash).remove(hash, uid, slot, |uid| self::hash(self.key, uid))
+            {
                 return removed;
             }
         }
     }
 
-    fn grow(&self, segment: &Segment) {
+    fn replace(&self, group: &Group) {
         // Held to the end: the directory has one writer.
-        let mut segments = self.segments.lock().expect("no invariant broke in an earlier call");
-        let range = segment.range();
-        let publish = |new: Segment| {
-            let (number, owned) = (*segments, new.range());
-            *segments += 1;
-            self.arena.set(number, new);
-            let mut directory = self.directory.load_full();
-            if directory.len().ilog2() < owned.depth {
-                directory = Arc::new(doubled(&directory));
-                self.directory.store(Arc::clone(&directory));
-            }
-            let bits = directory.len().ilog2() - owned.depth;
-            let first = (owned.prefix as usize) << bits;
-            for place in &directory[first..first + (1 << bits)] {
-                place.store(number, Ordering::Release);
-            }
-        };
-        segment.grow(range, publish, |uid| hash(self.key, uid));
+        let mut groups = self.groups.lock().expect("no invariant broke in an earlier call");
+        let Some((new, writing)) = group.successors(|uid| hash(self.key, uid)) else { return };
+        let first = *groups;
+        for group in new {
+            self.arena.set(*groups, group);
+            *groups += 1;
+        }
+        let numbers = first..*groups;
+        let held: Vec<_> = numbers.clone().map(|number| self.arena.get(number).hold()).collect();
+        for number in numbers {
+            let (prefix, depth) = self.arena.get(number).shape().range();
+            self.lead(prefix, depth, number);
+        }
+        group.end(writing);
+        drop(held);
     }
 
-    /// Takes away routes of dead slots in some buckets of a segment; tells `removed` the slot of
-    /// each. What moves meanwhile moves into segments of higher numbers.
+    /// The directory leads to a group for hashes that begin so. For who holds `groups`.
+    fn lead(&self, prefix: u64, depth: u32, number: u32) {
+        let mut directory = self.directory.load_full();
+        if directory.len().ilog2() < depth {
+            directory = Arc::new(doubled(&directory));
+            self.directory.store(Arc::clone(&directory));
+        }
+        let bits = directory.len().ilog2() - depth;
+        let first = usize::try_from(prefix << bits).expect("a place in memory");
+        for place in &directory[first..first + (1 << bits)] {
+            place.store(number, Ordering::Release);
+        }
+    }
+
+    /// Takes away routes of dead slots in some buckets of a group; tells `removed` the slot of
+    /// each. What moves meanwhile moves into groups of higher numbers, or later buckets.
     pub(crate) fn sweep(
         &self,
-        segment: u32,
+        group: u32,
         buckets: Range<usize>,
         is_dead: impl Fn(u16) -> bool,
         removed: impl FnMut(u16),
     ) -> Swept {
         let hash = |uid| hash(self.key, uid);
         let (start, end) = (buckets.start, buckets.end);
-        let len = self.arena.get(segment).sweep(buckets, is_dead, hash, removed);
+        let len = self.arena.get(group).sweep(buckets, is_dead, hash, removed);
         let looked_at = end.min(len).saturating_sub(start);
         let next = match end < len {
-            true => Some((segment, end)),
-            false => (segment + 1 < self.segments()).then_some((segment + 1, 0)),
+            true => Some((group, end)),
+            false => (group + 1 < self.groups()).then_some((group + 1, 0)),
         };
         Swept { looked_at, next }
     }
 
     /// Every route, in no order.
     pub(crate) fn all(&self) -> Vec<(u64, u16)> {
-        let owned = |segment: &Segment| {
-            let range = segment.range();
-            let all = segment.all().into_iter();
-            all.filter(move |(uid, _)| range.owns(hash(self.key, *uid))).collect::<Vec<_>>()
-        };
-        (0..self.segments()).flat_map(|number| owned(self.arena.get(number))).collect()
+        (0..self.groups()).flat_map(|number| self.arena.get(number).all()).collect()
     }
 
     /// The same again, while nobody changes it.
     pub(crate) fn copy(&self) -> Self {
-        let segments = self.segments.lock().expect("no invariant broke in an earlier call");
+        let groups = self.groups.lock().expect("no invariant broke in an earlier call");
         let arena = Arena { chunks: [const { OnceLock::new() }; CHUNKS] };
-        for number in 0..*segments {
-            arena.set(number, self.arena.get(number).copy());
-        }
+        (0..*groups).for_each(|number| arena.set(number, self.arena.get(number).copy()));
         let places = self.directory.load();
         let places = places.iter().map(|place| place.load(Ordering::Relaxed));
         let directory: Directory = places.map(AtomicU32::new).collect();
         let directory = ArcSwap::from_pointee(directory);
-        Self { key: self.key, arena, directory, segments: Mutex::new(*segments) }
+        Self { key: self.key, arena, directory, groups: Mutex::new(*groups) }
     }
 
-    fn segments(&self) -> u32 {
-        *self.segments.lock().expect("no invariant broke in an earlier call")
+    /// How many buckets there are.
+    #[cfg(test)]
+    fn buckets(&self) -> usize {
+        (0..self.groups()).map(|number| self.arena.get(number).buckets()).sum()
+    }
+
+    fn groups(&self) -> u32 {
+        *self.groups.lock().expect("no invariant broke in an earlier call")
     }
 }
 
@@ -215,48 +235,44 @@ fn doubled(directory: &Directory) -> Directory {
 
 impl View<'_> {
     #[inline]
-    fn segment(&self, hash: u64) -> &Segment {
+    fn group(&self, hash: u64) -> &Group {
         let bits = self.directory.len().ilog2();
         let at = hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
         self.map.arena.get(self.directory[at].load(Ordering::Acquire))
     }
 
-    /// Appends each slot of the UID, once, by its hash.
+    /// Asks for the lines of these hashes, all at the same time.
     #[inline]
-    pub(crate) fn find(&self, uid: u64, hash: u64, slots: &mut Vec<u16>) {
-        let before = slots.len();
-        // Who reads two buckets may meet a route twice that was taken out and put back meanwhile.
-        let mut told = |slot| {
-            if !slots[before..].contains(&slot) {
-                slots.push(slot);
-            }
-        };
-        if self.segment(hash).find(hash, uid, &mut told) {
-            return;
-        }
-        self.find_again(hash, uid, before, slots);
+    pub(crate) fn touch(&self, hashes: impl Iterator<Item = u64>) -> u64 {
+        hashes.fold(0, |sum, hash| sum ^ self.group(hash).touch(hash))
     }
 
-    /// A split came between: the directory is asked for anew.
+    /// Appends each slot of the UID, once, by its hash. `slots` is empty.
+    #[inline]
+    pub(crate) fn find(&self, uid: u64, hash: u64, slots: &mut Vec<u16>) {
+        if !self.group(hash).find(hash, uid, |slot| tell_once(slots, slot)) {
+            self.find_all(hash, uid, slots);
+        }
+    }
+
+    /// There is more to look at, or something moved.
     #[cold]
-    fn find_again(&self, hash: u64, uid: u64, before: usize, slots: &mut Vec<u16>) {
+    fn find_all(&self, hash: u64, uid: u64, slots: &mut Vec<u16>) {
         loop {
-            slots.truncate(before);
+            slots.clear();
+            // The directory is asked for anew: a group may have been replaced.
             let view = self.map.view();
-            let mut told = |slot| {
-                if !slots[before..].contains(&slot) {
-                    slots.push(slot);
-                }
-            };
-            if view.segment(hash).find(hash, uid, &mut told) {
+            if view.group(hash).find(hash, uid, |slot| tell_once(slots, slot)) {
                 return;
             }
         }
     }
+}
 
-    /// Asks for the lines of these hashes, all at the same time.
-    #[inline]
-    pub(crate) fn touch(&self, hashes: impl Iterator<Item = u64>) -> u64 {
-        hashes.fold(0, |sum, hash| sum ^ self.segment(hash).touch(hash))
+/// Who reads two buckets may meet a route twice that was taken out and put back meanwhile.
+#[inline]
+fn tell_once(slots: &mut Vec<u16>, slot: u16) {
+    if !slots.contains(&slot) {
+        slots.push(slot);
     }
 }

@@ -8,7 +8,7 @@ use crate::check;
 use crate::tree::{read, read_toml};
 
 /// Member, and the members it may depend on. The root is the proving ground: it may use all.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("wire", &[]),
     ("routing", &["wire"]),
     ("broker", &["wire", "routing"]),
@@ -17,6 +17,7 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("cli", &["wire", "routing", "broker", "client", "gateway"]),
     ("benches/load", &["wire", "client"]),
     ("benches/micro", &["wire", "routing"]),
+    ("benches/routes", &["wire", "routing"]),
     ("tests/endure", &["client", "gateway"]),
     ("tests/sim", &["wire", "broker", "client", "gateway"]),
 ];

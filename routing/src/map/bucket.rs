@@ -6,7 +6,8 @@
 //! this is). Every word is atomic, so a torn read is a value to be thrown away and never undefined.
 //!
 //! Invariants, while no change is under way: an entry is empty if its slot is [`EMPTY`]; `spilled`
-//! is how many entries whose home this is lie in the next bucket.
+//! is how many entries whose home this is lie in later buckets, and none of them lies farther than
+//! `reach` away; if one UID whose home this is has more than one route, it says so.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -25,12 +26,18 @@ pub(super) const EMPTY: u16 = u16::MAX;
 const SLOTS: usize = ENTRIES;
 const STATE: usize = ENTRIES + 1;
 
-/// In the state word: where `spilled` begins (7 bits), whether the crowd has some of its routes,
-/// and the count of changes (24 bits).
+/// In the state word: where `spilled` begins (6 bits), whether one of its UIDs has several routes,
+/// `reach` (4 bits), whether the crowd has some of its routes, and the count of changes (20 bits).
 const SPILLED: u32 = 32;
-const CROWDED: u64 = 1 << 39;
-const CHANGES: u32 = 40;
+const SPILLED_MAX: u8 = 0x3f;
+const SEVERAL: u64 = 1 << 38;
+const REACH: u32 = 39;
+const CROWDED: u64 = 1 << 43;
+const CHANGES: u32 = 44;
 const CHANGE: u64 = 1 << CHANGES;
+
+/// How far from its home a route may lie, in buckets.
+pub(super) const REACH_MAX: usize = 15;
 
 /// What a bucket says when nothing is in it.
 const VACANT: [u64; 2] = [u64::MAX, 0xffff_ffff];
@@ -47,6 +54,19 @@ pub(super) struct Bucket {
 pub(super) struct Seen {
     words: [u64; ENTRIES + 2],
 }
+
+/// What a bucket said of one UID at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    /// A bit for each entry that has the UID.
+    matches: u32,
+    slots: u64,
+    state: State,
+}
+
+/// What a bucket says of the routes whose home it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State(u64);
 
 impl Default for Bucket {
     fn default() -> Self {
@@ -69,16 +89,40 @@ impl Bucket {
     /// What is in it. Waits only for a change that is being written: a few stores.
     #[inline]
     pub(super) fn see(&self) -> Seen {
+        let (words, _) =
+            self.at_one_moment(|words| std::array::from_fn(|at| words[at].load(Ordering::Relaxed)));
+        Seen { words }
+    }
+
+    /// What it has of a UID. Waits as `see` does.
+    #[inline]
+    pub(super) fn probe(&self, uid: u64) -> Probe {
+        let ((matches, slots), state) = self.at_one_moment(|words| {
+            let is_here = |at: usize| u32::from(words[at].load(Ordering::Relaxed) == uid) << at;
+            let matches = (0..ENTRIES).map(is_here).fold(0, |all, one| all | one);
+            (matches, words[SLOTS].load(Ordering::Relaxed))
+        });
+        Probe { matches, slots, state: State(state) }
+    }
+
+    /// What `read` makes of words between whose reading none was changed, and the state word.
+    #[inline]
+    fn at_one_moment<T>(&self, read: impl Fn(&[AtomicU64; ENTRIES + 2]) -> T) -> (T, u64) {
         loop {
             let before = self.words[STATE].load(Ordering::Acquire);
-            let words = std::array::from_fn(|at| self.words[at].load(Ordering::Relaxed));
+            let value = read(&self.words);
             fence(Ordering::Acquire);
             let after = self.words[STATE].load(Ordering::Relaxed);
             if before == after && before & CHANGE == 0 {
-                return Seen { words };
+                return (value, before);
             }
             std::hint::spin_loop();
         }
+    }
+
+    /// Whether there is a free entry.
+    pub(super) fn has_room(&self) -> bool {
+        self.see().slots().any(|slot| slot == EMPTY)
     }
 
     /// Puts a route into a free entry; whether there was one. For the one writer.
@@ -101,44 +145,68 @@ impl Bucket {
         true
     }
 
-    /// Takes the routes of dead slots out, in one change; tells `removed` each. For the one writer.
-    pub(super) fn sweep(&self, is_dead: impl Fn(u16) -> bool, mut removed: impl FnMut(u64, u16)) {
-        // Nobody else writes, so two words that are read one after the other belong together.
-        let slots = [SLOTS, STATE].map(|at| self.words[at].load(Ordering::Relaxed));
-        let slot = |at: usize| (slots[at / 4] >> (16 * (at % 4))) as u16;
-        if !(0..ENTRIES).any(|at| is_dead(slot(at))) {
-            return;
-        }
+    /// Takes out all routes that `goes` names, in one change, and tells `taken` each before it is
+    /// made. For the one writer.
+    pub(super) fn take_all(
+        &self,
+        goes: impl Fn(u64, u16) -> bool,
+        mut taken: impl FnMut(u64, u16),
+    ) {
         let mut seen = self.see();
+        let mut is_changed = false;
         for at in 0..ENTRIES {
-            let slot = seen.slot(at);
-            if is_dead(slot) {
-                removed(seen.words[at], slot);
+            let (uid, slot) = (seen.words[at], seen.slot(at));
+            if slot != EMPTY && goes(uid, slot) {
+                taken(uid, slot);
                 seen.words[at] = 0;
                 seen.set_slot(at, EMPTY);
+                is_changed = true;
             }
         }
-        self.write(&seen);
+        if is_changed {
+            self.write(&seen);
+        }
     }
 
-    /// The same again, for a copy of its segment.
+    /// The same again, for a copy of its block.
     pub(super) fn copy(&self) -> Self {
         Self { words: self.see().words.map(AtomicU64::new) }
     }
 
-    /// One more or less of its routes lies in the next bucket. For the one writer.
-    pub(super) fn spill(&self, more: bool) {
+    /// One more of its routes lies this far away. For the one writer.
+    pub(super) fn spill(&self, distance: usize) {
         let mut seen = self.see();
+        let reach = seen.state().reach().max(distance);
         let state = &mut seen.words[STATE];
-        *state = if more { *state + (1 << SPILLED) } else { *state - (1 << SPILLED) };
+        *state = *state & !(0xf << REACH) | (reach as u64) << REACH;
+        *state += 1 << SPILLED;
         self.write(&seen);
     }
 
-    /// Some of its routes lie in the segment's crowd, or none any more. For the one writer.
-    pub(super) fn crowd(&self, some: bool) {
+    /// One less of its routes lies elsewhere. For the one writer.
+    pub(super) fn unspill(&self) {
+        let mut seen = self.see();
+        let is_last = seen.state().spilled() == 1;
+        let state = &mut seen.words[STATE];
+        *state -= 1 << SPILLED;
+        if is_last {
+            *state &= !(0xf << REACH);
+        }
+        self.write(&seen);
+    }
+
+    /// One of its UIDs has several routes, or none has. For the one writer.
+    pub(super) fn several(&self, some: bool) {
         let mut seen = self.see();
         let state = &mut seen.words[STATE];
-        *state = if some { *state | CROWDED } else { *state & !CROWDED };
+        *state = if some { *state | SEVERAL } else { *state & !SEVERAL };
+        self.write(&seen);
+    }
+
+    /// Some of its routes lie in the group's crowd. For the one writer.
+    pub(super) fn crowd(&self) {
+        let mut seen = self.see();
+        seen.words[STATE] |= CROWDED;
         self.write(&seen);
     }
 
@@ -156,29 +224,15 @@ impl Bucket {
 }
 
 impl Seen {
-    /// Slots that hold the UID.
-    #[inline]
-    pub(super) fn of(&self, uid: u64) -> impl Iterator<Item = u16> + '_ {
-        let here = self.words[..ENTRIES].iter().zip(self.slots());
-        here.filter(move |(there, slot)| **there == uid && *slot != EMPTY).map(|(_, slot)| slot)
-    }
-
     /// Every route in it.
-    pub(super) fn all(&self) -> impl Iterator<Item = (u64, u16)> + '_ {
-        let here = self.words[..ENTRIES].iter().copied().zip(self.slots());
+    pub(super) fn all(self) -> impl Iterator<Item = (u64, u16)> {
+        let here = (0..ENTRIES).map(move |at| (self.words[at], self.slot(at)));
         here.filter(|(_, slot)| *slot != EMPTY)
     }
 
-    /// Routes whose home this is and that lie in the next bucket.
-    #[inline]
-    pub(super) fn spilled(&self) -> u8 {
-        (self.words[STATE] >> SPILLED) as u8 & 0x7f
-    }
-
-    /// Whether routes whose home this is may lie in the segment's crowd.
-    #[inline]
-    pub(super) fn is_crowded(&self) -> bool {
-        self.words[STATE] & CROWDED != 0
+    /// What it says of the routes whose home it is.
+    pub(super) fn state(&self) -> State {
+        State(self.words[STATE])
     }
 
     #[inline]
@@ -201,6 +255,64 @@ impl Seen {
     }
 }
 
+impl Probe {
+    /// Slots that hold the UID.
+    #[inline]
+    pub(super) fn slots(self) -> impl Iterator<Item = u16> {
+        let mut left = self.matches;
+        std::iter::from_fn(move || {
+            while left != 0 {
+                let at = left.trailing_zeros();
+                left &= left - 1;
+                let slots = if at < 4 { self.slots } else { self.state.0 };
+                let slot = (slots >> (16 * (at % 4))) as u16;
+                // An entry without a route has the UID 0.
+                if slot != EMPTY {
+                    return Some(slot);
+                }
+            }
+            None
+        })
+    }
+
+    /// What the bucket says of the routes whose home it is.
+    #[inline]
+    pub(super) fn state(self) -> State {
+        self.state
+    }
+}
+
+impl State {
+    /// Routes whose home this is and that lie elsewhere.
+    #[inline]
+    fn spilled(self) -> u8 {
+        (self.0 >> SPILLED) as u8 & SPILLED_MAX
+    }
+
+    /// Whether one more may lie elsewhere.
+    pub(super) fn may_spill(self) -> bool {
+        self.spilled() < SPILLED_MAX
+    }
+
+    /// Whether a UID whose home this is may have several routes.
+    #[inline]
+    pub(super) fn has_several(self) -> bool {
+        self.0 & SEVERAL != 0
+    }
+
+    /// How far away the farthest of its routes may lie, in buckets.
+    #[inline]
+    pub(super) fn reach(self) -> usize {
+        (self.0 >> REACH & 0xf) as usize
+    }
+
+    /// Whether routes whose home this is may lie in the group's crowd.
+    #[inline]
+    pub(super) fn is_crowded(self) -> bool {
+        self.0 & CROWDED != 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,28 +330,33 @@ mod tests {
             assert!(bucket.put(7, slot));
         }
         assert!(!bucket.put(8, 0), "it is full");
-        assert_eq!(bucket.see().of(7).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(bucket.see().of(0).count(), 0, "an empty entry is of nobody");
+        assert_eq!(bucket.probe(7).slots().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(bucket.probe(0).slots().count(), 0, "an empty entry is of nobody");
         assert!(bucket.take(7, 3) && !bucket.take(7, 3));
         assert!(bucket.put(0, 9));
-        assert_eq!(bucket.see().of(7).collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
-        assert_eq!(bucket.see().of(0).collect::<Vec<_>>(), [9]);
-        bucket.spill(true);
-        assert_eq!((bucket.see().spilled(), bucket.see().all().count()), (1, 6));
-        bucket.spill(false);
-        assert_eq!(bucket.see().spilled(), 0);
+        assert_eq!(bucket.probe(7).slots().collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
+        assert_eq!(bucket.probe(0).slots().collect::<Vec<_>>(), [9]);
+        assert_eq!(bucket.see().state().reach(), 0);
+        bucket.spill(3);
+        bucket.spill(1);
+        assert_eq!((bucket.see().state().reach(), bucket.see().all().count()), (3, 6));
+        bucket.unspill();
+        assert_eq!(bucket.see().state().reach(), 3);
+        bucket.unspill();
+        assert_eq!(bucket.see().state().reach(), 0);
     }
 
     #[test]
-    fn what_is_swept_is_told_and_nothing_else_goes() {
+    fn what_goes_is_told_and_nothing_else_goes() {
         let bucket = Bucket::default();
         for slot in 0..6 {
             assert!(bucket.put(u64::from(slot) % 2, slot));
         }
         let mut told = Vec::new();
-        bucket.sweep(|slot| slot % 3 == 0, |uid, slot| told.push((uid, slot)));
+        bucket.take_all(|_, slot| slot % 3 == 0, |uid, slot| told.push((uid, slot)));
         assert_eq!(told, [(0, 0), (1, 3)]);
         assert_eq!(bucket.see().all().collect::<Vec<_>>(), [(1, 1), (0, 2), (0, 4), (1, 5)]);
-        bucket.sweep(|slot| slot == EMPTY - 1, |_, _| unreachable!("nothing is left of it"));
+        bucket.take_all(|uid, _| uid > 1, |_, _| unreachable!("nobody else is in it"));
+        assert_eq!(bucket.copy().see().all().count(), 4);
     }
 }

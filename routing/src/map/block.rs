@@ -1,0 +1,245 @@
+//! A power of two of buckets: a route lies in the bucket that its hash names, its home, or in one of
+//! the next, and the home says how far to look.
+//!
+//! One writer at a time; readers take no lock. A route that is there all the time is met by each of
+//! them: it never moves within a block.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a place is chosen by the lowest bits of a hash"
+)]
+
+use std::sync::Arc;
+
+use super::bucket::{Bucket, ENTRIES, REACH_MAX, State};
+
+/// Some buckets, shared: a group that takes another's place has the same ones.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    buckets: Arc<[Bucket]>,
+}
+
+/// What became of a route that was to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It is new.
+    New,
+    /// It was there.
+    Already,
+    /// Its home is full, and so is what lies within reach.
+    NoRoom,
+}
+
+impl Block {
+    /// An empty one. `buckets` is a power of two.
+    pub(super) fn new(buckets: usize) -> Self {
+        assert!(buckets.is_power_of_two());
+        Self { buckets: (0..buckets).map(|_| Bucket::default()).collect() }
+    }
+
+    /// How many buckets.
+    pub(super) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Asks for the line where a hash's routes lie.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> u64 {
+        self.buckets[self.home(hash)].touch()
+    }
+
+    /// Tells `found` each slot of the UID; what its home says.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> State {
+        let at = self.home(hash);
+        let probe = self.buckets[at].probe(uid);
+        let (home, mut is_found) = (probe.state(), false);
+        for slot in probe.slots() {
+            found(slot);
+            is_found = true;
+        }
+        for distance in 1..=home.reach() {
+            // Nearly all have one route: at 85 % load, looking on cost as much as a miss a UID.
+            if is_found && !home.has_several() {
+                break;
+            }
+            for slot in self.behind(at, distance).probe(uid).slots() {
+                found(slot);
+                is_found = true;
+            }
+        }
+        home
+    }
+
+    /// Puts a route where there is room, unless it is there.
+    pub(super) fn put(&self, hash: u64, uid: u64, slot: u16) -> Put {
+        let (mut is_there, mut has_others) = (false, false);
+        let home = self.find(hash, uid, |found| {
+            is_there |= found == slot;
+            has_others |= found != slot;
+        });
+        if is_there {
+            return Put::Already;
+        }
+        let at = self.home(hash);
+        if has_others && !home.has_several() {
+            self.buckets[at].several(true);
+        }
+        if self.buckets[at].put(uid, slot) {
+            return Put::New;
+        }
+        let farthest = if home.may_spill() { REACH_MAX.min(self.len() - 1) } else { 0 };
+        let room = (1..=farthest).find(|distance| self.behind(at, *distance).has_room());
+        let Some(distance) = room else { return Put::NoRoom };
+        // The home says so first: whoever is to meet the route has to know where to look.
+        self.buckets[at].spill(distance);
+        assert!(self.behind(at, distance).put(uid, slot), "nobody else writes");
+        Put::New
+    }
+
+    /// Takes a route out; whether it was there. `hash_of` is that of any UID.
+    pub(super) fn take(
+        &self,
+        hash: u64,
+        uid: u64,
+        slot: u16,
+        hash_of: impl Fn(u64) -> u64,
+    ) -> bool {
+        let at = self.home(hash);
+        let home = self.buckets[at].see().state();
+        let mut taken = self.buckets[at].take(uid, slot);
+        if !taken {
+            taken = (1..=home.reach()).any(|distance| self.behind(at, distance).take(uid, slot));
+            if taken {
+                self.buckets[at].unspill();
+            }
+        }
+        if taken {
+            self.settle(at, hash_of);
+        }
+        taken
+    }
+
+    /// Takes all routes that `goes` names out of some buckets, and tells `taken` each.
+    pub(super) fn take_all(
+        &self,
+        buckets: std::ops::Range<usize>,
+        goes: impl Fn(u64, u16) -> bool,
+        hash_of: impl Fn(u64) -> u64,
+        mut taken: impl FnMut(u64, u16),
+    ) {
+        for at in buckets {
+            let mut homes = [None; ENTRIES];
+            let mut places = homes.iter_mut();
+            self.buckets[at].take_all(&goes, |uid, slot| {
+                let home = self.home(hash_of(uid));
+                // Another line than the one being changed.
+                if home != at {
+                    self.buckets[home].unspill();
+                }
+                *places.next().expect("no more than there are entries") = Some(home);
+                taken(uid, slot);
+            });
+            homes.into_iter().flatten().for_each(|home| self.settle(home, &hash_of));
+        }
+    }
+
+    /// A home of which a route was taken no longer says that a UID has several, if none has.
+    fn settle(&self, at: usize, hash_of: impl Fn(u64) -> u64) {
+        let home = self.buckets[at].see().state();
+        if home.has_several() && !self.finds_several(at, hash_of) {
+            self.buckets[at].several(false);
+        }
+    }
+
+    /// The same again, for a copy of its group.
+    pub(super) fn copy(&self) -> Self {
+        Self { buckets: self.buckets.iter().map(Bucket::copy).collect() }
+    }
+
+    /// Whether a UID with this home has several routes.
+    fn finds_several(&self, at: usize, hash_of: impl Fn(u64) -> u64) -> bool {
+        let reach = self.buckets[at].see().state().reach();
+        let near = (0..=reach).flat_map(|distance| self.behind(at, distance).see().all());
+        let here = near.map(|(uid, _)| uid).filter(|uid| self.home(hash_of(*uid)) == at);
+        let mut here: Vec<u64> = here.collect();
+        here.sort_unstable();
+        here.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
+    /// Some routes of this hash are in the crowd.
+    pub(super) fn crowd(&self, hash: u64) {
+        self.buckets[self.home(hash)].crowd();
+    }
+
+    /// Whether routes of this hash may be in the crowd.
+    pub(super) fn is_crowded(&self, hash: u64) -> bool {
+        self.buckets[self.home(hash)].see().state().is_crowded()
+    }
+
+    /// The routes in some of its buckets.
+    pub(super) fn routes(
+        &self,
+        buckets: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (u64, u16)> + '_ {
+        self.buckets[buckets].iter().flat_map(|bucket| bucket.see().all())
+    }
+
+    /// The lowest bits of a hash choose the bucket; the highest ones choose the block.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
+    #[inline]
+    fn behind(&self, at: usize, distance: usize) -> &Bucket {
+        &self.buckets[(at + distance) & (self.buckets.len() - 1)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(block: &Block, hash: u64, uid: u64) -> Vec<u16> {
+        let mut slots = Vec::new();
+        block.find(hash, uid, |slot| slots.push(slot));
+        slots
+    }
+
+    #[test]
+    fn what_finds_its_home_full_lies_behind_it_and_is_found() {
+        let block = Block::new(8);
+        for uid in 0..48 {
+            assert_eq!(block.put(3, uid, 1), Put::New, "eight buckets of six");
+            assert_eq!(block.put(3, uid, 1), Put::Already);
+        }
+        assert_eq!(block.put(3, 48, 1), Put::NoRoom);
+        assert!((0..48).all(|uid| found(&block, 3, uid) == [1]));
+        assert!((0..48).all(|uid| block.take(3, uid, 1, |_| 3) && !block.take(3, uid, 1, |_| 3)));
+        assert_eq!(block.routes(0..8).count(), 0);
+        assert_eq!(block.find(3, 1, |_| ()).reach(), 0);
+    }
+
+    #[test]
+    fn a_home_says_whether_one_of_its_users_has_several_routes() {
+        let block = Block::new(8);
+        (0..6).for_each(|uid| assert_eq!(block.put(3, uid, 1), Put::New));
+        assert!(!block.find(3, 2, |_| ()).has_several());
+        assert_eq!(block.put(3, 2, 9), Put::New);
+        assert_eq!(found(&block, 3, 2), [1, 9]);
+        assert!(block.take(3, 4, 1, |_| 3));
+        assert!(block.find(3, 0, |_| ()).has_several(), "the other one has them still");
+        assert!(block.take(3, 2, 1, |_| 3));
+        assert!(!block.find(3, 0, |_| ()).has_several());
+        assert_eq!(found(&block, 3, 2), [9]);
+    }
+
+    #[test]
+    fn of_one_bucket_nothing_lies_elsewhere() {
+        let block = Block::new(1);
+        assert!((0..6).all(|slot| block.put(9, 7, slot) == Put::New));
+        assert_eq!(block.put(9, 7, 6), Put::NoRoom);
+        assert_eq!(found(&block, 9, 7), [0, 1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,91 @@
+//! The map against a naive one while it grows, and what it takes in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+const KEY: u64 = 0x5eed_0f0a_3a17_2b91;
+
+fn slots(map: &Map, uid: u64) -> BTreeSet<u16> {
+    let (view, hash, mut slots) = (map.view(), hash(KEY, uid), Vec::new());
+    view.find(uid, hash, &mut slots);
+    let distinct: BTreeSet<u16> = slots.iter().copied().collect();
+    assert_eq!(distinct.len(), slots.len(), "each slot once");
+    distinct
+}
+
+/// Numbers that follow from the one before.
+fn next(state: &mut u64) -> u64 {
+    *state = hash(KEY, *state);
+    *state
+}
+
+#[test]
+fn a_map_that_grows_and_shrinks_has_what_a_naive_one_has() {
+    let (map, mut naive) = (Map::new(KEY), BTreeMap::<u64, BTreeSet<u16>>::new());
+    let mut state = 1;
+    for _ in 0..120_000 {
+        let (uid, slot, dice) = (next(&mut state) % 40_000, next(&mut state) % 3, next(&mut state));
+        let slot = u16::try_from(slot).expect("below 3");
+        let there = naive.entry(uid).or_default();
+        match dice % 4 {
+            0 => assert_eq!(map.remove(uid, slot), there.remove(&slot)),
+            _ => assert_eq!(map.add(uid, slot), there.insert(slot)),
+        }
+    }
+    for uid in 0..40_001 {
+        assert_eq!(slots(&map, uid), naive.get(&uid).cloned().unwrap_or_default(), "{uid}");
+    }
+    let mut all = map.all();
+    all.sort_unstable();
+    let expected = naive.iter().flat_map(|(uid, slots)| slots.iter().map(|slot| (*uid, *slot)));
+    assert_eq!(all, expected.collect::<Vec<_>>());
+    let mut copied = map.copy().all();
+    copied.sort_unstable();
+    assert_eq!(copied, all);
+}
+
+#[test]
+fn a_user_on_more_gateways_than_buckets_take_is_on_all_of_them() {
+    let map = Map::new(KEY);
+    (0..300).for_each(|uid| assert!(map.add(uid, 7)));
+    (0..500).for_each(|slot| assert!(map.add(1_000, slot) && !map.add(1_000, slot)));
+    (300..9_000).for_each(|uid| assert!(map.add(uid, 7) || uid == 1_000));
+    assert_eq!(slots(&map, 1_000), (0..500).collect());
+    (0..500).step_by(2).for_each(|slot| assert!(map.remove(1_000, slot)));
+    assert_eq!(slots(&map, 1_000), (1..500).step_by(2).collect());
+    assert!((0..300).all(|uid| slots(&map, uid) == BTreeSet::from([7])));
+}
+
+#[test]
+fn a_sweep_that_the_map_outgrows_meanwhile_takes_all_of_the_dead_and_nothing_else() {
+    let map = Map::new(KEY);
+    (0..30_000).for_each(|uid| assert!(map.add(uid, 1)));
+    let (mut removed, mut at, mut late) = (0, Some((0, 0)), 30_000);
+    while let Some((group, bucket)) = at {
+        let swept = map.sweep(group, bucket..bucket + 256, |slot| slot == 1, |_| removed += 1);
+        at = swept.next;
+        (late..late + 300).for_each(|uid| assert!(map.add(uid, 2)));
+        late += 300;
+        assert!(late < 1_000_000, "a walk comes to its end while others register");
+    }
+    assert_eq!(removed, 30_000);
+    let mut all = map.all();
+    all.sort_unstable();
+    assert_eq!(all, (30_000..late).map(|uid| (uid, 2)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_route_takes_sixteen_bytes_at_most_whatever_their_number() {
+    let map = Map::new(KEY);
+    for uid in 0..400_000 {
+        assert!(map.add(uid, 1));
+        if uid >= 20_000 && uid % 1_000 == 0 {
+            let bytes = map.buckets() * 64;
+            assert!(
+                bytes <= 16 * usize::try_from(uid).expect("a small number"),
+                "{bytes} for {uid}"
+            );
+        }
+    }
+}
