@@ -1,10 +1,10 @@
-//! UID -> slots, for one namespace, shared by all shards: readers never wait, writers wait for those
-//! of the same group, and growth is one small step after the other.
+//! UID -> slots, for one namespace, shared by all shards: readers never wait, writers wait for
+//! those of the same group, and growth is one small step after the other.
 //!
 //! Extendible hashing (R. Fagin et al., *Extendible Hashing: A Fast Access Method for Dynamic
-//! Files*, 1979): the highest bits of a UID's keyed hash choose a group by a directory, the next ones
-//! a block in it, the lowest ones a bucket. A full group becomes two; when only one place of the
-//! directory led to it, the directory doubles first.
+//! Files*, 1979): the highest bits of a UID's keyed hash choose a group by a directory, the next
+//! ones a block in it, the lowest ones a bucket. A full group becomes two; when only one place of
+//! the directory led to it, the directory doubles first.
 
 #![expect(
     clippy::cast_possible_truncation,

@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
 /// The files that read a clock: what drives a machine, and what checks a token's dates.
 const CLOCKS: &[&str] = &[
     "benches/load/src/clock.rs",
+    "benches/routes/src/measure.rs",
     "broker/src/io/wall.rs",
     "broker/src/server.rs",
     "cli/src/commands",

@@ -1,5 +1,5 @@
-//! A power of two of buckets: a route lies in the bucket that its hash names, its home, or in one of
-//! the next, and the home says how far to look.
+//! A power of two of buckets: a route lies in the bucket that its hash names, its home, or in one
+//! of the next, and the home says how far to look.
 //!
 //! One writer at a time; readers take no lock. A route that is there all the time is met by each of
 //! them: it never moves within a block.

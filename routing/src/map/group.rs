@@ -1,13 +1,13 @@
 //! A few blocks that share a range of hashes, and grow by one block at a time: so that a table is
 //! never much larger than what is in it, and each step of growth is a small one.
 //!
-//! Each of `n` blocks has an n-th part of the range. Another block takes what the last one gives it,
-//! then each gives to the one behind it, step by step, until each of `n + 1` has its part (the idea
+//! Each of `n` blocks has an n-th part of the range. Another block takes what the last one gives
+//! it, then each gives to the one behind it, step by step, until each of `n + 1` has its part (the idea
 //! of P.-A. Larson, *Dynamic Hash Tables*, 1988, and of B*-trees: shares that grow by less than
 //! double waste less). A full group becomes two, which share its blocks out and copy nothing.
 //!
-//! One writer at a time, by the lock; readers take none. What is to move is copied, then `shape` says
-//! where it is from now on, and only then what has moved is cleared. A reader looks at the shape
+//! One writer at a time, by the lock; readers take none. What is to move is copied, then `shape`
+//! says where it is from now on, and only then what has moved is cleared. A reader looks at the shape
 //! before and after: if it is another one, it looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,8 @@ use super::shape::{BLOCKS_MAX, Shape};
 /// Buckets of the first block of a map: a tenant of a few users takes little.
 const BUCKETS_MIN: usize = 8;
 
-/// Buckets of a block, once a map has more than a few. 32 KiB: what moves in a step lies in a core's
-/// first or second cache meanwhile.
+/// Buckets of a block, once a map has more than a few. 16 KiB: what moves in a step lies in a
+/// core's first cache meanwhile.
 const BUCKETS_MAX: usize = 256;
 
 /// Part of the places that may be taken before another block is added: beyond, too many routes

@@ -21,8 +21,8 @@ pub(super) struct Shape {
     depth: u32,
     /// Blocks there are, but for the one that is being filled; none, if others took its place.
     blocks: u32,
-    /// While another block is being filled: those before this one have given nothing yet, nor has it
-    /// got what it is to have.
+    /// While another block is being filled: those before this one have given nothing yet, nor has
+    /// it got what it is to have.
     growing: Option<u32>,
     /// How many times the one block of a small map was doubled.
     doublings: u32,
