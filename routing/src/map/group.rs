@@ -2,13 +2,14 @@
 //! never much larger than what is in it, and each step of growth is a small one.
 //!
 //! Each of `n` blocks has an n-th part of the range. Another block takes what the last one gives
-//! it, then each gives to the one behind it, step by step, until each of `n + 1` has its part (the idea
-//! of P.-A. Larson, *Dynamic Hash Tables*, 1988, and of B*-trees: shares that grow by less than
-//! double waste less). A full group becomes two, which share its blocks out and copy nothing.
+//! it, then each gives to the one behind it, step by step, until each of `n + 1` has its part: the
+//! idea of partial expansions (P.-A. Larson, *Dynamic Hash Tables*, 1988) and of B*-trees, that
+//! shares which grow by less than double waste less. A full group becomes two, which share its
+//! blocks out and copy nothing.
 //!
 //! One writer at a time, by the lock; readers take none. What is to move is copied, then `shape`
-//! says where it is from now on, and only then what has moved is cleared. A reader looks at the shape
-//! before and after: if it is another one, it looks again.
+//! says where it is from now on, and only then what has moved is cleared. A reader looks at the
+//! shape before and after: if it is another one, it looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
