@@ -89,7 +89,7 @@ const NAMESPACE: Namespace = Namespace(1);
 
 impl Waybill {
     fn new(gateways: u16) -> Self {
-        let limits = Limits { slots: gateways.into(), routes: usize::MAX };
+        let limits = Limits { slots: gateways.into(), routes: usize::MAX, ..Limits::default() };
         let routes = Routes::new(limits, rand::random());
         let open = |gateway: u16| {
             let slot = routes.open(Incarnation(gateway.into())).expect("room for slots");
@@ -136,6 +136,7 @@ fn query(bytes: &[u8]) -> Query<'_> {
     Query {
         namespace: NAMESPACE,
         audience: Audience::Uids(uids),
+        selector: None,
         except: UidRun::default(),
         mode: Mode::Direct,
     }
