@@ -74,7 +74,7 @@ async fn token(State(demo): State<Arc<Demo>>, Json(request): Json<TokenRequest>)
     };
     let since = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH);
     let expires_at = since.map_or(0, |since| since.as_secs());
-    let grant = Grant { namespace: 0, uid, device_class: 0, login: 0, expires_at };
+    let grant = Grant { namespace: 0, uid, device_class: 0, login: 0, tags: &[], expires_at };
     let token = mint(demo.secret.as_bytes(), grant);
     ([(header::CACHE_CONTROL, "no-store")], Json(json!({ "token": token }))).into_response()
 }

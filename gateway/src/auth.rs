@@ -5,15 +5,19 @@
 //! simulation decides what is expired. A token is never logged and never part of an error.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use waybill_wire::limits::CONNECTION_TAGS_MAX;
+use waybill_wire::selector::is_tag;
 
 /// Seconds by which the clocks of issuer and gateway may differ. They extend a token's life at both
 /// ends: a connection ends at `exp` + this, the moment from which its token is refused too.
 pub const LEEWAY_S: u64 = 60;
 
 /// Who a connection belongs to, as its token says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The tenant.
     pub namespace: u32,
@@ -23,6 +27,8 @@ pub struct Identity {
     pub device_class: u8,
     /// Login number, 0 if the token has none.
     pub login: u64,
+    /// Tags the connection has at its login (WS-16), each once, in rising order.
+    pub tags: Box<[Box<str>]>,
     /// Seconds since 1970 at which the connection ends: `exp` and the leeway.
     pub expires_at: u64,
 }
@@ -99,11 +105,17 @@ impl Verifier {
         if !served.is_empty() && served.binary_search(&claims.ns).is_err() {
             return Err(TokenError::Foreign);
         }
+        let tags: BTreeSet<Box<str>> =
+            claims.tags.into_iter().map(String::into_boxed_str).collect();
+        if tags.len() > CONNECTION_TAGS_MAX || !tags.iter().all(|tag| is_tag(tag)) {
+            return Err(TokenError::Bad);
+        }
         Ok(Identity {
             namespace: claims.ns,
             uid,
             device_class: claims.dev,
             login: claims.login,
+            tags: tags.into_iter().collect(),
             expires_at,
         })
     }
@@ -117,7 +129,7 @@ impl std::fmt::Debug for Verifier {
 
 /// What [`mint`] writes into a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct Grant<'a> {
     /// The tenant.
     pub namespace: u32,
     /// The user.
@@ -126,6 +138,8 @@ pub struct Grant {
     pub device_class: u8,
     /// Login number, 0 for none.
     pub login: u64,
+    /// Tags the connection has at its login.
+    pub tags: &'a [&'a str],
     /// `exp`: seconds since 1970.
     pub expires_at: u64,
 }
@@ -136,7 +150,7 @@ pub struct Grant {
 ///
 /// Never: HMAC takes a key of any length and these claims are always JSON.
 #[must_use]
-pub fn mint(secret: &[u8], grant: Grant) -> String {
+pub fn mint(secret: &[u8], grant: Grant<'_>) -> String {
     let claims = Claims {
         sub: grant.uid.to_string(),
         exp: NumericDate::Whole(grant.expires_at),
@@ -144,6 +158,7 @@ pub fn mint(secret: &[u8], grant: Grant) -> String {
         ns: grant.namespace,
         dev: grant.device_class,
         login: grant.login,
+        tags: grant.tags.iter().map(|&tag| tag.to_owned()).collect(),
     };
     let key = EncodingKey::from_secret(secret);
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
@@ -162,6 +177,8 @@ struct Claims {
     dev: u8,
     #[serde(default)]
     login: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
 }
 
 /// RFC 7519 allows fractions of a second; some issuers write them.
@@ -236,6 +253,39 @@ mod tests {
     }
 
     #[test]
+    fn ws_16_tags() {
+        use serde_json::json;
+        let tags = |tags: serde_json::Value| {
+            let claims = json!({"sub": "7", "exp": NOW + 9, "tags": tags});
+            let identity = Verifier::new(SECRET).verify(&signed(Algorithm::HS256, &claims), NOW);
+            identity.map(|identity| identity.tags.into_iter().map(String::from).collect::<Vec<_>>())
+        };
+        assert_eq!(tags(json!([])), Ok(vec![]));
+        let twice = json!(["vip", "group:42", "\u{7f51}\u{5173} ", "vip"]);
+        let once = ["group:42", "vip", "\u{7f51}\u{5173} "].map(String::from);
+        assert_eq!(tags(twice), Ok(once.into()));
+        let numbered = |count| (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>();
+        assert_eq!(tags(json!(numbered(256))).map(|tags| tags.len()), Ok(256));
+        let long = json!(["x".repeat(65)]);
+        for wrong in [
+            json!(numbered(257)),
+            long,
+            json!([""]),
+            json!(["a\tb"]),
+            json!(["\u{7f}"]),
+            json!([7]),
+            json!("vip"),
+            json!({}),
+            json!(null),
+        ] {
+            assert_eq!(tags(wrong.clone()), Err(TokenError::Bad), "{wrong}");
+        }
+        let grant = Grant { tags: &["vip", "geo:sh"], ..grant(7, NOW) };
+        let identity = Verifier::new(SECRET).verify(&mint(SECRET, grant), NOW).unwrap();
+        assert_eq!(identity.tags, ["geo:sh", "vip"].map(Box::from).into());
+    }
+
+    #[test]
     fn ws_4_times_have_a_leeway_of_60_seconds() {
         use serde_json::json;
         check(&json!({"sub": "7", "exp": NOW - 59}), Ok((0, 7, 0, 0)));
@@ -247,8 +297,8 @@ mod tests {
         assert_eq!(Verifier::new(SECRET).verify(&token, NOW).unwrap().expires_at, NOW + 60);
     }
 
-    fn grant(uid: u64, expires_at: u64) -> Grant {
-        Grant { namespace: 3, uid, device_class: 2, login: 9, expires_at }
+    fn grant(uid: u64, expires_at: u64) -> Grant<'static> {
+        Grant { namespace: 3, uid, device_class: 2, login: 9, tags: &[], expires_at }
     }
 
     #[test]

@@ -11,9 +11,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use waybill_wire::limits::{CONNECTION_TAGS_MAX, GATEWAY_TAGS_MAX};
 
 use crate::auth::Verifier;
-use crate::hub::Bounds;
+use crate::hub::{Bounds, TagBounds};
 use crate::session::SessionLimits;
 use crate::transports::origin::Origin;
 use crate::upstream::UplinkBounds;
@@ -59,6 +60,9 @@ pub struct BrokerConfig {
     pub connect_timeout_ms: u64,
     /// Credential presented to them; empty presents none. Default empty.
     pub token: String,
+    /// Whether brokers that run tags are told which ones connections have. Without, a broker sends
+    /// no message with a selector here. Default false.
+    pub tags: bool,
 }
 
 /// Login tokens.
@@ -124,11 +128,16 @@ pub struct DeadlineConfig {
 /// + 2 x reports_max x 96 bytes                  who was reached, until it is reported
 /// + uplink_bytes_max                            what has no answer, to be sent again
 /// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
+/// + connections_max x tags_per_connection_max x (24 + 136) bytes
+///                                               who has which tag; what TAG said of them
+/// + tags_max x 512 bytes                        tags that connections have, and since when
 /// + for each broker:
 ///   16 MiB + one frame of 1.1 MiB + 64 KiB      events not taken yet, and what is being read
 ///   16 MiB + 256 x 64 KiB + 128 KiB             uplinks and commands on their way, and a write
 ///   connections_max x 128 bytes                 registrations declared
 ///   (65,536 + 256) x 64 bytes                   changes it is behind with
+///   tags_max x 256 bytes                        tags declared, and those it is behind with
+///   7 MiB                                       what is remembered to go on with a session
 /// ```
 ///
 /// An encoded message is its payload, 1 MiB at most, in binary; in JSON 4/3 of it as base64, or up
@@ -161,10 +170,17 @@ pub struct LimitConfig {
     /// comes again can say who was reached before. 0 to 1,048,576 (0 recognises none), default
     /// 16,384.
     pub recent_messages_max: usize,
-    /// Deliveries that wait to be reported on, and their users, counted together; beyond, a
-    /// delivery is reported at once and the users it was queued for as unknown. 1 to 16,777,216,
+    /// Deliveries and TAG commands that wait to be reported on, and their users, counted together;
+    /// beyond, one is reported at once and the users it was queued for as unknown. 1 to 16,777,216,
     /// default 1,048,576.
     pub reports_max: usize,
+    /// Tags of one connection, and tags that backends have given to or taken from one login. A login
+    /// with more is closed with `too_many`, a TAG that would make more is refused for that user. 0
+    /// to 256, default 256.
+    pub tags_per_connection_max: usize,
+    /// Different tags of all connections; a login and a TAG that would make more are refused in the
+    /// same way. 0 to 1,048,576, default 1,048,576.
+    pub tags_max: usize,
 }
 
 impl GatewayConfig {
@@ -229,6 +245,10 @@ impl GatewayConfig {
             connections: self.limits.connections_max,
             per_user: self.limits.connections_per_user_max,
             recent: self.limits.recent_messages_max,
+            tags: TagBounds {
+                of_connection: self.limits.tags_per_connection_max,
+                declared: self.limits.tags_max,
+            },
         }
     }
 }
@@ -313,7 +333,11 @@ impl LimitConfig {
         range("limits.uplinks_max", self.uplinks_max, 1, 1 << 20)?;
         range("limits.uplink_bytes_max", self.uplink_bytes_max, 128 << 10, 1 << 30)?;
         range("limits.recent_messages_max", self.recent_messages_max, 0, 1 << 20)?;
-        range("limits.reports_max", self.reports_max, 1, 1 << 24)
+        range("limits.reports_max", self.reports_max, 1, 1 << 24)?;
+        let of_connection_max = CONNECTION_TAGS_MAX as u64;
+        let of_connection = self.tags_per_connection_max;
+        range("limits.tags_per_connection_max", of_connection, 0, of_connection_max)?;
+        range("limits.tags_max", self.tags_max, 0, GATEWAY_TAGS_MAX as u64)
     }
 }
 
@@ -357,6 +381,7 @@ impl Default for BrokerConfig {
             dns_refresh_ms: 10_000,
             connect_timeout_ms: 2_000,
             token: String::new(),
+            tags: false,
         }
     }
 }
@@ -394,6 +419,8 @@ impl Default for LimitConfig {
             uplink_bytes_max: 16 << 20,
             recent_messages_max: 16_384,
             reports_max: 1 << 20,
+            tags_per_connection_max: CONNECTION_TAGS_MAX,
+            tags_max: GATEWAY_TAGS_MAX,
         }
     }
 }
@@ -431,7 +458,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         type Spoil = fn(&mut GatewayConfig);
-        let wrong: [(&str, Spoil); 15] = [
+        let wrong: [(&str, Spoil); 17] = [
             ("broker.addresses", |c| c.broker.addresses.clear()),
             ("broker.addresses", |c| c.broker.addresses.push("localhost".into())),
             ("broker.connect_timeout_ms", |c| c.broker.connect_timeout_ms = 99),
@@ -446,6 +473,8 @@ mod tests {
             ("limits.connections_per_user_max", |c| c.limits.connections_per_user_max = 0),
             ("limits.queue_bytes_max", |c| c.limits.queue_bytes_max = 1023),
             ("limits.uplinks_max", |c| c.limits.uplinks_max = 0),
+            ("limits.tags_per_connection_max", |c| c.limits.tags_per_connection_max = 257),
+            ("limits.tags_max", |c| c.limits.tags_max = 1_048_577),
             ("allowed_origins", |c| c.allowed_origins.push("app.example.com".into())),
         ];
         for (key, spoil) in wrong {

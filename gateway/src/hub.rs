@@ -10,12 +10,16 @@
 //! connection; the hub only hands it back.
 
 use slab::Slab;
-use waybill_client::gateway::Registration;
+use waybill_client::gateway::{Registration, TagUpdate};
 use waybill_routing::{Directory, Namespace, Uid};
+use waybill_wire::code::ErrorCode;
+use waybill_wire::selector::Selector;
 use waybill_wire::targets::UidRun;
 
 use crate::auth::Identity;
 use crate::recent::Recent;
+pub use crate::tags::{LastChanges, TagBounds};
+use crate::tags::{NoRoom, Selected, Tags};
 
 /// Number of a connection, as its client sees it and as SENDER carries it.
 ///
@@ -25,9 +29,9 @@ use crate::recent::Recent;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-impl From<Identity> for Registration {
-    fn from(identity: Identity) -> Self {
-        let Identity { namespace, uid, device_class, login, .. } = identity;
+impl From<&Identity> for Registration {
+    fn from(identity: &Identity) -> Self {
+        let Identity { namespace, uid, device_class, login, .. } = *identity;
         Self { namespace, uid, device_class, login }
     }
 }
@@ -37,10 +41,12 @@ impl From<Identity> for Registration {
 pub struct Audience<'a> {
     /// The tenant.
     pub namespace: u32,
-    /// Everyone in the namespace; then `listed` is empty.
+    /// Everyone in the namespace, or everyone that matches `selector`; then `listed` is empty.
     pub everyone: bool,
-    /// UIDs it is for.
+    /// UIDs it is for; with a selector, those of their connections that match.
     pub listed: UidRun<'a>,
+    /// What a connection's tags must be.
+    pub selector: Option<Selector<'a>>,
     /// UIDs it is not for, whatever else says so.
     pub except: UidRun<'a>,
     /// UID and connection that are not served (EXCEPT_SELF).
@@ -55,7 +61,7 @@ pub type MessageId = (u64, u64);
 pub struct Tally {
     /// Connections handed to the caller.
     pub served: u64,
-    /// Left out by EXCEPT or EXCEPT_SELF.
+    /// Left out by EXCEPT or EXCEPT_SELF, or of a listed UID and left out by the selector.
     pub filtered: u64,
     /// Served by this message id before.
     pub repeated: u64,
@@ -72,6 +78,10 @@ pub enum LoginRefused {
     Connections,
     /// The user has.
     ConnectionsOfUser,
+    /// The connection would have more tags than it may.
+    TagsOfConnection,
+    /// The gateway's connections would.
+    Tags,
     /// A broker has just told that this login lost against the one with that number.
     Displaced(u64),
 }
@@ -81,7 +91,7 @@ pub enum LoginRefused {
 pub enum Met<'a, H> {
     /// Serve this connection.
     Connection(&'a H),
-    /// Left out by EXCEPT or EXCEPT_SELF.
+    /// Left out by EXCEPT or EXCEPT_SELF, or by the selector beside a list.
     Filtered,
     /// Served by this message id before.
     Repeated,
@@ -91,11 +101,24 @@ pub enum Met<'a, H> {
     Missed,
 }
 
+/// What became of a TAG for one user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagged {
+    /// The changes were made.
+    Made,
+    /// One of the user's registrations had no room, and stayed as it was: `connection_tags` or
+    /// `gateway_tags`.
+    Dropped(ErrorCode),
+    /// Nobody here has the user.
+    Missed,
+}
+
 /// The connections that have logged in.
 #[derive(Debug)]
 pub struct Hub<H> {
     directory: Directory,
     slots: Slab<Slot<H>>,
+    tags: Tags,
     bounds: Bounds,
     salt: u64,
     /// Counts logins; part of each connection's number.
@@ -116,6 +139,8 @@ pub struct Bounds {
     pub per_user: usize,
     /// Message ids remembered; 0 remembers none.
     pub recent: usize,
+    /// Tags.
+    pub tags: TagBounds,
 }
 
 #[derive(Debug)]
@@ -141,6 +166,7 @@ impl<H> Hub<H> {
         Self {
             directory: Directory::new(),
             slots: Slab::new(),
+            tags: Tags::new(bounds.tags),
             bounds,
             salt,
             serial: 0,
@@ -150,8 +176,9 @@ impl<H> Hub<H> {
         }
     }
 
-    /// Takes a connection in, not yet confirmed. Says whether its registration is the first of its
-    /// kind and must be made upstream.
+    /// Takes a connection in, not yet confirmed, with the tags of its token. Says whether its
+    /// registration is the first of its kind and must be made upstream; so must what
+    /// [`take_tag_updates`](Self::take_tag_updates) says.
     ///
     /// # Errors
     ///
@@ -159,6 +186,7 @@ impl<H> Hub<H> {
     pub fn login(
         &mut self,
         registration: Registration,
+        tags: &[Box<str>],
         handle: H,
     ) -> Result<(ConnectionId, bool), LoginRefused> {
         if self.slots.len() >= self.bounds.connections {
@@ -169,10 +197,13 @@ impl<H> Hub<H> {
             return Err(LoginRefused::ConnectionsOfUser);
         }
         let first = !self.stands(registration);
+        let index = self.slots.vacant_key();
+        self.tags.login(registration, tags, member(index)).map_err(LoginRefused::from)?;
         // 2^40 logins, a million a second for twelve days; then the oldest numbers come again.
         self.serial = (self.serial + 1) & SERIAL_MASK;
         let slot = Slot { serial: self.serial, registration, rank: 0, mark: 0, handle };
-        let index = self.slots.insert(slot);
+        debug_assert_eq!(self.slots.vacant_key(), index);
+        self.slots.insert(slot);
         self.directory.insert(namespace, uid, member(index));
         Ok((self.id(index), first))
     }
@@ -185,7 +216,45 @@ impl<H> Hub<H> {
         let Registration { namespace, uid, .. } = slot.registration;
         self.directory.remove(Namespace(namespace), Uid(uid), member(index));
         let last = !self.stands(slot.registration);
+        self.tags.logout(slot.registration, member(index), !last);
         Some((slot.handle, last.then_some(slot.registration)))
+    }
+
+    /// TAG: makes the changes, the last one of each tag, for each registration of this user, and so
+    /// for all its connections (TAG-14).
+    pub fn tag(&mut self, namespace: u32, uid: u64, last: &LastChanges<'_>) -> Tagged {
+        let members = self.directory.members(Namespace(namespace), Uid(uid));
+        let mut rest: Vec<(Registration, u32)> =
+            members.iter().map(|&it| (self.slots[it as usize].registration, it)).collect();
+        rest.sort_unstable();
+        let mut tagged = Tagged::Missed;
+        for of_it in rest.chunk_by(|one, next| one.0 == next.0) {
+            let connections: Vec<u32> = of_it.iter().map(|(_, member)| *member).collect();
+            match self.tags.change_all(of_it[0].0, last, &connections) {
+                Ok(()) if tagged == Tagged::Missed => tagged = Tagged::Made,
+                Ok(()) => {}
+                Err(no_room) => tagged = Tagged::Dropped(no_room.cause()),
+            }
+        }
+        tagged
+    }
+
+    /// What has to be declared upstream since this was asked last: tags that the first connection
+    /// got or that none has any more, in order.
+    pub fn take_tag_updates(&mut self) -> Vec<TagUpdate> {
+        self.tags.take_updates()
+    }
+
+    /// The tags of a connection, in no order; none of one that has gone.
+    pub fn tags_of(&self, id: ConnectionId) -> impl Iterator<Item = &str> {
+        let members = self.index(id).into_iter().map(member);
+        members.flat_map(|member| self.tags.of(member))
+    }
+
+    /// Different tags that connections have.
+    #[must_use]
+    pub fn tags(&self) -> usize {
+        self.tags.len()
     }
 
     /// Serves a connection from now on; its handle, or `None` if it has gone.
@@ -270,16 +339,20 @@ impl<H> Hub<H> {
         // RESEND is not asked: a copy sent again through one broker may overtake the first, which
         // then comes by another and without the flag (DEL-7).
         let key = (audience.namespace, id);
+        // A connection that did not match when the first copy came counts as served by it: that was
+        // when the message was judged (SEL-6).
         let before = self.recent.note(key, self.rank, audience.everyone, audience.listed);
+        let namespace = Namespace(audience.namespace);
+        let selected = audience.selector.map(|selector| self.tags.select(namespace, selector));
         let mut visit = Visit {
             slots: &mut self.slots,
             excluded: self.message * 2,
             touched: self.message * 2 + 1,
             repeat: before,
             namespace: audience.namespace,
+            selected,
             tally: Tally::default(),
         };
-        let namespace = Namespace(audience.namespace);
         for uid in audience.except.iter() {
             for member in self.directory.members(namespace, Uid(uid)) {
                 visit.exclude(*member);
@@ -289,7 +362,13 @@ impl<H> Hub<H> {
             let member = (connection.0 ^ self.salt) & INDEX_MASK;
             visit.exclude_self(uid, member, (connection.0 ^ self.salt) >> INDEX_BITS);
         }
-        if audience.everyone {
+        if let Some(candidates) =
+            selected.filter(|_| audience.everyone).and_then(Selected::candidates)
+        {
+            for member in candidates {
+                visit.serve(*member, None, &mut meet);
+            }
+        } else if audience.everyone {
             for member in self.directory.all(namespace) {
                 visit.serve(member, None, &mut meet);
             }
@@ -335,6 +414,7 @@ struct Visit<'a, H> {
     touched: u64,
     repeat: Option<crate::recent::Served>,
     namespace: u32,
+    selected: Option<Selected<'a>>,
     tally: Tally,
 }
 
@@ -364,17 +444,32 @@ impl<H> Visit<'_, H> {
         if slot.mark == self.touched {
             return;
         }
+        let matches = self.selected.is_none_or(|selected| selected.matches(member));
+        if !matches && uid.is_none() {
+            // Not addressed at all (SEL-8, DEL-11).
+            return;
+        }
         let excluded = slot.mark == self.excluded;
         slot.mark = self.touched;
         let repeated = self.repeat.as_ref().is_some_and(|served| served.had(own, slot.rank));
         let (count, met) = match slot.rank {
             _ if excluded => (&mut self.tally.filtered, Met::Filtered),
             0 => (&mut self.tally.unready, Met::Unready),
+            _ if !matches => (&mut self.tally.filtered, Met::Filtered),
             _ if repeated => (&mut self.tally.repeated, Met::Repeated),
             _ => (&mut self.tally.served, Met::Connection(&slot.handle)),
         };
         *count += 1;
         meet(own, met);
+    }
+}
+
+impl From<NoRoom> for LoginRefused {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            NoRoom::Connection => Self::TagsOfConnection,
+            NoRoom::Gateway => Self::Tags,
+        }
     }
 }
 
@@ -390,3 +485,7 @@ const SERIAL_MASK: u64 = u64::MAX >> INDEX_BITS;
 #[cfg(test)]
 #[path = "hub_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hub_tags_tests.rs"]
+mod tags_tests;

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { connections: 12, per_user: 3, recent: 64 };
+const TAGS: TagBounds = TagBounds { of_connection: 4, declared: 9 };
+const BOUNDS: Bounds = Bounds { connections: 12, per_user: 3, recent: 64, tags: TAGS };
 
 fn registration(namespace: u32, uid: u64, login: u64) -> Registration {
     Registration { namespace, uid, device_class: 0, login }
@@ -27,7 +28,7 @@ fn served(hub: &mut Hub<u32>, namespace: u32, uids: &[u64]) -> (Vec<u32>, Tally)
 }
 
 fn login(hub: &mut Hub<u32>, registration: Registration, handle: u32) -> ConnectionId {
-    let (id, _) = hub.login(registration, handle).unwrap();
+    let (id, _) = hub.login(registration, &[], handle).unwrap();
     hub.confirm(id);
     id
 }
@@ -36,11 +37,11 @@ fn login(hub: &mut Hub<u32>, registration: Registration, handle: u32) -> Connect
 fn the_first_login_registers_and_the_last_logout_withdraws() {
     let mut hub = Hub::new(BOUNDS, 7);
     let (phone, laptop) = (registration(0, 1001, 1), registration(0, 1001, 2));
-    let (a, first) = hub.login(phone, 0).unwrap();
+    let (a, first) = hub.login(phone, &[], 0).unwrap();
     assert!(first);
-    let (b, first) = hub.login(phone, 1).unwrap();
+    let (b, first) = hub.login(phone, &[], 1).unwrap();
     assert!(!first, "the same registration stands");
-    let (c, first) = hub.login(laptop, 2).unwrap();
+    let (c, first) = hub.login(laptop, &[], 2).unwrap();
     assert!(first, "another login number is another registration");
     assert_eq!(hub.logout(a), Some((0, None)));
     assert_eq!(hub.logout(c), Some((2, Some(laptop))));
@@ -55,12 +56,12 @@ fn both_bounds_are_kept() {
     for handle in 0..3 {
         login(&mut hub, registration(0, 1, 0), handle);
     }
-    assert_eq!(hub.login(registration(0, 1, 0), 9), Err(LoginRefused::ConnectionsOfUser));
-    assert!(hub.login(registration(1, 1, 0), 9).is_ok(), "a namesake is another user");
+    assert_eq!(hub.login(registration(0, 1, 0), &[], 9), Err(LoginRefused::ConnectionsOfUser));
+    assert!(hub.login(registration(1, 1, 0), &[], 9).is_ok(), "a namesake is another user");
     for uid in 10..18 {
         login(&mut hub, registration(0, uid, 0), 0);
     }
-    assert_eq!(hub.login(registration(0, 99, 0), 9), Err(LoginRefused::Connections));
+    assert_eq!(hub.login(registration(0, 99, 0), &[], 9), Err(LoginRefused::Connections));
 }
 
 #[test]
@@ -100,7 +101,7 @@ fn except_self_is_one_connection_of_that_user_only() {
 
 #[test]
 fn gateways_number_their_connections_differently() {
-    let first = |salt| Hub::new(BOUNDS, salt).login(registration(0, 1, 0), 0).unwrap().0;
+    let first = |salt| Hub::new(BOUNDS, salt).login(registration(0, 1, 0), &[], 0).unwrap().0;
     assert_ne!(first(0x1234_5678_9abc_def0), first(0x0fed_cba9_8765_4321));
 }
 
@@ -109,7 +110,7 @@ fn a_number_is_not_given_twice() {
     let mut hub = Hub::new(BOUNDS, 7);
     let mut seen = BTreeSet::new();
     for _ in 0..1000 {
-        let (id, _) = hub.login(registration(0, 1, 0), 0).unwrap();
+        let (id, _) = hub.login(registration(0, 1, 0), &[], 0).unwrap();
         assert!(seen.insert(id));
         hub.logout(id);
     }
@@ -123,7 +124,7 @@ fn a_number_is_not_given_twice() {
 fn promise_3_a_message_sent_again_reaches_a_connection_once() {
     let mut hub = Hub::new(BOUNDS, 7);
     login(&mut hub, registration(0, 1001, 0), 1);
-    let (late, _) = hub.login(registration(0, 1001, 0), 2).unwrap();
+    let (late, _) = hub.login(registration(0, 1001, 0), &[], 2).unwrap();
     let send = |hub: &mut Hub<u32>, id, uids: &[u64]| {
         let listed = run(uids);
         let listed = UidRun::new(&listed).unwrap();
@@ -224,7 +225,7 @@ proptest! {
                         (true, 3..) => Err(LoginRefused::ConnectionsOfUser),
                         (true, _) => Ok(!registered(&there).contains(&registration)),
                     };
-                    let found = hub.login(registration, handle);
+                    let found = hub.login(registration, &[], handle);
                     prop_assert_eq!(found.map(|(_, first)| first), expected);
                     if let Ok((id, first)) = found {
                         if first {
@@ -261,6 +262,7 @@ proptest! {
                         namespace,
                         everyone,
                         listed: UidRun::new(&listed_run).unwrap(),
+                        selector: None,
                         except: UidRun::new(&except_run).unwrap(),
                         except_self,
                     };

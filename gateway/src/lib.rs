@@ -25,6 +25,7 @@ pub mod session;
 pub mod sim;
 pub mod subprotocol;
 mod switchboard;
+mod tags;
 mod telemetry;
 mod ticket;
 mod transports;

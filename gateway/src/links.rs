@@ -80,6 +80,7 @@ impl Links {
         if !config.broker.token.is_empty() {
             options = options.token(&config.broker.token);
         }
+        options.tags = config.broker.tags;
         options.max_in_flight = config.limits.uplinks_max;
         options.connect_timeout = Duration::from_millis(config.broker.connect_timeout_ms);
         let refresh = Duration::from_millis(config.broker.dns_refresh_ms);

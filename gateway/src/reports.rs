@@ -36,18 +36,21 @@
 //! and in users; the first that was told goes first, and what came before it is not found by way
 //! of it any more.
 //!
-//! Invariants: `places` is the sum over `owed` and `ready`; what is owed has its place in `line`,
+//! Invariants: `places` is the sum over `owed`, `taggings` and `ready`; what is owed has its place in `line`,
 //! and waits for its users, or for what is before it there; a copy is in `owed` or in `past`;
 //! `past_users` is the sum over `past`; a user that does not wait has no heir; `newest` leads to a
 //! copy that is here.
 //!
 //! Never here: queues, links, a clock.
 
+mod tags;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use waybill_client::gateway::Report;
 use waybill_wire::code::{ErrorCode, Fate};
 
+use self::tags::Taggings;
 use crate::hub::MessageId;
 use crate::recent::{Key, SENDINGS_MAX, UIDS_PER_MESSAGE};
 pub(crate) use crate::ticket::{Outcome, Ticket};
@@ -81,6 +84,8 @@ pub(crate) struct Reports {
     newest: HashMap<Key, u64>,
     past: VecDeque<u64>,
     past_users: usize,
+    /// TAG commands that are to be reported on.
+    taggings: Taggings,
     /// Finished, with the gateway's number of its link.
     ready: VecDeque<(usize, Report)>,
     counts: Counts,
@@ -252,6 +257,7 @@ impl Reports {
             newest: HashMap::new(),
             past: VecDeque::new(),
             past_users: 0,
+            taggings: Taggings::default(),
             ready: VecDeque::new(),
             counts: Counts::default(),
         }
@@ -502,18 +508,21 @@ impl Reports {
         self.line.retain(|(at, ..)| *at != link);
         self.gaps.remove(&link);
         self.ready.retain(|(at, _)| *at != link);
+        self.taggings.link_down(link);
         self.counts.lost += before - self.waiting();
-        let owed: usize = self.owed.values().map(Owed::places).sum();
+        let owed = self.owed.values().map(Owed::places).sum::<usize>() + self.taggings.places();
         self.places = owed + self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.owed.first_key_value().map(|(_, owed)| owed.until_ms)
+        let first = self.owed.first_key_value().map(|(_, owed)| owed.until_ms);
+        first.into_iter().chain(self.taggings.deadline_ms()).min()
     }
 
     /// Time has passed: who was not heard of in time is in doubt.
     pub(crate) fn tick(&mut self, now_ms: u64) {
+        self.tick_taggings(now_ms);
         while let Some(first) = self.owed.first_entry() {
             if first.get().until_ms > now_ms {
                 return;
@@ -555,7 +564,7 @@ impl Reports {
 
     /// Deliveries whose report is neither with its link nor lost.
     pub(crate) fn waiting(&self) -> usize {
-        self.owed.len() + self.ready.len()
+        self.owed.len() + self.taggings.len() + self.ready.len()
     }
 }
 
@@ -576,3 +585,7 @@ const _: () = assert!(size_of::<User>() <= 32 && size_of::<Copy>() <= 80);
 #[cfg(test)]
 #[path = "reports_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "reports_tags_tests.rs"]
+mod tags_tests;

@@ -101,7 +101,7 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Opened { until_ms: u64 },
-    Registering { until_ms: u64, identity: Identity },
+    Registering { until_ms: u64, namespace: u32, uid: u64 },
     Ready,
     Closing { until_ms: u64 },
 }
@@ -213,7 +213,8 @@ impl Session {
                 let life_ms = (identity.expires_at - now.unix_s).saturating_mul(1000);
                 self.expires_ms = now.ms.saturating_add(life_ms);
                 let until_ms = now.ms.saturating_add(self.limits.register_ms);
-                self.state = State::Registering { until_ms, identity };
+                let Identity { namespace, uid, .. } = identity;
+                self.state = State::Registering { until_ms, namespace, uid };
                 out.push(Output::Login(identity));
             }
             Err(error) => {
@@ -246,11 +247,11 @@ impl Session {
 
     /// The user's registration is in effect (WS-5).
     pub fn confirmed(&mut self, connection: ConnectionId, out: &mut Vec<Output>) {
-        if let State::Registering { identity, .. } = self.state {
+        if let State::Registering { namespace, uid, .. } = self.state {
             self.state = State::Ready;
             out.push(Output::Reply(Reply::Ready {
-                uid: identity.uid,
-                namespace: identity.namespace,
+                uid,
+                namespace,
                 connection: connection.0,
                 heartbeat_ms: u32::try_from(self.limits.heartbeat_ms).unwrap_or(u32::MAX),
             }));
@@ -374,6 +375,8 @@ impl LoginRefused {
         match self {
             Self::Connections => "the gateway has too many connections",
             Self::ConnectionsOfUser => "the user has too many connections here",
+            Self::TagsOfConnection => "the connection has too many tags",
+            Self::Tags => "the connections of this gateway have too many tags",
             Self::Displaced(_) => "a login with a higher number has taken over",
         }
     }

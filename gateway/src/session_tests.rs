@@ -44,7 +44,7 @@ fn ready() -> Case {
 
 fn login_text(seconds: i64) -> String {
     let expires_at = UNIX.checked_add_signed(seconds).unwrap();
-    let grant = Grant { namespace: 3, uid: 1001, device_class: 1, login: 4, expires_at };
+    let grant = Grant { namespace: 3, uid: 1001, device_class: 1, login: 4, tags: &[], expires_at };
     format!(r#"{{"type":"login","token":"{}"}}"#, mint(SECRET, grant))
 }
 

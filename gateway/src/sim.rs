@@ -17,7 +17,7 @@
 //! let now = Now { ms: 0, unix_s: 1_800_000_000 };
 //! let conn = gateway.connect(now);
 //! let expires_at = now.unix_s + 3600;
-//! let grant = Grant { namespace: 0, uid: 1001, device_class: 0, login: 0, expires_at };
+//! let grant = Grant { namespace: 0, uid: 1001, device_class: 0, login: 0, tags: &[], expires_at };
 //! let login = sim::login(config.jwt.secret.as_bytes(), grant);
 //! gateway.from_client(conn, now, false, &login);
 //! // After every call: what the links must be told.
@@ -471,7 +471,7 @@ pub fn read(message: &Bytes) -> Said {
 ///
 /// Never: a token is shorter than 64 KiB.
 #[must_use]
-pub fn login(secret: &[u8], grant: Grant) -> Bytes {
+pub fn login(secret: &[u8], grant: Grant<'_>) -> Bytes {
     let token = mint(secret, grant);
     let len = u16::try_from(token.len()).expect("a token is short");
     [&[ClientMessage::LOGIN.0, 0][..], &len.to_le_bytes(), token.as_bytes()].concat().into()

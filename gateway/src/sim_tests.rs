@@ -19,7 +19,7 @@ fn login_of(uid: u64, number: u64) -> Bytes {
     let expires_at = now(0).unix_s + 3600;
     login(
         SECRET.as_bytes(),
-        Grant { namespace: 0, uid, device_class: 0, login: number, expires_at },
+        Grant { namespace: 0, uid, device_class: 0, login: number, tags: &[], expires_at },
     )
 }
 

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
-use waybill_client::gateway::{Delivery, GatewayCommand, GatewayEvent, Registration, Report};
-use waybill_wire::code::{ErrorCode, Fate, Level};
+use waybill_client::gateway::{
+    Delivery, GatewayCommand, GatewayEvent, Registration, Report, Tagging,
+};
+use waybill_wire::code::{ErrorCode, Fate, Level, Op};
 
 use crate::config::GatewayConfig;
 use crate::fanout::Fanout;
-use crate::hub::{Audience, ConnectionId, Hub, LoginRefused, Met};
+use crate::hub::{Audience, ConnectionId, Hub, LastChanges, LoginRefused, Met, Tagged};
 use crate::reports::{Draft, Outcome, Reports, Ticket};
 use crate::subprotocol::Message;
 use crate::telemetry::Telemetry;
@@ -26,7 +28,7 @@ use crate::upstream::{Notice, Outgoing, Upstream};
 /// What a connection asks. Those of one connection arrive in order; its outbox names it.
 #[derive(Debug)]
 pub(crate) enum FromConnection {
-    Login { registration: Registration, outbox: Arc<Outbox> },
+    Login { registration: Registration, tags: Box<[Box<str>]>, outbox: Arc<Outbox> },
     Logout { outbox: Arc<Outbox> },
     Uplink { outbox: Arc<Outbox>, id: u32, labels: Vec<String>, payload: Bytes },
 }
@@ -75,13 +77,16 @@ impl Switchboard {
 
     pub(crate) fn handle_connection(&mut self, event: FromConnection, now_ms: u64) {
         match event {
-            FromConnection::Login { registration, outbox } => self.login(registration, &outbox),
+            FromConnection::Login { registration, tags, outbox } => {
+                self.login(registration, &tags, &outbox);
+            }
             FromConnection::Logout { outbox } => {
                 // Nothing there: the login was refused, or never came so far.
                 let gone = self.hub.logout(outbox.connection());
                 if let Some(registration) = gone.and_then(|(_, registration)| registration) {
                     self.upstream.unregister(registration);
                 }
+                self.declare();
             }
             FromConnection::Uplink { outbox, id, labels, payload } => {
                 let connection = outbox.connection();
@@ -96,21 +101,30 @@ impl Switchboard {
         self.tell();
     }
 
-    fn login(&mut self, registration: Registration, outbox: &Arc<Outbox>) {
+    fn login(&mut self, registration: Registration, tags: &[Box<str>], outbox: &Arc<Outbox>) {
         self.telemetry.logins.add(1);
         if let Some(winner) = self.upstream.displaced_by(registration) {
             return outbox.say(Word::LoginRefused(LoginRefused::Displaced(winner)));
         }
         let entry = Entry { outbox: Arc::clone(outbox), registration };
-        match self.hub.login(registration, entry) {
+        match self.hub.login(registration, tags, entry) {
             Ok((connection, first)) => {
                 outbox.set_connection(connection);
                 if first {
                     self.upstream.register(registration);
                 }
-                self.upstream.wait(connection, registration, &mut self.notices);
+                self.declare();
+                let tags = self.hub.tags_of(connection);
+                self.upstream.wait(connection, registration, tags, &mut self.notices);
             }
             Err(refused) => outbox.say(Word::LoginRefused(refused)),
+        }
+    }
+
+    /// Tags that have come or gone since are told to the brokers.
+    fn declare(&mut self) {
+        for update in self.hub.take_tag_updates() {
+            self.upstream.declare(update);
         }
     }
 
@@ -123,11 +137,17 @@ impl Switchboard {
     ) {
         match event {
             GatewayEvent::Delivery(delivery) => self.deliver(link, &delivery, at, now_ms),
+            GatewayEvent::Tagging(tagging) => self.tag(link, &tagging, now_ms),
+            GatewayEvent::TagsNotKept { code, version } => {
+                warn!(link, %code, version, "the broker does not keep all tags");
+                self.telemetry.tags_not_kept.add(1);
+            }
             GatewayEvent::Displaced { registration, winner } => {
                 self.displaced(registration, winner);
             }
             GatewayEvent::InEffect { ticket } => {
                 self.upstream.in_effect(link, ticket, &mut self.notices);
+                self.reports.in_effect(link, ticket);
             }
             GatewayEvent::UplinkAck { sequence, code } => {
                 self.upstream.answered(link, sequence, code, &mut self.notices);
@@ -173,7 +193,30 @@ impl Switchboard {
         }
         if !losers.is_empty() {
             self.upstream.displace(registration, winner);
+            self.declare();
         }
+    }
+
+    /// TAG: changes are made at once, and decide of every delivery from here on (TAG-15); the
+    /// report says when this broker knows of them.
+    fn tag(&mut self, link: usize, tagging: &Tagging, now_ms: u64) {
+        let tag = tagging.tag();
+        self.telemetry.taggings.add(1);
+        let last: LastChanges<'_> =
+            tag.changes.iter().map(|change| (change.tag, change.op)).collect();
+        let (mut report, mut made) = (Report::on_tagging(tagging), Vec::new());
+        for uid in tag.uids.iter().collect::<BTreeSet<u64>>() {
+            match self.hub.tag(tag.namespace, uid, &last) {
+                Tagged::Made => made.push(uid),
+                Tagged::Dropped(cause) => report.add(Fate::DROPPED, cause, uid),
+                Tagged::Missed => report.add(Fate::OFFLINE, ErrorCode(0), uid),
+            }
+        }
+        self.telemetry.taggings_refused.add(report.dropped.into());
+        self.declare();
+        let added = last.iter().filter(|(_, op)| **op == Op::ADD).map(|(text, _)| *text);
+        let due = self.upstream.tags_due(link, tag.namespace, added);
+        self.reports.tagged(link, due, report, made, now_ms);
     }
 
     #[cfg(test)]
@@ -190,8 +233,8 @@ impl Switchboard {
         let received_ms = now_ms.saturating_sub(at.waited_ms);
         let is_traced = message.trace.is_some();
         self.telemetry.messages_in.add(1);
-        // Narrower than its list, or only part of a payload: to guess would be to serve wrongly.
-        if message.selector.is_some() || message.fragmented.is_some() {
+        // Only part of a payload: nobody could make anything of it.
+        if message.fragmented.is_some() {
             self.telemetry.messages_unsupported.add(1);
             return self.refuse(link, delivery, at, now_ms);
         }
@@ -203,10 +246,13 @@ impl Switchboard {
         let id = (message.origin.unwrap_or(0), message.sequence);
         let sender = message.sender;
         let except_self = sender.filter(|_| message.except_self);
+        // A selector alone is counted as EVERYONE (SEL-8).
+        let everyone = message.everyone || message.targets.is_empty();
         let audience = Audience {
             namespace: message.namespace,
-            everyone: message.everyone,
+            everyone,
             listed: message.targets,
+            selector: message.selector,
             except: message.except,
             except_self: except_self.map(|sender| (sender.uid, ConnectionId(sender.connection))),
         };
@@ -221,8 +267,8 @@ impl Switchboard {
         let key = (message.namespace, id);
         let mut draft = if message.level == Level::DELIVERED {
             let listed = message.targets.len();
-            let users = if message.everyone { self.hub.users() } else { listed };
-            let mut draft = self.reports.open(key, users, message.everyone);
+            let users = if everyone { self.hub.users() } else { listed };
+            let mut draft = self.reports.open(key, users, everyone);
             draft.sent_again(message.resend);
             draft.trace(is_traced);
             Some(draft)
@@ -248,6 +294,7 @@ impl Switchboard {
         if let Some(draft) = draft {
             self.reports.seal(draft, link, report_on(delivery, is_traced, at), now_ms);
         }
+        self.telemetry.selected.add(message.selector.is_some().into());
         self.telemetry.count(tally);
         self.telemetry.encodings.add(fanout.encodings());
     }
@@ -296,6 +343,7 @@ impl Switchboard {
     pub(crate) fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
         self.telemetry.logged_in.set(self.hub.len());
         self.telemetry.users.set(self.hub.users());
+        self.telemetry.tags.set(self.hub.tags());
         self.telemetry.links_up.set(self.upstream.links_up());
         self.collect();
         let mut commands = self.upstream.commands();

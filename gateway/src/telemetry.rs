@@ -78,6 +78,10 @@ pub(crate) struct Telemetry {
     pub(crate) reports_asked: Counter,
     pub(crate) reports_lost: Counter,
     pub(crate) reports_untracked: Counter,
+    pub(crate) selected: Counter,
+    pub(crate) taggings: Counter,
+    pub(crate) taggings_refused: Counter,
+    pub(crate) tags_not_kept: Counter,
     links: Mutex<Vec<LinkStats>>,
     /// Gauge: messages in the queues of connections.
     pub(crate) waiting: Counter,
@@ -86,6 +90,7 @@ pub(crate) struct Telemetry {
     pub(crate) reports_waiting: Counter,
     pub(crate) logged_in: Counter,
     pub(crate) users: Counter,
+    pub(crate) tags: Counter,
     pub(crate) links_up: Counter,
     closes: [Counter; CloseCode::ALL.len()],
     closes_other: Counter,
@@ -126,6 +131,7 @@ impl Telemetry {
         GatewayStats {
             messages_in: self.messages_in.value(),
             messages_unsupported: self.messages_unsupported.value(),
+            messages_selected: self.selected.value(),
             encodings: self.encodings.value(),
             targets_missed: self.targets_missed.value(),
             addressed: ledger.addressed,
@@ -155,6 +161,10 @@ impl Telemetry {
             connections: connections as u64,
             logged_in: self.logged_in.value(),
             users: self.users.value(),
+            tags: self.tags.value(),
+            taggings: self.taggings.value(),
+            taggings_refused: self.taggings_refused.value(),
+            tags_not_kept: self.tags_not_kept.value(),
             links_up: self.links_up.value(),
         }
     }
@@ -237,9 +247,10 @@ impl Ledger {
 pub struct GatewayStats {
     /// DELIVER frames from brokers.
     pub messages_in: u64,
-    /// Of these, not looked into further: they need a feature this gateway does not run (selector,
-    /// fragments).
+    /// Of these, not looked into further: they need a feature this gateway does not run (fragments).
     pub messages_unsupported: u64,
+    /// Of those in `messages_in`, with a selector.
+    pub messages_selected: u64,
     /// Encodings made: at most one per message and subprotocol.
     pub encodings: u64,
     /// Listed UIDs that nobody here has (TGT-8). In mode `broadcast` that is the rule, in mode
@@ -249,7 +260,8 @@ pub struct GatewayStats {
     pub addressed: u64,
     /// Written to the connection's socket, whose client had not been heard to close it.
     pub delivered: u64,
-    /// Left out by EXCEPT or EXCEPT_SELF.
+    /// Left out by EXCEPT or EXCEPT_SELF, or of a listed user and left out by the selector. Whom a
+    /// selector alone leaves out is not addressed.
     pub filtered: u64,
     /// Left out because the connection had this message id already.
     pub repeated: u64,
@@ -300,6 +312,14 @@ pub struct GatewayStats {
     pub logged_in: u64,
     /// Users that are logged in now.
     pub users: u64,
+    /// Different tags that connections have now, in all namespaces.
+    pub tags: u64,
+    /// TAG commands from brokers.
+    pub taggings: u64,
+    /// Users that one of these was for and that had no room for it.
+    pub taggings_refused: u64,
+    /// Times a broker told that it does not keep all tags that were declared.
+    pub tags_not_kept: u64,
     /// Links to brokers that are up now.
     pub links_up: u64,
 }

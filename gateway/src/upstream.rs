@@ -19,7 +19,7 @@ mod registrations;
 mod uplinks;
 
 use bytes::Bytes;
-use waybill_client::gateway::{GatewayCommand, Registration};
+use waybill_client::gateway::{GatewayCommand, Registration, TagUpdate};
 use waybill_wire::code::ErrorCode;
 
 use self::registrations::Registrations;
@@ -32,7 +32,7 @@ pub const BEHIND_MAX: usize = 1 << 16;
 /// What a connection must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Its registration is in effect at a broker.
+    /// Its registration and its tags are in effect at a broker.
     Confirmed(ConnectionId),
     /// Its *send* was answered.
     Answered {
@@ -111,14 +111,33 @@ impl Upstream {
         self.registrations.displaced_by(registration)
     }
 
-    /// A connection waits for its registration; it is confirmed at once if a broker has done so.
-    pub fn wait(
+    /// A tag that the first connection here got, or that none has any more: tell the brokers.
+    pub fn declare(&mut self, update: TagUpdate) {
+        self.registrations.declare(update);
+    }
+
+    /// A connection waits for its registration and its tags (REG-6); it is confirmed at once if a
+    /// broker has all of it in effect.
+    pub fn wait<'a>(
         &mut self,
         connection: ConnectionId,
         registration: Registration,
+        tags: impl Iterator<Item = &'a str>,
         out: &mut Vec<Notice>,
     ) {
-        self.registrations.wait(connection, registration, out);
+        self.registrations.wait(connection, registration, tags, out);
+    }
+
+    /// The ticket with which those of these tags that are declared are in effect at this link's
+    /// broker; `None` if they are so already.
+    #[must_use]
+    pub fn tags_due<'a>(
+        &self,
+        link: usize,
+        namespace: u32,
+        tags: impl Iterator<Item = &'a str>,
+    ) -> Option<u64> {
+        self.registrations.tags_due(link, namespace, tags)
     }
 
     /// A broker more, its link down: its number, which may be that of one that [is
@@ -205,7 +224,9 @@ impl Upstream {
     /// is offered again, or, if it is a user's message on its first way, refused.
     pub fn keep(&mut self, link: usize, command: GatewayCommand, out: &mut Vec<Notice>) {
         match command {
-            GatewayCommand::Change { changes, .. } => self.registrations.keep(link, changes),
+            GatewayCommand::Change { changes, tags, .. } => {
+                self.registrations.keep(link, changes, tags);
+            }
             GatewayCommand::Abandon { sequence } => self.uplinks.keep_abandoned(link, sequence),
             GatewayCommand::Uplink(uplink) => self.uplinks.not_taken(link, uplink, out),
             _ => {}
@@ -261,3 +282,7 @@ impl Upstream {
 #[cfg(test)]
 #[path = "upstream_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "upstream_tags_tests.rs"]
+mod tags_tests;

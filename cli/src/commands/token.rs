@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
         Failure::usage("--ttl is longer than this machine's clock", "give a shorter --ttl")
     })?;
     let &Args { uid, namespace, device_class, login, .. } = args;
-    let token = mint(&secret, Grant { namespace, uid, device_class, login, expires_at });
+    let token = mint(&secret, Grant { namespace, uid, device_class, login, tags: &[], expires_at });
     match common.form() {
         Form::Human => output::line(token),
         Form::Json => output::json(&json!({

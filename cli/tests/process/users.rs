@@ -45,6 +45,7 @@ fn mint(uid: u64, login: u64) -> String {
         expires_at: 4_000_000_000,
         device_class: 0,
         login,
+        tags: &[],
     };
     waybill_gateway::auth::mint(SECRET.as_bytes(), grant)
 }

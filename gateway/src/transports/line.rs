@@ -126,8 +126,9 @@ impl<F: Framing> Line<F> {
                 self.control(ping, now);
             }
             Output::Login(identity) => {
-                self.to_hub
-                    .push_back(FromConnection::Login { registration: identity.into(), outbox });
+                let registration = (&identity).into();
+                let tags = identity.tags;
+                self.to_hub.push_back(FromConnection::Login { registration, tags, outbox });
             }
             Output::Logout => self.to_hub.push_back(FromConnection::Logout { outbox }),
             Output::Uplink { id, labels, payload } => {

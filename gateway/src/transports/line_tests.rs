@@ -42,7 +42,7 @@ fn rig() -> Rig {
     let outbox = Arc::new(Outbox::new(Subprotocol::Json, Arc::clone(&shared)));
     let mut line = Line::new(Frames, session, outbox);
     let expires_at = NOW.unix_s + 3600;
-    let grant = Grant { namespace: 0, uid: 1, device_class: 0, login: 0, expires_at };
+    let grant = Grant { namespace: 0, uid: 1, device_class: 0, login: 0, tags: &[], expires_at };
     let login = format!(r#"{{"type":"login","token":"{}"}}"#, mint(SECRET.as_bytes(), grant));
     line.message(true, &Bytes::from(login), &config.verifier(), NOW);
     assert!(matches!(line.pop_to_hub(), Some(FromConnection::Login { .. })));

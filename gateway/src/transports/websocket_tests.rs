@@ -35,7 +35,7 @@ async fn rig(sends: usize, uplinks_max: usize) -> Rig {
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
     let expires_at = shared.clock.now().unix_s + 3600;
-    let grant = Grant { namespace: 0, uid: 1, device_class: 0, login: 0, expires_at };
+    let grant = Grant { namespace: 0, uid: 1, device_class: 0, login: 0, tags: &[], expires_at };
     let token = mint(SECRET.as_bytes(), grant);
     let mut early = masked(&format!(r#"{{"type":"login","token":"{token}"}}"#));
     for id in 0..sends {

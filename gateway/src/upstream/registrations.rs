@@ -1,11 +1,13 @@
-//! Which registrations each link has been told, and which logins wait until a broker has theirs.
+//! Which registrations and tags each link has been told, and which logins wait until a broker has
+//! theirs.
 //!
 //! What a link could not take over is kept and offered again with what has come since. A link that
 //! is added is told all that stands; one that retires is told nothing more and confirms nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use waybill_client::gateway::{Change, GatewayCommand, Registration};
+use waybill_client::gateway::{Change, DeclaredTag, GatewayCommand, Registration, TagUpdate};
 use waybill_wire::code::Op;
 
 use super::{BEHIND_MAX, Notice};
@@ -20,6 +22,8 @@ pub(super) struct Registrations {
     /// The ticket each standing registration was made by. Kept after its confirmation: the broker
     /// that confirmed it may be lost while another is still behind.
     standing: HashMap<Registration, u64>,
+    /// The same of tags that some connection has, by namespace and text.
+    tags: HashMap<u32, HashMap<Arc<str>, u64>>,
     /// Logins that lost, the number that won, and the ticket of their removal; until that is in
     /// effect. A login of the same number meanwhile would cancel the removal, and no broker would
     /// tell again.
@@ -37,6 +41,14 @@ struct Link {
     in_effect: Option<u64>,
     /// Not yet taken over by the link, the latest for each registration.
     changes: BTreeMap<Registration, Op>,
+    /// The same of tags.
+    tags: BTreeMap<DeclaredTag, Op>,
+}
+
+impl Link {
+    fn behind(&self) -> usize {
+        self.changes.len() + self.tags.len()
+    }
 }
 
 impl Registrations {
@@ -46,6 +58,7 @@ impl Registrations {
             ticket: 1,
             gathered: false,
             standing: HashMap::new(),
+            tags: HashMap::new(),
             displaced: HashMap::new(),
             waiting: BTreeMap::new(),
         }
@@ -59,6 +72,40 @@ impl Registrations {
     pub(super) fn unregister(&mut self, registration: Registration) {
         self.gather(registration, Op::REMOVE);
         self.standing.remove(&registration);
+    }
+
+    pub(super) fn declare(&mut self, update: TagUpdate) {
+        let TagUpdate { op, tag } = update;
+        self.gathered = true;
+        for link in self.links.iter_mut().filter(|link| !link.is_closed) {
+            link.tags.insert(tag.clone(), op);
+        }
+        let DeclaredTag { namespace, text } = tag;
+        let of_namespace = self.tags.entry(namespace).or_default();
+        if op == Op::ADD {
+            of_namespace.insert(text, self.ticket);
+        } else {
+            of_namespace.remove(&text);
+            if of_namespace.is_empty() {
+                self.tags.remove(&namespace);
+            }
+        }
+    }
+
+    /// The last ticket by which one of these tags was declared, of those that are.
+    fn declared_by<'a>(&self, namespace: u32, tags: impl Iterator<Item = &'a str>) -> Option<u64> {
+        let declared = self.tags.get(&namespace)?;
+        tags.filter_map(|text| declared.get(text).copied()).max()
+    }
+
+    pub(super) fn tags_due<'a>(
+        &self,
+        link: usize,
+        namespace: u32,
+        tags: impl Iterator<Item = &'a str>,
+    ) -> Option<u64> {
+        let ticket = self.declared_by(namespace, tags)?;
+        (self.links[link].in_effect < Some(ticket)).then_some(ticket)
     }
 
     pub(super) fn displace(&mut self, registration: Registration, winner: u64) {
@@ -77,13 +124,16 @@ impl Registrations {
         }
     }
 
-    pub(super) fn wait(
+    pub(super) fn wait<'a>(
         &mut self,
         connection: ConnectionId,
         registration: Registration,
+        tags: impl Iterator<Item = &'a str>,
         out: &mut Vec<Notice>,
     ) {
         let ticket = self.standing.get(&registration).copied().unwrap_or(self.ticket);
+        let ticket = self.declared_by(registration.namespace, tags).max(Some(ticket));
+        let Some(ticket) = ticket else { return };
         if self.confirmed() >= Some(ticket) {
             out.push(Notice::Confirmed(connection));
         } else {
@@ -101,7 +151,11 @@ impl Registrations {
         // A ticket of its own: what stands is in effect at the new broker once that is.
         self.gathered = true;
         let changes = self.standing.keys().map(|registration| (*registration, Op::ADD)).collect();
-        let link = Link { changes, ..Link::default() };
+        let of_namespaces = self.tags.iter().flat_map(|(namespace, tags)| {
+            tags.keys().map(|text| DeclaredTag { namespace: *namespace, text: Arc::clone(text) })
+        });
+        let tags = of_namespaces.map(|tag| (tag, Op::ADD)).collect();
+        let link = Link { changes, tags, ..Link::default() };
         match free {
             Some(place) => {
                 self.links[place] = link;
@@ -154,11 +208,11 @@ impl Registrations {
     }
 
     pub(super) fn is_behind(&self) -> bool {
-        self.links.iter().any(|link| link.changes.len() >= BEHIND_MAX)
+        self.links.iter().any(|link| link.behind() >= BEHIND_MAX)
     }
 
     pub(super) fn has_changes(&self) -> bool {
-        self.links.iter().any(|link| !link.changes.is_empty())
+        self.links.iter().any(|link| link.behind() > 0)
     }
 
     pub(super) fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
@@ -167,23 +221,23 @@ impl Registrations {
         }
         // With nothing gathered, what a link was behind with belongs to the ticket before.
         let ticket = self.ticket - 1;
-        let behind = self.links.iter_mut().enumerate().filter(|(_, link)| !link.changes.is_empty());
+        let behind = self.links.iter_mut().enumerate().filter(|(_, link)| link.behind() > 0);
         let changes = behind.map(|(number, link)| {
-            let changes = std::mem::take(&mut link.changes);
-            let changes = changes.into_iter().map(|(registration, op)| Change { op, registration });
-            (
-                number,
-                GatewayCommand::Change { ticket, changes: changes.collect(), tags: Vec::new() },
-            )
+            let changes = std::mem::take(&mut link.changes).into_iter();
+            let changes = changes.map(|(registration, op)| Change { op, registration }).collect();
+            let tags = std::mem::take(&mut link.tags).into_iter();
+            let tags = tags.map(|(tag, op)| TagUpdate { op, tag }).collect();
+            (number, GatewayCommand::Change { ticket, changes, tags })
         });
         changes.collect()
     }
 
-    pub(super) fn keep(&mut self, link: usize, changes: Vec<Change>) {
+    pub(super) fn keep(&mut self, link: usize, changes: Vec<Change>, tags: Vec<TagUpdate>) {
         let link = &mut self.links[link];
         if !link.is_closed {
-            debug_assert!(link.changes.is_empty(), "nothing is gathered between commands and keep");
+            debug_assert!(link.behind() == 0, "nothing is gathered between commands and keep");
             link.changes.extend(changes.into_iter().map(|c| (c.registration, c.op)));
+            link.tags.extend(tags.into_iter().map(|update| (update.tag, update.op)));
         }
     }
 }

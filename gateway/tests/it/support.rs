@@ -111,7 +111,7 @@ pub(crate) fn token(namespace: u32, uid: u64, seconds: i64) -> String {
 fn token_with(namespace: u32, uid: u64, login: u64, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let expires_at = now.checked_add_signed(seconds).unwrap();
-    let grant = Grant { namespace, uid, device_class: 0, login, expires_at };
+    let grant = Grant { namespace, uid, device_class: 0, login, tags: &[], expires_at };
     mint(SECRET.as_bytes(), grant)
 }
 

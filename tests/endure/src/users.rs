@@ -115,6 +115,7 @@ async fn connect(
         expires_at: since_1970() + 86_400,
         device_class: u8::try_from(device.device % 4).unwrap_or(0),
         login: 0,
+        tags: &[],
     };
     let token = mint(SECRET.as_bytes(), grant);
     let login = format!(r#"{{"type":"login","token":"{token}"}}"#);

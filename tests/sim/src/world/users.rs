@@ -144,6 +144,7 @@ impl World {
             uid: it.uid,
             device_class: it.device_class,
             login: it.login,
+            tags: &[],
             expires_at: now.unix_s + 3_600,
         };
         let who = (user, it.who());
