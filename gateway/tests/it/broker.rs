@@ -1,5 +1,6 @@
-//! A broker that does what a test says: it keeps what gateways register, confirms it unless held,
-//! and sends the frames it is told to. It knows the wire, and no routing.
+//! A broker that does what a test says: it keeps what gateways register and declare, confirms it
+//! unless held, and sends the frames it is told to. It agrees on tags with a gateway that offers
+//! them. It knows the wire, and no routing.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -7,9 +8,11 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use waybill_wire::code::{BrokerState, ErrorCode, Kind, Op};
+use waybill_wire::code::{BrokerState, ErrorCode, Kind, Op, capability};
 use waybill_wire::digest::{Digest, Registered};
-use waybill_wire::frame::{Displaced, ErrorFrame, InEffect, Records, UplinkAck, Welcome};
+use waybill_wire::frame::{
+    Displaced, ErrorFrame, InEffect, Records, Report, Tag, TagChange, TagDelta, UplinkAck, Welcome,
+};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::{Frame, MessageHead};
 
@@ -39,9 +42,10 @@ pub(crate) struct FakeBroker {
     pub(crate) address: SocketAddr,
     orders: mpsc::Sender<Order>,
     pub(crate) uplinks: mpsc::Receiver<Uplink>,
-    /// What was reported: sequence, reached, offline, dropped, unknown.
-    pub(crate) reports: mpsc::Receiver<(u64, [u32; 4])>,
+    /// What was reported: sequence, reached, offline, dropped, unknown, filtered.
+    pub(crate) reports: mpsc::Receiver<(u64, [u32; 5])>,
     registered: watch::Receiver<BTreeSet<Registered>>,
+    tags: watch::Receiver<BTreeSet<(u32, String)>>,
     drained: watch::Receiver<bool>,
 }
 
@@ -52,6 +56,7 @@ impl FakeBroker {
         let (orders, inbox) = mpsc::channel(16);
         let (outlet, uplinks) = mpsc::channel(64);
         let (set, registered) = watch::channel(BTreeSet::new());
+        let (tag_set, tags) = watch::channel(BTreeSet::new());
         let (reported, reports) = mpsc::channel(64);
         let (draining, drained) = watch::channel(false);
         let life = Life {
@@ -60,12 +65,13 @@ impl FakeBroker {
             reported,
             draining,
             set,
+            tag_set,
             incarnation: 0,
             held: false,
             unconfirmed: Vec::new(),
         };
         tokio::spawn(life.run(listener));
-        Self { address, orders, uplinks, reports, registered, drained }
+        Self { address, orders, uplinks, reports, registered, tags, drained }
     }
 
     /// Sends a DELIVER; `head` wants a sequence, its origin is 0x77 unless given.
@@ -84,6 +90,22 @@ impl FakeBroker {
             head.encode(Kind::DELIVER, &[target], payload, &mut frames).unwrap();
         }
         self.order(Order::Send(frames)).await;
+    }
+
+    /// Sends a TAG in namespace 0, and as producer 0x77.
+    pub(crate) async fn tag(&self, sequence: u64, uids: &[u64], changes: &[(Op, &str)]) {
+        let changes: Vec<_> = changes.iter().map(|&(op, tag)| TagChange { op, tag }).collect();
+        let (uids, changes) = (uids.into(), changes.as_slice().into());
+        let mut frame = Vec::new();
+        let tag = Tag { namespace: 0, sequence, origin: 0x77, uids, changes };
+        tag.encode(&mut frame).unwrap();
+        self.order(Order::Send(frame)).await;
+    }
+
+    /// Waits until the declared tags are these.
+    pub(crate) async fn until_tags(&mut self, tags: &[(u32, &str)]) {
+        let tags = tags.iter().map(|(namespace, tag)| (*namespace, String::from(*tag))).collect();
+        self.tags.wait_for(|set| *set == tags).await.unwrap();
     }
 
     pub(crate) async fn displace(&self, displaced: Displaced) {
@@ -152,9 +174,10 @@ impl FakeBroker {
 struct Life {
     inbox: mpsc::Receiver<Order>,
     outlet: mpsc::Sender<Uplink>,
-    reported: mpsc::Sender<(u64, [u32; 4])>,
+    reported: mpsc::Sender<(u64, [u32; 5])>,
     draining: watch::Sender<bool>,
     set: watch::Sender<BTreeSet<Registered>>,
+    tag_set: watch::Sender<BTreeSet<(u32, String)>>,
     incarnation: u64,
     held: bool,
     /// Confirmations held back, in order.
@@ -167,6 +190,7 @@ impl Life {
             if self.serve(socket).await.is_none() {
                 // Hung up by order: wait for the order to accept again.
                 self.set.send_replace(BTreeSet::new());
+                self.tag_set.send_replace(BTreeSet::new());
                 while let Some(order) = self.inbox.recv().await {
                     match order {
                         Order::Accept => break,
@@ -224,6 +248,7 @@ impl Life {
             Frame::Hello(hello) => {
                 self.incarnation = hello.instance;
                 self.set.send_replace(BTreeSet::new());
+                self.tag_set.send_replace(BTreeSet::new());
                 self.unconfirmed.clear();
                 let welcome = Welcome {
                     state: BrokerState::READY,
@@ -231,7 +256,7 @@ impl Life {
                     session: 1,
                     broker: 1,
                     shards: 1,
-                    capabilities: waybill_wire::code::capability::REPORTS,
+                    capabilities: hello.capabilities & (capability::REPORTS | capability::TAGS),
                     payload_max: u32::try_from(PAYLOAD_BYTES_MAX).unwrap(),
                     ..Welcome::default()
                 };
@@ -244,6 +269,7 @@ impl Life {
                 }
             }
             Frame::Delta(delta) => self.apply(delta.records),
+            Frame::TagDelta(delta) => self.apply_tags(&delta),
             Frame::Barrier(barrier) => {
                 assert_eq!(barrier.digest, self.digest());
                 self.confirm(barrier.version, out);
@@ -262,7 +288,8 @@ impl Life {
                 self.outlet.send(uplink).await.unwrap();
             }
             Frame::Report(report) => {
-                let counts = [report.reached, report.offline, report.dropped, report.unknown];
+                let Report { reached, offline, dropped, unknown, filtered, .. } = report;
+                let counts = [reached, offline, dropped, unknown, filtered];
                 self.reported.send((report.sequence, counts)).await.unwrap();
             }
             Frame::Drain(_) => {
@@ -290,6 +317,18 @@ impl Life {
         });
     }
 
+    fn apply_tags(&mut self, delta: &TagDelta<'_>) {
+        self.tag_set.send_modify(|set| {
+            for record in delta.tag_records {
+                let tag = (record.namespace, String::from(record.tag));
+                match record.op {
+                    Op::ADD => assert!(set.insert(tag), "added twice: {record:?}"),
+                    _ => assert!(set.remove(&tag), "not there: {record:?}"),
+                }
+            }
+        });
+    }
+
     fn confirm(&mut self, version: u64, out: &mut Vec<u8>) {
         let due = InEffect { version, digest: self.digest() };
         if self.held {
@@ -300,7 +339,11 @@ impl Life {
     }
 
     fn digest(&self) -> u64 {
-        self.set.borrow().iter().copied().collect::<Digest>().value()
+        let mut digest: Digest = self.set.borrow().iter().copied().collect();
+        for (namespace, tag) in self.tag_set.borrow().iter() {
+            digest.add_tag(*namespace, tag);
+        }
+        digest.value()
     }
 }
 

@@ -43,13 +43,13 @@ fn a_delivery_is_reported_as_it_went() {
         let head =
             |sequence| MessageHead { sequence, level: Level::DELIVERED, ..MessageHead::default() };
         site.broker.deliver(head(1), &[1001, 2002], b"x").await;
-        assert_eq!(site.broker.reports.recv().await, Some((1, [1, 1, 0, 0])));
+        assert_eq!(site.broker.reports.recv().await, Some((1, [1, 1, 0, 0, 0])));
         assert_eq!(user.data().await, "x");
         // Nobody asks, nobody is told.
         let quiet = MessageHead { sequence: 2, level: Level::ROUTED, ..MessageHead::default() };
         site.broker.deliver(quiet, &[1001], b"y").await;
         site.broker.deliver(head(3), &[2002], b"z").await;
-        assert_eq!(site.broker.reports.recv().await, Some((3, [0, 1, 0, 0])));
+        assert_eq!(site.broker.reports.recv().await, Some((3, [0, 1, 0, 0, 0])));
         let (status, ledger) = http(site.address(), "/ledger", "").await;
         let ledger: serde_json::Value = serde_json::from_str(&ledger).unwrap();
         assert_eq!((status, &ledger["messages_in"]), (200, &3.into()));

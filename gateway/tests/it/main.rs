@@ -13,5 +13,6 @@ mod closing;
 mod messages;
 mod queues;
 mod support;
+mod tags;
 mod uplinks;
 mod vectors;

@@ -4,7 +4,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use waybill_gateway::{Gateway, GatewayConfig};
 use waybill_wire::MessageHead;
-use waybill_wire::code::{ContentType, Encoding, Level};
+use waybill_wire::code::{ContentType, Encoding};
 use waybill_wire::message::{Content, Sender};
 
 use crate::support::{JSON, Site, User, http, login, run, token};
@@ -116,23 +116,6 @@ fn promise_3_the_first_copy_that_comes_after_the_one_sent_again_is_not_repeated(
         site.broker.deliver(head(2), &[1001], b"two").await;
         assert_eq!((user.data().await, user.data().await), ("one".into(), "two".into()));
         assert_eq!(site.gateway.stats().repeated, 1);
-    });
-}
-
-#[test]
-fn a_selector_is_refused_and_counted() {
-    run(async {
-        let mut site = Site::start(|_| {}).await;
-        let mut user = site.user(1001).await;
-        let selector = waybill_wire::selector::parse("vip").unwrap();
-        let selector = waybill_wire::Selector::check(&selector).ok();
-        let level = Level::DELIVERED;
-        let narrow = MessageHead { selector, level, ..head(1) };
-        site.broker.deliver(narrow, &[1001], b"for vips").await;
-        assert_eq!(site.broker.reports.recv().await, Some((1, [0, 0, 1, 0])), "REP-1");
-        site.broker.deliver(head(2), &[1001], b"for all").await;
-        assert_eq!(user.data().await, "for all");
-        assert_eq!(site.gateway.stats().messages_unsupported, 1);
     });
 }
 

@@ -87,6 +87,13 @@ impl Site {
         user
     }
 
+    /// A user of namespace 0 whose token has these tags, *ready* or not.
+    pub(crate) async fn tagged(&self, uid: u64, tags: &[&str]) -> User {
+        let mut user = User::connect(self.address(), JSON).await;
+        user.say(&login(&token_of(Grant { uid, tags, ..NOBODY }, 3600))).await;
+        user
+    }
+
     /// A user that has been told *ready*, in binary.
     pub(crate) async fn binary_user(&self, uid: u64) -> User {
         let mut user = User::connect(self.address(), BINARY).await;
@@ -109,10 +116,16 @@ pub(crate) fn token(namespace: u32, uid: u64, seconds: i64) -> String {
 }
 
 fn token_with(namespace: u32, uid: u64, login: u64, seconds: i64) -> String {
+    token_of(Grant { namespace, uid, login, ..NOBODY }, seconds)
+}
+
+const NOBODY: Grant<'_> =
+    Grant { namespace: 0, uid: 0, device_class: 0, login: 0, tags: &[], expires_at: 0 };
+
+fn token_of(grant: Grant<'_>, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let expires_at = now.checked_add_signed(seconds).unwrap();
-    let grant = Grant { namespace, uid, device_class: 0, login, tags: &[], expires_at };
-    mint(SECRET.as_bytes(), grant)
+    mint(SECRET.as_bytes(), Grant { expires_at, ..grant })
 }
 
 pub(crate) fn login(token: &str) -> String {
