@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use waybill_client::{ReceiptLevel, Selector, TextError};
 use waybill_wire::code::{ContentType, ErrorCode, Mode, PRIVATE_USE, Priority};
+use waybill_wire::limits::TAG_BYTES_MAX;
+use waybill_wire::selector::is_tag;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::quoted;
@@ -36,6 +38,17 @@ pub(crate) struct Uids(pub(crate) Vec<u64>);
 /// The UIDs of a flag given several times.
 pub(crate) fn joined(lists: &[Uids]) -> Vec<u64> {
     lists.iter().flat_map(|list| list.0.iter().copied()).collect()
+}
+
+/// A tag.
+pub(crate) fn tag(text: &str) -> Result<String, String> {
+    match is_tag(text) {
+        true => Ok(text.into()),
+        false => Err(format!(
+            "{} is no tag: 1 to {TAG_BYTES_MAX} bytes without control characters",
+            quoted(text)
+        )),
+    }
 }
 
 /// A selector; the error of a mistaken one shows where it is.

@@ -20,8 +20,10 @@ fn machine(links: usize) -> Upstream {
     Upstream::new(links, UplinkBounds { count_max: 2, bytes_max: 1 << 20, wait_ms: 10_000 })
 }
 
+type Told = (usize, u64, usize, Vec<(Op, String)>);
+
 /// The commands of a turn as (link, ticket, registrations, tags).
-fn told(upstream: &mut Upstream) -> Vec<(usize, u64, usize, Vec<(Op, String)>)> {
+fn told(upstream: &mut Upstream) -> Vec<Told> {
     let of = |(link, command)| match command {
         GatewayCommand::Change { ticket, changes, tags } => {
             let tags = tags.iter().map(|it| (it.op, String::from(&*it.tag.text))).collect();

@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 use waybill_client::{Producer, PublishError, Receipt, TagChange};
-use waybill_wire::limits::{TAG_BYTES_MAX, TAG_CHANGES_MAX};
-use waybill_wire::selector::is_tag;
+use waybill_wire::limits::TAG_CHANGES_MAX;
 
 use super::publish::{counts_text, is_well, late, receipt_json};
 use crate::Common;
@@ -46,10 +45,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_parser = input)]
     uids_file: Option<Input>,
     /// A tag they get, such as vip or group:42; may be repeated.
-    #[arg(long, value_name = "TAG", value_parser = tag)]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     add: Vec<String>,
     /// A tag they lose; may be repeated.
-    #[arg(long, value_name = "TAG", value_parser = tag)]
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     remove: Vec<String>,
     /// The tenant.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -63,17 +62,6 @@ pub(crate) struct Args {
 
 /// What was not sent in time fails by itself, a little earlier, with the reason.
 const SETTLING: Duration = Duration::from_millis(250);
-
-/// For clap.
-fn tag(text: &str) -> Result<String, String> {
-    match is_tag(text) {
-        true => Ok(text.into()),
-        false => Err(format!(
-            "{} is no tag: 1 to {TAG_BYTES_MAX} bytes without control characters",
-            quoted(text)
-        )),
-    }
-}
 
 pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let (uids, changes) = (uids(&args)?, changes(&args)?);

@@ -3,11 +3,13 @@
 //! The secret is the one the gateway checks with: from a file, from the settings, or from the
 //! running `waybill up`.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use waybill_gateway::auth::{Grant, mint};
 use waybill_gateway::config::JwtConfig;
+use waybill_wire::limits::CONNECTION_TAGS_MAX;
 
 use crate::Common;
 use crate::failure::{Failure, Outcome};
@@ -41,6 +43,9 @@ pub(crate) struct Args {
     /// Login number; the highest wins where a policy allows one login. 0 for none.
     #[arg(long, value_name = "N", default_value_t = 0)]
     login: u64,
+    /// A tag of the connection, such as group:42; may be repeated.
+    #[arg(long = "tag", value_name = "TAG", value_parser = parse::tag)]
+    tags: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
@@ -59,7 +64,15 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
         Failure::usage("--ttl is longer than this machine's clock", "give a shorter --ttl")
     })?;
     let &Args { uid, namespace, device_class, login, .. } = args;
-    let token = mint(&secret, Grant { namespace, uid, device_class, login, tags: &[], expires_at });
+    let tags: Vec<&str> = args.tags.iter().map(String::as_str).collect();
+    if tags.iter().collect::<BTreeSet<_>>().len() > CONNECTION_TAGS_MAX {
+        return Err(Failure::usage(
+            format_args!("{} tags, a connection has at most {CONNECTION_TAGS_MAX}", tags.len()),
+            "give fewer --tag",
+        ));
+    }
+    let grant = Grant { namespace, uid, device_class, login, tags: &tags, expires_at };
+    let token = mint(&secret, grant);
     match common.form() {
         Form::Human => output::line(token),
         Form::Json => output::json(&json!({

@@ -19,13 +19,22 @@ fn a_token_says_what_was_asked_for() {
     let file = place.file("secret", format!("{SECRET}\n"));
     let uid = u64::MAX.to_string();
     let asked = ["token", "--uid", &uid, "--namespace", "7", "--device-class", "3", "--login", "9"];
-    let ended = place.run(&[&asked[..], &["--ttl", "2m", "--secret-file", &file]].concat());
+    let tags = ["--tag", "vip", "--tag", "group:42", "--tag", "vip"];
+    let ended = place.run(&[&asked[..], &tags, &["--ttl", "2m", "--secret-file", &file]].concat());
     ended.check(0, &[]);
     let token = ended.stdout.strip_suffix('\n').unwrap();
     let verifier = Verifier::new(SECRET.as_bytes());
     let identity = verifier.verify(token, now_s()).unwrap();
     assert_eq!((identity.uid, identity.namespace), (u64::MAX, 7));
     assert_eq!((identity.device_class, identity.login), (3, 9));
+    assert_eq!(identity.tags, ["group:42", "vip"].map(Box::from).into());
+    // What every gateway would refuse is not signed (WS-16).
+    let no_tag = [&asked[..], &["--tag", "", "--secret-file", &file]].concat();
+    place.run(&no_tag).check(2, &["is no tag", "64 bytes"]);
+    let many: Vec<String> = (0..257).map(|n| format!("--tag=t{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let many = [&asked[..], &many, &["--secret-file", &file]].concat();
+    place.run(&many).check(2, &["257 tags", "at most 256"]);
     assert_eq!(verifier.verify(token, now_s() + 120 + 61), Err(TokenError::Expired));
     assert_eq!(Verifier::new(b"another").verify(token, now_s()), Err(TokenError::Bad));
 }

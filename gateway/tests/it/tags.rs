@@ -4,7 +4,7 @@ use waybill_gateway::GatewayConfig;
 use waybill_wire::code::{Level, Op};
 use waybill_wire::{MessageHead, Selector, selector};
 
-use crate::support::{Site, User, run};
+use crate::support::{JSON, Site, User, login, run, token};
 
 fn tagging(config: &mut GatewayConfig) {
     config.broker.tags = true;
@@ -79,6 +79,21 @@ fn sec_25_a_message_does_not_carry_its_selector_to_a_client() {
         let message = user.hear().await.to_string();
         assert!(message.contains("hello"), "{message}");
         assert!(!message.contains("vip") && !message.contains("geo"), "{message}");
+    });
+}
+
+#[test]
+fn sec_26_what_a_client_says_gives_it_no_tag() {
+    run(async {
+        let mut site = Site::start(tagging).await;
+        let _other = user(&site, 1002, &["a"]).await;
+        let mut user = User::connect(site.address(), JSON).await;
+        let login = login(&token(0, 1001, 3600));
+        user.say(&login.replacen('{', r#"{"tags":["vip"],"#, 1)).await;
+        ready(&mut user).await;
+        user.say(r#"{"type":"tag","tags":["vip"]}"#).await;
+        assert_eq!(user.closed().await.0, 4502, "no client says that");
+        site.broker.until_tags(&[(0, "a")]).await;
     });
 }
 
