@@ -362,11 +362,11 @@ impl<H> Hub<H> {
             let member = (connection.0 ^ self.salt) & INDEX_MASK;
             visit.exclude_self(uid, member, (connection.0 ^ self.salt) >> INDEX_BITS);
         }
-        if let Some(candidates) =
-            selected.filter(|_| audience.everyone).and_then(Selected::candidates)
+        if let Some(matching) = selected.filter(|_| audience.everyone).and_then(Selected::matching)
         {
-            for member in candidates {
-                visit.serve(*member, None, &mut meet);
+            visit.selected = None;
+            for member in matching {
+                visit.serve(member, None, &mut meet);
             }
         } else if audience.everyone {
             for member in self.directory.all(namespace) {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use waybill_client::gateway::{DeclaredTag, Registration, TagUpdate};
-use waybill_routing::{ConnectionTags, Inserted, Matcher, Namespace, Removed};
+use waybill_routing::{ConnectionTags, Inserted, Matcher, Matching, Namespace, Removed};
 use waybill_wire::code::{ErrorCode, Op};
 use waybill_wire::selector::Selector;
 
@@ -241,9 +241,9 @@ impl<'a> Selected<'a> {
         self.matcher.matches(self.tags, connection)
     }
 
-    /// Connections among which all are that match; `None` if every one has to be asked.
-    pub(crate) fn candidates(self) -> Option<&'a [u32]> {
-        self.matcher.candidates(self.tags)
+    /// The connections that match, each once; `None` if every one has to be asked.
+    pub(crate) fn matching(self) -> Option<Matching<'a>> {
+        self.matcher.matching(self.tags)
     }
 }
 

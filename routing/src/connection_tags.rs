@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use waybill_wire::selector::{Node, Selector};
 
+use crate::scratch::Bits;
 use crate::{Inserted, Namespace, Program, Removed};
 
 /// Tags of connections. A connection is any dense `u32` of the owner's choice, and is of one
@@ -213,8 +214,9 @@ pub struct Matcher {
     numbers: Vec<u32>,
     terms: Vec<u64>,
     shift: u32,
-    /// The tag that whoever matches must have and that fewest have: [`NONE`] if nobody has it.
-    narrowest: Option<u32>,
+    /// Of the tags of which whoever matches has one: their numbers and the bits of their terms.
+    cover: Vec<(u32, u64)>,
+    is_covered: bool,
 }
 
 /// No tag's number: there are far fewer.
@@ -237,9 +239,7 @@ impl Matcher {
         self.numbers.resize(places, NONE);
         self.terms.clear();
         self.terms.resize(places, 0);
-        self.narrowest = None;
-        let required = self.program.required();
-        let mut fewest = usize::MAX;
+        let mut have = [0; u64::BITS as usize];
         let texts = selector.nodes().filter_map(|node| match node {
             Node::Tag(text) => Some(text),
             Node::And(_) | Node::Or(_) | Node::Not => None,
@@ -250,12 +250,15 @@ impl Matcher {
                 let at = self.find(number);
                 self.numbers[at] = number;
                 self.terms[at] |= 1 << term;
-            }
-            let have = number.map_or(0, |number| tags.tags[number as usize].connections.len());
-            if required >> term & 1 != 0 && have < fewest {
-                (fewest, self.narrowest) = (have, Some(number.unwrap_or(NONE)));
+                have[term] = tags.tags[number as usize].connections.len();
             }
         }
+        let cover = self.program.cover(&have);
+        self.is_covered = cover.is_some();
+        self.cover.clear();
+        let places = self.numbers.iter().zip(&self.terms);
+        let known = places.filter(|(_, terms)| **terms & cover.unwrap_or(0) != 0);
+        self.cover.extend(known.map(|(number, terms)| (*number, *terms)));
     }
 
     /// Whether a connection of the namespace matches (\[SEL-5\]).
@@ -276,13 +279,14 @@ impl Matcher {
         held.fold(0, |mask, held| mask | self.terms[self.find(held.tag)])
     }
 
-    /// Connections among which all are that match, in no order; `None` if that is not known, so
-    /// that every one of the namespace has to be asked. They are those of the rarest tag that
-    /// nobody matches without, as `group:42` in `group:42 & !ios`.
+    /// The connections of the namespace that match, each once and in no order; `None` if every one
+    /// has to be asked. Asked are those of the tags of which whoever matches has one, and of several
+    /// such sets the smallest: `group:42` in `group:42 & !ios`, and in
+    /// `(group:1 | group:2) & platform:ios` the two groups.
     #[must_use]
-    pub fn candidates<'a>(&self, tags: &'a ConnectionTags) -> Option<&'a [u32]> {
-        let number = self.narrowest?;
-        Some(tags.tags.get(number as usize).map_or(&[], |tag| &tag.connections))
+    pub fn matching<'a>(&'a self, tags: &'a ConnectionTags) -> Option<Matching<'a>> {
+        let (cover, rest, before) = (self.cover.iter(), [].iter(), (0, 0));
+        self.is_covered.then_some(Matching { matcher: self, tags, cover, rest, before })
     }
 
     /// Where a number is, or the free place where it would be; there the bits are 0.
@@ -297,17 +301,55 @@ impl Matcher {
     }
 }
 
-impl Program {
-    /// Terms without which nobody matches, as bits; perhaps not all of them.
-    fn required(&self) -> u64 {
-        let (mut required, mut ahead) = (0, 0);
-        for (at, group) in self.groups().iter().enumerate().rev() {
-            let is_last = at + 1 == self.groups().len();
-            if !group.any && (is_last || ahead >> at & 1 != 0) {
-                required |= group.terms;
-                ahead |= group.groups;
+/// See [`Matcher::matching`].
+#[derive(Clone, Debug)]
+pub struct Matching<'a> {
+    matcher: &'a Matcher,
+    tags: &'a ConnectionTags,
+    cover: std::slice::Iter<'a, (u32, u64)>,
+    /// Connections of the present tag that were not asked yet.
+    rest: std::slice::Iter<'a, u32>,
+    /// Terms of the tags before the present one, and with it: who meets one of the former was asked.
+    before: (u64, u64),
+}
+
+impl Iterator for Matching<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        loop {
+            for connection in self.rest.by_ref() {
+                let mask = self.matcher.mask(self.tags, *connection);
+                if mask & self.before.0 == 0 && self.matcher.program.matches(mask) {
+                    return Some(*connection);
+                }
             }
+            let (number, terms) = self.cover.next()?;
+            self.before = (self.before.1, self.before.1 | terms);
+            self.rest = self.tags.tags[*number as usize].connections.iter();
         }
-        required
+    }
+}
+
+impl Program {
+    /// Terms of which whoever matches meets one, so that fewest have them, where `have` says how
+    /// many have each; `None` if there are no such terms. A program without groups is met by
+    /// nobody, or perhaps by everybody.
+    fn cover(&self, have: &[usize; u64::BITS as usize]) -> Option<u64> {
+        let mut covers = [(0, 0); u64::BITS as usize];
+        let mut cover = None;
+        for (at, group) in self.groups().iter().enumerate() {
+            let mut all = (0_usize, 0);
+            let mut fewest = (usize::MAX, 0);
+            let mut take = |(count, terms): (usize, u64)| {
+                all = (all.0.saturating_add(count), all.1 | terms);
+                fewest = if count < fewest.0 { (count, terms) } else { fewest };
+            };
+            Bits(group.terms).for_each(|term| take((have[term], 1 << term)));
+            Bits(group.groups).for_each(|group| take(covers[group]));
+            covers[at] = if group.any { all } else { fewest };
+            cover = Some(covers[at].1);
+        }
+        cover
     }
 }

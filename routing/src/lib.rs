@@ -32,7 +32,7 @@ mod sweep;
 mod table;
 mod tags;
 
-pub use connection_tags::{ConnectionTags, Matcher};
+pub use connection_tags::{ConnectionTags, Matcher, Matching};
 pub use directory::{Directory, Inserted, Removed};
 pub use error::SlotError;
 pub use ids::{Incarnation, Namespace, Slot, Uid};

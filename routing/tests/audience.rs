@@ -231,7 +231,7 @@ impl Gateway {
         let mut among = None;
         if let Some(bytes) = &message.selector {
             matcher.compile(&self.tags, message.namespace, checked(bytes));
-            among = matcher.candidates(&self.tags);
+            among = matcher.matching(&self.tags);
         }
         let uids = match part {
             Part::Uids(uids) => Some(uids),
@@ -253,7 +253,7 @@ impl Gateway {
                     .copied()
                     .collect();
                 let all: Vec<u32> = match among {
-                    Some(among) => among.to_vec(),
+                    Some(among) => among.collect(),
                     None => self.users.all(message.namespace).collect(),
                 };
                 connections.extend(all.into_iter().filter(|member| !excepted.contains(member)));

@@ -85,11 +85,16 @@ impl Naive {
         let tree = Tree::of(selector);
         for of in [Namespace(0), Namespace(1)] {
             matcher.compile(tags, of, selector);
+            let mut all = Vec::new();
             for connection in (0..CONNECTIONS).filter(|connection| namespace(*connection) == of) {
                 let expected = tree.matches(&|tag| self.has(connection, tag));
                 assert_eq!(matcher.matches(tags, connection), expected, "{selector}");
-                let among = matcher.candidates(tags).is_none_or(|all| all.contains(&connection));
-                assert!(among || !expected, "{selector}: {connection} is a candidate");
+                all.extend(expected.then_some(connection));
+            }
+            if let Some(matching) = matcher.matching(tags) {
+                let mut matching: Vec<u32> = matching.collect();
+                matching.sort_unstable();
+                assert_eq!(matching, all, "{selector}: each once");
             }
         }
     }
@@ -136,27 +141,37 @@ proptest! {
 }
 
 #[test]
-fn only_who_has_the_rarest_tag_that_is_needed_is_asked() {
+fn who_matches_is_found_by_the_tags_that_one_must_have() {
     let (mut tags, mut matcher) = (ConnectionTags::new(), Matcher::new());
     assert!(!matcher.matches(&tags, 0), "no selector was compiled yet");
+    assert!(matcher.matching(&tags).is_none());
     for connection in 0..4 {
         tags.insert(Namespace(1), "vip", connection);
     }
     tags.insert(Namespace(1), "group:42", 2);
     tags.insert(Namespace(2), "other", 9);
-    for (text, candidates) in [
+    tags.insert(Namespace(1), "bare", 7);
+    for (text, expected) in [
         ("group:42", Some(&[2][..])),
         ("vip & group:42", Some(&[2])),
-        ("vip & !group:42", Some(&[0, 1, 2, 3])),
-        ("vip & (group:42 | x)", Some(&[0, 1, 2, 3])),
+        ("vip & !group:42", Some(&[0, 1, 3])),
+        ("vip & (group:42 | x)", Some(&[2])),
         ("!(!group:42 | x)", Some(&[2])),
         ("vip & nobody", Some(&[])),
         ("other", Some(&[])),
-        ("vip | group:42", None),
+        ("vip | group:42", Some(&[0, 1, 2, 3])),
+        ("group:42 | bare | nobody", Some(&[2, 7])),
+        ("(vip | bare) & (group:42 | !bare)", Some(&[0, 1, 2, 3])),
         ("!vip", None),
+        ("bare | !vip", None),
     ] {
         let bytes = parse(text).unwrap();
         matcher.compile(&tags, Namespace(1), Selector::check(&bytes).unwrap());
-        assert_eq!(matcher.candidates(&tags), candidates, "{text}");
+        let found = matcher.matching(&tags).map(|all| {
+            let mut all: Vec<u32> = all.collect();
+            all.sort_unstable();
+            all
+        });
+        assert_eq!(found.as_deref(), expected, "{text}");
     }
 }
