@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use waybill_client::gateway::{Change, GatewayMachine, Registration};
-use waybill_wire::code::{Kind, Level};
+use waybill_wire::code::{Kind, Level, Op};
+use waybill_wire::frame::{Tag, TagChange};
 use waybill_wire::{Frame, MessageHead};
 
 use super::*;
@@ -23,7 +24,7 @@ fn login_of(uid: u64, number: u64) -> Bytes {
     )
 }
 
-/// The event a link makes of a DELIVER.
+/// The event a link makes of a DELIVER or a TAG.
 fn delivery(frame: &[u8]) -> GatewayEvent {
     let mut machine = GatewayMachine::new(0xa1, 1, 1 << 20);
     machine.handle_frame(Instant::now(), &Frame::decode(frame).unwrap(), frame).unwrap();
@@ -217,6 +218,28 @@ fn promise_8_exactly_the_displaced_login_goes() {
     };
     assert_eq!(changes[..], [Change::remove(registration)]);
     assert_eq!((site.gateway.stats().displaced, site.gateway.stats().logged_in), (1, 1));
+}
+
+#[test]
+fn reg_6_a_tag_given_to_a_connection_that_waits_is_waited_for() {
+    let mut site = Site::new();
+    let conn = site.gateway.connect(now(0));
+    site.gateway.from_client(conn, now(0), false, &login_of(1001, 0));
+    assert_eq!(site.gateway.commands().len(), 1);
+    let changes = [TagChange { op: Op::ADD, tag: "vip" }];
+    let (uids, changes) = ([1001].as_slice().into(), changes.as_slice().into());
+    let mut frame = Vec::new();
+    Tag { namespace: 0, sequence: 1, origin: 7, uids, changes }.encode(&mut frame).unwrap();
+    site.gateway.link_event(0, delivery(&frame), now(0));
+    assert_eq!(site.gateway.commands().len(), 1);
+    site.gateway.link_event(0, GatewayEvent::InEffect { ticket: 1 }, now(0));
+    assert_eq!(site.gateway.to_client(conn, now(0), 1000), [], "the tag is not in effect");
+    assert_eq!(report(&mut site), []);
+    site.gateway.link_event(0, GatewayEvent::InEffect { ticket: 2 }, now(0));
+    assert_eq!(report(&mut site), [(1, 0, 0, 0)]);
+    let said = site.gateway.to_client(conn, now(0), 1000);
+    assert!(matches!(said[..], [ToClient::Message(_)]), "{said:?}");
+    assert_eq!(site.gateway.stats().readies, 1);
 }
 
 #[test]

@@ -435,12 +435,24 @@ impl Switchboard {
         }
     }
 
+    /// Whether all of a connection is in effect that is confirmed. If TAG gave it another tag while
+    /// it waited, it waits for that too (REG-6).
+    fn is_covered(&mut self, connection: ConnectionId) -> bool {
+        let Some(entry) = self.hub.handle(connection) else { return false };
+        let mut due = Vec::new();
+        let tags = self.hub.tags_of(connection);
+        self.upstream.wait(connection, entry.registration, tags, &mut due);
+        !due.is_empty()
+    }
+
     fn tell(&mut self) {
         self.telemetry.uplinks_waiting.set(self.upstream.uplinks_waiting());
-        for notice in self.notices.drain(..) {
+        for notice in std::mem::take(&mut self.notices) {
             match notice {
                 Notice::Confirmed(connection) => {
-                    if let Some(entry) = self.hub.confirm(connection) {
+                    if self.is_covered(connection)
+                        && let Some(entry) = self.hub.confirm(connection)
+                    {
                         self.telemetry.readies.add(1);
                         entry.outbox.say(Word::Confirmed(connection));
                     }
