@@ -174,9 +174,9 @@ pub struct LimitConfig {
     /// beyond, one is reported at once and the users it was queued for as unknown. 1 to 16,777,216,
     /// default 1,048,576.
     pub reports_max: usize,
-    /// Tags of one connection, and tags that backends have given to or taken from one login. A login
-    /// with more is closed with `too_many`, a TAG that would make more is refused for that user. 0
-    /// to 256, default 256.
+    /// Tags of one connection, and tags that backends have given to or taken from one login. A
+    /// login with more is closed with `too_many`, a TAG that would make more is refused for that
+    /// user. 0 to 256, default 256.
     pub tags_per_connection_max: usize,
     /// Different tags of all connections; a login and a TAG that would make more are refused in the
     /// same way. 0 to 1,048,576, default 1,048,576.

@@ -71,7 +71,7 @@ fn sel_5_each_connection_is_judged_by_its_own_tags() {
     assert_eq!(select(&mut hub, "geo:sh & !ios", None, 1), (vec![2], served(1)));
     assert_eq!(select(&mut hub, "!ios", None, 2), (vec![2, 3], served(2)));
     assert_eq!(select(&mut hub, "unheard", None, 3), (vec![], served(0)));
-    // Beside a list the others of these users are left out, and counted (SEL-7, DEL-11).
+    // Beside a list the others of these users are left out, and counted (SEL-7).
     let tally = Tally { filtered: 2, missed: 1, ..served(1) };
     assert_eq!(select(&mut hub, "ios", Some(&[1001, 1002, 7]), 4), (vec![1], tally));
 }

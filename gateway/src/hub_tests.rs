@@ -292,9 +292,8 @@ proptest! {
                         prop_assert_eq!(found.get(handle).copied().unwrap_or(0), takes);
                     }
                     let absent = |uid: &&u64| !there.values().any(|connection| {
-                        let Registration { namespace: own, uid: own_uid, .. } =
-                            connection.registration;
-                        (own, own_uid) == (namespace, **uid)
+                        let it = connection.registration;
+                        (it.namespace, it.uid) == (namespace, **uid)
                     });
                     expected.missed = listed.iter().filter(absent).count() as u64;
                     prop_assert_eq!(tally, expected);

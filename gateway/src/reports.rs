@@ -36,10 +36,10 @@
 //! and in users; the first that was told goes first, and what came before it is not found by way
 //! of it any more.
 //!
-//! Invariants: `places` is the sum over `owed`, `taggings` and `ready`; what is owed has its place in `line`,
-//! and waits for its users, or for what is before it there; a copy is in `owed` or in `past`;
-//! `past_users` is the sum over `past`; a user that does not wait has no heir; `newest` leads to a
-//! copy that is here.
+//! Invariants: `places` is the sum over `owed`, `taggings` and `ready`; what is owed has its place
+//! in `line`, and waits for its users, or for what is before it there; a copy is in `owed` or in
+//! `past`; `past_users` is the sum over `past`; a user that does not wait has no heir; `newest`
+//! leads to a copy that is here.
 //!
 //! Never here: queues, links, a clock.
 

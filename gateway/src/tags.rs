@@ -1,9 +1,9 @@
 //! Which tags connections have here, and what backends said of them. Pure, and part of the hub.
 //!
 //! A connection has the tags of its token, changed by what TAG said of its registration (TAG-2).
-//! The latter is kept as long as the registration stands, so that a connection which comes later has
-//! it too (TAG-14). That some connection has a tag is declared to the brokers; who has it is told to
-//! nobody.
+//! The latter is kept as long as the registration stands, so that a connection which comes later
+//! has it too (TAG-14). That some connection has a tag is declared to the brokers; who has it is
+//! told to nobody.
 //!
 //! Invariant: at most `Bounds::of_connection` tags for each connection, and as many that were said
 //! something of for each registration; at most `Bounds::declared` in all.

@@ -247,7 +247,8 @@ impl Ledger {
 pub struct GatewayStats {
     /// DELIVER frames from brokers.
     pub messages_in: u64,
-    /// Of these, not looked into further: they need a feature this gateway does not run (fragments).
+    /// Of these, not looked into further: they need a feature this gateway does not run
+    /// (fragments).
     pub messages_unsupported: u64,
     /// Of those in `messages_in`, with a selector.
     pub messages_selected: u64,

@@ -11,7 +11,8 @@ fn user(uid: u64) -> Registration {
     Registration { namespace: 0, uid, device_class: 0, login: 0 }
 }
 
-const NO_TAGS: std::iter::Empty<&str> = std::iter::empty();
+/// No tags.
+const NONE: std::iter::Empty<&str> = std::iter::empty();
 
 fn machine(links: usize) -> Upstream {
     bounded(links, 2)
@@ -66,11 +67,11 @@ fn reg_6_a_login_waits_for_its_ticket() {
     upstream.link_up(0);
     upstream.in_effect(0, 0, &mut out);
     upstream.register(user(1));
-    upstream.wait(ConnectionId(1), user(1), NO_TAGS, &mut out);
-    upstream.wait(ConnectionId(2), user(1), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(1), user(1), NONE, &mut out);
+    upstream.wait(ConnectionId(2), user(1), NONE, &mut out);
     assert_eq!(changes(&mut upstream), [(0, 1, 1)]);
     upstream.register(user(2));
-    upstream.wait(ConnectionId(3), user(2), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(3), user(2), NONE, &mut out);
     assert_eq!(changes(&mut upstream), [(0, 2, 1)]);
     assert_eq!(changes(&mut upstream), []);
     assert!(out.is_empty());
@@ -81,7 +82,7 @@ fn reg_6_a_login_waits_for_its_ticket() {
     assert_eq!(out, [confirmed(3)]);
     out.clear();
     // In effect already: nothing to wait for.
-    upstream.wait(ConnectionId(4), user(1), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(4), user(1), NONE, &mut out);
     assert_eq!(out, [confirmed(4)]);
 }
 
@@ -90,7 +91,7 @@ fn while_no_broker_is_linked_logins_wait() {
     let mut upstream = machine(1);
     let mut out = Vec::new();
     upstream.register(user(1));
-    upstream.wait(ConnectionId(1), user(1), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(1), user(1), NONE, &mut out);
     assert_eq!(changes(&mut upstream), [(0, 1, 1)]);
     upstream.link_up(0);
     upstream.in_effect(0, 1, &mut out);
@@ -99,7 +100,7 @@ fn while_no_broker_is_linked_logins_wait() {
     upstream.link_down(0, &mut out);
     assert_eq!(upstream.links_up(), 0);
     // The registration stands, but not at any broker now.
-    upstream.wait(ConnectionId(2), user(1), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(2), user(1), NONE, &mut out);
     upstream.link_up(0);
     assert!(out.is_empty(), "up is not in effect");
     upstream.in_effect(0, 1, &mut out);
@@ -115,14 +116,14 @@ fn the_first_broker_confirms_but_only_what_it_has() {
         upstream.in_effect(link, 0, &mut out);
     }
     upstream.register(user(1));
-    upstream.wait(ConnectionId(1), user(1), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(1), user(1), NONE, &mut out);
     assert_eq!(changes(&mut upstream), [(0, 1, 1), (1, 1, 1)]);
     upstream.in_effect(1, 1, &mut out);
     assert_eq!(out, [confirmed(1)]);
     out.clear();
     // The broker that had it is lost, the other is still behind.
     upstream.link_down(1, &mut out);
-    upstream.wait(ConnectionId(2), user(1), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(2), user(1), NONE, &mut out);
     assert!(out.is_empty());
     upstream.in_effect(0, 1, &mut out);
     assert_eq!(out, [confirmed(2)]);
@@ -376,7 +377,7 @@ fn links_come_and_go() {
     assert_eq!(changes(&mut upstream), [(1, 3, 1)], "nothing more for the one that goes");
     assert_eq!(upstream.uplinks.link_of((0, 1)), Some(at), "what is unanswered stays");
     upstream.in_effect(0, 3, &mut out);
-    upstream.wait(ConnectionId(3), user(3), NO_TAGS, &mut out);
+    upstream.wait(ConnectionId(3), user(3), NONE, &mut out);
     assert!(out.is_empty(), "and what it confirms does not count");
     upstream.link_gone(0, &mut out);
     assert_eq!(upstream.uplinks.link_of((0, 1)), Some(1));
@@ -430,7 +431,7 @@ proptest! {
                         upstream.register(user(uid));
                     }
                     logins.push(user(uid));
-                    upstream.wait(ConnectionId(logins.len() as u64 - 1), user(uid), NO_TAGS, &mut out);
+                    upstream.wait(ConnectionId(logins.len() as u64 - 1), user(uid), NONE, &mut out);
                 }
                 2 => if standing.remove(&user(uid)) {
                     upstream.unregister(user(uid));

@@ -280,8 +280,8 @@ impl Matcher {
     }
 
     /// The connections of the namespace that match, each once and in no order; `None` if every one
-    /// has to be asked. Asked are those of the tags of which whoever matches has one, and of several
-    /// such sets the smallest: `group:42` in `group:42 & !ios`, and in
+    /// has to be asked. Asked are those of the tags of which whoever matches has one, and of
+    /// several such sets the smallest: `group:42` in `group:42 & !ios`, and in
     /// `(group:1 | group:2) & platform:ios` the two groups.
     #[must_use]
     pub fn matching<'a>(&'a self, tags: &'a ConnectionTags) -> Option<Matching<'a>> {
@@ -309,7 +309,8 @@ pub struct Matching<'a> {
     cover: std::slice::Iter<'a, (u32, u64)>,
     /// Connections of the present tag that were not asked yet.
     rest: std::slice::Iter<'a, u32>,
-    /// Terms of the tags before the present one, and with it: who meets one of the former was asked.
+    /// Terms of the tags before the present one, and with it: who meets one of the former was
+    /// asked.
     before: (u64, u64),
 }
 
