@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, Op, capability};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{
@@ -35,7 +35,7 @@ enum Order {
     Hang,
     Accept,
     /// From now on a link whose gateway says no more stays until `Hang`.
-    Linger,
+    Linger(oneshot::Sender<()>),
 }
 
 pub(crate) struct FakeBroker {
@@ -144,7 +144,10 @@ impl FakeBroker {
 
     /// A gateway that leaves is not let go before [`hang_up`](Self::hang_up).
     pub(crate) async fn linger(&self) {
-        self.order(Order::Linger).await;
+        // Known to be taken: what the gateway does next must not overtake it.
+        let (taken, wait) = oneshot::channel();
+        self.order(Order::Linger(taken)).await;
+        wait.await.unwrap();
     }
 
     pub(crate) async fn hang_up(&self) {
@@ -195,7 +198,7 @@ impl Life {
                     match order {
                         Order::Accept => break,
                         Order::Hold(held) => self.held = held,
-                        Order::Send(_) | Order::Hang | Order::Linger => {}
+                        Order::Send(_) | Order::Hang | Order::Linger(_) => {}
                     }
                 }
             }
@@ -235,7 +238,10 @@ impl Life {
                         while lingers && !is_over && inbound.recv().await.is_some() {}
                         return None;
                     }
-                    Order::Linger => lingers = true,
+                    Order::Linger(taken) => {
+                        lingers = true;
+                        let _gone = taken.send(());
+                    }
                     Order::Accept => {}
                 },
             }
