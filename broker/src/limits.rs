@@ -37,6 +37,11 @@ pub const READ_BYTES: usize = 64 << 10;
 
 /// PUBLISHes that are looked up together, at most: enough for their places in the route table to
 /// be on their way to the processor at one time, few enough to stay in its nearest cache.
+///
+/// CPU time of the brain for a message to one of 10^6 users (medians of 3, release build, busy
+/// machine of two cores): 569 ns one by one, 239 ns in eights, from 16 to 256 at a time 200 to 241
+/// ns, not distinguishable. By instructions: 2,866 one by one, 2,042 at 16, 1,998 at 64, 1,991 at
+/// 128.
 pub const BATCH_MESSAGES: usize = 64;
 
 /// Targets after which no further message joins those that are looked up together.

@@ -71,8 +71,8 @@ impl Batch<'_> {
             return self.refusals.push((at, code));
         }
         let message = &self.messages[at];
-        // A part for every gateway is as much as a long list.
-        let whole = message.everyone || message.mode == Mode::BROADCAST;
+        // A part for every gateway, or for many, is as much as a long list.
+        let whole = message.targets.is_empty() || message.mode == Mode::BROADCAST;
         self.targets += if whole { BATCH_TARGETS } else { message.targets.len() };
         self.queries.push(query(message));
     }
