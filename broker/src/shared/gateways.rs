@@ -172,3 +172,36 @@ impl Shared {
         self.registrations.fetch_sub(count, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waybill_routing::Incarnation;
+    use waybill_wire::code::Role;
+
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::io::LinkId;
+    use crate::outbox::Room;
+
+    #[test]
+    fn promise_8_a_copy_of_a_place_is_good_until_a_place_changes() {
+        let shared = Shared::new(BrokerConfig::default(), 1, 1);
+        let grant = shared.credentials.judge(b"", Role::GATEWAY).unwrap();
+        let [first, second] = [1, 2].map(|it| shared.routes.open(Incarnation(it)).unwrap());
+        let place = |link| Place { shard: 0, link: LinkId(link), room: Room::new(1) };
+        let mut places = Places::default();
+        let mut at = |slot| match places.of(&shared, slot, 0) {
+            Found::At(place) => Some(place.link),
+            Found::NotAllowed | Found::Gone => None,
+        };
+        assert_eq!(at(first), None);
+        shared.gateway_opened(first, 1, place(7), grant.clone());
+        assert_eq!(at(first), Some(LinkId(7)));
+        shared.gateway_moved(first, second);
+        assert_eq!((at(first), at(second)), (None, Some(LinkId(7))));
+        shared.gateway_opened(first, 1, place(8), grant);
+        assert_eq!((at(first), at(second)), (Some(LinkId(8)), Some(LinkId(7))));
+        shared.gateway_closed(second, 1);
+        assert_eq!((at(first), at(second)), (Some(LinkId(8)), None));
+    }
+}
