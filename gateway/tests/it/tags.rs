@@ -213,7 +213,7 @@ fn ws_16_a_token_whose_tags_are_none_is_a_bad_token() {
 #[test]
 fn tag_7_a_gateway_that_does_not_offer_tags_says_nothing_of_them() {
     run(async {
-        let mut site = Site::start(|_| {}).await;
+        let mut site = Site::start(|config| config.broker.tags = false).await;
         let mut one = user(&site, 1, &["vip"]).await;
         // A TAG is of no concern to it, nor does it end the link.
         site.broker.tag(1, &[1], &[(Op::ADD, "x")]).await;
