@@ -19,6 +19,8 @@ mod logins;
 mod map;
 #[doc(hidden)]
 pub mod oracle;
+#[cfg(all(test, loom))]
+mod orders;
 mod plan;
 mod reach;
 mod resolve;
@@ -29,6 +31,7 @@ mod slot;
 mod slots;
 mod space;
 mod sweep;
+mod sync;
 mod table;
 mod tags;
 

@@ -12,18 +12,19 @@
 )]
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-
-use arc_swap::ArcSwap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 mod block;
 mod bucket;
 mod group;
+#[cfg(all(test, loom))]
+mod orders;
 mod shape;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
+use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, spin_loop};
 use group::{Added, Group};
 
 /// Chunks of the arena; chunk k has 2^k groups, so that none ever moves.
@@ -59,7 +60,7 @@ pub(crate) struct Swept {
 /// The map for a batch of look-ups: the directory is asked for once.
 pub(crate) struct View<'a> {
     map: &'a Map,
-    directory: arc_swap::Guard<Arc<Directory>>,
+    directory: Guard<Arc<Directory>>,
 }
 
 impl Arena {
@@ -129,7 +130,7 @@ impl Map {
                     return true;
                 }
                 Added::Already => return false,
-                Added::NotHere => {}
+                Added::NotHere => spin_loop(),
             }
         }
     }
@@ -144,6 +145,7 @@ impl Map {
             {
                 return removed;
             }
+            spin_loop();
         }
     }
 
@@ -265,6 +267,7 @@ impl View<'_> {
             if view.group(hash).find(hash, uid, |slot| tell_once(slots, slot)) {
                 return;
             }
+            spin_loop();
         }
     }
 }

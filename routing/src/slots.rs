@@ -7,12 +7,11 @@
 //! two slots that are live or suspended; the view says what the entries say.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-
-use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::slot::Step;
+use crate::sync::{ArcSwap, AtomicUsize, Guard, Mutex, MutexGuard};
 use crate::{Counts, Incarnation, Slot, SlotError, SlotState};
 
 /// Every slot a table may have.
@@ -116,7 +115,7 @@ impl Slots {
 
     /// As of now.
     #[inline]
-    pub(crate) fn view(&self) -> arc_swap::Guard<Arc<SlotsView>> {
+    pub(crate) fn view(&self) -> Guard<Arc<SlotsView>> {
         self.view.load()
     }
 

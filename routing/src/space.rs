@@ -1,11 +1,10 @@
 //! One namespace of a table: who is where, and which slots have anybody here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use arc_swap::ArcSwap;
+use std::sync::Arc;
 
 use crate::map::Map;
+use crate::sync::{ArcSwap, Guard, Mutex};
 
 /// A namespace.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ impl Space {
     }
 
     /// Slots with a route here, in rising order.
-    pub(crate) fn inhabited(&self) -> arc_swap::Guard<Arc<Vec<u16>>> {
+    pub(crate) fn inhabited(&self) -> Guard<Arc<Vec<u16>>> {
         self.inhabited.load()
     }
 

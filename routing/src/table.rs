@@ -5,16 +5,16 @@
 //! an index is free again only when nothing of its dead generation is left.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 
-use arc_swap::ArcSwap;
 use waybill_wire::planted::{self, Bug};
 
 use crate::slot::Step;
 use crate::slots::{Slots, Standing};
 use crate::space::Space;
 use crate::sweep::{At, Stepped, Walk};
+use crate::sync::{ArcSwap, AtomicUsize, Guard, Mutex};
 use crate::tags::TagIndex;
 use crate::{
     Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress,
@@ -112,7 +112,7 @@ impl Table {
         &self.slots
     }
 
-    pub(crate) fn spaces(&self) -> arc_swap::Guard<Arc<Spaces>> {
+    pub(crate) fn spaces(&self) -> Guard<Arc<Spaces>> {
         self.spaces.load()
     }
 

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::bucket::{Bucket, ENTRIES, REACH_MAX, State};
+use super::bucket::{Bucket, ENTRIES, Probe, REACH_MAX, State};
 
 /// Some buckets, shared: a group that takes another's place has the same ones.
 #[derive(Clone, Debug)]
@@ -50,9 +50,19 @@ impl Block {
 
     /// Tells `found` each slot of the UID; what its home says.
     #[inline]
-    pub(super) fn find(&self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> State {
+    pub(super) fn find(&self, hash: u64, uid: u64, found: impl FnMut(u16)) -> State {
+        self.look(hash, |bucket| bucket.probe(uid), found)
+    }
+
+    #[inline]
+    fn look(
+        &self,
+        hash: u64,
+        probe_of: impl Fn(&Bucket) -> Probe,
+        mut found: impl FnMut(u16),
+    ) -> State {
         let at = self.home(hash);
-        let probe = self.buckets[at].probe(uid);
+        let probe = probe_of(&self.buckets[at]);
         let (home, mut is_found) = (probe.state(), false);
         for slot in probe.slots() {
             found(slot);
@@ -63,7 +73,7 @@ impl Block {
             if is_found && !home.has_several() {
                 break;
             }
-            for slot in self.behind(at, distance).probe(uid).slots() {
+            for slot in probe_of(self.behind(at, distance)).slots() {
                 found(slot);
                 is_found = true;
             }
@@ -74,10 +84,14 @@ impl Block {
     /// Puts a route where there is room, unless it is there.
     pub(super) fn put(&self, hash: u64, uid: u64, slot: u16) -> Put {
         let (mut is_there, mut has_others) = (false, false);
-        let home = self.find(hash, uid, |found| {
-            is_there |= found == slot;
-            has_others |= found != slot;
-        });
+        let home = self.look(
+            hash,
+            |bucket| bucket.own().probe(uid),
+            |found| {
+                is_there |= found == slot;
+                has_others |= found != slot;
+            },
+        );
         if is_there {
             return Put::Already;
         }
@@ -106,7 +120,7 @@ impl Block {
         hash_of: impl Fn(u64) -> u64,
     ) -> bool {
         let at = self.home(hash);
-        let home = self.buckets[at].see().state();
+        let home = self.buckets[at].own().state();
         let mut taken = self.buckets[at].take(uid, slot);
         if !taken {
             taken = (1..=home.reach()).any(|distance| self.behind(at, distance).take(uid, slot));
@@ -146,7 +160,7 @@ impl Block {
 
     /// A home of which a route was taken no longer says that a UID has several, if none has.
     fn settle(&self, at: usize, hash_of: impl Fn(u64) -> u64) {
-        let home = self.buckets[at].see().state();
+        let home = self.buckets[at].own().state();
         if home.has_several() && !self.finds_several(at, hash_of) {
             self.buckets[at].several(false);
         }
@@ -159,8 +173,8 @@ impl Block {
 
     /// Whether a UID with this home has several routes.
     fn finds_several(&self, at: usize, hash_of: impl Fn(u64) -> u64) -> bool {
-        let reach = self.buckets[at].see().state().reach();
-        let near = (0..=reach).flat_map(|distance| self.behind(at, distance).see().all());
+        let reach = self.buckets[at].own().state().reach();
+        let near = (0..=reach).flat_map(|distance| self.behind(at, distance).own().all());
         let here = near.map(|(uid, _)| uid).filter(|uid| self.home(hash_of(*uid)) == at);
         let mut here: Vec<u64> = here.collect();
         here.sort_unstable();
@@ -174,7 +188,7 @@ impl Block {
 
     /// Whether routes of this hash may be in the crowd.
     pub(super) fn is_crowded(&self, hash: u64) -> bool {
-        self.buckets[self.home(hash)].see().state().is_crowded()
+        self.buckets[self.home(hash)].own().state().is_crowded()
     }
 
     /// The routes in some of its buckets.
@@ -182,7 +196,7 @@ impl Block {
         &self,
         buckets: std::ops::Range<usize>,
     ) -> impl Iterator<Item = (u64, u16)> + '_ {
-        self.buckets[buckets].iter().flat_map(|bucket| bucket.see().all())
+        self.buckets[buckets].iter().flat_map(|bucket| bucket.own().all())
     }
 
     /// The lowest bits of a hash choose the bucket; the highest ones choose the block.
@@ -197,7 +211,7 @@ impl Block {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -14,10 +14,12 @@
     reason = "a field is taken out of a word by cutting off the rest"
 )]
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
+
+use crate::sync::{AtomicU64, fence, own, size, spin_loop};
 
 /// Routes in a bucket.
-pub(super) const ENTRIES: usize = 6;
+pub(super) const ENTRIES: usize = size(6, 6, 1);
 
 /// The slot of an entry that is none.
 pub(super) const EMPTY: u16 = u16::MAX;
@@ -86,15 +88,7 @@ impl Bucket {
         self.words[STATE].load(Ordering::Relaxed)
     }
 
-    /// What is in it. Waits only for a change that is being written: a few stores.
-    #[inline]
-    pub(super) fn see(&self) -> Seen {
-        let (words, _) =
-            self.at_one_moment(|words| std::array::from_fn(|at| words[at].load(Ordering::Relaxed)));
-        Seen { words }
-    }
-
-    /// What it has of a UID. Waits as `see` does.
+    /// What it has of a UID. Waits only for a change that is being written: a few stores.
     #[inline]
     pub(super) fn probe(&self, uid: u64) -> Probe {
         let ((matches, slots), state) = self.at_one_moment(|words| {
@@ -116,18 +110,23 @@ impl Bucket {
             if before == after && before & CHANGE == 0 {
                 return (value, before);
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
+    }
+
+    /// What is in it, for who writes or keeps others from it.
+    pub(super) fn own(&self) -> Seen {
+        Seen { words: std::array::from_fn(|at| own(&self.words[at])) }
     }
 
     /// Whether there is a free entry.
     pub(super) fn has_room(&self) -> bool {
-        self.see().slots().any(|slot| slot == EMPTY)
+        self.own().slots().any(|slot| slot == EMPTY)
     }
 
     /// Puts a route into a free entry; whether there was one. For the one writer.
     pub(super) fn put(&self, uid: u64, slot: u16) -> bool {
-        let mut seen = self.see();
+        let mut seen = self.own();
         let Some(at) = seen.slots().position(|there| there == EMPTY) else { return false };
         seen.words[at] = uid;
         seen.set_slot(at, slot);
@@ -137,7 +136,7 @@ impl Bucket {
 
     /// Takes a route out; whether it was there. For the one writer.
     pub(super) fn take(&self, uid: u64, slot: u16) -> bool {
-        let mut seen = self.see();
+        let mut seen = self.own();
         let Some(at) = seen.find(uid, slot) else { return false };
         seen.words[at] = 0;
         seen.set_slot(at, EMPTY);
@@ -152,7 +151,7 @@ impl Bucket {
         goes: impl Fn(u64, u16) -> bool,
         mut taken: impl FnMut(u64, u16),
     ) {
-        let mut seen = self.see();
+        let mut seen = self.own();
         let mut is_changed = false;
         for at in 0..ENTRIES {
             let (uid, slot) = (seen.words[at], seen.slot(at));
@@ -170,12 +169,12 @@ impl Bucket {
 
     /// The same again, for a copy of its block.
     pub(super) fn copy(&self) -> Self {
-        Self { words: self.see().words.map(AtomicU64::new) }
+        Self { words: self.own().words.map(AtomicU64::new) }
     }
 
     /// One more of its routes lies this far away. For the one writer.
     pub(super) fn spill(&self, distance: usize) {
-        let mut seen = self.see();
+        let mut seen = self.own();
         let reach = seen.state().reach().max(distance);
         let state = &mut seen.words[STATE];
         *state = *state & !(0xf << REACH) | (reach as u64) << REACH;
@@ -185,7 +184,7 @@ impl Bucket {
 
     /// One less of its routes lies elsewhere. For the one writer.
     pub(super) fn unspill(&self) {
-        let mut seen = self.see();
+        let mut seen = self.own();
         let is_last = seen.state().spilled() == 1;
         let state = &mut seen.words[STATE];
         *state -= 1 << SPILLED;
@@ -197,7 +196,7 @@ impl Bucket {
 
     /// One of its UIDs has several routes, or none has. For the one writer.
     pub(super) fn several(&self, some: bool) {
-        let mut seen = self.see();
+        let mut seen = self.own();
         let state = &mut seen.words[STATE];
         *state = if some { *state | SEVERAL } else { *state & !SEVERAL };
         self.write(&seen);
@@ -205,13 +204,13 @@ impl Bucket {
 
     /// Some of its routes lie in the group's crowd. For the one writer.
     pub(super) fn crowd(&self) {
-        let mut seen = self.see();
+        let mut seen = self.own();
         seen.words[STATE] |= CROWDED;
         self.write(&seen);
     }
 
     fn write(&self, new: &Seen) {
-        let changing = (self.words[STATE].load(Ordering::Relaxed)).wrapping_add(CHANGE);
+        let changing = own(&self.words[STATE]).wrapping_add(CHANGE);
         self.words[STATE].store(changing, Ordering::Relaxed);
         fence(Ordering::Release);
         for (word, value) in self.words[..STATE].iter().zip(new.words) {
@@ -228,6 +227,13 @@ impl Seen {
     pub(super) fn all(self) -> impl Iterator<Item = (u64, u16)> {
         let here = (0..ENTRIES).map(move |at| (self.words[at], self.slot(at)));
         here.filter(|(_, slot)| *slot != EMPTY)
+    }
+
+    /// What it has of a UID.
+    pub(super) fn probe(&self, uid: u64) -> Probe {
+        let is_here = |at: usize| u32::from(self.words[at] == uid) << at;
+        let matches = (0..ENTRIES).map(is_here).fold(0, |all, one| all | one);
+        Probe { matches, slots: self.words[SLOTS], state: self.state() }
     }
 
     /// What it says of the routes whose home it is.
@@ -313,7 +319,7 @@ impl State {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn what_is_put_is_there_until_it_is_taken() {
         let bucket = Bucket::default();
-        assert_eq!(bucket.see().all().count(), 0);
+        assert_eq!(bucket.own().all().count(), 0);
         for slot in 0..6 {
             assert!(bucket.put(7, slot));
         }
@@ -336,14 +342,14 @@ mod tests {
         assert!(bucket.put(0, 9));
         assert_eq!(bucket.probe(7).slots().collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
         assert_eq!(bucket.probe(0).slots().collect::<Vec<_>>(), [9]);
-        assert_eq!(bucket.see().state().reach(), 0);
+        assert_eq!(bucket.own().state().reach(), 0);
         bucket.spill(3);
         bucket.spill(1);
-        assert_eq!((bucket.see().state().reach(), bucket.see().all().count()), (3, 6));
+        assert_eq!((bucket.own().state().reach(), bucket.own().all().count()), (3, 6));
         bucket.unspill();
-        assert_eq!(bucket.see().state().reach(), 3);
+        assert_eq!(bucket.own().state().reach(), 3);
         bucket.unspill();
-        assert_eq!(bucket.see().state().reach(), 0);
+        assert_eq!(bucket.own().state().reach(), 0);
     }
 
     #[test]
@@ -355,8 +361,8 @@ mod tests {
         let mut told = Vec::new();
         bucket.take_all(|_, slot| slot % 3 == 0, |uid, slot| told.push((uid, slot)));
         assert_eq!(told, [(0, 0), (1, 3)]);
-        assert_eq!(bucket.see().all().collect::<Vec<_>>(), [(1, 1), (0, 2), (0, 4), (1, 5)]);
+        assert_eq!(bucket.own().all().collect::<Vec<_>>(), [(1, 1), (0, 2), (0, 4), (1, 5)]);
         bucket.take_all(|uid, _| uid > 1, |_, _| unreachable!("nobody else is in it"));
-        assert_eq!(bucket.copy().see().all().count(), 4);
+        assert_eq!(bucket.copy().own().all().count(), 4);
     }
 }

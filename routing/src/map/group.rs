@@ -12,21 +12,20 @@
 //! shape before and after: if it is another one, it looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-
-use arc_swap::ArcSwapOption;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use super::block::{Block, Put};
 use super::bucket::ENTRIES;
 use super::shape::{BLOCKS_MAX, Shape};
+use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, fence, own, size};
 
 /// Buckets of the first block of a map: a tenant of a few users takes little.
-const BUCKETS_MIN: usize = 8;
+const BUCKETS_MIN: usize = size(8, 2, 1);
 
 /// Buckets of a block, once a map has more than a few. 16 KiB: what moves in a step lies in a
 /// core's first cache meanwhile.
-const BUCKETS_MAX: usize = 256;
+const BUCKETS_MAX: usize = size(256, 4, 2);
 
 /// Part of the places that may be taken before another block is added: beyond, too many routes
 /// would lie far from their home.
@@ -84,16 +83,21 @@ impl Group {
         group
     }
 
-    /// Where it keeps what. Only the writer may rely on it staying so.
+    /// Where it keeps what, as a reader finds it.
     #[inline]
-    pub(super) fn shape(&self) -> Shape {
+    fn seen_shape(&self) -> Shape {
         Shape::of(self.shape.load(Ordering::Acquire))
+    }
+
+    /// Where it keeps what, for who writes or keeps others from it.
+    pub(super) fn shape(&self) -> Shape {
+        Shape::of(own(&self.shape))
     }
 
     /// Asks for the line where a hash's routes lie.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> u64 {
-        let shape = self.shape();
+        let shape = self.seen_shape();
         if shape.owns(hash) { self.block(shape.block(hash)).touch(hash) } else { 0 }
     }
 
@@ -101,7 +105,7 @@ impl Group {
     /// meanwhile, else it was told nothing that counts.
     #[inline]
     pub(super) fn find(&self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> bool {
-        let shape = self.shape();
+        let shape = self.seen_shape();
         if !shape.owns(hash) {
             return false;
         }

@@ -6,9 +6,11 @@
     reason = "a number is taken out of a word by cutting off the rest"
 )]
 
+use crate::sync::size;
+
 /// Blocks of a group at most. A group of as many becomes two; with half as many, one more is a
 /// quarter.
-pub(super) const BLOCKS_MAX: usize = 8;
+pub(super) const BLOCKS_MAX: usize = size(8, 8, 2);
 
 /// The part of a hash behind the group's own bits, which says where in the group it belongs.
 const PLACE: u32 = 32;
@@ -131,7 +133,7 @@ impl Shape {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -1,0 +1,128 @@
+//! Every order in which a reader and a writer may meet at a bucket or a map, each as often as the
+//! memory model has an outcome for it. Maps are tiny here ([`size`](crate::sync::size)): a bucket
+//! has one route, a block two buckets, a group two blocks.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::Map;
+use super::bucket::Bucket;
+
+/// Runs through all orders with at most so many switches between threads that are no waiting.
+fn every_order(switches: usize, run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.max_branches = 20_000;
+    builder.check(run);
+}
+
+fn slots_of(map: &Map, uid: u64) -> Vec<u16> {
+    let mut slots = Vec::new();
+    map.view().find(uid, super::hash(map.key(), uid), &mut slots);
+    slots
+}
+
+fn map(routes: &[(u64, u16)]) -> Arc<Map> {
+    let map = Map::new(7);
+    for (uid, slot) in routes {
+        assert!(map.add(*uid, *slot));
+    }
+    Arc::new(map)
+}
+
+#[test]
+fn a_reader_of_a_bucket_sees_one_moment() {
+    every_order(3, || {
+        let bucket = Arc::new(Bucket::default());
+        assert!(bucket.put(1, 10));
+        let writer = {
+            let bucket = Arc::clone(&bucket);
+            thread::spawn(move || {
+                assert!(bucket.take(1, 10));
+                assert!(bucket.put(2, 20));
+            })
+        };
+        let [first, second] = [1, 2].map(|uid| bucket.probe(uid).slots().collect::<Vec<u16>>());
+        assert!(first.is_empty() || first == [10], "{first:?}");
+        assert!(second.is_empty() || second == [20], "{second:?}");
+        writer.join().expect("it holds");
+    });
+}
+
+/// A reader looks for a route while one more makes a map with so many grow. Each of them in turn:
+/// which ones move is for their hashes to say.
+fn found_while_one_is_added(switches: usize, before: u64) {
+    for wanted in 0..before {
+        every_order(switches, move || {
+            let routes: Vec<(u64, u16)> = (0..before).map(|uid| (uid, 10)).collect();
+            let map = map(&routes);
+            let (buckets, groups) = (map.buckets(), map.groups());
+            let writer = {
+                let map = Arc::clone(&map);
+                thread::spawn(move || assert!(map.add(before, 20)))
+            };
+            assert_eq!(slots_of(&map, wanted), [10]);
+            writer.join().expect("it holds");
+            assert!(map.buckets() > buckets || map.groups() > groups, "it had to grow");
+            assert!((0..before).all(|uid| slots_of(&map, uid) == [10]));
+            assert_eq!(slots_of(&map, before), [20]);
+        });
+    }
+}
+
+#[test]
+fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
+    found_while_one_is_added(4, 1);
+}
+
+#[test]
+fn promise_8_a_route_is_found_while_its_group_becomes_two() {
+    found_while_one_is_added(4, 3);
+}
+
+#[test]
+fn promise_8_no_route_of_two_writers_is_lost_when_both_need_room() {
+    every_order(6, || {
+        let map = map(&[]);
+        let writer = {
+            let map = Arc::clone(&map);
+            thread::spawn(move || {
+                assert!(map.add(3, 10) && map.add(4, 10));
+                assert!(map.remove(4, 10));
+            })
+        };
+        assert!(map.add(3, 20) && map.add(5, 20));
+        writer.join().expect("it holds");
+        let mut all = map.all();
+        all.sort_unstable();
+        assert_eq!(all, [(3, 10), (3, 20), (5, 20)]);
+        assert!((1..6).all(|uid| {
+            let mut found = slots_of(&map, uid);
+            found.sort_unstable();
+            found.into_iter().eq(all.iter().filter(|route| route.0 == uid).map(|route| route.1))
+        }));
+    });
+}
+
+#[test]
+fn promise_8_a_sweep_takes_every_dead_route_and_no_other_while_a_group_makes_room() {
+    every_order(6, || {
+        let map = map(&[(1, 10), (2, 20)]);
+        let sweeper = {
+            let map = Arc::clone(&map);
+            thread::spawn(move || {
+                let (mut at, mut taken) = (Some((0, 0)), 0);
+                while let Some((group, bucket)) = at {
+                    let dead = |slot| slot == 20;
+                    at = map.sweep(group, bucket..bucket + 1, dead, |_| taken += 1).next;
+                }
+                taken
+            })
+        };
+        assert!(map.add(3, 10) && map.add(4, 10));
+        assert_eq!(slots_of(&map, 1), [10]);
+        assert_eq!(sweeper.join().expect("it holds"), 1);
+        assert_eq!(slots_of(&map, 2), []);
+        assert_eq!([1, 3, 4].map(|uid| slots_of(&map, uid)), [[10], [10], [10]]);
+    });
+}

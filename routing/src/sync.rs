@@ -1,0 +1,136 @@
+//! What threads share: atomics, locks, and values that are replaced as a whole. By the standard
+//! library and arc-swap; under `--cfg loom`, by a model that runs through every order of events.
+
+#[cfg(not(loom))]
+mod real {
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::MutexGuard;
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
+
+    pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+
+    /// A word as the only one who writes it finds it.
+    #[inline]
+    pub(crate) fn own(word: &AtomicU64) -> u64 {
+        word.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[cfg(loom)]
+mod real {
+    use std::ops::Deref;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::Mutex;
+    pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, fence};
+
+    /// A word that loom follows. Its only writer looks at `written` instead: loom 0.7 remembers the
+    /// last access alone, so a writer that loads before it stores hides the readers before it, and
+    /// orders in which these come later are left out.
+    #[derive(Debug)]
+    pub(crate) struct AtomicU64 {
+        word: loom::sync::atomic::AtomicU64,
+        written: std::sync::atomic::AtomicU64,
+    }
+
+    impl AtomicU64 {
+        pub(crate) fn new(value: u64) -> Self {
+            let word = loom::sync::atomic::AtomicU64::new(value);
+            Self { word, written: std::sync::atomic::AtomicU64::new(value) }
+        }
+
+        pub(crate) fn load(&self, ordering: Ordering) -> u64 {
+            self.word.load(ordering)
+        }
+
+        pub(crate) fn store(&self, value: u64, ordering: Ordering) {
+            self.word.store(value, ordering);
+            self.written.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// A word as the only one who writes it finds it.
+    pub(crate) fn own(word: &AtomicU64) -> u64 {
+        word.written.load(Ordering::Relaxed)
+    }
+
+    /// A value that one writer at a time replaces. All there were are kept; which one holds is an
+    /// atomic, with no more order than arc-swap promises.
+    #[derive(Debug)]
+    pub(crate) struct Swap<V> {
+        all: std::sync::Mutex<Vec<V>>,
+        current: AtomicUsize,
+    }
+
+    pub(crate) type ArcSwap<T> = Swap<Arc<T>>;
+
+    pub(crate) type ArcSwapOption<T> = Swap<Option<Arc<T>>>;
+
+    #[derive(Debug)]
+    pub(crate) struct Guard<V>(V);
+
+    impl<V> Deref for Guard<V> {
+        type Target = V;
+
+        fn deref(&self) -> &V {
+            &self.0
+        }
+    }
+
+    impl<V: Clone> Swap<V> {
+        pub(crate) fn new(value: V) -> Self {
+            Self { all: std::sync::Mutex::new(vec![value]), current: AtomicUsize::new(0) }
+        }
+
+        pub(crate) fn load(&self) -> Guard<V> {
+            Guard(self.load_full())
+        }
+
+        pub(crate) fn load_full(&self) -> V {
+            let current = self.current.load(Ordering::Acquire);
+            self.all.lock().expect("a vector is read")[current].clone()
+        }
+
+        pub(crate) fn store(&self, value: V) {
+            let last = {
+                let mut all = self.all.lock().expect("a vector is read");
+                all.push(value);
+                all.len() - 1
+            };
+            self.current.store(last, Ordering::Release);
+        }
+    }
+
+    impl<T> ArcSwap<T> {
+        pub(crate) fn from_pointee(value: T) -> Self {
+            Self::new(Arc::new(value))
+        }
+    }
+
+    impl<T> ArcSwapOption<T> {
+        pub(crate) fn empty() -> Self {
+            Self::new(None)
+        }
+    }
+
+    impl<T: Default> Default for ArcSwap<T> {
+        fn default() -> Self {
+            Self::from_pointee(T::default())
+        }
+    }
+}
+
+pub(crate) use real::*;
+
+/// A size as it is, or small enough for those who look at every order of events.
+pub(crate) const fn size(real: usize, interpreted: usize, modelled: usize) -> usize {
+    match (cfg!(loom), cfg!(miri)) {
+        (true, _) => modelled,
+        (_, true) => interpreted,
+        _ => real,
+    }
+}
