@@ -16,7 +16,7 @@ const TENANTS: [Namespace; 2] = [Namespace(1), Namespace(2)];
 const STEADY: u64 = if cfg!(miri) { 12 } else { 2_000 };
 
 /// Users of each gateway that takes them in and lets them go.
-const CHANGING: u64 = if cfg!(miri) { 24 } else { 20_000 };
+const CHANGING: u64 = if cfg!(miri) { 24 } else { 6_000 };
 
 /// How often each of these does so, and how many gateways die.
 const ROUNDS: u64 = if cfg!(miri) { 1 } else { 4 };
