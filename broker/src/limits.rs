@@ -116,10 +116,10 @@ pub const TICK_MS: u64 = 100;
 /// Buckets of the route table looked at in one tick of one shard, while a gateway is dead, for what
 /// it left. Queries do not wait for it; who registers waits for that part of the table alone.
 ///
-/// 50,000 of them took 0.8 ms of CPU time of the thread, at most 1.0 (10^6 routes of 8 gateways and
-/// 10^7 of 100, one of them dead), and 1.3 where every route was of the dead. So a table of 10^7
-/// routes is walked in 88 ticks of one shard.
-pub const SWEEP_STEPS: usize = 50_000;
+/// 20,000 of them took 0.9 ms of CPU time of the thread, at most 1.0 (10^6 routes of 8 gateways and
+/// 10^7 of 100, one of them dead), and 1.8 where every route was of the dead. So a table of 10^7
+/// routes is walked in 105 ticks of one shard.
+pub const SWEEP_STEPS: usize = 20_000;
 
 /// Logins looked at in one tick of one shard for those that slots which left have left behind.
 ///

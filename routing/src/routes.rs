@@ -19,8 +19,8 @@ use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid
 pub struct Limits {
     /// Slots in any state but free, dead ones included. Default 4,096.
     pub slots: u32,
-    /// Routes, those of dead slots included until they are swept. Default 2^24. A route took 30 to
-    /// 50 bytes in tables of 10^5 to 3 x 10^6 while they were built, each user on one gateway.
+    /// Routes, those of dead slots included until they are swept. Default 2^24. A route took 14
+    /// to 18 bytes in tables of 10^5 to 2 x 10^6 while they were built, each user on one gateway.
     pub routes: usize,
     /// Tags of one slot that are kept. Default `gateway_tags_max`.
     pub gateway_tags: usize,
