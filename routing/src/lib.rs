@@ -9,6 +9,7 @@
 //! in the same order give the same results, down to the order of every list.
 
 mod connection_tags;
+mod cost;
 mod directory;
 mod error;
 pub mod filter;
@@ -36,6 +37,7 @@ mod table;
 mod tags;
 
 pub use connection_tags::{ConnectionTags, Matcher, Matching};
+pub use cost::{Choice, Cost};
 pub use directory::{Directory, Inserted, Removed};
 pub use error::SlotError;
 pub use ids::{Incarnation, Namespace, Slot, Uid};

@@ -30,8 +30,7 @@ pub enum Mode {
     Direct,
     /// Nothing is looked up, every live gateway gets the frame unchanged.
     Broadcast,
-    /// The table chooses. Today always as [`Mode::Direct`]: with UID lists alone there is no case
-    /// measured in which a broadcast is cheaper.
+    /// The table chooses the cheaper one by a model ([`Routes::weigh`](crate::Routes::weigh)).
     #[default]
     Auto,
 }
@@ -50,6 +49,10 @@ pub struct Query<'a> {
     pub except: UidRun<'a>,
     /// How it gets there.
     pub mode: Mode,
+    /// Whether somebody is told what becomes of its users: then `auto` looks them up (\[TGT-6\]).
+    pub fates_asked: bool,
+    /// What a frame of it has in bytes beside list and except list. Of weight to `auto` only.
+    pub bytes: usize,
 }
 
 impl<'a> Query<'a> {
@@ -57,7 +60,8 @@ impl<'a> Query<'a> {
     #[must_use]
     pub fn new(namespace: Namespace, audience: Audience<'a>) -> Self {
         let (selector, except, mode) = (None, UidRun::default(), Mode::Direct);
-        Self { namespace, audience, selector, except, mode }
+        let (fates_asked, bytes) = (false, 0);
+        Self { namespace, audience, selector, except, mode, fates_asked, bytes }
     }
 }
 
@@ -98,6 +102,7 @@ pub(crate) struct RoutedSpan {
     pub(crate) filtered: Range<usize>,
     pub(crate) reached: usize,
     pub(crate) unresolved: usize,
+    pub(crate) mode: Mode,
 }
 
 /// Working space of one query; holds nothing between two.
@@ -204,6 +209,13 @@ impl<'a> Routed<'a> {
     #[must_use]
     pub fn reached(self) -> usize {
         self.span.reached
+    }
+
+    /// How it gets there: as was asked, or what the table chose for [`Mode::Auto`].
+    #[inline]
+    #[must_use]
+    pub fn mode(self) -> Mode {
+        self.span.mode
     }
 
     /// Number of distinct UIDs that a broadcast did not look up.

@@ -67,7 +67,9 @@ impl Reach {
         known >> (slot % 64) & 1 != 0
     }
 
-    fn of_64(&self, slots: &SlotsView, word: usize) -> u64 {
+    /// Of these 64 slots that answer, those that may match; nobody, where there are none.
+    #[inline]
+    pub(crate) fn of_64(&self, slots: &SlotsView, word: usize) -> u64 {
         let Word { tagged, every_tag, .. } = slots.word(word);
         if tagged == 0 {
             return 0;

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use waybill_wire::targets::UidRun;
 
+use crate::cost;
 use crate::map::{self, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
 use crate::slots::SlotsView;
 use crate::space::Space;
 use crate::table::Table;
 use crate::tags::TagIndex;
-use crate::{Audience, Mode, Query, Slot};
+use crate::{Audience, Choice, Mode, Query, Slot};
 
 /// UIDs whose lines are asked for together: more than a core has under way at a time, and few
 /// enough to be in its first cache when they are looked at.
@@ -27,6 +28,13 @@ const FEW: usize = 4;
 const FEW_HITS: usize = 4 * FEW;
 
 impl Table {
+    /// What `auto` takes for a message.
+    pub(crate) fn weigh(&self, query: &Query<'_>) -> Choice {
+        let spaces = self.spaces();
+        let space = spaces.get(&query.namespace).map(AsRef::as_ref);
+        cost::weigh(query, &self.slots().view(), space)
+    }
+
     /// Overwrites `plan` with the answers to `queries`, in their order.
     pub(crate) fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
         loop {
@@ -119,7 +127,12 @@ impl Place<'_> {
     /// Appends the answer to one query; the hashes of its UIDs begin at `asked`.
     fn answer(&self, query: &Query<'_>, asked: usize, plan: &mut Plan) {
         let before = (plan.parts.len(), plan.offline.len(), plan.filtered.len());
-        let (reached, unresolved) = match (query.audience, query.mode) {
+        let mode = match query.mode {
+            Mode::Auto if query.fates_asked => Mode::Direct,
+            Mode::Auto => cost::weigh(query, self.slots, self.space).mode,
+            asked => asked,
+        };
+        let (reached, unresolved) = match (query.audience, mode) {
             (Audience::Uids(uids), Mode::Direct | Mode::Auto) => {
                 let distinct = &mut plan.scratch.distinct;
                 // Most messages are for one user and leave nobody out.
@@ -153,6 +166,7 @@ impl Place<'_> {
             filtered: before.2..plan.filtered.len(),
             reached,
             unresolved,
+            mode,
         });
     }
 
@@ -177,7 +191,10 @@ impl Place<'_> {
             return;
         };
         reach.begin((query.namespace, selector), self.tags, slots);
-        parts.extend(inhabited.iter().filter(|index| reach.may(slots, **index)).map(whole));
+        for together in inhabited.chunk_by(|a, b| a / 64 == b / 64) {
+            let may = reach.of_64(slots, usize::from(together[0] / 64));
+            parts.extend(together.iter().filter(|index| may >> (*index % 64) & 1 != 0).map(whole));
+        }
     }
 
     /// Looks up the distinct UIDs that are left and appends each gateway's part; how many UIDs were

@@ -12,7 +12,7 @@ use waybill_wire::limits::{BROKER_TAGS_MAX, GATEWAY_TAGS_MAX};
 
 use crate::slot::Step;
 use crate::table::Table;
-use crate::{Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
+use crate::{Choice, Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
 
 /// What the table may hold at most; both are bounds on memory (promise 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -313,10 +313,10 @@ impl Routes {
 
     /// Overwrites `plan` with the answers to a batch of queries, in their order.
     ///
-    /// - UIDs, direct (and auto): each gateway with a route to one of them gets its own part.
+    /// - UIDs, direct: each gateway with a route to one of them gets its own part.
     /// - UIDs, broadcast: the frame whole to every live slot; nothing is looked up, the UIDs that
     ///   the except list leaves are counted as unresolved.
-    /// - Everyone, direct (and auto): whole to every live slot with a route in the namespace.
+    /// - Everyone, direct: whole to every live slot with a route in the namespace.
     /// - Everyone, broadcast: whole to every live slot.
     ///
     /// With a selector only slots come into question with which tags are agreed on, and unless it
@@ -324,6 +324,13 @@ impl Routes {
     /// UID that no such gateway has, but another, is filtered.
     pub fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
         self.table.resolve(queries, plan);
+    }
+
+    /// What [`Mode::Auto`](crate::Mode::Auto) takes for this message just now, whatever mode it has,
+    /// and what the model says that each mode costs. Looks nothing up.
+    #[must_use]
+    pub fn weigh(&self, query: &Query<'_>) -> Choice {
+        self.table.weigh(query)
     }
 
     /// The state of a slot; dead for every handle that is not valid (any more).

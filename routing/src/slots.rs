@@ -102,6 +102,12 @@ impl SlotsView {
         self.words.get(word).copied().unwrap_or_default()
     }
 
+    /// How many answer, or only those with which tags are agreed on.
+    pub(crate) fn count(&self, tagged: bool) -> u64 {
+        let words = self.words.iter().map(|word| if tagged { word.tagged } else { word.live });
+        words.map(|word| u64::from(word.count_ones())).sum()
+    }
+
     /// Indices there are.
     pub(crate) fn len(&self) -> usize {
         self.generations.len()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::map::Map;
 use crate::sync::{ArcSwap, Guard, Mutex};
@@ -14,11 +15,14 @@ pub(crate) struct Space {
     counts: Mutex<BTreeMap<u16, usize>>,
     /// Its keys.
     inhabited: ArcSwap<Vec<u16>>,
+    /// Its values together, for estimates: nothing else hangs on it, so that it is not modelled.
+    routes: AtomicUsize,
 }
 
 impl Space {
     pub(crate) fn new(key: u64) -> Self {
-        Self { map: Map::new(key), counts: Mutex::default(), inhabited: ArcSwap::default() }
+        let (counts, inhabited) = (Mutex::default(), ArcSwap::default());
+        Self { map: Map::new(key), counts, inhabited, routes: AtomicUsize::new(0) }
     }
 
     /// Slots with a route here, in rising order.
@@ -32,11 +36,17 @@ impl Space {
         counts.get(&slot).copied().unwrap_or(0)
     }
 
+    /// How many routes there are here.
+    pub(crate) fn routes(&self) -> usize {
+        self.routes.load(Ordering::Relaxed)
+    }
+
     /// The same again, while nobody changes anything.
     pub(crate) fn copy(&self) -> Self {
         let counts = self.counts.lock().expect("no invariant broke in an earlier call").clone();
         let inhabited = ArcSwap::new(self.inhabited.load_full());
-        Self { map: self.map.copy(), counts: Mutex::new(counts), inhabited }
+        let routes = AtomicUsize::new(self.routes());
+        Self { map: self.map.copy(), counts: Mutex::new(counts), inhabited, routes }
     }
 
     /// A slot has more routes here, and fewer.
@@ -45,6 +55,8 @@ impl Space {
         let count = counts.entry(slot).or_default();
         let before = *count;
         *count = *count + more - fewer;
+        self.routes.fetch_add(more, Ordering::Relaxed);
+        self.routes.fetch_sub(fewer, Ordering::Relaxed);
         let after = *count;
         if after == 0 {
             counts.remove(&slot);

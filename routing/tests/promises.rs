@@ -136,7 +136,7 @@ fn promise_1_one_querys_uids_never_reach_the_next() {
     let lists = [&[1, 8][..], &[2], &[9]].map(|uids| uid_bytes(uids.iter().copied()));
     let queries: Vec<Query<'_>> = lists
         .iter()
-        .map(|bytes| Query { mode: Mode::Auto, ..Query::new(TENANT, Audience::Uids(run(bytes))) })
+        .map(|bytes| Query { mode: Mode::Direct, ..Query::new(TENANT, Audience::Uids(run(bytes))) })
         .collect();
     let mut plan = Plan::new();
     for _ in 0..2 {

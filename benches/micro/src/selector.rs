@@ -185,9 +185,13 @@ fn hub() -> impl FnMut() -> u64 {
     for (uid, connection) in (FIRST_UID..).zip(0..).take(USERS) {
         directory.insert(NAMESPACE, Uid(uid), connection);
     }
-    let list = some_uids(&mut random, USERS, LIST);
+    // Lists that take turns, so that the users of one are not in the cache.
+    let lists: Vec<Vec<u64>> = (0..256).map(|_| some_uids(&mut random, USERS, LIST)).collect();
+    let mut turn = 0;
     move || {
-        let members = opaque(&list).iter().map(|uid| directory.members(NAMESPACE, Uid(*uid)));
+        turn = (turn + 1) % lists.len();
+        let list = opaque(&lists[turn]).iter();
+        let members = list.map(|uid| directory.members(NAMESPACE, Uid(*uid)));
         members.map(|members| members.len() as u64).sum()
     }
 }

@@ -8,7 +8,7 @@
 //! ends its batch: what came before it is served, and then its link ends.
 
 use waybill_routing::{Audience, Mode as Lookup, Namespace, Plan, Query};
-use waybill_wire::code::{ErrorCode, Kind, Mode};
+use waybill_wire::code::{ErrorCode, Kind, Level, Mode};
 use waybill_wire::deframe::Deframer;
 use waybill_wire::message::Message;
 use waybill_wire::session::support;
@@ -18,7 +18,7 @@ use super::publish::Sums;
 use super::sending::Offered;
 use super::{Core, Links};
 use crate::limits::{BATCH_MESSAGES, BATCH_TARGETS};
-use crate::shared::Places;
+use crate::shared::{Feed, Places};
 use crate::telemetry::count;
 
 /// What batches are made in: it keeps its memory, and of messages nothing between two.
@@ -63,9 +63,10 @@ impl Batch<'_> {
         self.messages.len() >= BATCH_MESSAGES || self.targets >= BATCH_TARGETS
     }
 
-    /// The last message is looked up, or refused.
+    /// The last message is looked up, or refused. `told` is whether some consumer is told who is
+    /// offline.
     #[inline]
-    fn judged(&mut self, refusal: Option<ErrorCode>) {
+    fn judged(&mut self, refusal: Option<ErrorCode>, told: bool) {
         let at = self.messages.len() - 1;
         if let Some(code) = refusal {
             return self.refusals.push((at, code));
@@ -74,7 +75,7 @@ impl Batch<'_> {
         // A part for every gateway, or for many, is as much as a long list.
         let whole = message.targets.is_empty() || message.mode == Mode::BROADCAST;
         self.targets += if whole { BATCH_TARGETS } else { message.targets.len() };
-        self.queries.push(query(message));
+        self.queries.push(query(message, told));
     }
 }
 
@@ -153,7 +154,8 @@ impl Core {
         let refusal = refusal(message, producer.grant.covers(message.namespace));
         // Whoever is not known yet is not offline (PUB-3).
         let not_ready = (!self.told_ready).then_some(ErrorCode::NOT_READY);
-        batch.judged(refusal.or(not_ready));
+        let told = self.shared.is_wanted(Feed::Offline);
+        batch.judged(refusal.or(not_ready), told);
         Ok(())
     }
 
@@ -197,8 +199,11 @@ fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
     }
 }
 
+/// About what a header has without lists and selector, as `auto` counts bytes.
+const HEADER_BYTES: usize = 48;
+
 #[inline]
-fn query<'a>(message: &Message<'a>) -> Query<'a> {
+fn query<'a>(message: &Message<'a>, told: bool) -> Query<'a> {
     let audience = match message.everyone {
         true => Audience::Everyone,
         false => Audience::Uids(message.targets),
@@ -211,6 +216,10 @@ fn query<'a>(message: &Message<'a>) -> Query<'a> {
             Mode::AUTO => Lookup::Auto,
             _ => Lookup::Direct,
         },
+        fates_asked: told || message.level != Level::NONE,
+        bytes: HEADER_BYTES
+            + message.selector.map_or(0, |selector| selector.bytes().len())
+            + message.payload.len(),
         ..Query::new(Namespace(message.namespace), audience)
     }
 }
