@@ -6,8 +6,8 @@
 //! known is assumed: half of a list's users are there, each at one gateway and these at as many
 //! gateways as there can be; half of the gateways may match a selector.
 //!
-//! The constants are medians of micro benches ([`waybill-micro`], named beside each), and of the
-//! relay of the load bench for what a frame and a byte cost on a socket, taken on one machine. Their
+//! The constants are medians of micro benches (`waybill-micro`, named beside each), and of the relay
+//! of the load bench for what a frame and a byte cost on a socket, taken on one machine. Their
 //! ratios matter, not their size.
 
 use crate::slots::SlotsView;

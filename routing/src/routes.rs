@@ -326,8 +326,8 @@ impl Routes {
         self.table.resolve(queries, plan);
     }
 
-    /// What [`Mode::Auto`](crate::Mode::Auto) takes for this message just now, whatever mode it has,
-    /// and what the model says that each mode costs. Looks nothing up.
+    /// What [`Mode::Auto`](crate::Mode::Auto) takes for this message just now, whatever mode it
+    /// has, and what the model says that each mode costs. Looks nothing up.
     #[must_use]
     pub fn weigh(&self, query: &Query<'_>) -> Choice {
         self.table.weigh(query)

@@ -6,7 +6,7 @@
 use std::sync::RwLock;
 
 use waybill_routing::{
-    Audience, Change, Incarnation, Limits, Mode, Namespace, Op, Plan, Query, Routes, Slot, Uid,
+    Audience, Change, Incarnation, Limits, Namespace, Op, Plan, Query, Routes, Slot, Uid,
 };
 use waybill_wire::targets::UidRun;
 
@@ -133,13 +133,7 @@ impl Reader for WaybillReader<'_> {
 
 fn query(bytes: &[u8]) -> Query<'_> {
     let uids = UidRun::new(bytes).expect("whole UIDs");
-    Query {
-        namespace: NAMESPACE,
-        audience: Audience::Uids(uids),
-        selector: None,
-        except: UidRun::default(),
-        mode: Mode::Direct,
-    }
+    Query::new(NAMESPACE, Audience::Uids(uids))
 }
 
 /// What is looked up one by one and grouped by a counting pass, as the table does it.
