@@ -24,6 +24,8 @@ mod shape;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use waybill_wire::digest::mix;
+
 use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, spin_loop};
 use group::{Added, Group};
 
@@ -31,7 +33,7 @@ use group::{Added, Group};
 const CHUNKS: usize = 24;
 
 /// Groups by their numbers. They are only ever added.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Arena {
     chunks: [OnceLock<Box<[OnceLock<Group>]>>; CHUNKS],
 }
@@ -88,18 +90,13 @@ impl Arena {
 /// finaliser of SplitMix64 with the key between them.
 #[inline]
 pub(crate) fn hash(key: u64, uid: u64) -> u64 {
-    let round = |mut x: u64| {
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
-    };
-    round(round(uid ^ key).wrapping_add(key.rotate_left(32)))
+    mix(mix(uid ^ key).wrapping_add(key.rotate_left(32)))
 }
 
 impl Map {
     /// An empty map. `key` is to be drawn at random, so that nobody knows it.
     pub(crate) fn new(key: u64) -> Self {
-        let arena = Arena { chunks: [const { OnceLock::new() }; CHUNKS] };
+        let arena = Arena::default();
         arena.set(0, Group::first());
         let directory: Directory = Box::new([AtomicU32::new(0)]);
         Self { key, arena, directory: ArcSwap::from_pointee(directory), groups: Mutex::new(1) }
@@ -110,6 +107,11 @@ impl Map {
         self.key
     }
 
+    #[inline]
+    fn hash(&self, uid: u64) -> u64 {
+        hash(self.key, uid)
+    }
+
     /// For a batch of look-ups.
     #[inline]
     pub(crate) fn view(&self) -> View<'_> {
@@ -118,11 +120,11 @@ impl Map {
 
     /// Adds a route; whether it is new.
     pub(crate) fn add(&self, uid: u64, slot: u16) -> bool {
-        let hash = hash(self.key, uid);
+        let hash = self.hash(uid);
         loop {
             let view = self.view();
             let group = view.group(hash);
-            match group.add(hash, uid, slot, |uid| self::hash(self.key, uid)) {
+            match group.add(hash, uid, slot, |uid| self.hash(uid)) {
                 Added::New { is_full } => {
                     if is_full {
                         self.replace(group);
@@ -137,12 +139,11 @@ impl Map {
 
     /// Takes a route away; whether it was there.
     pub(crate) fn remove(&self, uid: u64, slot: u16) -> bool {
-        let hash = hash(self.key, uid);
+        let hash = self.hash(uid);
         loop {
             let view = self.view();
-            if let Some(removed) =
-                view.group(hash).remove(hash, uid, slot, |uid| self::hash(self.key, uid))
-            {
+            let removed = view.group(hash).remove(hash, uid, slot, |uid| self.hash(uid));
+            if let Some(removed) = removed {
                 return removed;
             }
             spin_loop();
@@ -152,7 +153,7 @@ impl Map {
     fn replace(&self, group: &Group) {
         // Held to the end: the directory has one writer.
         let mut groups = self.groups.lock().expect("no invariant broke in an earlier call");
-        let Some((new, writing)) = group.successors(|uid| hash(self.key, uid)) else { return };
+        let Some((new, writing)) = group.successors(|uid| self.hash(uid)) else { return };
         let first = *groups;
         for group in new {
             self.arena.set(*groups, group);
@@ -191,9 +192,8 @@ impl Map {
         is_dead: impl Fn(u16) -> bool,
         removed: impl FnMut(u16),
     ) -> Swept {
-        let hash = |uid| hash(self.key, uid);
         let (start, end) = (buckets.start, buckets.end);
-        let len = self.arena.get(group).sweep(buckets, is_dead, hash, removed);
+        let len = self.arena.get(group).sweep(buckets, is_dead, |uid| self.hash(uid), removed);
         let looked_at = end.min(len).saturating_sub(start);
         let next = match end < len {
             true => Some((group, end)),
@@ -210,7 +210,7 @@ impl Map {
     /// The same again, while nobody changes it.
     pub(crate) fn copy(&self) -> Self {
         let groups = self.groups.lock().expect("no invariant broke in an earlier call");
-        let arena = Arena { chunks: [const { OnceLock::new() }; CHUNKS] };
+        let arena = Arena::default();
         (0..*groups).for_each(|number| arena.set(number, self.arena.get(number).copy()));
         let places = self.directory.load();
         let places = places.iter().map(|place| place.load(Ordering::Relaxed));

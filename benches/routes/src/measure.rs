@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use waybill_wire::digest::mix;
 
 use crate::failure::Failure;
 use crate::layout::{Layout, Name};
@@ -78,10 +79,7 @@ impl Spread {
 
 /// Users are numbered; their UIDs are all over the numbers there are (finaliser of SplitMix64).
 fn uid(user: u64) -> u64 {
-    let x = user.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
+    mix(user.wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Measures a case. To be called once in a process: what an earlier one left in the allocator would

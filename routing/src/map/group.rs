@@ -65,9 +65,7 @@ pub(super) enum Added {
 impl Group {
     /// The first of a map.
     pub(super) fn first() -> Self {
-        let group = Self::of(Shape::first(), [Block::new(BUCKETS_MIN)]);
-        group.lock()[0] = 0;
-        group
+        Self::of(Shape::first(), [Block::new(BUCKETS_MIN)])
     }
 
     fn of(shape: Shape, blocks: impl IntoIterator<Item = Block>) -> Self {
