@@ -8,6 +8,7 @@
 //! Never here: payload bytes, links, outboxes, a clock, a random source, a logger. The same calls
 //! in the same order give the same results, down to the order of every list.
 
+mod ahead;
 mod connection_tags;
 mod cost;
 mod directory;

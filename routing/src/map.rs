@@ -12,10 +12,12 @@
 )]
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
+mod arena;
 mod block;
+mod blocks;
 mod bucket;
 mod group;
 #[cfg(all(test, loom))]
@@ -26,17 +28,17 @@ mod tests;
 
 use waybill_wire::digest::mix;
 
-use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, spin_loop};
-use group::{Added, Group};
+use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, size, spin_loop};
+use crate::{Change, Op};
+use arena::Arena;
+use blocks::Blocks;
+use group::{Added, Found, Ground, Group, Located};
 
-/// Chunks of the arena; chunk k has 2^k groups, so that none ever moves.
-const CHUNKS: usize = 24;
+/// UIDs whose lines are asked for together: about as many as a core has under way at a time.
+pub(crate) const TOGETHER: usize = 16;
 
-/// Groups by their numbers. They are only ever added.
-#[derive(Debug, Default)]
-struct Arena {
-    chunks: [OnceLock<Box<[OnceLock<Group>]>>; CHUNKS],
-}
+/// Groups that are made at once, as a power of two.
+const GROUPS_TOGETHER: u32 = size(5, 1, 0) as u32;
 
 /// Which group each highest bits of a hash belong to.
 type Directory = Box<[AtomicU32]>;
@@ -44,11 +46,12 @@ type Directory = Box<[AtomicU32]>;
 /// The map.
 #[derive(Debug)]
 pub(crate) struct Map {
-    key: u64,
-    arena: Arena,
+    ground: Ground,
+    /// One under each number. They are only ever added.
+    groups: Arena<Group>,
     directory: ArcSwap<Directory>,
     /// How many groups there are; held while one is added.
-    groups: Mutex<u32>,
+    number: Mutex<u32>,
 }
 
 /// How far a sweep came.
@@ -65,27 +68,6 @@ pub(crate) struct View<'a> {
     directory: Guard<Arc<Directory>>,
 }
 
-impl Arena {
-    fn place(number: u32) -> (usize, usize) {
-        let chunk = (number + 1).ilog2();
-        (chunk as usize, (number + 1 - (1 << chunk)) as usize)
-    }
-
-    #[inline]
-    fn get(&self, number: u32) -> &Group {
-        let (chunk, at) = Self::place(number);
-        let chunk = self.chunks[chunk].get().expect("a number in a directory has its group");
-        chunk[at].get().expect("a number in a directory has its group")
-    }
-
-    fn set(&self, number: u32, group: Group) {
-        let (chunk, at) = Self::place(number);
-        let groups = || (0..1usize << chunk).map(|_| OnceLock::new()).collect();
-        let set = self.chunks[chunk].get_or_init(groups)[at].set(group);
-        assert!(set.is_ok(), "a number is given once");
-    }
-}
-
 /// Keyed and bijective, so that nobody can choose UIDs that lie in one place: two rounds of the
 /// finaliser of SplitMix64 with the key between them.
 #[inline]
@@ -96,20 +78,27 @@ pub(crate) fn hash(key: u64, uid: u64) -> u64 {
 impl Map {
     /// An empty map. `key` is to be drawn at random, so that nobody knows it.
     pub(crate) fn new(key: u64) -> Self {
-        let arena = Arena::default();
-        arena.set(0, Group::first());
+        let ground = Ground { key, blocks: Blocks::new() };
+        let groups = Arena::new(1, GROUPS_TOGETHER);
+        only(groups.make(0)).begin(Group::first(&ground));
         let directory: Directory = Box::new([AtomicU32::new(0)]);
-        Self { key, arena, directory: ArcSwap::from_pointee(directory), groups: Mutex::new(1) }
+        let directory = ArcSwap::from_pointee(directory);
+        Self { ground, groups, directory, number: Mutex::new(1) }
     }
 
     /// What its hashes are keyed with.
     pub(crate) fn key(&self) -> u64 {
-        self.key
+        self.ground.key
     }
 
     #[inline]
     fn hash(&self, uid: u64) -> u64 {
-        hash(self.key, uid)
+        self.ground.hash(uid)
+    }
+
+    #[inline]
+    fn group(&self, number: u32) -> &Group {
+        only(self.groups.at(number))
     }
 
     /// For a batch of look-ups.
@@ -118,58 +107,90 @@ impl Map {
         View { map: self, directory: self.directory.load() }
     }
 
-    /// Adds a route; whether it is new.
-    pub(crate) fn add(&self, uid: u64, slot: u16) -> bool {
-        let hash = self.hash(uid);
-        loop {
-            let view = self.view();
-            let group = view.group(hash);
-            match group.add(hash, uid, slot, |uid| self.hash(uid)) {
-                Added::New { is_full } => {
-                    if is_full {
-                        self.replace(group);
-                    }
-                    return true;
-                }
-                Added::Already => return false,
-                Added::NotHere => spin_loop(),
+    /// Applies changes of one slot in their order; how many routes came and went.
+    pub(crate) fn apply(&self, slot: u16, changes: &[Change]) -> (usize, usize) {
+        let (view, mut added, mut removed) = (self.view(), 0, 0);
+        for together in changes.chunks(TOGETHER) {
+            let mut hashes = [0; TOGETHER];
+            for (hash, change) in hashes.iter_mut().zip(together) {
+                *hash = self.hash(change.uid.0);
             }
+            let groups = view.groups(&hashes[..together.len()]);
+            for (hash, group) in hashes.iter().zip(groups).take(together.len()) {
+                group.locate(&self.ground, *hash);
+            }
+            for ((change, hash), group) in together.iter().zip(hashes).zip(groups) {
+                match change.op {
+                    Op::Add => added += usize::from(self.add(group, hash, change.uid.0, slot)),
+                    Op::Remove => {
+                        removed += usize::from(self.remove(group, hash, change.uid.0, slot));
+                    }
+                }
+            }
+        }
+        (added, removed)
+    }
+
+    /// Adds a route, to a group that had the hash a moment ago; whether it is new.
+    #[inline]
+    fn add(&self, group: &Group, hash: u64, uid: u64, slot: u16) -> bool {
+        let mut new = self.add_here(group, hash, uid, slot);
+        loop {
+            if let Some(new) = new {
+                return new;
+            }
+            spin_loop();
+            new = self.add_here(self.view().group(hash), hash, uid, slot);
+        }
+    }
+
+    /// Whether it is new; `None`, if the hash belongs to another group.
+    #[inline]
+    fn add_here(&self, group: &Group, hash: u64, uid: u64, slot: u16) -> Option<bool> {
+        match group.add(&self.ground, hash, uid, slot) {
+            Added::New { is_full } => {
+                if is_full {
+                    self.replace(group);
+                }
+                Some(true)
+            }
+            Added::Already => Some(false),
+            Added::NotHere => None,
         }
     }
 
     /// Takes a route away; whether it was there.
-    pub(crate) fn remove(&self, uid: u64, slot: u16) -> bool {
-        let hash = self.hash(uid);
+    fn remove(&self, group: &Group, hash: u64, uid: u64, slot: u16) -> bool {
+        let mut removed = group.remove(&self.ground, hash, uid, slot);
         loop {
-            let view = self.view();
-            let removed = view.group(hash).remove(hash, uid, slot, |uid| self.hash(uid));
             if let Some(removed) = removed {
                 return removed;
             }
             spin_loop();
+            removed = self.view().group(hash).remove(&self.ground, hash, uid, slot);
         }
     }
 
     fn replace(&self, group: &Group) {
         // Held to the end: the directory has one writer.
-        let mut groups = self.groups.lock().expect("no invariant broke in an earlier call");
-        let Some((new, writing)) = group.successors(|uid| self.hash(uid)) else { return };
-        let first = *groups;
-        for group in new {
-            self.arena.set(*groups, group);
-            *groups += 1;
+        let mut number = self.number.lock().expect("no invariant broke in an earlier call");
+        let Some((heirs, writing)) = group.successors(&self.ground) else { return };
+        let first = *number;
+        for heir in heirs {
+            only(self.groups.make(*number)).begin(heir);
+            *number += 1;
         }
-        let numbers = first..*groups;
-        let held: Vec<_> = numbers.clone().map(|number| self.arena.get(number).hold()).collect();
+        let numbers = first..*number;
+        let held: Vec<_> = numbers.clone().map(|number| self.group(number).hold()).collect();
         for number in numbers {
-            let (prefix, depth) = self.arena.get(number).shape().range();
+            let (prefix, depth) = self.group(number).shape().range();
             self.lead(prefix, depth, number);
         }
         group.end(writing);
         drop(held);
     }
 
-    /// The directory leads to a group for hashes that begin so. For who holds `groups`.
+    /// The directory leads to a group for hashes that begin so. For who holds `number`.
     fn lead(&self, prefix: u64, depth: u32, number: u32) {
         let mut directory = self.directory.load_full();
         if directory.len().ilog2() < depth {
@@ -193,7 +214,7 @@ impl Map {
         removed: impl FnMut(u16),
     ) -> Swept {
         let (start, end) = (buckets.start, buckets.end);
-        let len = self.arena.get(group).sweep(buckets, is_dead, |uid| self.hash(uid), removed);
+        let len = self.group(group).sweep(&self.ground, buckets, is_dead, removed);
         let looked_at = end.min(len).saturating_sub(start);
         let next = match end < len {
             true => Some((group, end)),
@@ -204,30 +225,37 @@ impl Map {
 
     /// Every route, in no order.
     pub(crate) fn all(&self) -> Vec<(u64, u16)> {
-        (0..self.groups()).flat_map(|number| self.arena.get(number).all()).collect()
+        (0..self.groups()).flat_map(|number| self.group(number).all(&self.ground)).collect()
     }
 
     /// The same again, while nobody changes it.
     pub(crate) fn copy(&self) -> Self {
-        let groups = self.groups.lock().expect("no invariant broke in an earlier call");
-        let arena = Arena::default();
-        (0..*groups).for_each(|number| arena.set(number, self.arena.get(number).copy()));
+        let number = *self.number.lock().expect("no invariant broke in an earlier call");
+        let ground = Ground { key: self.ground.key, blocks: self.ground.blocks.copy() };
+        let groups = Arena::new(1, GROUPS_TOGETHER);
+        (0..number).for_each(|number| only(groups.make(number)).begin(self.group(number).heir()));
         let places = self.directory.load();
         let places = places.iter().map(|place| place.load(Ordering::Relaxed));
         let directory: Directory = places.map(AtomicU32::new).collect();
         let directory = ArcSwap::from_pointee(directory);
-        Self { key: self.key, arena, directory, groups: Mutex::new(*groups) }
+        Self { ground, groups, directory, number: Mutex::new(number) }
     }
 
     /// How many buckets there are.
     #[cfg(test)]
     fn buckets(&self) -> usize {
-        (0..self.groups()).map(|number| self.arena.get(number).buckets()).sum()
+        self.ground.blocks.buckets()
     }
 
     fn groups(&self) -> u32 {
-        *self.groups.lock().expect("no invariant broke in an earlier call")
+        *self.number.lock().expect("no invariant broke in an earlier call")
     }
+}
+
+/// What is there once under a number.
+#[inline]
+fn only(groups: &[Group]) -> &Group {
+    &groups[0]
 }
 
 fn doubled(directory: &Directory) -> Directory {
@@ -240,42 +268,77 @@ impl View<'_> {
     fn group(&self, hash: u64) -> &Group {
         let bits = self.directory.len().ilog2();
         let at = hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
-        self.map.arena.get(self.directory[at].load(Ordering::Acquire))
+        self.map.group(self.directory[at].load(Ordering::Acquire))
     }
 
-    /// Asks for the lines of these hashes, all at the same time.
+    /// The groups of some hashes, whose lines are asked for; one at least, `TOGETHER` at most.
     #[inline]
-    pub(crate) fn touch(&self, hashes: impl Iterator<Item = u64>) -> u64 {
-        hashes.fold(0, |sum, hash| sum ^ self.group(hash).touch(hash))
+    fn groups(&self, hashes: &[u64]) -> [&Group; TOGETHER] {
+        let mut groups = [self.group(hashes[0]); TOGETHER];
+        for (group, hash) in groups.iter_mut().zip(hashes) {
+            *group = self.group(*hash);
+            group.ask();
+        }
+        groups
     }
 
-    /// Appends each slot of the UID, once, by its hash. `slots` is empty.
+    /// Tells `found` the slots of each of these users, whose hashes are given with them: each slot
+    /// once. All lines are asked for before the first is looked at.
     #[inline]
-    pub(crate) fn find(&self, uid: u64, hash: u64, slots: &mut Vec<u16>) {
-        if !self.group(hash).find(hash, uid, |slot| tell_once(slots, slot)) {
-            self.find_all(hash, uid, slots);
+    pub(crate) fn find(
+        &self,
+        users: &[(u64, u64)],
+        slots: &mut Vec<u16>,
+        mut found: impl FnMut(u64, &[u16]),
+    ) {
+        if let &[user] = users {
+            let located = self.group(user.1).locate(&self.map.ground, user.1);
+            self.find_one(located, user, slots, &mut found);
+            return;
+        }
+        let mut hashes = [0; TOGETHER];
+        for together in users.chunks(TOGETHER) {
+            hashes.iter_mut().zip(together).for_each(|(hash, user)| *hash = user.1);
+            let groups = self.groups(&hashes[..together.len()]);
+            let first = groups[0].locate(&self.map.ground, hashes[0]);
+            let mut located = [first; TOGETHER];
+            for at in 1..together.len() {
+                located[at] = groups[at].locate(&self.map.ground, hashes[at]);
+            }
+            for (user, located) in together.iter().zip(located) {
+                self.find_one(located, *user, slots, &mut found);
+            }
+        }
+    }
+
+    #[inline]
+    fn find_one(
+        &self,
+        located: Located<'_>,
+        (uid, hash): (u64, u64),
+        slots: &mut Vec<u16>,
+        found: &mut impl FnMut(u64, &[u16]),
+    ) {
+        match located.find(hash, uid) {
+            Found::Lone(slot) => found(uid, slot.as_slice()),
+            Found::Several | Found::Moved => {
+                self.find_all(located, (uid, hash), slots);
+                found(uid, slots);
+            }
         }
     }
 
     /// There is more to look at, or something moved.
-    #[cold]
-    fn find_all(&self, hash: u64, uid: u64, slots: &mut Vec<u16>) {
-        loop {
+    fn find_all(&self, located: Located<'_>, (uid, hash): (u64, u64), slots: &mut Vec<u16>) {
+        slots.clear();
+        let mut is_found = located.find_all(hash, uid, slots);
+        while !is_found {
+            spin_loop();
             slots.clear();
             // The directory is asked for anew: a group may have been replaced.
             let view = self.map.view();
-            if view.group(hash).find(hash, uid, |slot| tell_once(slots, slot)) {
-                return;
-            }
-            spin_loop();
+            let located = view.group(hash).locate(&self.map.ground, hash);
+            is_found = located.find_all(hash, uid, slots);
         }
-    }
-}
-
-/// Who reads two buckets may meet a route twice that was taken out and put back meanwhile.
-#[inline]
-fn tell_once(slots: &mut Vec<u16>, slot: u16) {
-    if !slots.contains(&slot) {
-        slots.push(slot);
     }
 }

@@ -10,7 +10,7 @@ use waybill_wire::selector::Selector;
 use waybill_wire::targets::UidRun;
 
 use crate::reach::Reach;
-use crate::scratch::{Once, Shares};
+use crate::scratch::{Ahead, Once, Shares};
 use crate::{Namespace, Slot};
 
 /// Who a publish is for, before the except list.
@@ -113,8 +113,8 @@ pub(crate) struct Scratch {
     pub(crate) once: Once,
     /// The except list, sorted.
     pub(crate) except: Vec<u64>,
-    /// Keyed hashes of UIDs that are asked for together.
-    pub(crate) hashes: Vec<u64>,
+    /// What was found of UIDs that are alone in their queries.
+    pub(crate) ahead: Ahead,
     /// Slots of one UID.
     pub(crate) found: Vec<u16>,
     /// UID and slot of every route that was found.

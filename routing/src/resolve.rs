@@ -1,8 +1,8 @@
 //! From queries to a plan: deduplicate, leave out, look up, group by gateway.
 //!
-//! Queries with few UIDs are taken together: the lines of all of them are asked for before the
-//! first is looked at. A long list is walked several times, each time in its own order: duplicates
-//! and excepted UIDs out, lines of the table asked for, slots found, those of each gateway counted,
+//! Queries for one UID are taken together: the lines of all of them are asked for before the first
+//! is looked at, and so are those of each list. A long list is walked several times, each time in
+//! its own order: duplicates and excepted UIDs out, slots found, those of each gateway counted,
 //! UIDs put where their gateway's part begins. Nothing is allocated in the steady state, and what
 //! comes out depends on nothing but the queries and the routes.
 
@@ -11,17 +11,13 @@ use std::sync::Arc;
 use waybill_wire::targets::UidRun;
 
 use crate::cost;
-use crate::map::{self, View};
+use crate::map::{self, TOGETHER, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
 use crate::slots::SlotsView;
 use crate::space::Space;
 use crate::table::Table;
 use crate::tags::TagIndex;
 use crate::{Audience, Choice, Mode, Query, Slot};
-
-/// UIDs whose lines are asked for together: more than a core has under way at a time, and few
-/// enough to be in its first cache when they are looked at.
-const TOGETHER: usize = 64;
 
 /// UIDs whose hits are sorted by gateway, unless these are many: sorting compares each with each.
 const FEW: usize = 4;
@@ -58,36 +54,24 @@ impl Table {
             let key = space.map_or(self.key(), |space| space.map.key());
             let tags = self.tags();
             let place = Place { slots, tags, key, space, view: view.as_ref() };
-            let mut rest = of_one;
-            while !rest.is_empty() {
-                let (together, after) = rest.split_at(together(rest));
-                place.ask(together, &mut plan.scratch);
-                let mut asked = 0;
+            for together in of_one.chunks(TOGETHER) {
+                place.look_ahead(together, &mut plan.scratch);
+                let mut ahead = 0;
                 for query in together {
-                    place.answer(query, asked, plan);
-                    asked += looked_up(query);
+                    let is_ahead = alone(query).is_some();
+                    place.answer(query, is_ahead.then_some(ahead), plan);
+                    ahead += usize::from(is_ahead);
                 }
-                rest = after;
             }
         }
     }
 }
 
-/// How many of the first queries have so few UIDs that these are asked for together; at least one.
-fn together(queries: &[Query<'_>]) -> usize {
-    let mut uids = 0;
-    let fits = |query: &&Query<'_>| {
-        uids += looked_up(query);
-        uids <= TOGETHER
-    };
-    queries.iter().take_while(fits).count().max(1)
-}
-
-/// UIDs of a query that are looked up.
-fn looked_up(query: &Query<'_>) -> usize {
+/// The one UID that a query looks up, if it has no more and leaves nobody out, as most have.
+fn alone(query: &Query<'_>) -> Option<u64> {
     match (query.audience, query.mode) {
-        (Audience::Uids(uids), Mode::Direct | Mode::Auto) => uids.len(),
-        _ => 0,
+        (Audience::Uids(uids), Mode::Direct | Mode::Auto) if query.except.is_empty() => only(uids),
+        _ => None,
     }
 }
 
@@ -108,24 +92,21 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Asks for the lines of all UIDs that are looked up, and leaves their hashes in the scratch.
-    /// One UID is as well asked for when it is looked up, and a long list piece by piece.
-    fn ask(&self, queries: &[Query<'_>], scratch: &mut Scratch) {
-        let hashes = &mut scratch.hashes;
-        hashes.clear();
-        let Some(view) = self.view else { return };
-        for query in queries {
-            if let (Audience::Uids(uids), 1..=TOGETHER) = (query.audience, looked_up(query)) {
-                hashes.extend(uids.iter().map(|uid| map::hash(self.key, uid)));
-            }
-        }
-        if hashes.len() > 1 {
-            std::hint::black_box(view.touch(hashes.iter().copied()));
+    /// Looks up the UIDs of queries that have one, and leaves the slots of each in the scratch.
+    fn look_ahead(&self, queries: &[Query<'_>], scratch: &mut Scratch) {
+        let Scratch { distinct, ahead, found, .. } = scratch;
+        let uids = queries.iter().filter_map(alone);
+        distinct.clear();
+        distinct.extend(uids.map(|uid| (uid, map::hash(self.key, uid))));
+        ahead.clear();
+        match self.view {
+            Some(view) => view.find(distinct, found, |uid, slots| ahead.push(uid, slots)),
+            None => distinct.iter().for_each(|(uid, _)| ahead.push(*uid, &[])),
         }
     }
 
-    /// Appends the answer to one query; the hashes of its UIDs begin at `asked`.
-    fn answer(&self, query: &Query<'_>, asked: usize, plan: &mut Plan) {
+    /// Appends the answer to one query, which may be one of those that were looked up ahead.
+    fn answer(&self, query: &Query<'_>, ahead: Option<usize>, plan: &mut Plan) {
         let before = (plan.parts.len(), plan.offline.len(), plan.filtered.len());
         let mode = match query.mode {
             Mode::Auto if query.fates_asked => Mode::Direct,
@@ -134,15 +115,14 @@ impl Place<'_> {
         };
         let (reached, unresolved) = match (query.audience, mode) {
             (Audience::Uids(uids), Mode::Direct | Mode::Auto) => {
-                let distinct = &mut plan.scratch.distinct;
-                // Most messages are for one user and leave nobody out.
-                if let Some(uid) = only(uids).filter(|_| query.except.is_empty()) {
-                    distinct.clear();
-                    distinct.push((uid, plan.scratch.hashes.get(asked).copied().unwrap_or(0)));
-                } else {
-                    distinct_without(uids, query.except, self.key, plan);
-                }
-                (self.narrow(query, plan), 0)
+                let reached = match ahead {
+                    Some(ahead) => self.narrow_one(query, ahead, plan),
+                    None => {
+                        distinct_without(uids, query.except, self.key, plan);
+                        self.narrow(query, plan)
+                    }
+                };
+                (reached, 0)
             }
             (Audience::Uids(uids), Mode::Broadcast) => {
                 distinct_without(uids, query.except, self.key, plan);
@@ -197,16 +177,31 @@ impl Place<'_> {
         }
     }
 
+    /// Appends the part of each gateway that has the UID, which was looked up ahead; how many UIDs
+    /// were reached.
+    fn narrow_one(&self, query: &Query<'_>, ahead: usize, plan: &mut Plan) -> usize {
+        let before = plan.filtered.len();
+        let Plan { offline, scratch: Scratch { ahead: found, hits, .. }, .. } = plan;
+        let (uid, slots) = found.at(ahead);
+        hits.clear();
+        let live = slots.iter().filter(|slot| self.slots.is_live(**slot));
+        hits.extend(live.map(|slot| (uid, *slot)));
+        if hits.is_empty() {
+            offline.push(uid);
+            return 0;
+        }
+        self.leave_matching(query, plan);
+        self.share_out_few(plan);
+        usize::from(plan.filtered.len() == before)
+    }
+
     /// Looks up the distinct UIDs that are left and appends each gateway's part; how many UIDs were
     /// reached.
     fn narrow(&self, query: &Query<'_>, plan: &mut Plan) -> usize {
         let before = plan.offline.len() + plan.filtered.len();
         let counted = plan.scratch.distinct.len() > FEW && query.selector.is_none();
-        self.look_up(looked_up(query) <= TOGETHER, counted, plan);
-        if let Some(selector) = query.selector {
-            plan.scratch.reach.begin((query.namespace, selector), self.tags, self.slots);
-            self.leave_matching(plan);
-        }
+        self.look_up(counted, plan);
+        self.leave_matching(query, plan);
         let Scratch { distinct, hits, shares, .. } = &mut plan.scratch;
         let reached = distinct.len() - (plan.offline.len() + plan.filtered.len() - before);
         if distinct.len() <= FEW && hits.len() <= FEW_HITS {
@@ -222,9 +217,11 @@ impl Place<'_> {
     }
 
     /// Takes away the hits of slots that can have no match; a UID none of whose slots is left is
-    /// filtered.
-    fn leave_matching(&self, plan: &mut Plan) {
+    /// filtered. Nothing, if the query has no selector.
+    fn leave_matching(&self, query: &Query<'_>, plan: &mut Plan) {
+        let Some(selector) = query.selector else { return };
         let Plan { filtered, scratch: Scratch { hits, reach, .. }, .. } = plan;
+        reach.begin((query.namespace, selector), self.tags, self.slots);
         let (mut at, mut kept) = (0, 0);
         while let Some(&(uid, _)) = hits.get(at) {
             let kept_before = kept;
@@ -244,35 +241,29 @@ impl Place<'_> {
 
     /// Looks up the distinct UIDs that are left: routes of live slots as hits, counted by slot, and
     /// who is offline.
-    #[inline]
-    fn look_up(&self, asked_for: bool, counted: bool, plan: &mut Plan) {
+    fn look_up(&self, counted: bool, plan: &mut Plan) {
         let Plan { offline, scratch, .. } = plan;
         let Scratch { distinct, hits, found, shares, .. } = scratch;
         hits.clear();
         if counted {
             shares.begin(self.slots.len());
         }
-        for together in distinct.chunks(TOGETHER) {
-            if let Some(view) = self.view.filter(|_| !asked_for) {
-                std::hint::black_box(view.touch(together.iter().map(|(_, hash)| *hash)));
-            }
-            for &(uid, hash) in together {
-                found.clear();
-                if let Some(view) = self.view {
-                    view.find(uid, hash, found);
-                }
-                let before = hits.len();
-                for &slot in found.iter().filter(|slot| self.slots.is_live(**slot)) {
-                    hits.push((uid, slot));
-                    if counted {
-                        shares.count(slot);
-                    }
-                }
-                if hits.len() == before {
-                    offline.push(uid);
+        let Some(view) = self.view else {
+            offline.extend(distinct.iter().map(|(uid, _)| *uid));
+            return;
+        };
+        view.find(distinct, found, |uid, slots| {
+            let before = hits.len();
+            for &slot in slots.iter().filter(|slot| self.slots.is_live(**slot)) {
+                hits.push((uid, slot));
+                if counted {
+                    shares.count(slot);
                 }
             }
-        }
+            if hits.len() == before {
+                offline.push(uid);
+            }
+        });
     }
 
     /// Appends each gateway's part of the hits, which are counted, in the order of the list.

@@ -46,6 +46,35 @@ impl Once {
     }
 }
 
+/// UIDs that were looked up, with the slots of each.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// With where its slots end.
+    uids: Vec<(u64, usize)>,
+    slots: Vec<u16>,
+}
+
+impl Ahead {
+    pub(crate) fn clear(&mut self) {
+        self.uids.clear();
+        self.slots.clear();
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, uid: u64, slots: &[u16]) {
+        self.slots.extend_from_slice(slots);
+        self.uids.push((uid, self.slots.len()));
+    }
+
+    /// The UID that came there, counted from nought, and its slots.
+    #[inline]
+    pub(crate) fn at(&self, at: usize) -> (u64, &[u16]) {
+        let (uid, end) = self.uids[at];
+        let start = at.checked_sub(1).map_or(0, |before| self.uids[before].1);
+        (uid, &self.slots[start..end])
+    }
+}
+
 /// How many UIDs each slot gets, then where the next of them goes.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {

@@ -17,7 +17,7 @@ use crate::sweep::{At, Stepped, Walk};
 use crate::sync::{ArcSwap, AtomicUsize, Guard, Mutex};
 use crate::tags::TagIndex;
 use crate::{
-    Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress,
+    Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress, Uid,
 };
 
 /// Namespaces by number. Replaced as a whole when one is new.
@@ -132,14 +132,7 @@ impl Table {
         let mut applied = Applied::default();
         for part in changes.chunk_by(|a, b| a.namespace == b.namespace) {
             let space = self.space(part[0].namespace);
-            let (mut added, mut removed) = (0, 0);
-            for change in part {
-                let uid = change.uid.0;
-                match change.op {
-                    Op::Add => added += usize::from(space.map.add(uid, index)),
-                    Op::Remove => removed += usize::from(space.map.remove(uid, index)),
-                }
-            }
+            let (added, removed) = space.map.apply(index, part);
             space.counted(index, added, removed);
             applied.added += added;
             applied.removed += removed;
@@ -221,10 +214,12 @@ impl Table {
     /// half of it.
     fn sweep_a_suspended(&self) {
         for (index, holds) in self.slots.suspended() {
-            for space in self.spaces.load().values() {
+            for (namespace, space) in self.spaces.load().iter() {
                 let all = space.map.all().into_iter();
                 let first = all.filter(|(_, slot)| *slot == index).min();
-                if first.is_some_and(|(uid, _)| space.map.remove(uid, index)) {
+                let Some((uid, _)) = first else { continue };
+                let remove = Change { op: Op::Remove, namespace: *namespace, uid: Uid(uid) };
+                if space.map.apply(index, &[remove]).1 > 0 {
                     space.counted(index, 0, 1);
                     holds.routes.fetch_sub(1, Ordering::AcqRel);
                     self.routes.fetch_sub(1, Ordering::AcqRel);

@@ -9,15 +9,17 @@
     reason = "a place is chosen by the lowest bits of a hash"
 )]
 
-use std::sync::Arc;
-
 use super::bucket::{Bucket, ENTRIES, Probe, REACH_MAX, State};
 
-/// Some buckets, shared: a group that takes another's place has the same ones.
-#[derive(Clone, Debug)]
-pub(super) struct Block {
-    buckets: Arc<[Bucket]>,
+/// Some buckets: a power of two of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block<'a> {
+    buckets: &'a [Bucket],
 }
+
+/// A UID may have several routes, or some where no bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Several;
 
 /// What became of a route that was to be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,33 +32,77 @@ pub(super) enum Put {
     NoRoom,
 }
 
-impl Block {
-    /// An empty one. `buckets` is a power of two.
-    pub(super) fn new(buckets: usize) -> Self {
-        assert!(buckets.is_power_of_two());
-        Self { buckets: (0..buckets).map(|_| Bucket::default()).collect() }
+impl<'a> Block<'a> {
+    /// These. They are as many as a power of two.
+    #[inline]
+    pub(super) fn of(buckets: &'a [Bucket]) -> Self {
+        Self { buckets }
     }
 
     /// How many buckets.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(self) -> usize {
         self.buckets.len()
     }
 
-    /// Asks for the line where a hash's routes lie.
+    /// The bucket where a hash's routes lie, or which says how far from it they do.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u64 {
-        self.buckets[self.home(hash)].touch()
+    pub(super) fn home_of(self, hash: u64) -> &'a Bucket {
+        &self.buckets[self.home(hash)]
+    }
+
+    /// The one slot of a UID, or none; an error if it may have several.
+    #[inline]
+    pub(super) fn find_one(self, hash: u64, uid: u64) -> Result<Option<u16>, Several> {
+        let at = self.home(hash);
+        let probe = self.buckets[at].probe(uid);
+        let home = probe.state();
+        if home.may_have_several() {
+            return Err(Several);
+        }
+        let found = probe.slots().next();
+        match home.reach() {
+            // Nearly all have one route: at 85 % load, looking on cost as much as a miss a UID.
+            _ if found.is_some() => Ok(found),
+            0 => Ok(None),
+            reach => self.find_behind(at, uid, (home, reach)),
+        }
+    }
+
+    /// The same in the buckets behind a home. If that changed meanwhile, the user may have come to
+    /// one place while it was looked for in another.
+    #[inline]
+    fn find_behind(
+        self,
+        at: usize,
+        uid: u64,
+        (home, reach): (State, usize),
+    ) -> Result<Option<u16>, Several> {
+        let mut behind = (1..=reach).map(|distance| self.behind(at, distance).probe(uid));
+        let found = behind.find_map(|probe| probe.slots().next());
+        match found.is_some() || self.buckets[at].says(home) {
+            true => Ok(found),
+            false => Err(Several),
+        }
     }
 
     /// Tells `found` each slot of the UID; what its home says.
-    #[inline]
-    pub(super) fn find(&self, hash: u64, uid: u64, found: impl FnMut(u16)) -> State {
-        self.look(hash, |bucket| bucket.probe(uid), found)
+    pub(super) fn find(self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> State {
+        loop {
+            let mut is_found = false;
+            let told = |slot| {
+                found(slot);
+                is_found = true;
+            };
+            let home = self.look(hash, |bucket| bucket.probe(uid), told);
+            if is_found || self.home_of(hash).says(home) {
+                return home;
+            }
+        }
     }
 
     #[inline]
     fn look(
-        &self,
+        self,
         hash: u64,
         probe_of: impl Fn(&Bucket) -> Probe,
         mut found: impl FnMut(u16),
@@ -69,7 +115,6 @@ impl Block {
             is_found = true;
         }
         for distance in 1..=home.reach() {
-            // Nearly all have one route: at 85 % load, looking on cost as much as a miss a UID.
             if is_found && !home.has_several() {
                 break;
             }
@@ -82,7 +127,7 @@ impl Block {
     }
 
     /// Puts a route where there is room, unless it is there.
-    pub(super) fn put(&self, hash: u64, uid: u64, slot: u16) -> Put {
+    pub(super) fn put(self, hash: u64, uid: u64, slot: u16) -> Put {
         let (mut is_there, mut has_others) = (false, false);
         let home = self.look(
             hash,
@@ -112,13 +157,7 @@ impl Block {
     }
 
     /// Takes a route out; whether it was there. `hash_of` is that of any UID.
-    pub(super) fn take(
-        &self,
-        hash: u64,
-        uid: u64,
-        slot: u16,
-        hash_of: impl Fn(u64) -> u64,
-    ) -> bool {
+    pub(super) fn take(self, hash: u64, uid: u64, slot: u16, hash_of: impl Fn(u64) -> u64) -> bool {
         let at = self.home(hash);
         let home = self.buckets[at].own().state();
         let mut taken = self.buckets[at].take(uid, slot);
@@ -134,45 +173,50 @@ impl Block {
         taken
     }
 
-    /// Takes all routes that `goes` names out of some buckets, and tells `taken` each.
+    /// Takes out those entries of a bucket that have a bit.
+    pub(super) fn clear(self, at: usize, entries: u32, hash_of: impl Fn(u64) -> u64) {
+        let gone = self.buckets[at].own().entries().filter(|(entry, ..)| entries >> entry & 1 != 0);
+        self.buckets[at].clear(entries);
+        let mut homes = [at; ENTRIES];
+        for (home, (_, uid, _)) in homes.iter_mut().zip(gone) {
+            *home = self.home(hash_of(uid));
+            if *home != at {
+                self.buckets[*home].unspill();
+            }
+        }
+        homes.into_iter().for_each(|home| self.settle(home, &hash_of));
+    }
+
+    /// Takes all routes of the slots that `goes` names out of some buckets, and tells `taken` each.
     pub(super) fn take_all(
-        &self,
+        self,
         buckets: std::ops::Range<usize>,
-        goes: impl Fn(u64, u16) -> bool,
+        goes: impl Fn(u16) -> bool,
         hash_of: impl Fn(u64) -> u64,
-        mut taken: impl FnMut(u64, u16),
+        mut taken: impl FnMut(u16),
     ) {
         for at in buckets {
-            let mut homes = [None; ENTRIES];
-            let mut places = homes.iter_mut();
-            self.buckets[at].take_all(&goes, |uid, slot| {
-                let home = self.home(hash_of(uid));
-                // Another line than the one being changed.
-                if home != at {
-                    self.buckets[home].unspill();
-                }
-                *places.next().expect("no more than there are entries") = Some(home);
-                taken(uid, slot);
-            });
-            homes.into_iter().flatten().for_each(|home| self.settle(home, &hash_of));
+            let mut entries = 0;
+            for (entry, _, slot) in self.buckets[at].own().entries().filter(|entry| goes(entry.2)) {
+                entries |= 1 << entry;
+                taken(slot);
+            }
+            if entries != 0 {
+                self.clear(at, entries, &hash_of);
+            }
         }
     }
 
     /// A home of which a route was taken no longer says that a UID has several, if none has.
-    fn settle(&self, at: usize, hash_of: impl Fn(u64) -> u64) {
+    fn settle(self, at: usize, hash_of: impl Fn(u64) -> u64) {
         let home = self.buckets[at].own().state();
         if home.has_several() && !self.finds_several(at, hash_of) {
             self.buckets[at].several(false);
         }
     }
 
-    /// The same again, for a copy of its group.
-    pub(super) fn copy(&self) -> Self {
-        Self { buckets: self.buckets.iter().map(Bucket::copy).collect() }
-    }
-
     /// Whether a UID with this home has several routes.
-    fn finds_several(&self, at: usize, hash_of: impl Fn(u64) -> u64) -> bool {
+    fn finds_several(self, at: usize, hash_of: impl Fn(u64) -> u64) -> bool {
         let reach = self.buckets[at].own().state().reach();
         let near = (0..=reach).flat_map(|distance| self.behind(at, distance).own().all());
         let here = near.map(|(uid, _)| uid).filter(|uid| self.home(hash_of(*uid)) == at);
@@ -182,31 +226,35 @@ impl Block {
     }
 
     /// Some routes of this hash are in the crowd.
-    pub(super) fn crowd(&self, hash: u64) {
-        self.buckets[self.home(hash)].crowd();
+    pub(super) fn crowd(self, hash: u64) {
+        if !self.is_crowded(hash) {
+            self.buckets[self.home(hash)].crowd();
+        }
     }
 
     /// Whether routes of this hash may be in the crowd.
-    pub(super) fn is_crowded(&self, hash: u64) -> bool {
+    pub(super) fn is_crowded(self, hash: u64) -> bool {
         self.buckets[self.home(hash)].own().state().is_crowded()
     }
 
-    /// The routes in some of its buckets.
-    pub(super) fn routes(
-        &self,
-        buckets: std::ops::Range<usize>,
-    ) -> impl Iterator<Item = (u64, u16)> + '_ {
-        self.buckets[buckets].iter().flat_map(|bucket| bucket.own().all())
+    /// The buckets.
+    pub(super) fn buckets(self) -> &'a [Bucket] {
+        self.buckets
+    }
+
+    /// Every route in it.
+    pub(super) fn routes(self) -> impl Iterator<Item = (u64, u16)> + 'a {
+        self.buckets.iter().flat_map(|bucket| bucket.own().all())
     }
 
     /// The lowest bits of a hash choose the bucket; the highest ones choose the block.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
+    fn home(self, hash: u64) -> usize {
         hash as usize & (self.buckets.len() - 1)
     }
 
     #[inline]
-    fn behind(&self, at: usize, distance: usize) -> &Bucket {
+    fn behind(self, at: usize, distance: usize) -> &'a Bucket {
         &self.buckets[(at + distance) & (self.buckets.len() - 1)]
     }
 }
@@ -215,7 +263,11 @@ impl Block {
 mod tests {
     use super::*;
 
-    fn found(block: &Block, hash: u64, uid: u64) -> Vec<u16> {
+    fn buckets(number: usize) -> Vec<Bucket> {
+        (0..number).map(|_| Bucket::default()).collect()
+    }
+
+    fn found(block: Block<'_>, hash: u64, uid: u64) -> Vec<u16> {
         let mut slots = Vec::new();
         block.find(hash, uid, |slot| slots.push(slot));
         slots
@@ -223,37 +275,40 @@ mod tests {
 
     #[test]
     fn what_finds_its_home_full_lies_behind_it_and_is_found() {
-        let block = Block::new(8);
+        let buckets = buckets(8);
+        let block = Block::of(&buckets);
         for uid in 0..48 {
             assert_eq!(block.put(3, uid, 1), Put::New, "eight buckets of six");
             assert_eq!(block.put(3, uid, 1), Put::Already);
         }
         assert_eq!(block.put(3, 48, 1), Put::NoRoom);
-        assert!((0..48).all(|uid| found(&block, 3, uid) == [1]));
+        assert!((0..48).all(|uid| found(block, 3, uid) == [1]));
         assert!((0..48).all(|uid| block.take(3, uid, 1, |_| 3) && !block.take(3, uid, 1, |_| 3)));
-        assert_eq!(block.routes(0..8).count(), 0);
+        assert_eq!(block.routes().count(), 0);
         assert_eq!(block.find(3, 1, |_| ()).reach(), 0);
     }
 
     #[test]
     fn a_home_says_whether_one_of_its_users_has_several_routes() {
-        let block = Block::new(8);
+        let buckets = buckets(8);
+        let block = Block::of(&buckets);
         (0..6).for_each(|uid| assert_eq!(block.put(3, uid, 1), Put::New));
         assert!(!block.find(3, 2, |_| ()).has_several());
         assert_eq!(block.put(3, 2, 9), Put::New);
-        assert_eq!(found(&block, 3, 2), [1, 9]);
+        assert_eq!(found(block, 3, 2), [1, 9]);
         assert!(block.take(3, 4, 1, |_| 3));
         assert!(block.find(3, 0, |_| ()).has_several(), "the other one has them still");
         assert!(block.take(3, 2, 1, |_| 3));
         assert!(!block.find(3, 0, |_| ()).has_several());
-        assert_eq!(found(&block, 3, 2), [9]);
+        assert_eq!(found(block, 3, 2), [9]);
     }
 
     #[test]
     fn of_one_bucket_nothing_lies_elsewhere() {
-        let block = Block::new(1);
+        let buckets = buckets(1);
+        let block = Block::of(&buckets);
         assert!((0..6).all(|slot| block.put(9, 7, slot) == Put::New));
         assert_eq!(block.put(9, 7, 6), Put::NoRoom);
-        assert_eq!(found(&block, 9, 7), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(found(block, 9, 7), [0, 1, 2, 3, 4, 5]);
     }
 }

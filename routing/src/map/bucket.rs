@@ -82,12 +82,6 @@ impl Default for Bucket {
 }
 
 impl Bucket {
-    /// Asks for the line: many of these, one after the other, are under way together.
-    #[inline]
-    pub(super) fn touch(&self) -> u64 {
-        self.words[STATE].load(Ordering::Relaxed)
-    }
-
     /// What it has of a UID. Waits only for a change that is being written: a few stores.
     #[inline]
     pub(super) fn probe(&self, uid: u64) -> Probe {
@@ -97,6 +91,13 @@ impl Bucket {
             (matches, words[SLOTS].load(Ordering::Relaxed))
         });
         Probe { matches, slots, state: State(state) }
+    }
+
+    /// Whether it still says this, after whatever else was read before.
+    #[inline]
+    pub(super) fn says(&self, state: State) -> bool {
+        fence(Ordering::Acquire);
+        self.words[STATE].load(Ordering::Relaxed) == state.0
     }
 
     /// What `read` makes of words between whose reading none was changed, and the state word.
@@ -130,92 +131,74 @@ impl Bucket {
         let Some(at) = seen.slots().position(|there| there == EMPTY) else { return false };
         seen.words[at] = uid;
         seen.set_slot(at, slot);
-        self.write(&seen);
+        self.write(&seen, 1 << at);
         true
     }
 
     /// Takes a route out; whether it was there. For the one writer.
     pub(super) fn take(&self, uid: u64, slot: u16) -> bool {
-        let mut seen = self.own();
-        let Some(at) = seen.find(uid, slot) else { return false };
-        seen.words[at] = 0;
-        seen.set_slot(at, EMPTY);
-        self.write(&seen);
+        let Some(at) = self.own().find(uid, slot) else { return false };
+        self.clear(1 << at);
         true
     }
 
-    /// Takes out all routes that `goes` names, in one change, and tells `taken` each before it is
-    /// made. For the one writer.
-    pub(super) fn take_all(
-        &self,
-        goes: impl Fn(u64, u16) -> bool,
-        mut taken: impl FnMut(u64, u16),
-    ) {
+    /// Takes out the entries that have a bit, in one change. For the one writer.
+    pub(super) fn clear(&self, entries: u32) {
         let mut seen = self.own();
-        let mut is_changed = false;
-        for at in 0..ENTRIES {
-            let (uid, slot) = (seen.words[at], seen.slot(at));
-            if slot != EMPTY && goes(uid, slot) {
-                taken(uid, slot);
-                seen.words[at] = 0;
-                seen.set_slot(at, EMPTY);
-                is_changed = true;
-            }
+        for at in (0..ENTRIES).filter(|at| entries >> at & 1 != 0) {
+            seen.words[at] = 0;
+            seen.set_slot(at, EMPTY);
         }
-        if is_changed {
-            self.write(&seen);
-        }
+        self.write(&seen, entries);
     }
 
-    /// The same again, for a copy of its block.
-    pub(super) fn copy(&self) -> Self {
-        Self { words: self.own().words.map(AtomicU64::new) }
+    /// Becomes like another one. For the one writer, before anybody else knows of it.
+    pub(super) fn be_like(&self, other: &Self) {
+        self.write(&other.own(), (1 << ENTRIES) - 1);
     }
 
     /// One more of its routes lies this far away. For the one writer.
     pub(super) fn spill(&self, distance: usize) {
-        let mut seen = self.own();
-        let reach = seen.state().reach().max(distance);
-        let state = &mut seen.words[STATE];
-        *state = *state & !(0xf << REACH) | (reach as u64) << REACH;
-        *state += 1 << SPILLED;
-        self.write(&seen);
+        self.say(|state| {
+            let reach = State(state).reach().max(distance);
+            (state & !(0xf << REACH) | (reach as u64) << REACH) + (1 << SPILLED)
+        });
     }
 
     /// One less of its routes lies elsewhere. For the one writer.
     pub(super) fn unspill(&self) {
-        let mut seen = self.own();
-        let is_last = seen.state().spilled() == 1;
-        let state = &mut seen.words[STATE];
-        *state -= 1 << SPILLED;
-        if is_last {
-            *state &= !(0xf << REACH);
-        }
-        self.write(&seen);
+        self.say(|state| match State(state).spilled() {
+            1 => (state - (1 << SPILLED)) & !(0xf << REACH),
+            _ => state - (1 << SPILLED),
+        });
     }
 
     /// One of its UIDs has several routes, or none has. For the one writer.
     pub(super) fn several(&self, some: bool) {
-        let mut seen = self.own();
-        let state = &mut seen.words[STATE];
-        *state = if some { *state | SEVERAL } else { *state & !SEVERAL };
-        self.write(&seen);
+        self.say(|state| if some { state | SEVERAL } else { state & !SEVERAL });
     }
 
     /// Some of its routes lie in the group's crowd. For the one writer.
     pub(super) fn crowd(&self) {
-        let mut seen = self.own();
-        seen.words[STATE] |= CROWDED;
-        self.write(&seen);
+        self.say(|state| state | CROWDED);
     }
 
-    fn write(&self, new: &Seen) {
+    /// Changes what it says of its routes, and none of them: one store, that a reader sees or not.
+    fn say(&self, what: impl Fn(u64) -> u64) {
+        let said = what(own(&self.words[STATE]));
+        self.words[STATE].store(said.wrapping_add(2 * CHANGE), Ordering::Release);
+    }
+
+    /// Writes the entries that have a bit.
+    #[inline]
+    fn write(&self, new: &Seen, entries: u32) {
         let changing = own(&self.words[STATE]).wrapping_add(CHANGE);
         self.words[STATE].store(changing, Ordering::Relaxed);
         fence(Ordering::Release);
-        for (word, value) in self.words[..STATE].iter().zip(new.words) {
-            word.store(value, Ordering::Relaxed);
+        for at in (0..ENTRIES).filter(|at| entries >> at & 1 != 0) {
+            self.words[at].store(new.words[at], Ordering::Relaxed);
         }
+        self.words[SLOTS].store(new.words[SLOTS], Ordering::Relaxed);
         let done =
             (new.words[STATE] & (CHANGE - 1)) | (changing.wrapping_add(CHANGE) & !(CHANGE - 1));
         self.words[STATE].store(done, Ordering::Release);
@@ -223,10 +206,15 @@ impl Bucket {
 }
 
 impl Seen {
+    /// Every route in it, with its entry.
+    pub(super) fn entries(self) -> impl Iterator<Item = (usize, u64, u16)> {
+        let here = (0..ENTRIES).map(move |at| (at, self.words[at], self.slot(at)));
+        here.filter(|(_, _, slot)| *slot != EMPTY)
+    }
+
     /// Every route in it.
     pub(super) fn all(self) -> impl Iterator<Item = (u64, u16)> {
-        let here = (0..ENTRIES).map(move |at| (self.words[at], self.slot(at)));
-        here.filter(|(_, slot)| *slot != EMPTY)
+        self.entries().map(|(_, uid, slot)| (uid, slot))
     }
 
     /// What it has of a UID.
@@ -306,6 +294,12 @@ impl State {
         self.0 & SEVERAL != 0
     }
 
+    /// Whether a UID whose home this is may have several routes, or one in the group's crowd.
+    #[inline]
+    pub(super) fn may_have_several(self) -> bool {
+        self.0 & (SEVERAL | CROWDED) != 0
+    }
+
     /// How far away the farthest of its routes may lie, in buckets.
     #[inline]
     pub(super) fn reach(self) -> usize {
@@ -353,16 +347,15 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_is_told_and_nothing_else_goes() {
+    fn what_is_cleared_goes_and_nothing_else() {
         let bucket = Bucket::default();
         for slot in 0..6 {
             assert!(bucket.put(u64::from(slot) % 2, slot));
         }
-        let mut told = Vec::new();
-        bucket.take_all(|_, slot| slot % 3 == 0, |uid, slot| told.push((uid, slot)));
-        assert_eq!(told, [(0, 0), (1, 3)]);
+        bucket.clear(0b1001);
         assert_eq!(bucket.own().all().collect::<Vec<_>>(), [(1, 1), (0, 2), (0, 4), (1, 5)]);
-        bucket.take_all(|uid, _| uid > 1, |_, _| unreachable!("nobody else is in it"));
-        assert_eq!(bucket.copy().own().all().count(), 4);
+        let other = Bucket::default();
+        other.be_like(&bucket);
+        assert_eq!(other.own().all().collect::<Vec<_>>(), bucket.own().all().collect::<Vec<_>>());
     }
 }

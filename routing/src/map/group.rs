@@ -12,43 +12,90 @@
 //! shape before and after: if it is another one, it looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
-use super::block::{Block, Put};
+use super::block::{Block, Put, Several};
+use super::blocks::{BUCKETS_MAX, Blocks};
 use super::bucket::ENTRIES;
-use super::shape::{BLOCKS_MAX, Shape};
-use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, fence, own, size};
+use super::shape::{BLOCKS_MAX, Shape, heirloom};
+use crate::ahead;
+use crate::sync::{ArcSwapOption, AtomicU32, AtomicU64, Mutex, MutexGuard, fence, own};
 
-/// Buckets of the first block of a map: a tenant of a few users takes little.
-const BUCKETS_MIN: usize = size(8, 2, 1);
-
-/// Buckets of a block, once a map has more than a few. 16 KiB: what moves in a step lies in a
-/// core's first cache meanwhile.
-const BUCKETS_MAX: usize = size(256, 4, 2);
-
-/// Part of the places that may be taken before another block is added: beyond, too many routes
-/// would lie far from their home.
-const LOAD_MAX: f64 = 0.85;
+/// Part of the places that may be taken before another block is added, in percent: beyond, too many
+/// routes would lie far from their home.
+const LOAD_MAX: usize = 85;
 
 /// Users with more routes than their buckets take.
 type Crowd = BTreeMap<u64, BTreeSet<u16>>;
 
-/// A group of a table.
+/// How many routes each block has: at most six in each of 256 buckets.
+type Routes = [u16; BLOCKS_MAX];
+
+/// A group of a table: one line with what readers need and, while they find one slot a user, who
+/// writes too.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Group {
-    /// [`Shape`] as a word.
+    /// [`Shape`] as a word; that of a group that is over until it begins.
     shape: AtomicU64,
-    blocks: [OnceLock<Block>; BLOCKS_MAX],
+    /// Numbers of its blocks.
+    blocks: [AtomicU32; BLOCKS_MAX],
+    /// Held by who writes.
+    routes: Mutex<Routes>,
     crowd: ArcSwapOption<Crowd>,
-    /// How many routes each block has; held by who writes.
-    routes: Mutex<[usize; BLOCKS_MAX]>,
+}
+
+/// What a group is made of.
+#[derive(Debug)]
+pub(super) struct Heir {
+    shape: Shape,
+    blocks: Vec<u32>,
+    routes: Routes,
+    crowd: Crowd,
+}
+
+/// Where all groups of a map have their blocks, and how they hash.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) key: u64,
+    pub(super) blocks: Blocks,
+}
+
+impl Ground {
+    /// The hash of a UID.
+    #[inline]
+    pub(super) fn hash(&self, uid: u64) -> u64 {
+        super::hash(self.key, uid)
+    }
+}
+
+/// Where the routes of a hash lie, unless its group has another shape by now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Located<'a> {
+    group: &'a Group,
+    /// The group's shape.
+    word: u64,
+    /// None, if the hash belongs to another group.
+    block: Option<Block<'a>>,
+}
+
+/// What was found of a UID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The one slot it has, if any.
+    Lone(Option<u16>),
+    /// It may have several.
+    Several,
+    /// Something moved: what was found does not count.
+    Moved,
 }
 
 /// The right to change a group.
 #[derive(Debug)]
 pub(super) struct Writing<'a> {
-    routes: MutexGuard<'a, [usize; BLOCKS_MAX]>,
+    routes: MutexGuard<'a, Routes>,
 }
 
 /// What became of a route that was to be added.
@@ -62,29 +109,82 @@ pub(super) enum Added {
     NotHere,
 }
 
-impl Group {
-    /// The first of a map.
-    pub(super) fn first() -> Self {
-        Self::of(Shape::first(), [Block::new(BUCKETS_MIN)])
-    }
-
-    fn of(shape: Shape, blocks: impl IntoIterator<Item = Block>) -> Self {
-        let group = Self {
-            shape: AtomicU64::new(shape.word()),
-            blocks: [const { OnceLock::new() }; BLOCKS_MAX],
-            crowd: ArcSwapOption::empty(),
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            shape: AtomicU64::new(Shape::first().over().word()),
+            blocks: std::array::from_fn(|_| AtomicU32::new(0)),
             routes: Mutex::default(),
-        };
-        for (place, block) in group.blocks.iter().zip(blocks) {
-            place.set(block).expect("each place is met once");
+            crowd: ArcSwapOption::empty(),
         }
-        group
+    }
+}
+
+impl Located<'_> {
+    /// Looks for a UID.
+    #[inline]
+    pub(super) fn find(self, hash: u64, uid: u64) -> Found {
+        let Some(block) = self.block else { return Found::Moved };
+        let found = block.find_one(hash, uid);
+        match found {
+            _ if !self.holds() => Found::Moved,
+            Ok(slot) => Found::Lone(slot),
+            Err(Several) => Found::Several,
+        }
     }
 
-    /// Where it keeps what, as a reader finds it.
+    /// Appends each slot of the UID, once; whether that counts. `slots` is empty.
+    pub(super) fn find_all(self, hash: u64, uid: u64, slots: &mut Vec<u16>) -> bool {
+        let Some(block) = self.block else { return false };
+        // Who reads two buckets may meet a route twice that was taken out and put back meanwhile.
+        let mut tell_once = |slot| {
+            if !slots.contains(&slot) {
+                slots.push(slot);
+            }
+        };
+        let home = block.find(hash, uid, &mut tell_once);
+        if home.is_crowded()
+            && let Some(crowd) = &*self.group.crowd.load()
+        {
+            crowd.get(&uid).into_iter().flatten().copied().for_each(tell_once);
+        }
+        self.holds()
+    }
+
+    /// Whether nothing has moved since it was located.
     #[inline]
-    fn seen_shape(&self) -> Shape {
-        Shape::of(self.shape.load(Ordering::Acquire))
+    fn holds(self) -> bool {
+        fence(Ordering::Acquire);
+        self.group.shape.load(Ordering::Relaxed) == self.word
+    }
+}
+
+impl Group {
+    /// What the first group of a map is made of.
+    pub(super) fn first(ground: &Ground) -> Heir {
+        let shape = Shape::first();
+        let blocks = vec![ground.blocks.another(shape.doublings())];
+        Heir { shape, blocks, routes: Routes::default(), crowd: Crowd::new() }
+    }
+
+    /// It is made of this. Nobody knows of it yet.
+    pub(super) fn begin(&self, heir: Heir) {
+        let Heir { shape, blocks, routes, crowd } = heir;
+        for (place, number) in self.blocks.iter().zip(blocks) {
+            place.store(number, Ordering::Relaxed);
+        }
+        *self.lock() = routes;
+        if !crowd.is_empty() {
+            self.set_crowd(crowd);
+        }
+        self.shape.store(shape.word(), Ordering::Release);
+    }
+
+    /// What it is made of, while nobody changes it.
+    pub(super) fn heir(&self) -> Heir {
+        let (shape, routes) = (self.shape(), *self.lock());
+        let blocks = (0..shape.blocks_in_use()).map(|at| self.number(at)).collect();
+        Heir { shape, blocks, routes, crowd: self.crowd() }
     }
 
     /// Where it keeps what, for who writes or keeps others from it.
@@ -92,56 +192,44 @@ impl Group {
         Shape::of(own(&self.shape))
     }
 
-    /// Asks for the line where a hash's routes lie.
+    /// Asks for the line with what readers need.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u64 {
-        let shape = self.seen_shape();
-        if shape.owns(hash) { self.block(shape.block(hash)).touch(hash) } else { 0 }
+    pub(super) fn ask(&self) {
+        ahead::ask(&self.shape);
     }
 
-    /// Tells `found` each slot of the UID; whether this group owns the hash and nothing moved
-    /// meanwhile, else it was told nothing that counts.
+    /// Where the routes of a hash lie, whose line is asked for.
     #[inline]
-    pub(super) fn find(&self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> bool {
-        let shape = self.seen_shape();
-        if !shape.owns(hash) {
-            return false;
+    pub(super) fn locate<'a>(&'a self, ground: &'a Ground, hash: u64) -> Located<'a> {
+        let word = self.shape.load(Ordering::Acquire);
+        let shape = Shape::of(word);
+        let block = shape.owns(hash).then(|| self.block(ground, shape.block(hash)));
+        if let Some(block) = block {
+            ahead::ask(block.home_of(hash));
         }
-        let home = self.block(shape.block(hash)).find(hash, uid, &mut found);
-        if home.is_crowded()
-            && let Some(crowd) = &*self.crowd.load()
-        {
-            crowd.get(&uid).into_iter().flatten().copied().for_each(&mut found);
-        }
-        fence(Ordering::Acquire);
-        self.shape.load(Ordering::Relaxed) == shape.word()
+        Located { group: self, word, block }
     }
 
-    /// Adds a route, and does a step of growth if one is due. `hash_of` is that of any UID.
-    pub(super) fn add(
-        &self,
-        hash: u64,
-        uid: u64,
-        slot: u16,
-        hash_of: impl Fn(u64) -> u64,
-    ) -> Added {
+    /// Adds a route, and does a step of growth if one is due.
+    pub(super) fn add(&self, ground: &Ground, hash: u64, uid: u64, slot: u16) -> Added {
         let mut routes = self.lock();
         let shape = self.shape();
         if !shape.owns(hash) {
             return Added::NotHere;
         }
         let at = shape.block(hash);
-        if self.is_in_crowd(at, hash, uid, slot) {
+        let block = self.block(ground, at);
+        if self.is_in_crowd(block, hash, uid, slot) {
             return Added::Already;
         }
-        match self.block(at).put(hash, uid, slot) {
+        match block.put(hash, uid, slot) {
             Put::Already => return Added::Already,
             Put::New => routes[at] += 1,
-            Put::NoRoom => self.put_crowded(at, hash, uid, slot),
+            Put::NoRoom => self.put_crowded(block, hash, uid, slot),
         }
-        let is_full = match shape.is_growing() || self.is_loaded(shape, &routes) {
-            true if shape.is_growing() || self.has_place(shape) => {
-                self.move_on(shape, &mut routes, hash_of);
+        let is_full = match shape.is_growing() || is_loaded(shape, &routes) {
+            true if shape.is_growing() || has_place(shape) => {
+                self.move_on(ground, shape, &mut routes);
                 false
             }
             is_loaded => is_loaded,
@@ -150,81 +238,69 @@ impl Group {
     }
 
     /// Takes a route away; whether it was there, or `None` if the hash belongs to another group.
-    pub(super) fn remove(
-        &self,
-        hash: u64,
-        uid: u64,
-        slot: u16,
-        hash_of: impl Fn(u64) -> u64,
-    ) -> Option<bool> {
+    pub(super) fn remove(&self, ground: &Ground, hash: u64, uid: u64, slot: u16) -> Option<bool> {
         let mut routes = self.lock();
         let shape = self.shape();
         if !shape.owns(hash) {
             return None;
         }
         let at = shape.block(hash);
-        if self.block(at).take(hash, uid, slot, &hash_of) {
+        let block = self.block(ground, at);
+        if block.take(hash, uid, slot, |uid| ground.hash(uid)) {
             routes[at] -= 1;
             return Some(true);
         }
-        Some(self.take_crowded(at, hash, uid, slot))
+        Some(self.take_crowded(block, hash, uid, slot))
     }
 
-    fn is_loaded(&self, shape: Shape, routes: &[usize; BLOCKS_MAX]) -> bool {
-        let places = shape.blocks() * self.block(0).len() * ENTRIES;
-        let taken: usize = routes[..shape.blocks()].iter().sum();
-        taken as f64 >= LOAD_MAX * places as f64
-    }
-
-    /// Whether it grows by a block of its own, rather than be replaced.
-    fn has_place(&self, shape: Shape) -> bool {
-        self.block(0).len() == BUCKETS_MAX && shape.blocks() < BLOCKS_MAX
-    }
-
-    /// One step of growth: a block gives what the one behind it is to have.
-    fn move_on(
-        &self,
-        shape: Shape,
-        routes: &mut [usize; BLOCKS_MAX],
-        hash_of: impl Fn(u64) -> u64,
-    ) {
+    /// One step of growth: a block gives what others are to have.
+    fn move_on(&self, ground: &Ground, shape: Shape, routes: &mut Routes) {
         let (from, next) = shape.step();
-        let to = from + 1;
-        let source = self.block(from);
-        let target = self.blocks[to].get_or_init(|| Block::new(BUCKETS_MAX));
-        let goes = |uid: u64| next.block(hash_of(uid)) == to;
-        let moving = source.routes(0..source.len()).filter(|(uid, _)| goes(*uid));
-        for (uid, slot) in moving {
-            match target.put(hash_of(uid), uid, slot) {
-                Put::New | Put::Already => routes[to] += 1,
-                Put::NoRoom => self.put_crowded(to, hash_of(uid), uid, slot),
+        if !shape.is_growing() {
+            let number = ground.blocks.another(shape.doublings());
+            self.blocks[shape.blocks()].store(number, Ordering::Relaxed);
+        }
+        let source = self.block(ground, from);
+        // A bit for each entry that goes.
+        let mut going = [0_u8; BUCKETS_MAX];
+        for (bucket, going) in source.buckets().iter().zip(&mut going) {
+            for (entry, uid, slot) in bucket.own().entries() {
+                let hash = ground.hash(uid);
+                let to = next.block(hash);
+                if to != from {
+                    *going |= 1 << entry;
+                    let target = self.block(ground, to);
+                    match target.put(hash, uid, slot) {
+                        Put::New | Put::Already => routes[to] += 1,
+                        Put::NoRoom => self.put_crowded(target, hash, uid, slot),
+                    }
+                }
             }
         }
-        if let Some(crowd) = &*self.crowd.load() {
-            let crowded = crowd.keys().map(|uid| hash_of(*uid));
-            crowded.filter(|hash| next.owns_at(*hash, to)).for_each(|hash| target.crowd(hash));
+        for uid in self.crowd.load().iter().flat_map(|crowd| crowd.keys()) {
+            let hash = ground.hash(*uid);
+            self.block(ground, next.block(hash)).crowd(hash);
         }
         self.shape.store(next.word(), Ordering::Release);
-        let all = 0..source.len();
-        source.take_all(all, |uid, _| goes(uid), &hash_of, |_, _| routes[from] -= 1);
+        for (at, going) in going.into_iter().enumerate().filter(|(_, going)| *going != 0) {
+            source.clear(at, going.into(), |uid| ground.hash(uid));
+            routes[from] -= u16::try_from(going.count_ones()).expect("eight bits at most");
+        }
     }
 
-    /// Those that are to take its place for good, if it is still full: two with half of the blocks
-    /// each, or while a map is small one with a block of twice the size. Nobody writes to it until
-    /// what is returned with them is given to [`Group::end`].
-    pub(super) fn successors(
-        &self,
-        hash_of: impl Fn(u64) -> u64,
-    ) -> Option<(Vec<Self>, Writing<'_>)> {
+    /// What is to take its place for good, if it is still full: two with half of the blocks each,
+    /// or while a map is small one with a block of twice the size. Nobody writes to it until what
+    /// is returned with them is given to [`Group::end`].
+    pub(super) fn successors(&self, ground: &Ground) -> Option<(Vec<Heir>, Writing<'_>)> {
         let writing = self.hold();
         let (shape, routes) = (self.shape(), &writing.routes);
-        let is_full = !shape.is_over() && !shape.is_growing() && self.is_loaded(shape, routes);
-        if !is_full || self.has_place(shape) {
+        let is_full = !shape.is_over() && !shape.is_growing() && is_loaded(shape, routes);
+        if !is_full || has_place(shape) {
             return None;
         }
         let new = match shape.blocks() {
-            BLOCKS_MAX => self.halves(shape, routes, hash_of),
-            _ => vec![self.doubled(shape, hash_of)],
+            BLOCKS_MAX => self.halves(ground, shape, routes),
+            _ => vec![self.doubled(ground, shape)],
         };
         Some((new, writing))
     }
@@ -242,47 +318,47 @@ impl Group {
         Writing { routes: self.lock() }
     }
 
-    fn halves(
-        &self,
-        shape: Shape,
-        routes: &[usize; BLOCKS_MAX],
-        hash_of: impl Fn(u64) -> u64,
-    ) -> Vec<Self> {
-        let half = BLOCKS_MAX / 2;
-        let of = |(at, shape): (usize, Shape)| {
-            let blocks = (at * half..(at + 1) * half).map(|at| self.block(at).clone());
-            let group = Self::of(shape, blocks);
-            group.lock()[..half].copy_from_slice(&routes[at * half..(at + 1) * half]);
-            if let Some(crowd) = &*self.crowd.load() {
-                let here = crowd.iter().filter(|(uid, _)| shape.owns(hash_of(**uid)));
-                group.set_crowd(here.map(|(uid, slots)| (*uid, slots.clone())).collect());
-            }
-            group
+    fn halves(&self, ground: &Ground, shape: Shape, routes: &Routes) -> Vec<Heir> {
+        let crowd = self.crowd();
+        let of = |(half, shape): (usize, Shape)| {
+            let from = (0..shape.blocks()).map(|at| heirloom(half, at));
+            let blocks = from.clone().map(|at| self.number(at)).collect();
+            let here = crowd.iter().filter(|(uid, _)| shape.owns(ground.hash(**uid)));
+            let crowd = here.map(|(uid, slots)| (*uid, slots.clone())).collect();
+            let mut heir = Heir { shape, blocks, routes: Routes::default(), crowd };
+            heir.routes.iter_mut().zip(from).for_each(|(number, at)| *number = routes[at]);
+            heir
         };
         (0..).zip(shape.halves()).map(of).collect()
     }
 
-    fn doubled(&self, shape: Shape, hash_of: impl Fn(u64) -> u64) -> Self {
-        let source = self.block(0);
-        let group = Self::of(shape.doubled(), [Block::new(2 * source.len())]);
-        let crowd = self.crowd.load().as_deref().cloned().unwrap_or_default();
+    fn doubled(&self, ground: &Ground, shape: Shape) -> Heir {
+        let shape = shape.doubled();
+        let number = ground.blocks.another(shape.doublings());
+        let (source, target) = (self.block(ground, 0), ground.blocks.at(number));
+        let (mut routes, mut left) = (Routes::default(), Crowd::new());
+        let crowd = self.crowd();
         let crowded = crowd.iter().flat_map(|(uid, slots)| slots.iter().map(|slot| (*uid, *slot)));
-        for (uid, slot) in source.routes(0..source.len()).chain(crowded) {
-            match group.block(0).put(hash_of(uid), uid, slot) {
-                Put::New | Put::Already => group.lock()[0] += 1,
-                Put::NoRoom => group.put_crowded(0, hash_of(uid), uid, slot),
+        for (uid, slot) in source.routes().chain(crowded) {
+            let hash = ground.hash(uid);
+            match target.put(hash, uid, slot) {
+                Put::New | Put::Already => routes[0] += 1,
+                Put::NoRoom => {
+                    target.crowd(hash);
+                    left.entry(uid).or_default().insert(slot);
+                }
             }
         }
-        group
+        Heir { shape, blocks: vec![number], routes, crowd: left }
     }
 
     /// Takes away the routes of dead slots in these buckets, counted over all blocks, and with the
     /// last ones those of the crowd; tells `removed` the slot of each. How many buckets there are.
     pub(super) fn sweep(
         &self,
-        buckets: std::ops::Range<usize>,
+        ground: &Ground,
+        buckets: Range<usize>,
         is_dead: impl Fn(u16) -> bool,
-        hash_of: impl Fn(u64) -> u64,
         mut removed: impl FnMut(u16),
     ) -> usize {
         let mut routes = self.lock();
@@ -290,20 +366,16 @@ impl Group {
         if shape.is_over() {
             return 0;
         }
-        let len = self.block(0).len();
+        let len = Blocks::buckets_of(shape.doublings());
         for at in 0..shape.blocks_in_use() {
             let (start, end) = (at * len, (at + 1) * len);
             let here =
                 buckets.start.clamp(start, end) - start..buckets.end.clamp(start, end) - start;
-            self.block(at).take_all(
-                here,
-                |_, slot| is_dead(slot),
-                &hash_of,
-                |_, slot| {
-                    routes[at] -= 1;
-                    removed(slot);
-                },
-            );
+            let removed = |slot| {
+                routes[at] -= 1;
+                removed(slot);
+            };
+            self.block(ground, at).take_all(here, &is_dead, |uid| ground.hash(uid), removed);
         }
         let all = len * shape.blocks_in_use();
         if buckets.end >= all {
@@ -313,7 +385,7 @@ impl Group {
     }
 
     fn sweep_crowd(&self, is_dead: impl Fn(u16) -> bool, mut removed: impl FnMut(u16)) {
-        let mut crowd = self.crowd.load().as_deref().cloned().unwrap_or_default();
+        let mut crowd = self.crowd();
         if !crowd.values().flatten().any(|slot| is_dead(*slot)) {
             return;
         }
@@ -324,24 +396,13 @@ impl Group {
         self.set_crowd(crowd);
     }
 
-    /// The same again, while nobody changes it.
-    pub(super) fn copy(&self) -> Self {
-        let routes = self.lock();
-        let blocks = (0..self.shape().blocks_in_use()).map(|at| self.block(at).copy());
-        let group = Self::of(self.shape(), blocks);
-        *group.lock() = *routes;
-        group.crowd.store(self.crowd.load_full());
-        group
-    }
-
     /// Every route in it, in no order.
-    pub(super) fn all(&self) -> Vec<(u64, u16)> {
+    pub(super) fn all(&self, ground: &Ground) -> Vec<(u64, u16)> {
         let _nobody_writes = self.lock();
-        let blocks = (0..self.shape().blocks_in_use()).map(|at| self.block(at));
-        let mut all: Vec<_> = blocks.flat_map(|block| block.routes(0..block.len())).collect();
-        if let Some(crowd) = &*self.crowd.load()
-            && !self.shape().is_over()
-        {
+        let blocks = (0..self.shape().blocks_in_use()).map(|at| self.block(ground, at));
+        let mut all: Vec<_> = blocks.flat_map(Block::routes).collect();
+        if !self.shape().is_over() {
+            let crowd = self.crowd();
             all.extend(
                 crowd.iter().flat_map(|(uid, slots)| slots.iter().map(|slot| (*uid, *slot))),
             );
@@ -349,29 +410,23 @@ impl Group {
         all
     }
 
-    /// How many buckets it has.
-    #[cfg(test)]
-    pub(super) fn buckets(&self) -> usize {
-        self.shape().blocks_in_use() * self.block(0).len()
-    }
-
-    fn put_crowded(&self, at: usize, hash: u64, uid: u64, slot: u16) {
-        self.block(at).crowd(hash);
-        let mut crowd = self.crowd.load().as_deref().cloned().unwrap_or_default();
+    fn put_crowded(&self, block: Block<'_>, hash: u64, uid: u64, slot: u16) {
+        block.crowd(hash);
+        let mut crowd = self.crowd();
         crowd.entry(uid).or_default().insert(slot);
         self.set_crowd(crowd);
     }
 
-    fn is_in_crowd(&self, at: usize, hash: u64, uid: u64, slot: u16) -> bool {
+    fn is_in_crowd(&self, block: Block<'_>, hash: u64, uid: u64, slot: u16) -> bool {
         let there = |crowd: &Crowd| crowd.get(&uid).is_some_and(|slots| slots.contains(&slot));
-        self.block(at).is_crowded(hash) && self.crowd.load().as_deref().is_some_and(there)
+        block.is_crowded(hash) && self.crowd.load().as_deref().is_some_and(there)
     }
 
     /// Out of the crowd. A bucket stays marked: another of its users may be in there.
-    fn take_crowded(&self, at: usize, hash: u64, uid: u64, slot: u16) -> bool {
-        let is_there = self.is_in_crowd(at, hash, uid, slot);
+    fn take_crowded(&self, block: Block<'_>, hash: u64, uid: u64, slot: u16) -> bool {
+        let is_there = self.is_in_crowd(block, hash, uid, slot);
         if is_there {
-            let mut crowd = self.crowd.load().as_deref().cloned().unwrap_or_default();
+            let mut crowd = self.crowd();
             let slots = crowd.get_mut(&uid).expect("it is there");
             slots.remove(&slot);
             if slots.is_empty() {
@@ -382,17 +437,48 @@ impl Group {
         is_there
     }
 
+    fn crowd(&self) -> Crowd {
+        self.crowd.load().as_deref().cloned().unwrap_or_default()
+    }
+
     /// A changed copy takes the crowd's place: there are few in it.
     fn set_crowd(&self, crowd: Crowd) {
         self.crowd.store((!crowd.is_empty()).then(|| Arc::new(crowd)));
     }
 
     #[inline]
-    fn block(&self, at: usize) -> &Block {
-        self.blocks[at].get().expect("a shape names blocks that are there")
+    fn number(&self, at: usize) -> u32 {
+        self.blocks[at].load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, [usize; BLOCKS_MAX]> {
+    #[inline]
+    fn block<'a>(&self, ground: &'a Ground, at: usize) -> Block<'a> {
+        ground.blocks.at(self.number(at))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().expect("no invariant broke in an earlier call")
+    }
+}
+
+fn is_loaded(shape: Shape, routes: &Routes) -> bool {
+    let places = shape.blocks() * Blocks::buckets_of(shape.doublings()) * ENTRIES;
+    let taken: usize = routes[..shape.blocks()].iter().map(|routes| usize::from(*routes)).sum();
+    taken * 100 >= LOAD_MAX * places
+}
+
+/// Whether it grows by a block of its own, rather than be replaced.
+fn has_place(shape: Shape) -> bool {
+    Blocks::buckets_of(shape.doublings()) == BUCKETS_MAX && shape.blocks() < BLOCKS_MAX
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_needs_is_in_one_line() {
+        assert_eq!(align_of::<Group>(), 64);
+        assert!(std::mem::offset_of!(Group, crowd) <= 64);
     }
 }

@@ -1,5 +1,11 @@
 //! Which hashes a group has, and which of its blocks has each: one word, so that readers see it
 //! change in one step.
+//!
+//! The bits of a hash behind those that name the group choose one of 256 cells, and a table says
+//! which block has a cell, for each number of blocks. One more block takes from each other a share
+//! that leaves all with as much, and few cells move for it: of those that have to leave a block, as
+//! many as can go to where they are to be when the number has doubled. Then each half of the range
+//! has blocks of its own, and the group can become two.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -12,8 +18,12 @@ use crate::sync::size;
 /// quarter.
 pub(super) const BLOCKS_MAX: usize = size(8, 8, 2);
 
-/// The part of a hash behind the group's own bits, which says where in the group it belongs.
-const PLACE: u32 = 32;
+/// What a group's hashes are told apart by: the bits behind the group's own.
+const CELL: u32 = 8;
+const CELLS: usize = 1 << CELL;
+
+/// The block of each cell, for one block and more.
+static PLACES: [[u8; CELLS]; BLOCKS_MAX] = places();
 
 /// A group's shape. No group has the same one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +33,7 @@ pub(super) struct Shape {
     depth: u32,
     /// Blocks there are, but for the one that is being filled; none, if others took its place.
     blocks: u32,
-    /// While another block is being filled: those before this one have given nothing yet, nor has
-    /// it got what it is to have.
+    /// While another block is being filled: those before this one have given nothing yet.
     growing: Option<u32>,
     /// How many times the one block of a small map was doubled.
     doublings: u32,
@@ -66,18 +75,13 @@ impl Shape {
     /// Which block has a hash of the group.
     #[inline]
     pub(super) fn block(self, hash: u64) -> usize {
-        let place = hash << self.depth >> (u64::BITS - PLACE);
-        let of = |blocks: u32| ((place * u64::from(blocks)) >> PLACE) as u32;
-        let at = match self.growing {
-            Some(given) if of(self.blocks + 1) > given => of(self.blocks + 1),
-            _ => of(self.blocks),
-        };
-        at as usize
-    }
-
-    /// Whether that block has the hash, and the group.
-    pub(super) fn owns_at(self, hash: u64, at: usize) -> bool {
-        self.owns(hash) && self.block(hash) == at
+        let cell = (hash << self.depth >> (u64::BITS - CELL)) as usize;
+        let blocks = self.blocks as usize;
+        let at = PLACES[blocks - 1][cell];
+        match self.growing {
+            Some(given) if u32::from(at) >= given => PLACES[blocks][cell].into(),
+            _ => at.into(),
+        }
     }
 
     /// Blocks there are, but for one that is being filled.
@@ -100,8 +104,13 @@ impl Shape {
         self.blocks == 0
     }
 
-    /// The next step towards one more block: which block gives to the one behind it, and the shape
-    /// when it has.
+    /// How many times the first block of a small map was doubled.
+    pub(super) fn doublings(self) -> usize {
+        self.doublings as usize
+    }
+
+    /// The next step towards one more block: which block gives to others, and the shape when it
+    /// has.
     pub(super) fn step(self) -> (usize, Self) {
         let from = self.growing.unwrap_or(self.blocks) - 1;
         let next = match from {
@@ -133,47 +142,145 @@ impl Shape {
     }
 }
 
+/// Which block of a full group is block `at` of one of the two that take its place.
+pub(super) const fn heirloom(half: usize, at: usize) -> usize {
+    match BLOCKS_MAX {
+        2 => half,
+        _ => (at & 1) << 2 | half << 1 | at >> 1,
+    }
+}
+
+/// Where a cell is in a full group. Its lower bits say where it is in one with half of the blocks,
+/// and so on: in one with half of them that is what the cell's two highest bits say, so that each
+/// half of a full group is a group.
+const fn last(cell: usize) -> usize {
+    let (first, second, third) = (cell >> 7 & 1, cell >> 6 & 1, cell >> 5 & 1);
+    match BLOCKS_MAX {
+        2 => first,
+        _ => third << 2 | first << 1 | second,
+    }
+}
+
+const fn places() -> [[u8; CELLS]; BLOCKS_MAX] {
+    let mut places = [[0; CELLS]; BLOCKS_MAX];
+    let mut blocks = 1;
+    while blocks < BLOCKS_MAX {
+        places[blocks] = one_more(places[blocks - 1], blocks);
+        blocks += 1;
+    }
+    places
+}
+
+/// The block of each cell when there is another block, `new`.
+const fn one_more(before: [u8; CELLS], new: usize) -> [u8; CELLS] {
+    // Blocks below `homes` keep some of their cells as long as the number of blocks has not
+    // doubled; the others go to the block that is to have them then, or wait for it elsewhere.
+    let homes = 1 << new.ilog2();
+    let mut cells = Cells { of: before, count: [0; BLOCKS_MAX], blocks: new + 1, homes };
+    let mut cell = 0;
+    while cell < CELLS {
+        cells.count[before[cell] as usize] += 1;
+        cell += 1;
+    }
+    cell = 0;
+    while cell < CELLS {
+        let (at, to) = (before[cell] as usize, last(cell) & (2 * homes - 1));
+        if at >= homes && to == new {
+            cells.give(cell, new);
+        } else if at < homes && to != at && cells.is_over(at) {
+            cells.give(cell, if to < new { to } else { new });
+        }
+        cell += 1;
+    }
+    cells.even_out()
+}
+
+/// Cells that are being given to blocks.
+struct Cells {
+    of: [u8; CELLS],
+    /// How many each block has.
+    count: [usize; BLOCKS_MAX],
+    blocks: usize,
+    homes: usize,
+}
+
+impl Cells {
+    const fn give(&mut self, cell: usize, block: usize) {
+        self.count[self.of[cell] as usize] -= 1;
+        self.count[block] += 1;
+        self.of[cell] = block as u8;
+    }
+
+    /// How many cells a block is to have.
+    const fn share(&self, block: usize) -> usize {
+        (block + 1) * CELLS / self.blocks - block * CELLS / self.blocks
+    }
+
+    const fn is_over(&self, block: usize) -> bool {
+        self.count[block] > self.share(block)
+    }
+
+    /// Blocks that have too many cells give those that only wait there to blocks with too few.
+    const fn even_out(mut self) -> [u8; CELLS] {
+        let mut cell = 0;
+        while cell < CELLS {
+            let (at, to) = (self.of[cell] as usize, last(cell) & (2 * self.homes - 1));
+            let mut with_room = self.blocks;
+            while at >= self.homes && to != at && self.is_over(at) && with_room > self.homes {
+                with_room -= 1;
+                if self.count[with_room] < self.share(with_room) {
+                    self.give(cell, with_room);
+                    break;
+                }
+            }
+            cell += 1;
+        }
+        self.of
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
-    /// A hash at each 840th part of the range: a number that all numbers of blocks divide.
-    fn places() -> impl Iterator<Item = u64> {
-        (0..840u64).map(|part| ((u128::from(part) * 2 + 1) * (1 << 64) / 1680) as u64)
-    }
-
-    fn counts(shape: Shape) -> Vec<usize> {
-        let mut counts = vec![0; BLOCKS_MAX];
-        places().for_each(|hash| counts[shape.block(hash)] += 1);
-        counts.retain(|count| *count > 0);
-        counts
+    /// A hash of each cell.
+    fn hashes() -> impl Iterator<Item = u64> {
+        (0..CELLS as u64).map(|cell| cell << (u64::BITS - CELL))
     }
 
     #[test]
-    fn each_step_moves_hashes_of_one_block_to_the_one_behind_it_and_ends_in_equal_parts() {
+    fn each_step_moves_cells_of_one_block_and_ends_in_equal_shares() {
         let mut shape = Shape::first();
         for blocks in 2..=BLOCKS_MAX {
             loop {
                 let (from, next) = shape.step();
-                let moved = places().filter(|hash| shape.block(*hash) != next.block(*hash));
-                assert!(
-                    moved
-                        .map(|hash| (shape.block(hash), next.block(hash)))
-                        .all(|(before, after)| (before, after) == (from, from + 1))
-                );
+                let moved = hashes().filter(|hash| shape.block(*hash) != next.block(*hash));
+                assert!(moved.map(|hash| shape.block(hash)).all(|before| before == from));
                 assert_eq!(Shape::of(next.word()), next);
                 shape = next;
                 if !shape.is_growing() {
                     break;
                 }
             }
-            assert_eq!(counts(shape), vec![840 / blocks; blocks]);
+            let mut counts = vec![0; blocks];
+            hashes().for_each(|hash| counts[shape.block(hash)] += 1);
+            let even = CELLS / blocks..=CELLS.div_ceil(blocks);
+            assert!(counts.iter().all(|count| even.contains(count)), "{counts:?}");
         }
-        let [lower, upper] = shape.halves();
-        for hash in places() {
-            let (half, at) = if hash >> 63 == 0 { (lower, 0) } else { (upper, BLOCKS_MAX / 2) };
-            assert!(half.owns(hash) && !shape.over().owns(hash));
-            assert_eq!(half.block(hash) + at, shape.block(hash));
+        let halves = shape.halves();
+        for hash in hashes() {
+            let half = usize::from(hash >> 63 != 0);
+            assert!(halves[half].owns(hash) && !halves[1 - half].owns(hash));
+            assert!(!shape.over().owns(hash));
+            assert_eq!(heirloom(half, halves[half].block(hash)), shape.block(hash));
         }
+    }
+
+    #[test]
+    fn three_quarters_of_all_cells_move_while_a_group_doubles() {
+        let moved =
+            |of: &[[u8; CELLS]]| (0..CELLS).filter(|cell| of[0][*cell] != of[1][*cell]).count();
+        let moves: Vec<usize> = PLACES[BLOCKS_MAX / 2 - 1..].windows(2).map(moved).collect();
+        assert!(moves.iter().sum::<usize>() * 100 <= 80 * CELLS, "{moves:?}");
     }
 }

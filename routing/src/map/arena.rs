@@ -1,0 +1,104 @@
+//! Things by their numbers, in chunks that are made one by one and never move: no step is long, and
+//! who reads takes no lock.
+
+use std::sync::OnceLock;
+
+/// While there are few, a chunk holds so many parts of what is there: little is made in vain.
+const PARTS: u32 = 8;
+
+/// Tables of chunks; table k has 2^k of them.
+const TABLES: usize = 20;
+
+type Chunk<T> = OnceLock<Box<[T]>>;
+
+/// Some `T` under each number.
+#[derive(Debug)]
+pub(super) struct Arena<T> {
+    /// How many `T` a number has.
+    each: usize,
+    /// Numbers of a chunk at most, as a power of two.
+    most: u32,
+    tables: [OnceLock<Box<[Chunk<T>]>>; TABLES],
+}
+
+/// Where a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    chunk: usize,
+    at: usize,
+    /// Numbers of that chunk.
+    size: usize,
+}
+
+impl<T: Default> Arena<T> {
+    /// Nothing, for `each` things under a number, and 2^`most` numbers of a chunk at most.
+    pub(super) fn new(each: usize, most: u32) -> Self {
+        Self { each, most, tables: [const { OnceLock::new() }; TABLES] }
+    }
+
+    /// What is under a number that was made.
+    #[inline]
+    pub(super) fn at(&self, number: u32) -> &[T] {
+        let Place { chunk, at, .. } = self.place(number);
+        let (table, place) = table(chunk);
+        let table = self.tables[table].get().expect("who knows a number was told it by its maker");
+        let chunk = table[place].get().expect("who knows a number was told it by its maker");
+        &chunk[at * self.each..][..self.each]
+    }
+
+    /// Makes what is under a number, unless it is there.
+    pub(super) fn make(&self, number: u32) -> &[T] {
+        let Place { chunk, size, .. } = self.place(number);
+        let (table, place) = table(chunk);
+        let chunks = || (0..1usize << table).map(|_| OnceLock::new()).collect();
+        let things = || (0..size * self.each).map(|_| T::default()).collect();
+        self.tables[table].get_or_init(chunks)[place].get_or_init(things);
+        self.at(number)
+    }
+
+    #[inline]
+    fn place(&self, number: u32) -> Place {
+        let number = number + PARTS;
+        let size = (number.ilog2() - PARTS.ilog2()).min(self.most);
+        let chunk = PARTS * size + (number >> size) - PARTS;
+        let at = number & ((1 << size) - 1);
+        Place { chunk: chunk as usize, at: at as usize, size: 1 << size }
+    }
+}
+
+/// The table of a chunk, and where it is there.
+#[inline]
+fn table(chunk: usize) -> (usize, usize) {
+    let table = (chunk + 1).ilog2();
+    (table as usize, chunk + 1 - (1 << table))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_fill_chunk_after_chunk_each_an_eighth_of_what_is_there_or_of_the_size_given() {
+        let arena = Arena::<u8>::new(3, 4);
+        let mut expected = Place { chunk: 0, at: 0, size: 1 };
+        for number in 0..10_000 {
+            let place = arena.place(number);
+            if expected.at == expected.size {
+                expected = Place { chunk: expected.chunk + 1, at: 0, size: place.size };
+                let there = number as usize + 8;
+                assert!(place.size * 8 <= there, "{number}");
+                assert!(place.size == 16 || place.size * 16 > there, "{number}");
+            }
+            assert_eq!(place, expected, "{number}");
+            expected.at += 1;
+        }
+    }
+
+    #[test]
+    fn what_is_under_a_number_stays_where_it_is() {
+        let arena = Arena::<u64>::new(3, 2);
+        let first: Vec<*const u64> = (0..100).map(|number| arena.make(number).as_ptr()).collect();
+        assert!((0..100).all(|number| arena.at(number).as_ptr() == first[number as usize]));
+        assert!((0..100).all(|number| arena.make(number).len() == 3));
+    }
+}
