@@ -5,6 +5,8 @@
 //! read and one write of a link are on their way at any time; the brain keeps to it and a backend
 //! may rely on it. Never: policy, clocks, what is in the bytes.
 
+use std::net::SocketAddr;
+
 use crate::mail::Mail;
 
 #[cfg(feature = "sim")]
@@ -24,6 +26,8 @@ pub enum Input {
     Accepted {
         /// The new link.
         link: LinkId,
+        /// Where the peer is, if the transport knows: for people, nothing hangs on it.
+        peer: Option<SocketAddr>,
     },
     /// Answer to [`Output::Read`]: the buffer, with what was read since in it. Never empty: the
     /// end of the stream is [`Input::Ended`].

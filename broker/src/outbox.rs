@@ -49,6 +49,12 @@ impl Room {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Bytes there may be.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Gives place back that was reserved for a frame that will not come.
     pub fn release(&self, bytes: usize) {
         let before = self.waiting.fetch_sub(bytes, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 //! link once per turn, and `output` yields the orders. Every mutation is followed by draining the
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
-mod batch;
+pub(crate) mod batch;
 mod displacement;
 mod endings;
 mod filters;
@@ -17,14 +17,15 @@ mod link;
 mod load;
 mod offline;
 mod presence;
-mod publish;
+pub(crate) mod publish;
 mod receipts;
 mod resume;
-mod sending;
+pub(crate) mod sending;
 mod state;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ impl Shard {
         self.core.now = now;
         self.announce();
         match input {
-            Input::Accepted { link } => self.accepted(link),
+            Input::Accepted { link, peer } => self.accepted(link, peer),
             Input::Bytes { link, data } => self.with(link, |core, links, link| {
                 core.bytes(links, link, data);
             }),
@@ -161,7 +162,7 @@ impl Shard {
         }
     }
 
-    fn accepted(&mut self, id: LinkId) {
+    fn accepted(&mut self, id: LinkId, peer: Option<SocketAddr>) {
         count(&self.core.counters.links_accepted, 1);
         let shared = &self.core.shared;
         if self.core.strangers_now >= shared.strangers_max() || shared.is_full() {
@@ -181,6 +182,7 @@ impl Shard {
         };
         let outbox_bytes_max = core.shared.config.outbox_bytes_max;
         let mut link = Box::new(Link::new(id, core.now, outbox_bytes_max, admission));
+        link.part.peer = peer;
         core.read(&mut link.part);
         self.links.insert(id, link);
         let refusal = if admission == Admission::Refusal {

@@ -10,6 +10,7 @@ mod gateways;
 mod paths;
 pub(crate) mod sessions;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -31,11 +32,13 @@ use crate::outbox::Room;
 use crate::readiness::{Readiness, Wait};
 use sessions::Sessions;
 
-/// Where a link is, and the space of its outbox.
+/// Where a link is, who is at its other end, and the space of its outbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) shard: u16,
     pub(crate) link: LinkId,
+    /// For people; unknown to the simulator.
+    pub(crate) peer: Option<SocketAddr>,
     pub(crate) room: Arc<Room>,
 }
 

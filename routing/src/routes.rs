@@ -12,7 +12,9 @@ use waybill_wire::limits::{BROKER_TAGS_MAX, GATEWAY_TAGS_MAX};
 
 use crate::slot::Step;
 use crate::table::Table;
-use crate::{Choice, Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid};
+use crate::{
+    Choice, GatewaySlot, Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid,
+};
 
 /// What the table may hold at most; both are bounds on memory (promise 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -344,6 +346,25 @@ impl Routes {
     #[must_use]
     pub fn standing(&self, incarnation: Incarnation) -> Option<Slot> {
         self.table.slots().standing(incarnation)
+    }
+
+    /// Every slot that is not free, in rising order of index, and what each holds. Locks out who
+    /// changes slots meanwhile, so this is for people who ask, not for traffic.
+    #[must_use]
+    pub fn gateway_slots(&self, namespace: Namespace) -> Vec<GatewaySlot> {
+        self.table.gateway_slots(namespace)
+    }
+
+    /// Overwrites `slots` with the indices of the slots that hold a user, in whatever state they
+    /// are, in rising order. Dead ones hold it until they are swept.
+    pub fn holders(&self, namespace: Namespace, uid: Uid, slots: &mut Vec<u16>) {
+        self.table.holders(namespace, uid.0, slots);
+    }
+
+    /// Whether a slot has declared a tag, as far as that is kept.
+    #[must_use]
+    pub fn declares(&self, slot: Slot, namespace: Namespace, tag: &str) -> bool {
+        self.table.declares(slot, namespace, tag)
     }
 
     /// Number of routes in all slots, dead ones included.

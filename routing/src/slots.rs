@@ -54,6 +54,15 @@ pub(crate) struct Holds {
     pub(crate) writing: Mutex<()>,
 }
 
+/// A slot that is not free.
+pub(crate) struct Listed {
+    pub(crate) slot: Slot,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) state: SlotState,
+    pub(crate) agreed_on_tags: bool,
+    pub(crate) holds: Arc<Holds>,
+}
+
 /// What a slot is, as a value.
 pub(crate) type Standing = (u64, Incarnation, Option<SlotState>, bool, usize);
 
@@ -241,6 +250,23 @@ impl Slots {
             is_suspended.then(|| (index, Arc::clone(&entry.holds)))
         });
         suspended.collect()
+    }
+
+    /// Those that are not free, in rising order of index; a dead one by the handle it had.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let inner = self.lock();
+        let listed = inner.entries.iter().enumerate().filter_map(|(at, entry)| {
+            let state = entry.state?;
+            let died = u64::from(state == SlotState::Dead);
+            Some(Listed {
+                slot: Slot::new(number(at), entry.generation - died),
+                incarnation: entry.incarnation,
+                state,
+                agreed_on_tags: entry.tagged,
+                holds: Arc::clone(&entry.holds),
+            })
+        });
+        listed.collect()
     }
 
     /// The same again, while nobody changes anything.

@@ -82,7 +82,7 @@ impl Sim {
         let number = self.pipes.len() as u64 + 1;
         let shard = self.random.random_range(0..self.shards.len());
         self.pipes.insert(number, Pipe { shard, ..Pipe::default() });
-        self.input(shard, Input::Accepted { link: LinkId(number) });
+        self.input(shard, Input::Accepted { link: LinkId(number), peer: None });
         Peer(number)
     }
 

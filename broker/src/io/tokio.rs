@@ -233,6 +233,7 @@ impl Loop {
     }
 
     fn accept(&mut self, stream: std::net::TcpStream) {
+        let peer = stream.peer_addr().ok();
         let stream = stream
             .set_nodelay(true)
             .and_then(|()| self.signs_of_life.ask_of(&stream))
@@ -253,7 +254,7 @@ impl Loop {
         let writer = spawn_local(writer(link, write_half, write_orders, Rc::clone(&self.queue)));
         let tasks = [reader.abort_handle(), writer.abort_handle()];
         self.links.insert(link, LinkIo { reads, writes, tasks });
-        self.input(Input::Accepted { link });
+        self.input(Input::Accepted { link, peer });
     }
 
     fn carry_out(&mut self, output: Output) {

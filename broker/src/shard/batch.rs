@@ -191,7 +191,7 @@ impl Core {
 
 /// Why a message cannot be taken at all, if so.
 #[inline]
-fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
+pub(crate) fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
     if permitted {
         support::missing_for(message, support::CAPABILITIES).map(|_| ErrorCode::NOT_SUPPORTED)
     } else {
@@ -203,7 +203,7 @@ fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
 const HEADER_BYTES: usize = 48;
 
 #[inline]
-fn query<'a>(message: &Message<'a>, told: bool) -> Query<'a> {
+pub(crate) fn query<'a>(message: &Message<'a>, told: bool) -> Query<'a> {
     let audience = match message.everyone {
         true => Audience::Everyone,
         false => Audience::Uids(message.targets),

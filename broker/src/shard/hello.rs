@@ -114,6 +114,7 @@ impl Core {
     }
 
     pub(super) fn place(&self, part: &Part) -> Place {
-        Place { shard: self.id, link: part.id, room: part.outbox.room().clone() }
+        let room = part.outbox.room().clone();
+        Place { shard: self.id, link: part.id, peer: part.peer, room }
     }
 }

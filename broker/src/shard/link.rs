@@ -6,6 +6,7 @@
 //!   +-----------transport failed, peer's fatal ERROR+----------------------------------> Gone
 //! ```
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use waybill_wire::code::{ErrorCode, Kind, capability};
@@ -35,6 +36,8 @@ pub(super) struct Link {
 /// A link but for its deframer.
 pub(super) struct Part {
     pub(super) id: LinkId,
+    // Where it comes from, if the transport knows.
+    pub(super) peer: Option<SocketAddr>,
     pub(super) life: Life,
     pub(super) session: Session,
     pub(super) outbox: Outbox,
@@ -154,6 +157,7 @@ impl Link {
     ) -> Self {
         let part = Part {
             id,
+            peer: None,
             life: Life::Open,
             session: Session::broker(now),
             outbox: Outbox::new(outbox_bytes_max),

@@ -236,16 +236,16 @@ fn ask(
 }
 
 /// What became of the targets when the frames were offered.
-struct Fates<'a> {
-    sent: usize,
+pub(crate) struct Fates<'a> {
+    pub(crate) sent: usize,
     /// No gateway had them, or those that had were all just gone.
-    offline: Cow<'a, [u64]>,
+    pub(crate) offline: Cow<'a, [u64]>,
     /// No gateway took the frame for them, and one had no room.
-    dropped: Vec<u64>,
+    pub(crate) dropped: Vec<u64>,
 }
 
 impl<'a> Fates<'a> {
-    fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
+    pub(crate) fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
         let offline = Cow::Borrowed(routed.offline());
         if !offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink)) {
             return Self { sent: routed.reached(), offline, dropped: Vec::new() };

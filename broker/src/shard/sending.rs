@@ -23,7 +23,7 @@ use crate::telemetry::{count, uncount};
 
 /// What became of a frame that was offered to an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offered {
+pub(crate) enum Offered {
     Taken,
     /// Taken, and nobody will tell what becomes of it.
     Untold,
@@ -34,7 +34,7 @@ pub(super) enum Offered {
 }
 
 impl Offered {
-    pub(super) fn is_taken(self) -> bool {
+    pub(crate) fn is_taken(self) -> bool {
         matches!(self, Self::Taken | Self::Untold)
     }
 }

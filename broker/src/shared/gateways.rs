@@ -144,6 +144,12 @@ impl Shared {
         self.gateways.read().expect(UNPOISONED).at(slot).map(|held| held.place.clone())
     }
 
+    /// The link of a slot, and the holder of its credential.
+    pub(crate) fn link_and_holder(&self, slot: Slot) -> Option<(Place, String)> {
+        let gateways = self.gateways.read().expect(UNPOISONED);
+        gateways.at(slot).map(|held| (held.place.clone(), held.grant.holder().into()))
+    }
+
     /// Whether the link of one slot said HELLO after that of another. A slot without a link is
     /// older than any.
     pub(crate) fn is_newer(&self, slot: Slot, than: Slot) -> bool {
@@ -188,7 +194,7 @@ mod tests {
         let shared = Shared::new(BrokerConfig::default(), 1, 1);
         let grant = shared.credentials.judge(b"", Role::GATEWAY).unwrap();
         let [first, second] = [1, 2].map(|it| shared.routes.open(Incarnation(it)).unwrap());
-        let place = |link| Place { shard: 0, link: LinkId(link), room: Room::new(1) };
+        let place = |link| Place { shard: 0, link: LinkId(link), peer: None, room: Room::new(1) };
         let mut places = Places::default();
         let mut at = |slot| match places.of(&shared, slot, 0) {
             Found::At(place) => Some(place.link),

@@ -113,7 +113,7 @@ impl World {
         let number = self.pipes_made;
         let pipe = Pipe::new(near, broker, shard, self.scenario.socket_bytes);
         self.pipes.insert(number, pipe);
-        self.input(broker, shard, Input::Accepted { link: link_of(number) });
+        self.input(broker, shard, Input::Accepted { link: link_of(number), peer: None });
         number
     }
 
