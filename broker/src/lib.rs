@@ -9,6 +9,7 @@ mod admin;
 pub mod auth;
 pub mod config;
 mod declared;
+pub mod explain;
 pub mod io;
 pub mod ledger;
 pub mod limits;
