@@ -73,7 +73,7 @@ pub fn explain(shared: &Shared, question: &Question) -> Result<Explanation, Mist
         gateways_more: gateways_count - gateways.len(),
         gateways_others: sight.slots.values().filter(not_shown).count(),
         gateways,
-        fates: (!message.everyone).then(|| counted(&users)),
+        fates: sight.is_list().then(|| counted(&users)),
         users_more: users.len().saturating_sub(USERS_SHOWN_MAX),
         users: shown(users, USERS_SHOWN_MAX, |it| it.fate <= Fate::May),
     })
@@ -214,6 +214,11 @@ impl<'a> Sight<'a> {
         }
     }
 
+    /// Whether it is for users that are listed.
+    fn is_list(&self) -> bool {
+        !self.message.targets.is_empty()
+    }
+
     fn has_selector(&self) -> bool {
         self.message.selector.is_some()
     }
@@ -221,7 +226,7 @@ impl<'a> Sight<'a> {
     /// Whether it is one of those that are shown: it would be sent something, or has somebody.
     fn concerns(&self, slot: &GatewaySlot) -> bool {
         let index = slot.slot.index();
-        let inhabited = self.message.everyone && slot.routes_here > 0;
+        let inhabited = !self.is_list() && slot.routes_here > 0;
         self.at.contains_key(&index) || self.holds.contains_key(&index) || inhabited
     }
 
@@ -308,7 +313,7 @@ impl<'a> Sight<'a> {
 
     /// With a list its users count, else the gateways that have somebody whom it may be for.
     fn reached(&self, users: &[UserSeen]) -> Reached {
-        let (reached, all) = if self.message.everyone {
+        let (reached, all) = if !self.is_list() {
             let inhabited = self.slots.values().filter(|it| it.routes_here > 0);
             let meant = inhabited
                 .map(|it| self.outcome(it))

@@ -9,6 +9,7 @@ mod clients;
 mod conformance;
 mod consumers;
 mod endings;
+mod explain;
 mod hops;
 mod ledgers;
 mod liveness;

@@ -10,6 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use waybill_broker::io::sim::{Peer, Sim};
+use waybill_broker::shared::Shared;
 use waybill_broker::{Broker, BrokerConfig, BrokerHandle, Ledger};
 use waybill_wire::Frame;
 use waybill_wire::deframe::Deframer;
@@ -334,6 +335,19 @@ impl Net {
         }
     }
 
+    /// Whether it runs on the simulator.
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self.inner, Inner::Sim { .. })
+    }
+
+    /// What the broker's shards share.
+    pub(crate) fn shared(&self) -> &Shared {
+        match &self.inner {
+            Inner::Tokio { broker, .. } => broker.shared(),
+            Inner::Sim { sim, .. } => sim.shared(),
+        }
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
         match &self.inner {
             Inner::Tokio { broker, .. } => broker.ledger(),
@@ -370,7 +384,7 @@ impl Net {
     /// Whether the broker's ledger balances now. On sockets its shards run while it is read, so
     /// there it has to balance before long.
     pub(crate) fn balances(&self) -> Result<(), String> {
-        let simulated = matches!(self.inner, Inner::Sim { .. });
+        let simulated = self.is_simulated();
         let (began, mut result) = (Instant::now(), self.ledger().balances());
         while result.is_err() && !simulated && began.elapsed() < PATIENCE {
             std::thread::yield_now();

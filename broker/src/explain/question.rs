@@ -117,7 +117,7 @@ impl Question {
         let plain = |users: &[UserId]| users.iter().map(|user| user.0).collect::<Vec<_>>();
         let (users, except) = (plain(&self.users), plain(&self.except));
         let head = MessageHead {
-            everyone: users.is_empty(),
+            everyone: users.is_empty() && selector.is_none(),
             mode: mode(&self.mode)?,
             level: level(&self.receipt)?,
             sequence: 1,

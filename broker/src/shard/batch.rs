@@ -199,14 +199,21 @@ pub(crate) fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCod
     }
 }
 
+/// Whether a message is for a list of users: of others everyone is meant, or whoever matches, and
+/// nobody is counted (SEL-8).
+#[inline]
+pub(super) fn has_list(message: &Message<'_>) -> bool {
+    !message.everyone && (message.selector.is_none() || !message.targets.is_empty())
+}
+
 /// About what a header has without lists and selector, as `auto` counts bytes.
 const HEADER_BYTES: usize = 48;
 
 #[inline]
 pub(crate) fn query<'a>(message: &Message<'a>, told: bool) -> Query<'a> {
-    let audience = match message.everyone {
-        true => Audience::Everyone,
-        false => Audience::Uids(message.targets),
+    let audience = match has_list(message) {
+        true => Audience::Uids(message.targets),
+        false => Audience::Everyone,
     };
     Query {
         selector: message.selector,
