@@ -2,6 +2,7 @@
 
 mod broker;
 mod config;
+mod explain;
 mod gateway;
 mod inspect;
 mod publish;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Tag(tag::Args),
     /// Show what users, or backends, receive.
     Sub(sub::Args),
+    /// Tell where a message would go, and why not there.
+    Explain(explain::Args),
     /// Print a login token for a user.
     Token(token::Args),
     /// Show the fields of frames.
@@ -49,6 +52,7 @@ impl Command {
             Self::Pub(args) => one_thread(publish::run(*args, common)),
             Self::Tag(args) => one_thread(tag::run(args, common)),
             Self::Sub(args) => one_thread(sub::run(args, common)),
+            Self::Explain(args) => one_thread(explain::run(args, common)),
             Self::Token(args) => token::run(&args, common),
             Self::Inspect(args) => inspect::run(&args, common),
             Self::Config(args) => config::run(&args, common),

@@ -1,7 +1,8 @@
 //! How a command ends when it does not succeed: an exit code, a cause and a remedy.
 //!
 //! One line says what happened and one what to do about it; both go to stderr in `main`. Exit code
-//! 1 is a command that failed, 2 one that could not be understood (arguments, settings).
+//! 1 is a command that failed, 2 one that could not be understood (arguments, settings), 3 a
+//! question whose answer is no.
 
 use std::fmt::Display;
 
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
     Usage(Words),
     /// It has said all there is to say and exits with 1.
     Said,
+    /// It was done, and what it has told is that nobody would be reached: exit 3.
+    Nobody,
     /// Nobody reads stdout any more: end without a word.
     StdoutClosed,
 }
@@ -57,13 +60,14 @@ impl Failure {
             Self::StdoutClosed => 0,
             Self::Failed(_) | Self::Said => 1,
             Self::Usage(_) => 2,
+            Self::Nobody => 3,
         }
     }
 
     pub(crate) fn words(&self) -> Option<&Words> {
         match self {
             Self::Failed(words) | Self::Usage(words) => Some(words),
-            Self::Said | Self::StdoutClosed => None,
+            Self::Said | Self::Nobody | Self::StdoutClosed => None,
         }
     }
 }

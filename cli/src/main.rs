@@ -1,10 +1,11 @@
 //! The `waybill` program: arguments and settings in, one command run, an exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 not understood (arguments, settings). stdout carries data,
+//! Exit codes: 0 done, 1 failed, 2 not understood (arguments, settings), 3 the answer is no. stdout carries data,
 //! stderr talk. What a command does is in its file under `commands/`; what more than one needs is
 //! beside this file. Brokers, gateways and links come from their crates, nothing of them is decided
 //! here.
 
+mod admin;
 mod commands;
 mod demo;
 mod failure;
@@ -47,7 +48,7 @@ const VERSION: &str = env!("VERSION_AND_COMMIT");
 const EXIT_CODES: &str = "\
 Settings: a TOML file (--config), then WAYBILL_<SECTION>__<KEY> in the environment, then flags; \
 the later wins.
-Exit codes: 0 done, 1 failed, 2 arguments or settings not understood.";
+Exit codes: 0 done, 1 failed, 2 arguments or settings not understood; `explain` has one more.";
 
 /// Where help lists what every command takes.
 const EVERYWHERE: &str = "With every command";

@@ -29,6 +29,9 @@ pub(crate) struct Runtime {
     pub(crate) pid: u32,
     /// Address of the broker.
     pub(crate) broker: String,
+    /// Address of the broker's health, ledger and explanations; empty if one of before wrote it.
+    #[serde(default)]
+    pub(crate) admin: String,
     /// Address of the demo page.
     pub(crate) page: String,
     /// Secret that login tokens are signed with.
@@ -161,6 +164,7 @@ mod tests {
         Runtime {
             pid,
             broker: text("127.0.0.1:1"),
+            admin: text("127.0.0.1:3"),
             page: text("http://127.0.0.1:2/"),
             secret: text("s"),
             token: String::new(),

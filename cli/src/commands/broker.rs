@@ -40,7 +40,9 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     } else {
         output::talk(format_args!("broker listens on {address}"));
         if let Some(admin) = broker.admin_addr() {
-            output::talk(format_args!("/healthz and /ledger are on http://{admin}"));
+            output::talk(format_args!(
+                "/healthz, /ledger and `waybill explain` are on http://{admin}"
+            ));
         }
     }
     Running { gateway: None, broker: Some(broker) }.until_stopped(&mut stops).await

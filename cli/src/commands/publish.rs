@@ -29,7 +29,7 @@ use messages::Messages;
 use pump::Pump;
 use told::Told;
 
-pub(crate) use told::{counts_text, is_well, receipt_json};
+pub(crate) use told::{counts_text, is_well, receipt_json, stage};
 
 /// Arguments of `waybill pub`.
 #[derive(Debug, clap::Args)]

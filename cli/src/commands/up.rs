@@ -36,6 +36,9 @@ pub(crate) struct Args {
     broker_listen: Option<String>,
 }
 
+/// Where the broker's admin routes are unless that is configured: on any free port.
+const ADMIN_LISTEN: &str = "127.0.0.1:0";
+
 /// Time that users, and then links, are given to leave, unless it is configured: a person at a
 /// terminal waits for it.
 const DRAIN_MS: u32 = 500;
@@ -53,6 +56,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let Settings { broker, mut gateway, .. } = settings;
     let broker = start_broker(broker, "--broker-listen")?;
     let broker_address = broker.local_addr().to_string();
+    let admin = broker.admin_addr().map(|address| address.to_string()).unwrap_or_default();
     gateway.broker.addresses = vec![broker_address.clone()];
     let secret = gateway.jwt.secret.clone();
     let is_local = gateway.listen.ip().is_loopback();
@@ -68,6 +72,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let runtime = Runtime {
         pid: std::process::id(),
         broker: broker_address.clone(),
+        admin,
         page: page.clone().unwrap_or_default(),
         secret,
         token: credential,
@@ -105,6 +110,10 @@ fn put_together(loaded: Loaded) -> Parts {
     if !loaded_expects {
         // There is one gateway, and it is in this process.
         settings.broker.gateways_expected = 1;
+    }
+    if settings.broker.admin_listen.is_empty() {
+        // For `waybill explain`, which finds it by the runtime file.
+        settings.broker.admin_listen = ADMIN_LISTEN.into();
     }
     if settings.gateway.jwt.secret.is_empty() {
         settings.gateway.jwt.secret = random_secret();

@@ -162,7 +162,8 @@ fn outcome_json(outcome: &Outcome, line: Option<u64>, trace: Option<&TraceId>) -
     value
 }
 
-fn stage(level: ReceiptLevel) -> &'static str {
+/// A level by its registry name.
+pub(crate) fn stage(level: ReceiptLevel) -> &'static str {
     match level {
         ReceiptLevel::None => "none",
         ReceiptLevel::Routed => "routed",
