@@ -1,8 +1,9 @@
 //! Health and ledger over HTTP, for whoever runs this machine, and where a message would go:
 //! `GET /healthz`, `GET /ledger`, `POST /explain`.
 //!
-//! A thread beside the shards, which reads their counters and what they share, and asks them nothing. It listens on a
-//! loopback address only, since whoever asks is answered. Never: anything that changes the broker.
+//! A thread beside the shards, which reads their counters and what they share, and asks them
+//! nothing. It listens on a loopback address only, since whoever asks is answered. Never: anything
+//! that changes the broker.
 
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
@@ -186,12 +187,16 @@ async fn asked(request: Request) -> Result<Question, (StatusCode, Mistake)> {
         Ok(Err(error)) => return no(error.status(), "", &error.body_text()),
         Err(_) => return no(StatusCode::REQUEST_TIMEOUT, "", "the body took too long"),
     };
-    let json = &mut serde_json::Deserializer::from_slice(&body);
-    serde_path_to_error::deserialize(json).map_err(|error| {
+    let mut json = serde_json::Deserializer::from_slice(&body);
+    let question = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (field, reason) = (error.path().to_string(), error.inner().to_string());
         let field = if field == "." { String::new() } else { field };
         (StatusCode::BAD_REQUEST, Mistake::new(field, reason))
-    })
+    })?;
+    match json.end() {
+        Ok(()) => Ok(question),
+        Err(error) => no(StatusCode::BAD_REQUEST, "", &error.to_string()),
+    }
 }
 
 /// A page of somebody else, in a browser on this machine, could ask by a name of its own that it

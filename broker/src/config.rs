@@ -39,9 +39,9 @@ pub struct BrokerConfig {
     /// that the answer is that the consumer was lost. Longer than the gateways'
     /// `deadlines.uplink_ms`, when a user is not waiting any more.
     pub uplink_timeout_ms: u32,
-    /// Address and port for `GET /healthz` and `GET /ledger`; port 0 takes a free one. Only a
-    /// loopback address is accepted, since whoever asks is answered. Empty, the default: nobody
-    /// is.
+    /// Address and port for `GET /healthz`, `GET /ledger` and `POST /explain`; port 0 takes a free
+    /// one. Only a loopback address is accepted, since whoever asks is answered. Empty, the
+    /// default: nobody is.
     pub admin_listen: String,
     /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
     /// is accounted twice as much, since what is being written no longer counts as waiting.

@@ -31,6 +31,9 @@ use crate::shard::publish::Fates;
 use crate::shard::sending::Offered;
 use crate::shared::{Feed, Found, Places, Shared};
 
+#[cfg(test)]
+mod tests;
+
 /// Gateways that an explanation shows, at most.
 pub const GATEWAYS_SHOWN_MAX: usize = 128;
 
@@ -280,7 +283,7 @@ impl<'a> Sight<'a> {
             incarnation: format!("{:016x}", slot.incarnation.0),
             state: state_name(slot.state).into(),
             link: link.map(|(place, holder)| LinkSeen {
-                peer: place.peer.map(|peer| peer.to_string()),
+                peer: place.peer.map(|peer| peer.as_ref().into()),
                 holder,
                 shard: place.shard,
                 waiting_bytes: place.room.waiting(),

@@ -5,7 +5,7 @@
 //! read and one write of a link are on their way at any time; the brain keeps to it and a backend
 //! may rely on it. Never: policy, clocks, what is in the bytes.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::mail::Mail;
 
@@ -26,8 +26,8 @@ pub enum Input {
     Accepted {
         /// The new link.
         link: LinkId,
-        /// Where the peer is, if the transport knows: for people, nothing hangs on it.
-        peer: Option<SocketAddr>,
+        /// The peer's address, if the transport knows: words for people.
+        peer: Option<Arc<str>>,
     },
     /// Answer to [`Output::Read`]: the buffer, with what was read since in it. Never empty: the
     /// end of the stream is [`Input::Ended`].

@@ -21,8 +21,8 @@
 //!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of
 //!                                             each part at most its users, 8 bytes for 2 that
 //!                                             are pending; by mode broadcast for each gateway
-//! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or why a message goes
-//!                                             where it goes: a question, and its answer twice
+//! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
+//!                                             would go: a question, and its answer twice
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
 //! + 2 x routes_max x 160                      where logins exclude each other: those that contend,
 //!                                             and what slots that left have left behind of them
@@ -96,7 +96,8 @@ pub const RECEIPTS_PENDING_MAX: usize = 65_536;
 /// sent beyond is of unknown fate at once.
 pub const REPORTS_AWAITED_MAX: usize = 65_536;
 
-/// Connections for health, ledger and questions at one time; another one waits in the kernel's backlog.
+/// Connections for health, ledger and questions at one time; another one waits in the kernel's
+/// backlog.
 pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 
 /// Milliseconds between two questions whether what was written has been read, where there is no

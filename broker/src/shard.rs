@@ -25,7 +25,6 @@ mod state;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,7 +161,7 @@ impl Shard {
         }
     }
 
-    fn accepted(&mut self, id: LinkId, peer: Option<SocketAddr>) {
+    fn accepted(&mut self, id: LinkId, peer: Option<Arc<str>>) {
         count(&self.core.counters.links_accepted, 1);
         let shared = &self.core.shared;
         if self.core.strangers_now >= shared.strangers_max() || shared.is_full() {

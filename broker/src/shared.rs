@@ -10,7 +10,6 @@ mod gateways;
 mod paths;
 pub(crate) mod sessions;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -38,7 +37,7 @@ pub(crate) struct Place {
     pub(crate) shard: u16,
     pub(crate) link: LinkId,
     /// For people; unknown to the simulator.
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<Arc<str>>,
     pub(crate) room: Arc<Room>,
 }
 

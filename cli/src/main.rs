@@ -1,9 +1,9 @@
 //! The `waybill` program: arguments and settings in, one command run, an exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 not understood (arguments, settings), 3 the answer is no. stdout carries data,
-//! stderr talk. What a command does is in its file under `commands/`; what more than one needs is
-//! beside this file. Brokers, gateways and links come from their crates, nothing of them is decided
-//! here.
+//! Exit codes: 0 done, 1 failed, 2 not understood (arguments, settings), 3 the answer is no. stdout
+//! carries data, stderr talk. What a command does is in its file under `commands/`; what more than
+//! one needs is beside this file. Brokers, gateways and links come from their crates, nothing of
+//! them is decided here.
 
 mod admin;
 mod commands;

@@ -10,6 +10,7 @@ mod conformance;
 mod consumers;
 mod endings;
 mod explain;
+mod explain_http;
 mod hops;
 mod ledgers;
 mod liveness;

@@ -233,7 +233,7 @@ impl Loop {
     }
 
     fn accept(&mut self, stream: std::net::TcpStream) {
-        let peer = stream.peer_addr().ok();
+        let peer = stream.peer_addr().ok().map(|peer| peer.to_string().into());
         let stream = stream
             .set_nodelay(true)
             .and_then(|()| self.signs_of_life.ask_of(&stream))

@@ -115,6 +115,6 @@ impl Core {
 
     pub(super) fn place(&self, part: &Part) -> Place {
         let room = part.outbox.room().clone();
-        Place { shard: self.id, link: part.id, peer: part.peer, room }
+        Place { shard: self.id, link: part.id, peer: part.peer.clone(), room }
     }
 }

@@ -6,7 +6,7 @@
 //!   +-----------transport failed, peer's fatal ERROR+----------------------------------> Gone
 //! ```
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_wire::code::{ErrorCode, Kind, capability};
@@ -37,7 +37,7 @@ pub(super) struct Link {
 pub(super) struct Part {
     pub(super) id: LinkId,
     // Where it comes from, if the transport knows.
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: Option<Arc<str>>,
     pub(super) life: Life,
     pub(super) session: Session,
     pub(super) outbox: Outbox,

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// How it gets there: direct, broadcast, auto.
     #[arg(long, value_name = "MODE", default_value = "direct", value_parser = parse::mode)]
     mode: Mode,
-    /// What its producer would be told: none, routed, delivered. `auto` has a choice with none only.
+    /// What its producer would be told: none, routed, delivered. `auto` has a choice with none.
     #[arg(long, value_name = "LEVEL", default_value = "routed", value_parser = parse::receipt)]
     receipt: ReceiptLevel,
     /// Bytes of its payload.

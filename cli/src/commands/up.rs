@@ -25,7 +25,7 @@ runtime file: `waybill pub --uid 1001 hello` and `waybill token --uid 1001` just
 page is there only on a loopback address. Ctrl-C or SIGTERM drains, a second one ends it now. With \
 --json one line on stdout says when it is ready: \
 {\"event\":\"ready\",\"broker\":\"ADDRESS\",\"gateway\":\"ADDRESS\",\
-\"page\":\"URL\",\"runtime\":\"PATH\"}; \
+\"admin\":\"ADDRESS\",\"page\":\"URL\",\"runtime\":\"PATH\"}; \
 page is null if there is none.")]
 pub(crate) struct Args {
     /// Address and port of gateway and demo page; port 0 takes a free one. Default 127.0.0.1:7712.
@@ -83,6 +83,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
             "event": "ready",
             "broker": broker_address,
             "gateway": gateway_address,
+            "admin": runtime.admin,
             "page": page,
             "runtime": path,
         }))?;
@@ -164,6 +165,7 @@ fn greet(broker: &str, gateway: &str, page: Option<&str>) {
          waybill pub --uid 1001 hello\n  \
          waybill pub --all 'hello, everyone'\n  \
          waybill sub --uid 1003\n  \
-         waybill sub --consumer\n\nCtrl-C stops it."
+         waybill sub --consumer\n  \
+         waybill explain --uid 1001\n\nCtrl-C stops it."
     ));
 }

@@ -5,6 +5,7 @@
 
 mod closed;
 mod consumer;
+mod explain;
 mod hostile;
 mod inspect;
 mod receipts;

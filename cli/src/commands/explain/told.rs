@@ -132,7 +132,7 @@ fn tags(gateway: &GatewaySeen) -> String {
     };
     let named = |word: &str, tags: Vec<&str>| match tags.is_empty() {
         true => String::new(),
-        false => format!(", {word} {}", tags.join(" ")),
+        false => format!(", {word} {}", tags.join(", ")),
     };
     format!("{count}{}{}", named("has", of(true)), named("lacks", of(false)))
 }
@@ -189,7 +189,8 @@ fn user_row(user: &UserSeen) -> Vec<String> {
             .gateways
             .iter()
             .map(|it| match (it.outcome, user.fate) {
-                (Outcome::Sent, Fate::May) => at(it.slot, "sent: it decides for each connection"),
+                (Outcome::Sent, Fate::May) => at(it.slot, "decides for each connection"),
+                (Outcome::Sent, _) => format!("slot {}", it.slot),
                 (outcome, _) => at(it.slot, outcome.words()),
             })
             .collect();
@@ -208,9 +209,11 @@ fn modes(modes: &Modes) -> Vec<String> {
         false => ("broadcast", "direct"),
     };
     let why = if *fates_asked && first != auto {
-        format!("{first} would be cheaper, but who is offline is to be told (--receipt none)")
+        format!(
+            "{first} would be cheaper, but a receipt or the offline feed is to tell of each user"
+        )
     } else if *fates_asked {
-        "what becomes of each user is to be told, and it is no dearer".into()
+        "a receipt or the offline feed is to tell of each user, and it is no dearer".into()
     } else {
         format!("by the model it is no dearer than {second}")
     };
@@ -254,4 +257,155 @@ fn table(rows: &[Vec<String>]) -> Vec<String> {
         format!("  {}", fields.collect::<Vec<_>>().join("  ")).trim_end().to_string()
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use waybill_broker::explain::answer::{Counts, FrameBytes, HolderSeen, Refused, Term};
+    use waybill_broker::explain::question::UserId;
+
+    use super::*;
+
+    fn gateway(slot: usize, outcome: Outcome) -> GatewaySeen {
+        let link = LinkSeen {
+            peer: Some("127.0.0.1:9".into()),
+            holder: "gateway-1".into(),
+            shard: 0,
+            waiting_bytes: 900,
+            waiting_bytes_max: 1_000,
+        };
+        let bytes = FrameBytes { header: 56, payload: 5 };
+        GatewaySeen {
+            slot,
+            incarnation: format!("{slot:016x}"),
+            state: "live".into(),
+            link: Some(link),
+            users: 7,
+            users_in_all: 9,
+            tags: 3,
+            tags_agreed: true,
+            counts_as_every_tag: false,
+            terms: Vec::new(),
+            holds: 1,
+            frame: Some(FrameSeen { users: 1, whole: false, bytes }),
+            outcome,
+        }
+    }
+
+    fn user(uid: u64, fate: Fate, at: &[(usize, Outcome)]) -> UserSeen {
+        let gateways = at.iter().map(|&(slot, outcome)| HolderSeen { slot, outcome }).collect();
+        UserSeen { uid: UserId(uid), fate, excepted: false, gateways, gateways_more: 0 }
+    }
+
+    fn explanation() -> Explanation {
+        let costs =
+            |total_ns| Costs { gateways: 1, broker_ns: 2, link_bytes: 3, gateway_ns: 4, total_ns };
+        Explanation {
+            state: "ready".into(),
+            refused: None,
+            reached: Reached::Some,
+            mode: Modes {
+                asked: "auto".into(),
+                taken: "direct".into(),
+                auto: "direct".into(),
+                fates_asked: true,
+                direct: costs(200),
+                broadcast: costs(100),
+            },
+            publish: FrameBytes { header: 48, payload: 5 },
+            receipt: Counts {
+                sent: 1,
+                offline: 1,
+                filtered: 0,
+                dropped: 1,
+                unknown: 0,
+                gateways: 1,
+            },
+            gateways: vec![gateway(0, Outcome::Sent), gateway(12, Outcome::OutboxFull)],
+            gateways_more: 3,
+            gateways_others: 1,
+            fates: Some(FateCounts { may: 1, offline: 1, dropped: 1, ..FateCounts::default() }),
+            users: vec![
+                user(1, Fate::May, &[(0, Outcome::Sent), (12, Outcome::OutboxFull)]),
+                user(22, Fate::Dropped, &[(12, Outcome::OutboxFull)]),
+                user(333, Fate::Offline, &[]),
+            ],
+            users_more: 4,
+        }
+    }
+
+    #[test]
+    fn it_is_told_by_gateway_by_user_and_by_mode() {
+        let mut told = explanation();
+        let term = |tag: &str, declared| Term { tag: tag.into(), declared };
+        told.gateways[0].terms = vec![term("vip", true), term("ios", false), term("a b", false)];
+        told.gateways[1].counts_as_every_tag = true;
+        let question = Question { namespace: 6, ..Question::default() };
+        let expected = "\
+broker at here:1, ready: 1 of 3 users may be reached, as their gateways decide
+  message in namespace 6: header 48 + payload 5 bytes
+  receipt: sent 1, offline 1, dropped 1, gateways 1
+
+gateways
+  slot  incarnation       address      state  users  holds  tags                        would \
+be sent
+  0     0000000000000000  127.0.0.1:9  live   7      1      3, has vip, lacks ios, a b  list of \
+1: 56 + 5 bytes
+  12    000000000000000c  127.0.0.1:9  live   7      1      3, counts as every tag      list of \
+1: 56 + 5 bytes; dropped: no room in its outbox, as it reads too slowly or the frame is too \
+large (900 of 1000 bytes wait)
+  and 3 more
+  1 more with nobody whom it is for
+
+users: may 1, offline 1, dropped 1
+  1    may      slot 0 decides for each connection; slot 12 dropped: no room in its outbox, as \
+it reads too slowly or the frame is too large
+  22   dropped  slot 12 dropped: no room in its outbox, as it reads too slowly or the frame is \
+too large
+  333  offline  registered at no gateway of this broker
+  and 4 more
+
+mode direct, taken by auto: broadcast would be cheaper, but a receipt or the offline feed is to \
+tell of each user
+  by the model  gateways  broker ns  link bytes  gateways' ns  in all ns
+  direct        1         2          3           4             200
+  broadcast     1         2          3           4             100";
+        assert_eq!(lines("here:1", &question, &told).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_refusal_comes_first() {
+        let (code, reason) = ("not_ready".into(), "gateways it waits for: 2".into());
+        let refused = Some(Refused { code, reason });
+        let told = Explanation { refused, reached: Reached::Nobody, ..explanation() };
+        let lines = lines("here:1", &Question::default(), &told);
+        assert_eq!(lines[0], "broker at here:1, ready: none of 3 users would be reached");
+        assert_eq!(lines[1], "  it would refuse the message: not_ready, gateways it waits for: 2");
+    }
+
+    #[test]
+    fn of_a_long_list_those_that_are_not_reached_are_shown() {
+        let mut users: Vec<_> =
+            (0..30).map(|uid| user(uid, Fate::Sent, &[(0, Outcome::Sent)])).collect();
+        users.push(user(99, Fate::Offline, &[]));
+        let told = Explanation { users, users_more: 5, ..explanation() };
+        let lines = super::users(&told);
+        assert_eq!((lines.len(), &lines[1][..]), (ROWS_MAX + 1, "  0   sent     slot 0"));
+        assert!(lines[0].starts_with("  99  offline  registered"), "{lines:#?}");
+        assert_eq!(lines[ROWS_MAX], "  and 16 more");
+    }
+
+    #[test]
+    fn a_mode_that_was_asked_for_is_compared_with_auto() {
+        let modes_of = |asked: &str, taken: &str, auto: &str| {
+            let (asked, taken, auto) = (asked.into(), taken.into(), auto.into());
+            let modes = Modes { asked, taken, auto, fates_asked: false, ..explanation().mode };
+            super::modes(&modes)[0].clone()
+        };
+        let why = "by the model it is no dearer than direct";
+        let told = modes_of("direct", "direct", "broadcast");
+        assert_eq!(told, format!("mode direct, as asked; auto would take broadcast: {why}"));
+        let told = modes_of("broadcast", "broadcast", "broadcast");
+        assert_eq!(told, format!("mode broadcast, as auto would take: {why}"));
+    }
 }
