@@ -51,3 +51,20 @@ fn promise_7_what_is_told_is_bounded() {
     assert!(most < 4 << 20, "{json} bytes of JSON, {most} in all");
     assert!(json > 1 << 20, "the test makes no large answer: {json}");
 }
+
+#[test]
+fn what_each_mode_costs_is_of_the_whole_message() {
+    let shared = Shared::new(BrokerConfig { ready_quiet_ms: 0, ..BrokerConfig::default() }, 1, 1);
+    (1..=3).for_each(|incarnation| gateway(&shared, incarnation, &[incarnation % 3], &[]));
+    let told = |payload_bytes, selector: Option<&str>| {
+        let (everyone, selector) = (selector.is_none(), selector.map(Into::into));
+        let question = Question { everyone, selector, payload_bytes, ..Question::default() };
+        explain(&shared, &question).unwrap().mode
+    };
+    let (empty, full) = (told(0, None), told(1_000, None));
+    assert_eq!(full.direct.link_bytes, empty.direct.link_bytes + 3 * 1_000);
+    assert_eq!(full.broadcast.link_bytes, empty.broadcast.link_bytes + 3 * 1_000);
+    let selecting = told(0, Some("vip"));
+    assert_eq!(selecting.broadcast.link_bytes, empty.broadcast.link_bytes + 3 * 5);
+    assert_eq!((&*full.taken, &*full.auto, full.fates_asked), ("direct", "direct", true));
+}
