@@ -323,8 +323,9 @@ fn compare(
     }
 }
 
-/// Whoever would be reached is in a list that a gateway got which holds them; nobody else is in
-/// one, but those it is not for.
+/// Whoever would be reached is in a list that a gateway got which holds them. Nobody else is in
+/// one, but those it is not for, and those of gateways that have no match and get a broadcast all
+/// the same.
 fn reached(told: &Explanation, taken: &BTreeSet<u64>, got: &BTreeMap<u64, Vec<Vec<u8>>>) {
     for user in &told.users {
         // A gateway that does not read is not looked at.
@@ -334,8 +335,13 @@ fn reached(told: &Explanation, taken: &BTreeSet<u64>, got: &BTreeMap<u64, Vec<Ve
             let incarnation = u64::from_str_radix(&seen.incarnation, 16).unwrap();
             it.outcome == Outcome::Sent && !got.contains_key(&incarnation)
         });
-        if !unseen && user.fate != Fate::Filtered {
-            assert_eq!(taken.contains(&user.uid.0), user.fate <= Fate::May, "{user:?}");
+        let no_match = user.gateways.iter().any(|it| it.outcome == Outcome::NoMatch);
+        let gets_all = no_match && told.mode.taken == "broadcast";
+        let is_taken = taken.contains(&user.uid.0);
+        if user.fate <= Fate::May {
+            assert!(is_taken || unseen, "{user:?}");
+        } else if user.fate != Fate::Filtered {
+            assert!(!is_taken || gets_all, "{user:?}");
         }
     }
     let any = told.users.iter().any(|user| user.fate <= Fate::May);

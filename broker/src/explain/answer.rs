@@ -241,7 +241,8 @@ pub enum Outcome {
     Gone,
     /// Tags are not agreed on with it.
     TagsNotAgreed,
-    /// By what it has declared no connection of it can match.
+    /// By what it has declared no connection of it can match: it is sent nothing, but for a
+    /// broadcast.
     NoMatch,
     /// It has nobody whom it is for.
     NotConcerned,
@@ -264,7 +265,7 @@ impl Outcome {
             Self::Suspended => "not sent: its link is lost, and it may come back",
             Self::Gone => "not sent: it is gone, and its users are being forgotten",
             Self::TagsNotAgreed => "not sent: tags are not agreed on with it",
-            Self::NoMatch => "not sent: by the tags it declared no connection of it can match",
+            Self::NoMatch => "no connection of it can match, by the tags it declared",
             Self::NotConcerned => "not sent: it has nobody whom it is for",
             Self::Changed => "not known: it changed while it was looked at; ask again",
         }
