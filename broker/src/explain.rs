@@ -65,6 +65,7 @@ pub fn explain(shared: &Shared, question: &Question) -> Result<Explanation, Mist
     let (gateways, gateways_count) = sight.gateways();
     let refused = sight.refused();
     let not_shown = |it: &&GatewaySlot| it.state != SlotState::Dead && !sight.concerns(it);
+    let is_filling = |it: &&GatewaySlot| it.state == SlotState::Filling;
     Ok(Explanation {
         state: if shared.is_ready() { BrokerState::READY } else { BrokerState::NOT_READY }
             .to_string(),
@@ -75,6 +76,7 @@ pub fn explain(shared: &Shared, question: &Question) -> Result<Explanation, Mist
         receipt: sight.receipt(routed),
         gateways_more: gateways_count - gateways.len(),
         gateways_others: sight.slots.values().filter(not_shown).count(),
+        gateways_filling: sight.slots.values().filter(is_filling).count(),
         gateways,
         fates: sight.is_list().then(|| counted(&users)),
         users_more: users.len().saturating_sub(USERS_SHOWN_MAX),

@@ -356,6 +356,7 @@ fn check(ready: bool) -> BTreeMap<String, usize> {
             let question = state.question();
             eprintln!("on {backend:?}, state {seed}: {question:?}");
             let told = explain(state.net.shared(), &question).unwrap();
+            assert_eq!(told.gateways_filling, 1, "of every state");
             let (receipt, got) = state.publish(&question);
             compare(&told, receipt.as_ref(), &got, &state.held);
             let outcomes = told.gateways.iter().map(|it| format!("{:?}", it.outcome));

@@ -27,6 +27,9 @@ pub struct Explanation {
     pub gateways_more: usize,
     /// Those it has nothing to do with.
     pub gateways_others: usize,
+    /// Those of all that are still declaring their users: whoever is registered nowhere may be
+    /// theirs.
+    pub gateways_filling: usize,
     /// What becomes of each user of a list, by fate; absent without a list.
     pub fates: Option<FateCounts>,
     /// The users of the list, each once: at most [`USERS_SHOWN_MAX`](super::USERS_SHOWN_MAX),

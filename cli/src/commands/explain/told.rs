@@ -162,7 +162,8 @@ fn frame_text(frame: &FrameSeen) -> String {
 
 fn users(told: &Explanation) -> Vec<String> {
     let (shown, more) = some(&told.users, |it| it.fate <= Fate::May);
-    let rows: Vec<Vec<String>> = shown.iter().map(|user| user_row(user)).collect();
+    let row = |user: &&UserSeen| user_row(user, told.gateways_filling);
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
     let mut lines = table(&rows);
     let more = more + told.users_more;
     if more > 0 {
@@ -171,7 +172,7 @@ fn users(told: &Explanation) -> Vec<String> {
     lines
 }
 
-fn user_row(user: &UserSeen) -> Vec<String> {
+fn user_row(user: &UserSeen, filling: usize) -> Vec<String> {
     let fate = match user.fate {
         Fate::Sent => "sent",
         Fate::May => "may",
@@ -182,7 +183,11 @@ fn user_row(user: &UserSeen) -> Vec<String> {
     let why = if user.excepted {
         "on the except list".into()
     } else if user.gateways.is_empty() {
-        "registered at no gateway of this broker".into()
+        let nowhere = "registered at no gateway of this broker";
+        match filling {
+            0 => nowhere.into(),
+            _ => format!("{nowhere}; gateways that still declare their users: {filling}"),
+        }
     } else {
         let at = |slot: usize, words: &str| format!("slot {slot} {words}");
         let mut reasons: Vec<String> = user
@@ -324,6 +329,7 @@ mod tests {
             gateways: vec![gateway(0, Outcome::Sent), gateway(12, Outcome::OutboxFull)],
             gateways_more: 3,
             gateways_others: 1,
+            gateways_filling: 0,
             fates: Some(FateCounts { may: 1, offline: 1, dropped: 1, ..FateCounts::default() }),
             users: vec![
                 user(1, Fate::May, &[(0, Outcome::Sent), (12, Outcome::OutboxFull)]),
@@ -381,6 +387,14 @@ tell of each user
         let lines = lines("here:1", &Question::default(), &told);
         assert_eq!(lines[0], "broker at here:1, ready: none of 3 users would be reached");
         assert_eq!(lines[1], "  it would refuse the message: not_ready, gateways it waits for: 2");
+    }
+
+    #[test]
+    fn whoever_is_nowhere_may_be_at_a_gateway_that_is_not_done() {
+        let told = Explanation { gateways_filling: 2, ..explanation() };
+        let line = "  333  offline  registered at no gateway of this broker; gateways that still \
+                    declare their users: 2";
+        assert_eq!(super::users(&told)[2], line);
     }
 
     #[test]
