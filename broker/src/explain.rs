@@ -251,9 +251,8 @@ impl<'a> Sight<'a> {
             if self.has_selector() { Fate::May } else { Fate::Sent }
         } else if any(&[Outcome::OutboxFull]) {
             Fate::Dropped
-        } else if any(&[Outcome::NoLink, Outcome::NotPermitted]) {
-            Fate::Offline
         } else if any(&[Outcome::NoMatch, Outcome::TagsNotAgreed]) {
+            // Who is there, if for other messages only, is not offline.
             Fate::Filtered
         } else {
             Fate::Offline
