@@ -50,7 +50,9 @@ impl Core {
         self.put_state(part);
         let keepalive = Duration::from_millis(self.shared.config.keepalive_ms.into());
         part.session.accept(self.now, keepalive, hello.role);
-        part.session.run(part.capabilities);
+        // What a producer asks for it asks of the broker, and offers nothing for it (TAG-12).
+        let producer = hello.role == Role::PRODUCER;
+        part.session.run(if producer { support::CAPABILITIES } else { part.capabilities });
         Ok(())
     }
 

@@ -14,7 +14,8 @@ pub const CAPABILITIES: u64 = capability::RESUME
     | capability::REPORTS
     | capability::OFFLINE
     | capability::TRACE
-    | capability::FILTERS;
+    | capability::FILTERS
+    | capability::TAGS;
 
 /// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
 /// the features asked for. The draft to speak.
