@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use waybill_routing::{Limits, Namespace, Policies, Policy};
 use waybill_wire::code::Role;
+use waybill_wire::limits::{BROKER_TAGS_MAX, GATEWAY_TAGS_MAX};
 
 /// Settings of one broker process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -71,6 +72,13 @@ pub struct BrokerConfig {
     pub gateways_max: u32,
     /// Routes, and registrations they follow from, that may be held at once: 1 to 1,000,000,000.
     pub routes_max: usize,
+    /// Tags of one gateway that are kept, to tell whom a selector may be for: 0 to 1,048,576. A
+    /// gateway that declares more gets every message with a selector that is for its users, and
+    /// finds out by itself who matches.
+    pub gateway_tags_max: usize,
+    /// Different tags that are kept in all, of any number of gateways: 0 to 16,777,216. The same
+    /// holds for a gateway that declares one more.
+    pub tags_max: usize,
     /// Who may link. Empty: anybody on this machine, and nobody from elsewhere.
     pub tokens: Vec<TokenConfig>,
 }
@@ -162,6 +170,8 @@ impl Default for BrokerConfig {
             drain_ms: 5_000,
             gateways_max: 4_096,
             routes_max: 1 << 24,
+            gateway_tags_max: GATEWAY_TAGS_MAX,
+            tags_max: BROKER_TAGS_MAX,
             tokens: Vec::new(),
         }
     }
@@ -247,6 +257,8 @@ impl BrokerConfig {
         range("drain_ms", self.drain_ms.into(), 0, 3_600_000)?;
         range("gateways_max", self.gateways_max.into(), 1, Limits::SLOTS_MAX.into())?;
         range("routes_max", self.routes_max as u64, 1, 1_000_000_000)?;
+        range("gateway_tags_max", self.gateway_tags_max as u64, 0, GATEWAY_TAGS_MAX as u64)?;
+        range("tags_max", self.tags_max as u64, 0, BROKER_TAGS_MAX as u64)?;
         for (index, token) in self.tokens.iter().enumerate() {
             token.validate().map_err(|problem| ConfigError::Token {
                 index,
@@ -391,6 +403,8 @@ mod tests {
         check("gateways_max = 0", |config| config.gateways_max = 0);
         check("gateways_max = 65536", |config| config.gateways_max = 65_536);
         check("routes_max = 0", |config| config.routes_max = 0);
+        check("gateway_tags_max = 1048577", |config| config.gateway_tags_max = 1_048_577);
+        check("tags_max = 16777217", |config| config.tags_max = 16_777_217);
         assert_eq!(with(|config| config.keepalive_ms = 0), Ok(()), "0 is never");
     }
 

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use waybill_routing::{Op, TagChange};
 use waybill_wire::code::Event;
 use waybill_wire::digest::{Digest, Registered};
 
@@ -50,7 +51,10 @@ impl Upto {
 #[derive(Debug, Default)]
 pub(crate) struct Declared {
     set: BTreeSet<Registered>,
+    /// Of registrations and tags.
     digest: Digest,
+    /// How many tags: which, the route table knows.
+    tags: usize,
     told: Upto,
     /// What consumers were told to be here by the slot that this one replaced.
     old: Told,
@@ -103,6 +107,27 @@ impl Declared {
             self.digest.remove(registered);
         }
         removed
+    }
+
+    /// Takes changes of tags in, none of which contradicts what was declared (TAG-6).
+    pub(crate) fn declare_tags(&mut self, changes: &[TagChange<'_>]) {
+        for TagChange { op, namespace, tag } in changes {
+            match op {
+                Op::Add => {
+                    self.digest.add_tag(namespace.0, tag);
+                    self.tags += 1;
+                }
+                Op::Remove => {
+                    self.digest.remove_tag(namespace.0, tag);
+                    self.tags -= 1;
+                }
+            }
+        }
+    }
+
+    /// Whether a tag is declared.
+    pub(crate) fn has_tags(&self) -> bool {
+        self.tags > 0
     }
 
     /// The slot is new and answers: its registrations are to be told of, but for those in `old`.

@@ -50,6 +50,10 @@ counters! {
         hellos_refused,
         /// Registration records applied.
         registrations,
+        /// Tag records applied.
+        tag_records,
+        /// Times a gateway was told that not all of its tags are kept.
+        tags_unkept,
         /// PUBLISH frames received. Each is routed or refused.
         publishes,
         /// PUBLISH frames that were looked up and offered.
@@ -62,7 +66,7 @@ counters! {
         targets_sent,
         /// Targets that no gateway had registered, or whose gateways had just gone.
         targets_offline,
-        /// Targets that EXCEPT took away.
+        /// Targets that EXCEPT took away, or none of whose gateways can have a match.
         targets_filtered,
         /// Targets none of whose gateways had room.
         targets_dropped,

@@ -22,6 +22,7 @@ mod receipts;
 mod resume;
 pub(crate) mod sending;
 mod state;
+mod tag_delta;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -338,6 +339,7 @@ impl Core {
             Frame::Publish(message) => self.publish(links, part, message),
             Frame::Snapshot(records) => self.snapshot(links, part, records),
             Frame::Delta(records) => self.delta(links, part, records),
+            Frame::TagDelta(records) => self.tag_delta(part, records),
             Frame::Barrier(barrier) => self.barrier(part, barrier),
             Frame::Resume(resume) => self.resume(links, part, resume),
             Frame::Suspend(suspend) if part.gateway().resumes => self.suspend(part, suspend),

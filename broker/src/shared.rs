@@ -92,8 +92,12 @@ impl Shared {
     /// route table's and told nobody ([`Routes::new`]).
     #[must_use]
     pub fn new(config: BrokerConfig, instance: u64, key: u64) -> Self {
-        let (slots, routes) = (config.gateways_max, config.routes_max);
-        let limits = Limits { slots, routes, ..Limits::default() };
+        let limits = Limits {
+            slots: config.gateways_max,
+            routes: config.routes_max,
+            gateway_tags: config.gateway_tags_max,
+            broker_tags: config.tags_max,
+        };
         let readiness = Readiness::new(Wait {
             quiet: Duration::from_millis(config.ready_quiet_ms.into()),
             most: Duration::from_millis(config.ready_max_ms.into()),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use waybill_broker::{BrokerConfig, LoginPolicy, TokenConfig};
 use waybill_wire::code::{ErrorCode, capability};
 use waybill_wire::frame::Frame;
+use waybill_wire::limits::GATEWAY_TAGS_MAX;
 use waybill_wire::session::support;
 
 use crate::support::{Line, Net, everywhere};
@@ -49,7 +50,7 @@ struct Settings {
     #[serde(default)]
     logins: LoginPolicy,
     /// How many tags of one gateway it keeps.
-    gateway_tags: Option<u32>,
+    gateway_tags: Option<usize>,
     /// It is not ready at first, and only that many gateways make it so.
     gateways_expected: Option<u32>,
 }
@@ -122,9 +123,8 @@ fn bytes(hex: &str, memory: &Memory) -> Vec<u8> {
 }
 
 fn settings(dialogue: &Dialogue) -> BrokerConfig {
-    let Settings { token, other_token, roles, namespaces, logins, gateways_expected, .. } =
+    let Settings { token, other_token, roles, namespaces, logins, gateway_tags, gateways_expected } =
         &dialogue.broker;
-    assert_eq!(dialogue.broker.gateway_tags, None, "{}: this broker keeps no tags", dialogue.id);
     let everything = ["producer", "gateway", "consumer"].map(String::from).to_vec();
     let tokens = token.iter().chain(other_token).map(|token| TokenConfig {
         name: token.clone(),
@@ -138,6 +138,7 @@ fn settings(dialogue: &Dialogue) -> BrokerConfig {
         resume_window_ms: LONG_MS,
         report_timeout_ms: LONG_MS,
         logins_default: *logins,
+        gateway_tags_max: gateway_tags.unwrap_or(GATEWAY_TAGS_MAX),
         gateways_expected: gateways_expected.unwrap_or(0),
         ready_quiet_ms: gateways_expected.map_or(0, |_| LONG_MS),
         ready_max_ms: LONG_MS,

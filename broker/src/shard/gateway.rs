@@ -30,6 +30,8 @@ pub(super) struct GatewayState {
     pub(super) grant: Grant,
     // It can resume, so its slot is kept when its link has gone.
     pub(super) resumes: bool,
+    // Tags are agreed on with it.
+    pub(super) has_tags: bool,
     pub(super) uplinks: Sequence,
     pub(super) uplinked: Uplinked,
     pub(super) reports: Reports,
@@ -57,6 +59,7 @@ impl GatewayState {
             session,
             grant,
             resumes: false,
+            has_tags: false,
             uplinks: Sequence::default(),
             uplinked: Uplinked::default(),
             reports: Reports::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waybill_wire::code::{ErrorCode, Kind, Role, capability};
+use waybill_wire::code::{ErrorCode, Kind, Role};
 use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::session::{Sequence, support};
@@ -98,8 +98,7 @@ impl Core {
                     let words = "a gateway of this incarnation is linked with another token";
                     return Err(refused(ErrorCode::NOT_PERMITTED, Kind::HELLO, words));
                 }
-                let resumes = hello.capabilities & capability::RESUME != 0;
-                let gateway = self.gateway_session(hello, grant, resumes)?;
+                let gateway = self.gateway_session(hello, grant)?;
                 let slot = gateway.slot;
                 self.shared.gateway_opened(slot, hello.instance, place, gateway.grant.clone());
                 let now = self.now;

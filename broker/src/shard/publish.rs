@@ -11,7 +11,7 @@ use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
 
-use super::batch::Desk;
+use super::batch::{Desk, has_list};
 use super::hops::Trace;
 use super::link::{Part, ProducerState, RoleState};
 use super::receipts::bytes_of;
@@ -222,7 +222,7 @@ fn ask(
         return Ok(None);
     }
     let mut merge =
-        if message.everyone { Merge::everyone() } else { Merge::list(message.targets.iter()) };
+        if has_list(message) { Merge::list(message.targets.iter()) } else { Merge::everyone() };
     for (_, share) in routed.parts() {
         merge.part(match share {
             Share::Uids(uids) => merge::Share::Uids(uids),

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use waybill_routing::{Incarnation, Slot, SlotState};
-use waybill_wire::code::{ErrorCode, Kind};
+use waybill_wire::code::{ErrorCode, Kind, capability};
 use waybill_wire::frame::{Frame, Hello, Resume, Resumed, Suspend};
 use waybill_wire::planted::{self, Bug};
 use waybill_wire::session::Registration;
@@ -63,34 +63,46 @@ impl Core {
         &mut self,
         hello: &Hello<'_>,
         grant: Grant,
-        resumes: bool,
     ) -> Result<GatewayState, Fault> {
         let (session, incarnation) = (hello.session, hello.instance);
+        let offers = |capability| hello.capabilities & capability != 0;
+        let (resumes, has_tags) = (offers(capability::RESUME), offers(capability::TAGS));
         let claimed = if resumes && session != 0 {
-            self.shared.claim(session, incarnation, &grant, self.now)
+            self.shared.claim(session, incarnation, (&grant, has_tags), self.now)
         } else {
             None
         };
         if let Some(held) = claimed {
+            // One that has died meanwhile will not be resumed anyhow.
+            let _ = self.shared.routes.agree_on_tags(held.slot, has_tags);
             let mut gateway = GatewayState::new(held.slot, incarnation, session, grant);
             gateway.registration = Registration::resuming(held.version);
             gateway.declared = held.declared;
-            gateway.resumes = true;
+            (gateway.resumes, gateway.has_tags) = (true, has_tags);
             let Held { deadline, version, .. } = held;
             gateway.claim = Some(Claim { deadline, given_up: None, version });
             return Ok(gateway);
         }
-        let slot = self.open_slot(incarnation).ok_or_else(|| {
+        let slot = self.open_slot(incarnation, has_tags).ok_or_else(|| {
             let words = "this broker knows as many gateways as gateways_max allows";
             refused(ErrorCode::TOO_MANY_LINKS, Kind::HELLO, words)
         })?;
         let mut gateway = GatewayState::new(slot, incarnation, self.shared.next_session(), grant);
-        gateway.resumes = resumes;
+        (gateway.resumes, gateway.has_tags) = (resumes, has_tags);
         Ok(gateway)
     }
 
+    /// A fresh slot, and whether tags are agreed on with its gateway.
+    fn open_slot(&mut self, incarnation: u64, has_tags: bool) -> Option<Slot> {
+        let slot = self.find_slot(incarnation)?;
+        if has_tags {
+            self.shared.routes.agree_on_tags(slot, true).expect("nobody else has the slot yet");
+        }
+        Some(slot)
+    }
+
     /// A fresh slot. Gateways that are gone make room for one that is here.
-    fn open_slot(&mut self, incarnation: u64) -> Option<Slot> {
+    fn find_slot(&mut self, incarnation: u64) -> Option<Slot> {
         let incarnation = Incarnation(incarnation);
         if let Ok(slot) = self.shared.routes.open(incarnation) {
             return Some(slot);
@@ -112,7 +124,7 @@ impl Core {
     /// A snapshot comes instead of RESUME: it fills a fresh slot, and the suspended one stays until
     /// it has ended.
     pub(super) fn give_up_resuming(&mut self, gateway: &mut GatewayState) -> Result<(), Fault> {
-        let fresh = self.open_slot(gateway.incarnation).ok_or_else(|| {
+        let fresh = self.open_slot(gateway.incarnation, gateway.has_tags).ok_or_else(|| {
             let words = "this broker knows as many gateways as gateways_max allows";
             refused(ErrorCode::OVERLOADED, Kind::SNAPSHOT, words)
         })?;

@@ -68,17 +68,19 @@ impl Shared {
         self.held.lock().expect(UNPOISONED).insert(held)
     }
 
-    /// Takes a session out for a link of this incarnation and credential, if it can be resumed.
+    /// Takes a session out for a link of this incarnation and credential, if it can be resumed: one
+    /// with tags only where these are agreed on (TAG-8).
     pub(crate) fn claim(
         &self,
         session: u64,
         incarnation: u64,
-        grant: &Grant,
+        (grant, has_tags): (&Grant, bool),
         now: Duration,
     ) -> Option<Held> {
         let mut sessions = self.held.lock().expect(UNPOISONED);
         let held = sessions.by_id.get(&session)?;
-        let fits = held.incarnation == incarnation && held.grant.same_holder(grant);
+        let same = held.incarnation == incarnation && held.grant.same_holder(grant);
+        let fits = same && (has_tags || !held.declared.has_tags());
         let in_time = held.deadline > now;
         let suspended = self.routes.state(held.slot) == SlotState::Suspended;
         let lives = (in_time && suspended) || planted::is(Bug::ResumeAfterDeath);
