@@ -49,6 +49,8 @@ pub struct Expected {
     /// UIDs taken out by the except list, then those with a route to live slots that can have no
     /// match only.
     pub filtered: Vec<u64>,
+    /// UIDs with a route to live slots of which one can have a match and another can't.
+    pub filtered_in_part: Vec<u64>,
     /// Count of UIDs with a route to a live slot.
     pub reached: usize,
     /// Count of UIDs not looked up.
@@ -65,6 +67,7 @@ impl From<Routed<'_>> for Expected {
             parts: routed.parts().map(own).collect(),
             offline: routed.offline().to_vec(),
             filtered: routed.filtered().to_vec(),
+            filtered_in_part: routed.filtered_in_part().to_vec(),
             reached: routed.reached(),
             unresolved: routed.unresolved(),
         }
@@ -268,6 +271,11 @@ impl Oracle {
             expected.offline = wanted.iter().copied().filter(|uid| !online(uid)).collect();
             let only_elsewhere = |uid: &u64| online(uid) && !reached(uid);
             expected.filtered.extend(wanted.iter().copied().filter(only_elsewhere));
+            let not_meant = |slot: &Slot| !meant.contains(slot);
+            let elsewhere =
+                |uid: &u64| live.iter().filter(|it| not_meant(it)).any(|it| has(*it, *uid));
+            let in_part = |uid: &u64| reached(uid) && elsewhere(uid);
+            expected.filtered_in_part = wanted.iter().copied().filter(in_part).collect();
         } else {
             expected.unresolved = wanted.len();
         }

@@ -82,6 +82,7 @@ pub struct Plan {
     pub(crate) targets: Vec<u64>,
     pub(crate) offline: Vec<u64>,
     pub(crate) filtered: Vec<u64>,
+    pub(crate) filtered_in_part: Vec<u64>,
     pub(crate) parts: Vec<PartSpan>,
     pub(crate) routed: Vec<RoutedSpan>,
     pub(crate) scratch: Scratch,
@@ -100,6 +101,7 @@ pub(crate) struct RoutedSpan {
     pub(crate) parts: Range<usize>,
     pub(crate) offline: Range<usize>,
     pub(crate) filtered: Range<usize>,
+    pub(crate) filtered_in_part: Range<usize>,
     pub(crate) reached: usize,
     pub(crate) unresolved: usize,
     pub(crate) mode: Mode,
@@ -163,6 +165,7 @@ impl Plan {
         self.targets.clear();
         self.offline.clear();
         self.filtered.clear();
+        self.filtered_in_part.clear();
         self.parts.clear();
         self.routed.clear();
     }
@@ -202,6 +205,13 @@ impl<'a> Routed<'a> {
     #[must_use]
     pub fn filtered(self) -> &'a [u64] {
         &self.plan.filtered[self.span.filtered.clone()]
+    }
+
+    /// UIDs that are in a part, and at another gateway too that can have no match; in list order.
+    #[inline]
+    #[must_use]
+    pub fn filtered_in_part(self) -> &'a [u64] {
+        &self.plan.filtered_in_part[self.span.filtered_in_part.clone()]
     }
 
     /// Number of distinct UIDs with a route to at least one live slot.

@@ -108,6 +108,7 @@ impl Place<'_> {
     /// Appends the answer to one query, which may be one of those that were looked up ahead.
     fn answer(&self, query: &Query<'_>, ahead: Option<usize>, plan: &mut Plan) {
         let before = (plan.parts.len(), plan.offline.len(), plan.filtered.len());
+        let in_part = plan.filtered_in_part.len();
         let mode = match query.mode {
             Mode::Auto if query.fates_asked => Mode::Direct,
             Mode::Auto => cost::weigh(query, self.slots, self.space).mode,
@@ -144,6 +145,7 @@ impl Place<'_> {
             parts: before.0..plan.parts.len(),
             offline: before.1..plan.offline.len(),
             filtered: before.2..plan.filtered.len(),
+            filtered_in_part: in_part..plan.filtered_in_part.len(),
             reached,
             unresolved,
             mode,
@@ -217,14 +219,14 @@ impl Place<'_> {
     }
 
     /// Takes away the hits of slots that can have no match; a UID none of whose slots is left is
-    /// filtered. Nothing, if the query has no selector.
+    /// filtered, one that has lost some of them in part. Nothing, if the query has no selector.
     fn leave_matching(&self, query: &Query<'_>, plan: &mut Plan) {
         let Some(selector) = query.selector else { return };
-        let Plan { filtered, scratch: Scratch { hits, reach, .. }, .. } = plan;
+        let Plan { filtered, filtered_in_part, scratch: Scratch { hits, reach, .. }, .. } = plan;
         reach.begin((query.namespace, selector), self.tags, self.slots);
         let (mut at, mut kept) = (0, 0);
         while let Some(&(uid, _)) = hits.get(at) {
-            let kept_before = kept;
+            let (first, kept_before) = (at, kept);
             while let Some(&(_, slot)) = hits.get(at).filter(|hit| hit.0 == uid) {
                 if reach.may(self.slots, slot) {
                     hits[kept] = (uid, slot);
@@ -234,6 +236,8 @@ impl Place<'_> {
             }
             if kept == kept_before {
                 filtered.push(uid);
+            } else if kept - kept_before < at - first {
+                filtered_in_part.push(uid);
             }
         }
         hits.truncate(kept);

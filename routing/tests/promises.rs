@@ -168,6 +168,7 @@ fn promise_1_except_always_wins_and_a_uid_counts_once() {
         filtered: vec![2, 8],
         reached: 2,
         unresolved: 0,
+        ..Expected::default()
     };
     let broadcast = Expected {
         parts: vec![(a, None), (b, None)],

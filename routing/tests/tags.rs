@@ -109,6 +109,7 @@ fn sel_7_who_is_only_where_nothing_can_match_is_filtered_and_except_wins() {
         parts: vec![(a, Some(vec![3, 2]))],
         offline: vec![],
         filtered: vec![9, 1, 5, 4],
+        filtered_in_part: vec![3],
         reached: 2,
         unresolved: 0,
     };
@@ -286,4 +287,21 @@ fn a_tag_that_stays_is_seen_by_every_reader_while_others_come_and_go() {
     assert_eq!(meant(&routes, "stays"), [stays]);
     assert_eq!(routes.counts().tags, text.len() + 1);
     routes.invariants();
+}
+
+#[test]
+fn rep_6_who_is_also_where_nothing_can_match_is_named() {
+    let routes = Routes::default();
+    let a = live(&routes, 1, &[1, 2, 3], &["vip"]);
+    let _b = live(&routes, 2, &[3, 2, 4], &[]);
+    let _c = live(&routes, 3, &[3], &[]);
+    let got = ask_in(&routes, TENANT, (&[4, 3, 2, 1], &[2]), "vip", Mode::Direct);
+    let expected = Expected {
+        parts: vec![(a, Some(vec![3, 1]))],
+        filtered: vec![2, 4],
+        filtered_in_part: vec![3],
+        reached: 2,
+        ..Expected::default()
+    };
+    assert_eq!(got, expected);
 }

@@ -40,13 +40,13 @@ pub(super) struct Sums {
 
 impl Sums {
     fn add(&mut self, message: &Message<'_>, routed: Routed<'_>, fates: &Fates<'_>) {
-        let filtered = routed.filtered().len();
-        let all = routed.reached() + routed.offline().len() + filtered + routed.unresolved();
+        let all = [routed.offline().len(), routed.filtered().len(), routed.unresolved()];
+        let all = routed.reached() + all.iter().sum::<usize>();
         self.routed += 1;
         self.targets += all as u64;
         self.sent += fates.sent as u64;
         self.offline += fates.offline.len() as u64;
-        self.filtered += filtered as u64;
+        self.filtered += fates.filtered.len() as u64;
         self.dropped += fates.dropped.len() as u64;
         self.unresolved += routed.unresolved() as u64;
         self.asked += u64::from(message.level != Level::NONE);
@@ -240,15 +240,17 @@ pub(crate) struct Fates<'a> {
     pub(crate) sent: usize,
     /// No gateway had them, or those that had were all just gone.
     pub(crate) offline: Cow<'a, [u64]>,
+    /// The except list names them, or no gateway that has them can have a match.
+    pub(crate) filtered: Cow<'a, [u64]>,
     /// No gateway took the frame for them, and one had no room.
     pub(crate) dropped: Vec<u64>,
 }
 
 impl<'a> Fates<'a> {
     pub(crate) fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
-        let offline = Cow::Borrowed(routed.offline());
+        let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
         if !offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink)) {
-            return Self { sent: routed.reached(), offline, dropped: Vec::new() };
+            return Self { sent: routed.reached(), offline, filtered, dropped: Vec::new() };
         }
         let of = |wanted: fn(Offered) -> bool| {
             let parts = routed.parts().zip(offers).filter(move |(_, offered)| wanted(**offered));
@@ -265,12 +267,12 @@ impl<'a> Fates<'a> {
         let gone = of(|it| it == Offered::NoLink).copied();
         let gone: BTreeSet<u64> = gone.filter(|uid| !settled(uid)).collect();
         let sent = routed.reached() - dropped.len() - gone.len();
-        let offline = if gone.is_empty() {
-            offline
-        } else {
-            Cow::Owned(in_order(message, offline.iter().copied().chain(gone).collect()))
-        };
-        Self { sent, offline, dropped: in_order(message, dropped) }
+        // Who is at a gateway that can have no match is there all the same.
+        let (there, gone): (Vec<u64>, Vec<u64>) =
+            gone.into_iter().partition(|uid| routed.filtered_in_part().contains(uid));
+        let offline = with(message, offline, gone);
+        let filtered = with(message, filtered, there);
+        Self { sent, offline, filtered, dropped: in_order(message, dropped) }
     }
 
     /// Puts the receipt of stage `routed`, with the message's way so far if it is the last.
@@ -285,7 +287,7 @@ impl<'a> Fates<'a> {
     ) {
         let sets = [
             (Fate::OFFLINE, ErrorCode(0), &*self.offline),
-            (Fate::FILTERED, ErrorCode(0), routed.filtered()),
+            (Fate::FILTERED, ErrorCode(0), &*self.filtered),
             (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.dropped[..]),
         ];
         let mut named = [FateSet::default(); 3];
@@ -301,7 +303,7 @@ impl<'a> Fates<'a> {
             sent: length(self.sent),
             offline: length(self.offline.len()),
             unknown: length(routed.unresolved()),
-            filtered: length(routed.filtered().len()),
+            filtered: length(self.filtered.len()),
             dropped: length(self.dropped.len()),
             gateways: taken(offers),
             fate_sets: (&named[..count]).into(),
@@ -314,6 +316,8 @@ impl<'a> Fates<'a> {
     fn settle(merge: &mut Merge, routed: Routed<'_>, offers: &[Offered]) {
         merge.settle(routed.offline(), Fate::OFFLINE, ErrorCode(0));
         merge.settle(routed.filtered(), Fate::FILTERED, ErrorCode(0));
+        // A word of gateways that were not asked (REP-6).
+        merge.settle(routed.filtered_in_part(), Fate::FILTERED, ErrorCode(0));
         for (at, offered) in offers.iter().enumerate() {
             let word = match offered {
                 Offered::Taken => continue,
@@ -329,6 +333,23 @@ impl<'a> Fates<'a> {
 /// Gateways that a frame was taken for.
 fn taken(offers: &[Offered]) -> u32 {
     length(offers.iter().filter(|offered| offered.is_taken()).count())
+}
+
+/// UIDs that nobody was asked for, in the order of the PUBLISH.
+fn filtered<'a>(message: &Message<'_>, routed: Routed<'a>) -> Cow<'a, [u64]> {
+    let filtered = routed.filtered();
+    if message.selector.is_none() || message.except.is_empty() {
+        return Cow::Borrowed(filtered);
+    }
+    Cow::Owned(in_order(message, filtered.iter().copied().collect()))
+}
+
+/// More of them, in the order of the PUBLISH.
+fn with<'a>(message: &Message<'_>, uids: Cow<'a, [u64]>, more: Vec<u64>) -> Cow<'a, [u64]> {
+    if more.is_empty() {
+        return uids;
+    }
+    Cow::Owned(in_order(message, uids.iter().copied().chain(more).collect()))
 }
 
 /// The UIDs of a set, each once, in the order of the PUBLISH (PUB-4).

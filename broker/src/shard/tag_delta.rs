@@ -15,11 +15,7 @@ use crate::telemetry::count;
 
 impl Core {
     /// In effect on every shard when this returns, where the slot answers.
-    pub(super) fn tag_delta(
-        &mut self,
-        part: &mut Part,
-        frame: &TagDelta<'_>,
-    ) -> Result<(), Fault> {
+    pub(super) fn tag_delta(&mut self, part: &mut Part, frame: &TagDelta<'_>) -> Result<(), Fault> {
         let gateway = part.gateway();
         gateway.registration.tag_delta(frame)?;
         let records = frame.tag_records;
