@@ -27,6 +27,9 @@
 //! + 2 x routes_max x 160                      where logins exclude each other: those that contend,
 //!                                             and what slots that left have left behind of them
 //! + 2 x routes_max x 96                       those of them that have lost and were not told of
+//! + tags_max x 96                             tags that are kept, of 64 bytes each
+//! + tags_max x gateways_max / 8               which gateways have each: two bytes for one, and at
+//!                                             most a bit for every one there may be
 //! ```
 //!
 //! Frames in mail between shards are inside `outbox_bytes_max`: their place is reserved before they

@@ -61,7 +61,7 @@ pub struct BrokerConfig {
     /// Credential presented to them; empty presents none. Default empty.
     pub token: String,
     /// Whether brokers that run tags are told which ones connections have. Without, a broker sends
-    /// no message with a selector here. Default false.
+    /// no message with a selector here. Default true.
     pub tags: bool,
 }
 
@@ -381,7 +381,7 @@ impl Default for BrokerConfig {
             dns_refresh_ms: 10_000,
             connect_timeout_ms: 2_000,
             token: String::new(),
-            tags: false,
+            tags: true,
         }
     }
 }

@@ -1,14 +1,9 @@
 //! Tags and selectors from outside: what a broker is told, who gets a message, what is reported.
 
-use waybill_gateway::GatewayConfig;
 use waybill_wire::code::{Level, Op};
 use waybill_wire::{MessageHead, Selector, selector};
 
 use crate::support::{JSON, Site, User, login, run, token};
-
-fn tagging(config: &mut GatewayConfig) {
-    config.broker.tags = true;
-}
 
 async fn ready(user: &mut User) {
     let ready = user.hear().await;
@@ -41,7 +36,7 @@ async fn to_all(site: &Site, sequence: u64) {
 #[test]
 fn promise_1_a_selector_reaches_exactly_the_connections_that_match() {
     run(async {
-        let mut site = Site::start(tagging).await;
+        let mut site = Site::start(|_| ()).await;
         let mut phone = user(&site, 1001, &["geo:sh", "platform:ios"]).await;
         let mut laptop = user(&site, 1001, &["geo:sh"]).await;
         let mut other = user(&site, 1002, &["geo:bj"]).await;
@@ -73,7 +68,7 @@ fn promise_1_a_selector_reaches_exactly_the_connections_that_match() {
 #[test]
 fn sec_25_a_message_does_not_carry_its_selector_to_a_client() {
     run(async {
-        let site = Site::start(tagging).await;
+        let site = Site::start(|_| ()).await;
         let mut user = user(&site, 1001, &["vip"]).await;
         select(&site, 1, "vip & !geo:bj", &[1001], "hello").await;
         let message = user.hear().await.to_string();
@@ -85,7 +80,7 @@ fn sec_25_a_message_does_not_carry_its_selector_to_a_client() {
 #[test]
 fn sec_26_what_a_client_says_gives_it_no_tag() {
     run(async {
-        let mut site = Site::start(tagging).await;
+        let mut site = Site::start(|_| ()).await;
         let _other = user(&site, 1002, &["a"]).await;
         let mut user = User::connect(site.address(), JSON).await;
         let login = login(&token(0, 1001, 3600));
@@ -100,7 +95,7 @@ fn sec_26_what_a_client_says_gives_it_no_tag() {
 #[test]
 fn reg_6_nobody_is_ready_before_a_broker_has_their_tags() {
     run(async {
-        let mut site = Site::start(tagging).await;
+        let mut site = Site::start(|_| ()).await;
         let _first = site.user(1001).await;
         site.broker.hold(true).await;
         // The registration is in effect already; the tag of this connection is not.
@@ -116,7 +111,7 @@ fn reg_6_nobody_is_ready_before_a_broker_has_their_tags() {
 #[test]
 fn tag_3_what_connections_have_is_declared_also_to_a_broker_that_comes_back() {
     run(async {
-        let mut site = Site::start(tagging).await;
+        let mut site = Site::start(|_| ()).await;
         let one = user(&site, 1, &["a", "b"]).await;
         let other = user(&site, 2, &["b", "c"]).await;
         site.broker.until_tags(&[(0, "a"), (0, "b"), (0, "c")]).await;
@@ -134,7 +129,7 @@ fn tag_3_what_connections_have_is_declared_also_to_a_broker_that_comes_back() {
 #[test]
 fn tag_16_a_backend_gives_tags_and_is_told_when_the_broker_has_them() {
     run(async {
-        let mut site = Site::start(tagging).await;
+        let mut site = Site::start(|_| ()).await;
         let mut one = user(&site, 1, &["a"]).await;
         let mut other = user(&site, 2, &[]).await;
         site.broker.hold(true).await;
@@ -166,7 +161,6 @@ fn tag_16_a_backend_gives_tags_and_is_told_when_the_broker_has_them() {
 fn tag_16_what_the_broker_does_not_confirm_in_time_is_unknown() {
     run(async {
         let mut site = Site::start(|config| {
-            tagging(config);
             config.deadlines.report_ms = 100;
         })
         .await;
@@ -182,7 +176,6 @@ fn tag_16_what_the_broker_does_not_confirm_in_time_is_unknown() {
 fn tag_9_more_tags_than_there_is_room_for() {
     run(async {
         let mut site = Site::start(|config| {
-            tagging(config);
             config.limits.tags_per_connection_max = 2;
             config.limits.tags_max = 3;
         })
@@ -205,7 +198,7 @@ fn tag_9_more_tags_than_there_is_room_for() {
 #[test]
 fn ws_16_a_token_whose_tags_are_none_is_a_bad_token() {
     run(async {
-        let site = Site::start(tagging).await;
+        let site = Site::start(|_| ()).await;
         assert_eq!(site.tagged(1, &["a\tb"]).await.closed().await.0, 4500);
     });
 }

@@ -69,7 +69,8 @@ impl World {
         config.limits.recent_messages_max = self.scenario.recent;
         let incarnation = self.chance.id();
         let sim = SimGateway::new(&config, incarnation);
-        let links = brokers.map(|at| GatewayLink::new(&options([at]), incarnation)).collect();
+        let options = |at| Options { tags: config.broker.tags, ..options([at]) };
+        let links = brokers.map(|at| GatewayLink::new(&options(at), incarnation)).collect();
         (sim, links, incarnation)
     }
 
