@@ -22,6 +22,7 @@ mod readiness;
 mod receipts;
 mod resume;
 mod rights;
+mod selectors;
 mod storm;
 mod support;
 mod talk;
