@@ -123,8 +123,8 @@ fn bytes(hex: &str, memory: &Memory) -> Vec<u8> {
 }
 
 fn settings(dialogue: &Dialogue) -> BrokerConfig {
-    let Settings { token, other_token, roles, namespaces, logins, gateway_tags, gateways_expected } =
-        &dialogue.broker;
+    let Settings { token, other_token, roles, namespaces, logins, .. } = &dialogue.broker;
+    let Settings { gateway_tags, gateways_expected, .. } = &dialogue.broker;
     let everything = ["producer", "gateway", "consumer"].map(String::from).to_vec();
     let tokens = token.iter().chain(other_token).map(|token| TokenConfig {
         name: token.clone(),

@@ -103,17 +103,20 @@ impl Gateway {
         if self.users.tagged { self.users.declared.clone() } else { BTreeSet::new() }
     }
 
-    /// Sends what has changed. Tags that nobody has any more may stay declared.
+    /// Sends what has changed. Users that are gone, and tags that nobody has any more, may stay
+    /// declared for a while.
     fn deltas(&mut self, net: &mut Net, random: &mut SmallRng) {
         let (users, tags) = (self.users.users(), self.users.tags());
-        let [there, gone] = [&users - &self.users.registered, &self.users.registered - &users];
-        let mut changes = records(there, Op::ADD);
-        changes.extend(records(gone, Op::REMOVE));
+        let mut gone = &self.users.registered - &users;
+        gone.retain(|_| random.random_bool(0.6));
+        let mut changes = records(&users - &self.users.registered, Op::ADD);
+        changes.extend(records(gone.clone(), Op::REMOVE));
         let mut unused = &self.users.declared - &tags;
         unused.retain(|_| random.random_bool(0.5));
         let mut tagged = tag_records(&tags - &self.users.declared, Op::ADD);
         tagged.extend(tag_records(unused.clone(), Op::REMOVE));
-        self.users.registered = users;
+        self.users.registered.extend(users);
+        self.users.registered.retain(|user| !gone.contains(user));
         self.users.declared.extend(tags);
         self.users.declared.retain(|tag| !unused.contains(tag));
         let tags_first = random.random_bool(0.5);
@@ -353,7 +356,8 @@ impl World<'_> {
         let unknown = fates.iter().filter(|(_, word)| word.is_none()).count();
         assert_eq!((receipt.code, receipt.gateways as usize), (ErrorCode(0), gateways), "{sent:?}");
         assert_eq!(receipt.unknown as usize, unknown);
-        let fates = fates.into_iter().filter_map(|(uid, word)| Some((uid, word?))).collect();
+        let fates: Vec<_> =
+            fates.into_iter().filter_map(|(uid, word)| Some((uid, word?))).collect();
         check_fates(sent, receipt, &fates);
     }
 
@@ -367,12 +371,12 @@ impl World<'_> {
         }
         let fates = sent.listed().into_iter().map(|uid| (uid, model::delivered(&users, sent, uid)));
         assert_eq!(receipt.unknown, 0);
-        check_fates(sent, receipt, &fates.collect());
+        check_fates(sent, receipt, &fates.collect::<Vec<_>>());
     }
 }
 
 /// Sets are in the order of the PUBLISH.
-fn check_fates(sent: &Sent, receipt: &Receipt, fates: &Vec<(u64, Word)>) {
+fn check_fates(sent: &Sent, receipt: &Receipt, fates: &[(u64, Word)]) {
     let of = |wanted| -> Vec<u64> {
         fates.iter().filter(|(_, word)| *word == wanted).map(|(uid, _)| *uid).collect()
     };
