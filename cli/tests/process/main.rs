@@ -10,6 +10,7 @@ mod hostile;
 mod inspect;
 mod receipts;
 mod scripted;
+mod selecting;
 mod servers;
 mod several;
 mod support;

@@ -23,12 +23,20 @@ pub(crate) async fn login(gateway: SocketAddr, uid: u64) -> User {
 
 /// The same with a login number.
 pub(crate) async fn login_as(gateway: SocketAddr, uid: u64, number: u64) -> User {
+    login_by(gateway, uid, &mint(uid, number, &[])).await
+}
+
+/// The same with tags.
+pub(crate) async fn login_tagged(gateway: SocketAddr, uid: u64, tags: &[&str]) -> User {
+    login_by(gateway, uid, &mint(uid, 0, tags)).await
+}
+
+async fn login_by(gateway: SocketAddr, uid: u64, token: &str) -> User {
     let mut request = format!("ws://{gateway}/ws").into_client_request().unwrap();
     let protocol = HeaderValue::from_static("waybill.json.v1");
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     let stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
     let (mut user, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    let token = mint(uid, number);
     user.send(Message::text(format!(r#"{{"type":"login","token":"{token}"}}"#))).await.unwrap();
     let ready = next(&mut user).await;
     assert_eq!(
@@ -38,14 +46,14 @@ pub(crate) async fn login_as(gateway: SocketAddr, uid: u64, number: u64) -> User
     user
 }
 
-fn mint(uid: u64, login: u64) -> String {
+fn mint(uid: u64, login: u64, tags: &[&str]) -> String {
     let grant = waybill_gateway::auth::Grant {
         uid,
         namespace: 0,
         expires_at: 4_000_000_000,
         device_class: 0,
         login,
-        tags: &[],
+        tags,
     };
     waybill_gateway::auth::mint(SECRET.as_bytes(), grant)
 }
