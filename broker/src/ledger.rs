@@ -72,13 +72,20 @@ counters! {
         targets_dropped,
         /// Targets that were not looked up: mode `broadcast`.
         targets_unresolved,
-        /// Routed PUBLISHes for which a receipt was asked. Each is one of the next three.
+        /// TAG frames received. Each is routed or refused.
+        taggings,
+        /// TAG frames whose users were looked up.
+        taggings_routed,
+        /// TAG frames refused as a whole.
+        taggings_refused,
+        /// Routed PUBLISHes for which a receipt was asked, and routed TAGs. Each is one of the next
+        /// three.
         receipts_asked,
         /// Final receipts given to those.
         receipts_answered,
         /// Final receipts not given, since the producer's link ended first.
         receipts_producer_gone,
-        /// Gauge: PUBLISHes whose receipt of stage `delivered` is not complete.
+        /// Gauge: PUBLISHes and TAGs whose receipt of stage `delivered` is not complete.
         receipts_pending,
         /// REPORTs that nobody waited for: late, or never asked for.
         reports_ignored,
@@ -156,6 +163,11 @@ impl Ledger {
                 self.targets_dropped,
                 self.targets_unresolved,
             ],
+        )?;
+        equal(
+            "taggings = routed + refused",
+            self.taggings,
+            &[self.taggings_routed, self.taggings_refused],
         )?;
         equal(
             "receipts: asked = answered + producer_gone + pending",

@@ -14,8 +14,9 @@
 //!     + CONTROL_BYTES_MAX                     answers waiting
 //!     + UPLINKS_UNANSWERED_MAX x 400          uplinks without an answer, asked or owed, and whom
 //!                                             their users stay with
-//!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, and the last of them
-//!     + REPORTS_AWAITED_MAX x 96              REPORTs a gateway owes
+//!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, of PUBLISHes and of
+//!                                             TAGs, and the last of them
+//!     + REPORTS_AWAITED_MAX x 96              REPORTs a gateway owes, on DELIVERs and on TAGs
 //!     + REPORTS_AWAITED_MAX x 3 x 128         hop times of traced messages on their way between
 //!                                             shards: three of each that is owed
 //!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of
@@ -89,7 +90,7 @@ pub const LOGINS_PER_USER_MAX: usize = 256;
 pub const UPLINKS_UNANSWERED_MAX: usize = 65_536;
 
 /// Bytes of the receipts of stage `delivered` that one producer's link may wait for. A PUBLISH
-/// that comes when there are as many is refused as `overloaded`.
+/// that asks for one, or a TAG, that comes when there are as many is refused as `overloaded`.
 pub const RECEIPTS_PENDING_BYTES_MAX: usize = 4 << 20;
 
 /// How many of them there may be.

@@ -4,7 +4,7 @@
 //! as they end and begin, and links are bounded.
 
 use waybill_routing::Slot;
-use waybill_wire::code::ErrorCode;
+use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::HopTime;
 
 use crate::io::LinkId;
@@ -40,11 +40,13 @@ pub struct Asked {
     pub part: u16,
 }
 
-/// A DELIVER that a gateway will report, and for whom.
+/// A DELIVER or TAG that a gateway will report on, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Awaited {
     /// Who asks.
     pub asked: Asked,
+    /// DELIVER or TAG: it depends on that which gateways report.
+    pub kind: Kind,
     /// The producer's instance, as in the frame.
     pub origin: u64,
     /// The producer's number, as in the frame.

@@ -1,10 +1,12 @@
-//! What became of one message, from what its gateways say: the machine behind a receipt of stage
-//! `delivered`.
+//! What became of one message, or of one TAG, from what its gateways say: the machine behind a
+//! receipt of stage `delivered`.
 //!
-//! Each gateway that got the message has a part of it. A part is settled once, by its REPORT or by
-//! what happened to it instead. Of a user with several gateways the best word counts, in whatever
-//! order they come: reached, unknown, dropped, filtered, offline. A gateway can only speak of its
-//! own part. Pure: no links, no clock. See the tests for the naive oracle.
+//! Each gateway that has users of it has a part of it. A part is settled once, by its REPORT or by
+//! what happened to it instead. Of a user with several gateways one word counts, in whatever order
+//! they come. Of a message it is the best one: reached, unknown, dropped, filtered, offline. A TAG
+//! is for all connections of a user, so that what is missing counts before what was reached:
+//! dropped, unknown, reached, offline. A gateway can only speak of its own part. Pure: no links, no
+//! clock. See the tests for the naive oracle.
 
 use std::cmp::Reverse;
 
@@ -34,6 +36,8 @@ pub enum Word {
     Full,
     /// Its gateway's link had gone before the frame reached the outbox.
     Gone,
+    /// Its gateway does not run what the frame asks for, and was not sent it.
+    NotSupported,
 }
 
 /// A REPORT, owned.
@@ -69,7 +73,7 @@ impl Told {
 /// The fates in the order of their codes, which is that of the sets in a receipt.
 const FATES: [Fate; 4] = [Fate::OFFLINE, Fate::UNKNOWN, Fate::FILTERED, Fate::DROPPED];
 
-/// How good a word is; the best counts.
+/// A word about a user; of a message the greatest counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     #[default]
@@ -104,8 +108,40 @@ impl Rank {
     }
 }
 
-/// The better of two is the greater; of two causes the lower code, so that order does not matter.
+/// Of two causes the lower code counts, so that order does not matter.
 type Best = (Rank, Reverse<u16>);
+
+/// What is asked: which word about a user counts depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asked {
+    /// Who of a list was reached.
+    List,
+    /// How many were.
+    #[default]
+    Everyone,
+    /// Whose changes of tags were made everywhere.
+    Tags,
+}
+
+impl Asked {
+    fn rank(self, fate: Fate) -> Rank {
+        match Rank::of(fate) {
+            // No gateway says so of a TAG (TAG-16), so nobody knows what it means.
+            Rank::Filtered if self == Self::Tags => Rank::Unknown,
+            rank => rank,
+        }
+    }
+
+    /// The greatest counts.
+    fn weight(self, (rank, cause): Best) -> (u8, Reverse<u16>) {
+        let weight = match rank {
+            Rank::Dropped if self == Self::Tags => Rank::Reached as u8 + 2,
+            Rank::Unknown if self == Self::Tags => Rank::Reached as u8 + 1,
+            _ => rank as u8,
+        };
+        (weight, cause)
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Part {
@@ -127,7 +163,7 @@ pub struct Merge {
     open: usize,
     /// Without a list: sums of users over gateways, reached first.
     sums: [u32; 5],
-    has_list: bool,
+    asked: Asked,
 }
 
 /// The sums and the names for a receipt.
@@ -150,7 +186,7 @@ impl Merge {
         let mut by_uid: Vec<u16> = (0..uids.len()).map(place).collect();
         by_uid.sort_by_key(|&at| (uids[usize::from(at)], at));
         by_uid.dedup_by_key(|at| uids[usize::from(*at)]);
-        let mut merge = Self { uids, has_list: true, ..Self::default() };
+        let mut merge = Self { uids, asked: Asked::List, ..Self::default() };
         if by_uid.len() < merge.uids.len() {
             let mut kept: Vec<u16> = by_uid;
             kept.sort_unstable();
@@ -161,6 +197,12 @@ impl Merge {
         merge.best = vec![Best::default(); merge.uids.len()];
         merge.by_uid = by_uid;
         merge
+    }
+
+    /// For the users of a TAG (TAG-17).
+    #[must_use]
+    pub fn tags(listed: impl Iterator<Item = u64>) -> Self {
+        Self { asked: Asked::Tags, ..Self::list(listed) }
     }
 
     /// For everyone in a namespace: sums, and nobody named.
@@ -227,7 +269,7 @@ impl Merge {
             return false;
         }
         self.open -= 1;
-        if self.has_list {
+        if self.asked != Asked::Everyone {
             match held {
                 Part::Some(places) => self.learn(places.iter().copied(), word),
                 _ => self.learn(0..self.count(), word),
@@ -262,7 +304,10 @@ impl Merge {
     }
 
     fn better(&mut self, at: usize, best: Best) {
-        self.best[at] = self.best[at].max(best);
+        let held = &mut self.best[at];
+        if self.asked.weight(best) > self.asked.weight(*held) {
+            *held = best;
+        }
     }
 
     fn learn(&mut self, places: impl Iterator<Item = u16> + Clone, word: &Word) {
@@ -272,6 +317,7 @@ impl Merge {
             Word::Expired => (Rank::Dropped, Reverse(ErrorCode::EXPIRED.0)),
             Word::Full => (Rank::Dropped, Reverse(ErrorCode::OUTBOX_FULL.0)),
             Word::Gone => (Rank::Offline, Reverse(0)),
+            Word::NotSupported => (Rank::Dropped, Reverse(ErrorCode::NOT_SUPPORTED.0)),
         };
         places.for_each(|at| self.better(at.into(), all));
     }
@@ -281,12 +327,12 @@ impl Merge {
     fn learn_told(&mut self, places: impl Iterator<Item = u16> + Clone, told: &Told) {
         let mut said: Vec<(u16, Best)> = Vec::new();
         for (fate, cause, uids) in &told.named {
-            let best = (Rank::of(*fate), Reverse(cause.0));
+            let best = (self.asked.rank(*fate), Reverse(cause.0));
             said.extend(uids.iter().filter_map(|&uid| Some((self.find(uid)?, best))));
         }
-        said.sort_unstable();
+        said.sort_unstable_by_key(|(place, best)| (*place, self.asked.weight(*best)));
         let word = |at: u16| {
-            // The last of several words about one user is the best.
+            // The last of several words about one user is the one that counts.
             let end = said.partition_point(|(place, _)| *place <= at);
             said[..end].last().filter(|(place, _)| *place == at).map(|(_, best)| *best)
         };
@@ -309,7 +355,7 @@ impl Merge {
     /// What a receipt says when [`Merge::is_complete`].
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        if !self.has_list {
+        if self.asked == Asked::Everyone {
             let [sent, counts @ ..] = self.sums;
             return Outcome { sent, counts, named: Vec::new() };
         }

@@ -22,6 +22,7 @@ mod receipts;
 mod resume;
 pub(crate) mod sending;
 mod state;
+mod tag;
 mod tag_delta;
 mod uplink;
 
@@ -337,6 +338,7 @@ impl Core {
     fn pass(&mut self, links: &mut Links, part: &mut Part, frame: &Frame<'_>) -> Result<(), Fault> {
         match frame {
             Frame::Publish(message) => self.publish(links, part, message),
+            Frame::Tag(tag) => self.tag(links, part, tag),
             Frame::Snapshot(records) => self.snapshot(links, part, records),
             Frame::Delta(records) => self.delta(links, part, records),
             Frame::TagDelta(records) => self.tag_delta(part, records),

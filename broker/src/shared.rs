@@ -39,6 +39,8 @@ pub(crate) struct Place {
     /// For people; unknown to the simulator.
     pub(crate) peer: Option<Arc<str>>,
     pub(crate) room: Arc<Room>,
+    // Of a gateway: whether tags were agreed on.
+    pub(crate) tags: bool,
 }
 
 impl Place {

@@ -27,8 +27,8 @@ pub(super) struct Batches {
     messages: Vec<Message<'static>>,
     queries: Vec<Query<'static>>,
     refusals: Vec<(usize, ErrorCode)>,
-    plan: Plan,
-    desk: Desk,
+    pub(super) plan: Plan,
+    pub(super) desk: Desk,
 }
 
 /// What the messages of a batch are offered and answered with.

@@ -2,7 +2,7 @@
 
 use waybill_wire::code::{ErrorCode, Kind, Op};
 use waybill_wire::filter;
-use waybill_wire::frame::{ErrorFrame, Filter, Frame};
+use waybill_wire::frame::Filter;
 
 use super::Core;
 use super::link::{Part, RoleState};
@@ -21,10 +21,7 @@ impl Core {
             self.change_filter(part, frame)
         };
         if let Err((code, detail)) = refusal {
-            let (ref_kind, reference) = (Kind::FILTER, frame.filter.into());
-            let error =
-                ErrorFrame { code, ref_kind, reference, detail: &detail, ..ErrorFrame::default() };
-            part.put(&Frame::Error(error));
+            part.refuse((Kind::FILTER, frame.filter.into()), code, &detail);
         }
     }
 

@@ -115,7 +115,8 @@ impl Core {
     }
 
     pub(super) fn place(&self, part: &Part) -> Place {
-        let room = part.outbox.room().clone();
-        Place { shard: self.id, link: part.id, peer: part.peer.clone(), room }
+        let (peer, room) = (part.peer.clone(), part.outbox.room().clone());
+        let tags = part.can(capability::TAGS);
+        Place { shard: self.id, link: part.id, peer, room, tags }
     }
 }

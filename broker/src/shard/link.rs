@@ -212,13 +212,26 @@ impl Part {
         self.capabilities & capability != 0
     }
 
-    /// The number for the next frame that a gateway is to report; `None` if it reports nothing.
-    pub(super) fn report_number(&mut self) -> Option<u64> {
-        let reports = self.can(capability::REPORTS);
+    /// The number for the next frame of that kind, which a gateway is to report on; `None` if it
+    /// reports on none of them.
+    pub(super) fn report_number(&mut self, kind: Kind) -> Option<u64> {
+        let on_tags = kind == Kind::TAG;
+        let reports = self.can(if on_tags { capability::TAGS } else { capability::REPORTS });
         match &mut self.role {
             RoleState::Gateway(gateway) if reports => Some(gateway.reports.next()),
             _ => None,
         }
+    }
+
+    /// Answers a frame that is refused, and whose link lives on.
+    pub(super) fn refuse(
+        &mut self,
+        (ref_kind, reference): (Kind, u64),
+        code: ErrorCode,
+        detail: &str,
+    ) {
+        let error = ErrorFrame { code, ref_kind, reference, detail, ..ErrorFrame::default() };
+        self.put(&Frame::Error(error));
     }
 
     /// Answers a frame that has no effect here (SES-7).

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use waybill_routing::{Part as Share, Routed};
-use waybill_wire::code::{ErrorCode, Fate, Level, capability};
+use waybill_wire::code::{ErrorCode, Fate, Kind, Level, capability};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
@@ -19,7 +19,7 @@ use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::ledger::Counters;
 use crate::mail::{Asked, Awaited, Receiver};
-use crate::merge::{self, Merge, Word};
+use crate::merge::{self, Merge};
 use crate::shared::{Found, Place};
 use crate::telemetry::count;
 
@@ -184,7 +184,8 @@ impl Core {
                 Share::Whole => message.targets.len(),
             };
             let users = u16::try_from(users).expect("targets_max fits");
-            Awaited { asked, origin: instance, sequence: message.sequence, users, is_traced }
+            let (kind, origin, sequence) = (Kind::DELIVER, instance, message.sequence);
+            Awaited { asked, kind, origin, sequence, users, is_traced }
         });
         let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
         self.offer(links, place, offer, |out| match share {
@@ -206,7 +207,7 @@ struct Source {
 }
 
 /// The place of a part in its plan.
-fn number_of(at: usize) -> u16 {
+pub(super) fn number_of(at: usize) -> u16 {
     u16::try_from(at).expect("there are no more parts than slots, of which there are 65,535")
 }
 
@@ -222,6 +223,7 @@ fn ask(
         return Ok(None);
     }
     let mut merge =
+<<<<<<< HEAD
         if has_list(message) { Merge::list(message.targets.iter()) } else { Merge::everyone() };
     for (_, share) in routed.parts() {
         merge.part(match share {
@@ -229,6 +231,10 @@ fn ask(
             Share::Whole => merge::Share::Whole,
         });
     }
+=======
+        if message.everyone { Merge::everyone() } else { Merge::list(message.targets.iter()) };
+    add_parts(&mut merge, routed);
+>>>>>>> ceb4ede (broker: TAG goes to the gateways of its users, and one receipt answers it)
     if !producer.receipts.has_room_for(bytes_of(&merge, is_traced)) {
         return Err(ErrorCode::OVERLOADED);
     }
@@ -316,6 +322,7 @@ impl<'a> Fates<'a> {
     fn settle(merge: &mut Merge, routed: Routed<'_>, offers: &[Offered]) {
         merge.settle(routed.offline(), Fate::OFFLINE, ErrorCode(0));
         merge.settle(routed.filtered(), Fate::FILTERED, ErrorCode(0));
+<<<<<<< HEAD
         // A word of gateways that were not asked (REP-6).
         merge.settle(routed.filtered_in_part(), Fate::FILTERED, ErrorCode(0));
         for (at, offered) in offers.iter().enumerate() {
@@ -325,13 +332,33 @@ impl<'a> Fates<'a> {
                 Offered::Full => Word::Full,
                 Offered::NoLink | Offered::NotAllowed => Word::Gone,
             };
+=======
+        hear_offers(merge, offers);
+    }
+}
+
+/// A part for each gateway of a plan, in its order.
+pub(super) fn add_parts(merge: &mut Merge, routed: Routed<'_>) {
+    for (_, share) in routed.parts() {
+        merge.part(match share {
+            Share::Uids(uids) => merge::Share::Uids(uids),
+            Share::Whole => merge::Share::Whole,
+        });
+    }
+}
+
+/// What is known of these parts when the frames have been offered.
+pub(super) fn hear_offers(merge: &mut Merge, offers: &[Offered]) {
+    for (at, offered) in offers.iter().enumerate() {
+        if let Some(word) = offered.word() {
+>>>>>>> ceb4ede (broker: TAG goes to the gateways of its users, and one receipt answers it)
             merge.hear(number_of(at), &word);
         }
     }
 }
 
 /// Gateways that a frame was taken for.
-fn taken(offers: &[Offered]) -> u32 {
+pub(super) fn taken(offers: &[Offered]) -> u32 {
     length(offers.iter().filter(|offered| offered.is_taken()).count())
 }
 

@@ -1,8 +1,8 @@
 //! Receipts of stage `delivered`: what producers wait for, what gateways owe, and how the two meet.
 //!
-//! A producer's link keeps a [`Merge`] for each message until every gateway's part is settled or
-//! its time is over. The link of a gateway keeps, for each DELIVER it has to report, whose part
-//! that is. What settles a part travels as mail to the producer's shard. Both tables are in the
+//! A producer's link keeps a [`Merge`] for each message and each TAG until every gateway's part is
+//! settled or its time is over. The link of a gateway keeps, for each DELIVER and TAG it has to
+//! report on, whose part that is. What settles a part travels as mail to the producer's shard. Both tables are in the
 //! order of their deadlines, since there is one time for all. A frame that expires in the outbox,
 //! or is lost with its link, settles its part like a REPORT.
 //!
@@ -338,12 +338,15 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use waybill_wire::code::Kind;
+
     use super::*;
     use crate::io::LinkId;
 
     fn awaited(sequence: u64, number: u64) -> Awaited {
         let asked = Asked { shard: 0, link: LinkId(1), number, part: 0 };
-        Awaited { asked, origin: 7, sequence, users: 1, is_traced: false }
+        let kind = Kind::DELIVER;
+        Awaited { asked, kind, origin: 7, sequence, users: 1, is_traced: false }
     }
 
     /// A frame of this message is queued; its number, and whether its REPORT is waited for.

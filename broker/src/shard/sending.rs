@@ -31,11 +31,24 @@ pub(crate) enum Offered {
     NoLink,
     /// Not offered: its credential has no right to the namespace.
     NotAllowed,
+    /// Not offered: it does not run what the frame asks for.
+    NotSupported,
 }
 
 impl Offered {
     pub(crate) fn is_taken(self) -> bool {
         matches!(self, Self::Taken | Self::Untold)
+    }
+
+    /// What is known of the gateway's part; `None` if it will be told.
+    pub(super) fn word(self) -> Option<Word> {
+        match self {
+            Self::Taken => None,
+            Self::Untold => Some(Word::Unknown),
+            Self::Full => Some(Word::Full),
+            Self::NoLink | Self::NotAllowed => Some(Word::Gone),
+            Self::NotSupported => Some(Word::NotSupported),
+        }
     }
 }
 
@@ -86,7 +99,7 @@ impl Core {
             count(&frames.dropped_no_link, 1);
             return Offered::NoLink;
         };
-        let number = awaited.and_then(|_| link.part.report_number());
+        let number = awaited.and_then(|awaited| link.part.report_number(awaited.kind));
         let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
         let terms = Terms { ttl_ms, number: number.unwrap_or(0), is_traced };
         if !link.part.outbox.offer(self.now, terms, encode) {
@@ -117,7 +130,7 @@ impl Core {
             }
             return;
         };
-        let number = awaited.and_then(|_| link.part.report_number());
+        let number = awaited.and_then(|awaited| link.part.report_number(awaited.kind));
         let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
         let terms = Terms { ttl_ms, number: number.unwrap_or(0), is_traced };
         link.part.outbox.accept(self.now, terms, frame);

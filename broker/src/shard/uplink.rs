@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use waybill_routing::filter::Fields;
 use waybill_wire::code::{ErrorCode, Kind, Op, capability};
-use waybill_wire::frame::{ErrorFrame, Frame, Group, UplinkAck};
+use waybill_wire::frame::{Frame, Group, UplinkAck};
 use waybill_wire::message::Message;
 use waybill_wire::session::{Refusal, support};
 
@@ -312,8 +312,7 @@ impl Core {
             Some((ErrorCode::OVERLOADED, "a link may be in groups of 64 namespaces"))
         };
         if let Some((code, detail)) = refusal {
-            let error = ErrorFrame { code, ref_kind: Kind::GROUP, detail, ..ErrorFrame::default() };
-            part.put(&Frame::Error(error));
+            part.refuse((Kind::GROUP, 0), code, detail);
         }
     }
 

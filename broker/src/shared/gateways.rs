@@ -194,7 +194,10 @@ mod tests {
         let shared = Shared::new(BrokerConfig::default(), 1, 1);
         let grant = shared.credentials.judge(b"", Role::GATEWAY).unwrap();
         let [first, second] = [1, 2].map(|it| shared.routes.open(Incarnation(it)).unwrap());
-        let place = |link| Place { shard: 0, link: LinkId(link), peer: None, room: Room::new(1) };
+        let place = |link| {
+            let (link, peer, room) = (LinkId(link), None, Room::new(1));
+            Place { shard: 0, link, peer, room, tags: false }
+        };
         let mut places = Places::default();
         let mut at = |slot| match places.of(&shared, slot, 0) {
             Found::At(place) => Some(place.link),
