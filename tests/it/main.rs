@@ -25,4 +25,5 @@ mod rights;
 mod selectors;
 mod storm;
 mod support;
+mod taggings;
 mod talk;

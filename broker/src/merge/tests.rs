@@ -18,18 +18,34 @@ const NAMES: [(Fate, u16); 6] = [
     (Fate(0), 0),
 ];
 
-/// From worst to best; see the contract.
-fn rank(fate: Fate) -> usize {
-    let order = [Fate::OFFLINE, Fate::FILTERED, Fate::DROPPED, Fate::UNKNOWN, Fate(0)];
-    order.iter().position(|it| *it == fate).unwrap()
-}
+/// The last one of a user's counts: REP-6.
+const OF_A_MESSAGE: [Fate; 5] =
+    [Fate::OFFLINE, Fate::FILTERED, Fate::DROPPED, Fate::UNKNOWN, Fate(0)];
+/// TAG-17.
+const OF_A_TAG: [Fate; 4] = [Fate::OFFLINE, Fate(0), Fate::UNKNOWN, Fate::DROPPED];
 
 #[derive(Clone, Debug)]
 enum Says {
     Reports(Vec<usize>),
     Silent,
     Expires,
+    Full,
     Gone,
+    CannotDoThat,
+}
+
+impl Says {
+    /// What that means for each of its users, if it is no report.
+    fn of_all(&self) -> Option<(Word, Fate, u16)> {
+        Some(match self {
+            Self::Reports(_) => return None,
+            Self::Silent => (Word::Unknown, Fate::UNKNOWN, 0),
+            Self::Expires => (Word::Expired, Fate::DROPPED, ErrorCode::EXPIRED.0),
+            Self::Full => (Word::Full, Fate::DROPPED, ErrorCode::OUTBOX_FULL.0),
+            Self::Gone => (Word::Gone, Fate::OFFLINE, 0),
+            Self::CannotDoThat => (Word::NotSupported, Fate::DROPPED, ErrorCode::NOT_SUPPORTED.0),
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +60,9 @@ fn gateway() -> impl Strategy<Value = Gateway> {
         6 => prop::collection::vec(0..NAMES.len(), 16).prop_map(Says::Reports),
         1 => Just(Says::Silent),
         1 => Just(Says::Expires),
+        1 => Just(Says::Full),
         1 => Just(Says::Gone),
+        1 => Just(Says::CannotDoThat),
     ];
     (prop::collection::vec(0..12u64, 1..8), prop::bool::weighted(0.2), says)
         .prop_map(|(users, whole, says)| Gateway { users, whole, says })
@@ -78,18 +96,29 @@ fn distinct(uids: &[u64]) -> Vec<u64> {
     seen
 }
 
-/// Best word of each user, by rank and then by the lower cause.
-type Naive = BTreeMap<u64, (Fate, u16)>;
+/// The word of each user that counts: by its place in an order, and then by the lower cause.
+type Words = BTreeMap<u64, (Fate, u16)>;
 
-fn naive(best: &mut Naive, uid: u64, fate: Fate, cause: u16) {
-    let held = best.entry(uid).or_insert((fate, cause));
-    let better = (rank(fate), std::cmp::Reverse(cause)) > (rank(held.0), std::cmp::Reverse(held.1));
-    if better {
-        *held = (fate, cause);
+struct Naive {
+    order: &'static [Fate],
+    best: Words,
+}
+
+impl Naive {
+    fn hear(&mut self, uid: u64, fate: Fate, cause: u16) {
+        // What is in no order is not known.
+        let known = self.order.contains(&fate);
+        let (fate, cause) = if known { (fate, cause) } else { (Fate::UNKNOWN, cause) };
+        let place = |fate| self.order.iter().position(|it| *it == fate).unwrap();
+        let held = self.best.entry(uid).or_insert((fate, cause));
+        let later = place(fate) > place(held.0);
+        if later || (fate == held.0 && cause < held.1) {
+            *held = (fate, cause);
+        }
     }
 }
 
-fn expected(list: &[u64], best: &Naive) -> Outcome {
+fn expected(list: &[u64], best: &Words) -> Outcome {
     let mut outcome = Outcome::default();
     let mut sets: BTreeMap<(u8, u16), Vec<u64>> = BTreeMap::new();
     for &uid in list {
@@ -119,14 +148,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn promise_5_each_user_counts_once_with_the_best_word_of_its_gateways(
+    fn promise_5_each_user_counts_once_with_the_word_of_its_gateways_that_counts_most(
+        of_a_tag in any::<bool>(),
         listed in prop::collection::vec(0..12u64, 1..10),
         gateways in prop::collection::vec(gateway(), 0..5),
-        order in prop::collection::vec(any::<u16>(), 8),
+        turns in prop::collection::vec(any::<u16>(), 8),
     ) {
         let list = distinct(&listed);
-        let mut merge = Merge::list(listed.iter().copied());
-        let mut best = Naive::new();
+        let make = if of_a_tag { Merge::tags } else { Merge::list };
+        let mut merge = make(listed.iter().copied());
+        let order = if of_a_tag { &OF_A_TAG[..] } else { &OF_A_MESSAGE };
+        let mut naive = Naive { order, best: Words::new() };
         let mut parts = Vec::new();
         for gateway in &gateways {
             let mut mine = distinct(&gateway.users);
@@ -140,36 +172,29 @@ proptest! {
         let covered = |uid: &u64| parts.iter().any(|(_, mine, _)| mine.contains(uid));
         let offline: Vec<u64> = list.iter().copied().filter(|uid| !covered(uid)).collect();
         merge.settle(&offline, Fate::OFFLINE, ErrorCode(0));
-        offline.iter().for_each(|&uid| naive(&mut best, uid, Fate::OFFLINE, 0));
-        parts.sort_by_key(|(part, ..)| order[usize::from(*part) % order.len()]);
+        offline.iter().for_each(|&uid| naive.hear(uid, Fate::OFFLINE, 0));
+        parts.sort_by_key(|(part, ..)| turns[usize::from(*part) % turns.len()]);
         for (at, (part, mine, says)) in parts.iter().enumerate() {
             prop_assert!(!merge.is_complete(), "{} parts to come", parts.len() - at);
-            let word = match says {
-                Says::Reports(fates) => {
+            let word = match (says, says.of_all()) {
+                (Says::Reports(fates), _) => {
                     for (&uid, &fate) in mine.iter().zip(fates) {
-                        naive(&mut best, uid, NAMES[fate].0, NAMES[fate].1);
+                        naive.hear(uid, NAMES[fate].0, NAMES[fate].1);
                     }
                     Word::Told(told(mine, fates))
                 }
-                Says::Silent => Word::Unknown,
-                Says::Expires => Word::Expired,
-                Says::Gone => Word::Gone,
+                (_, Some((word, fate, cause))) => {
+                    mine.iter().for_each(|&uid| naive.hear(uid, fate, cause));
+                    word
+                }
+                (_, None) => unreachable!("only a report says different things of users"),
             };
-            let all = match says {
-                Says::Reports(_) => None,
-                Says::Silent => Some((Fate::UNKNOWN, 0)),
-                Says::Expires => Some((Fate::DROPPED, ErrorCode::EXPIRED.0)),
-                Says::Gone => Some((Fate::OFFLINE, 0)),
-            };
-            if let Some((fate, cause)) = all {
-                mine.iter().for_each(|&uid| naive(&mut best, uid, fate, cause));
-            }
             prop_assert!(merge.hear(*part, &word));
             prop_assert!(!merge.hear(*part, &Word::Unknown), "a part is settled once");
         }
         prop_assert!(merge.is_complete());
         let outcome = merge.outcome();
-        prop_assert_eq!(&outcome, &expected(&list, &best));
+        prop_assert_eq!(&outcome, &expected(&list, &naive.best));
         let all = outcome.sent + outcome.counts.iter().sum::<u32>();
         prop_assert_eq!(all as usize, list.len());
     }
@@ -197,6 +222,47 @@ fn whoever_is_not_named_is_unknown_when_the_numbers_do_not_agree() {
     let outcome = merge.outcome();
     assert_eq!((outcome.sent, outcome.counts), (0, [0, 3, 0, 0]));
     assert_eq!(outcome.named, [(Fate::UNKNOWN, ErrorCode(0), vec![1, 2, 3])]);
+}
+
+#[test]
+fn tag_17_what_is_missing_counts_before_what_was_reached() {
+    let both = || {
+        let mut merge = Merge::tags([1, 2, 3].into_iter());
+        let parts = [merge.part(Share::Uids(&[1, 2, 3])), merge.part(Share::Uids(&[1, 2, 3]))];
+        (merge, parts)
+    };
+    let reached = Word::Told(Told { reached: 3, ..Told::default() });
+    let said = |fate, cause| {
+        let mut counts = [0; 4];
+        counts[usize::from(fate) - 1] = 1;
+        let named = vec![(Fate(fate), cause, vec![2])];
+        Word::Told(Told { reached: 2, counts, named })
+    };
+    let dropped = ErrorCode::CONNECTION_TAGS;
+    let cases = [
+        (said(Fate::OFFLINE.0, ErrorCode(0)), [3, 0, 0, 0, 0]),
+        (said(Fate::UNKNOWN.0, ErrorCode(0)), [2, 0, 1, 0, 0]),
+        (said(Fate::FILTERED.0, ErrorCode(0)), [2, 0, 1, 0, 0]),
+        (said(Fate::DROPPED.0, dropped), [2, 0, 0, 0, 1]),
+        (Word::Gone, [3, 0, 0, 0, 0]),
+        (Word::Unknown, [0, 0, 3, 0, 0]),
+        (Word::NotSupported, [0, 0, 0, 0, 3]),
+        (Word::Full, [0, 0, 0, 0, 3]),
+    ];
+    for (word, expected) in cases {
+        let (mut merge, [one, other]) = both();
+        assert!(merge.hear(one, &word) && merge.hear(other, &reached));
+        let Outcome { sent, counts: [offline, unknown, filtered, dropped], named } =
+            merge.outcome();
+        assert_eq!([sent, offline, unknown, filtered, dropped], expected, "{word:?}");
+        let named: usize = named.iter().map(|(_, _, uids)| uids.len()).sum();
+        assert_eq!(named + sent as usize, 3, "all others are named");
+    }
+    let (mut merge, [one, other]) = both();
+    assert!(merge.hear(one, &said(Fate::DROPPED.0, dropped)));
+    assert!(merge.hear(other, &said(Fate::DROPPED.0, ErrorCode::NOT_SUPPORTED)));
+    let lower = (Fate::DROPPED, ErrorCode::NOT_SUPPORTED, vec![2]);
+    assert_eq!(merge.outcome().named, [lower], "of two causes the lower one");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waybill_wire::code::{ErrorCode, Kind, Role};
+use waybill_wire::code::{ErrorCode, Kind, Role, capability};
 use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::session::{Sequence, support};

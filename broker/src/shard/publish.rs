@@ -223,18 +223,8 @@ fn ask(
         return Ok(None);
     }
     let mut merge =
-<<<<<<< HEAD
         if has_list(message) { Merge::list(message.targets.iter()) } else { Merge::everyone() };
-    for (_, share) in routed.parts() {
-        merge.part(match share {
-            Share::Uids(uids) => merge::Share::Uids(uids),
-            Share::Whole => merge::Share::Whole,
-        });
-    }
-=======
-        if message.everyone { Merge::everyone() } else { Merge::list(message.targets.iter()) };
     add_parts(&mut merge, routed);
->>>>>>> ceb4ede (broker: TAG goes to the gateways of its users, and one receipt answers it)
     if !producer.receipts.has_room_for(bytes_of(&merge, is_traced)) {
         return Err(ErrorCode::OVERLOADED);
     }
@@ -322,17 +312,8 @@ impl<'a> Fates<'a> {
     fn settle(merge: &mut Merge, routed: Routed<'_>, offers: &[Offered]) {
         merge.settle(routed.offline(), Fate::OFFLINE, ErrorCode(0));
         merge.settle(routed.filtered(), Fate::FILTERED, ErrorCode(0));
-<<<<<<< HEAD
         // A word of gateways that were not asked (REP-6).
         merge.settle(routed.filtered_in_part(), Fate::FILTERED, ErrorCode(0));
-        for (at, offered) in offers.iter().enumerate() {
-            let word = match offered {
-                Offered::Taken => continue,
-                Offered::Untold => Word::Unknown,
-                Offered::Full => Word::Full,
-                Offered::NoLink | Offered::NotAllowed => Word::Gone,
-            };
-=======
         hear_offers(merge, offers);
     }
 }
@@ -351,7 +332,6 @@ pub(super) fn add_parts(merge: &mut Merge, routed: Routed<'_>) {
 pub(super) fn hear_offers(merge: &mut Merge, offers: &[Offered]) {
     for (at, offered) in offers.iter().enumerate() {
         if let Some(word) = offered.word() {
->>>>>>> ceb4ede (broker: TAG goes to the gateways of its users, and one receipt answers it)
             merge.hear(number_of(at), &word);
         }
     }
