@@ -357,6 +357,12 @@ pub struct Dropped {
 }
 
 impl GatewayStats {
+    /// Frames that brokers count for this gateway in their ledgers: DELIVERs and TAGs.
+    #[must_use]
+    pub fn frames_in(&self) -> u64 {
+        self.messages_in + self.taggings
+    }
+
     /// Whether the ledger balances (promise 5).
     ///
     /// # Errors

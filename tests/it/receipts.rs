@@ -25,7 +25,12 @@ fn gateway(net: &mut Net, incarnation: u64, uids: &[u64]) -> Line {
     gateway_offering(net, incarnation, uids, capability::REPORTS)
 }
 
-pub(crate) fn gateway_offering(net: &mut Net, incarnation: u64, uids: &[u64], capabilities: u64) -> Line {
+pub(crate) fn gateway_offering(
+    net: &mut Net,
+    incarnation: u64,
+    uids: &[u64],
+    capabilities: u64,
+) -> Line {
     let line = link_offering(net, Role::GATEWAY, incarnation, capabilities);
     let op = waybill_wire::code::Op::ADD;
     let record = |&uid: &u64| Record { uid, login: 0, namespace: 0, op, device_class: 0 };

@@ -2,14 +2,15 @@
 //! Gateways are played here; whole ones are in `cli/tests/process/tags.rs`.
 
 use waybill_broker::BrokerConfig;
-use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, Op, capability};
-use waybill_wire::frame::{FateSet, Report, Tag, TagChange};
+use waybill_wire::digest::{Digest, Registered};
+use waybill_wire::frame::{Barrier, FateSet, Report, Tag, TagChange, TagDelta, TagRecord};
 use waybill_wire::message::MessageHead;
+use waybill_wire::{Frame, Selector, selector};
 
 use crate::receipts::gateway_offering;
 use crate::support::{Line, Net, everywhere, simulated};
-use crate::talk::{Producer, Receipt, encode, ends_with, fence};
+use crate::talk::{Producer, Receipt, encode, ends_with, fence, in_effect};
 
 const CHANGES: [TagChange<'_>; 2] =
     [TagChange { op: Op::ADD, tag: "vip" }, TagChange { op: Op::REMOVE, tag: "geo:sh" }];
@@ -150,6 +151,37 @@ fn tag_17_a_gateway_that_goes_or_is_silent_leaves_its_users_unknown() {
         report(net, frozen, 1, 1, &[]);
         net.until(|ledger| ledger.reports_ignored == 2);
         fence(net, producer.line);
+    });
+}
+
+/// Whatever shards the three links are on.
+#[test]
+fn tag_18_after_the_receipt_every_producer_goes_by_the_change() {
+    check(|net| {
+        let line = gateway(net, 1, &[1]);
+        let mut digest = Digest::default();
+        digest.add(Registered { namespace: 0, uid: 1, device_class: 0, login: 0 });
+        let (mut producer, mut other) = (Producer::link(net, 7), Producer::link(net, 8));
+        for version in 2..30 {
+            let text = format!("round:{version}");
+            let bytes = selector::parse(&text).unwrap();
+            let head = MessageHead { selector: Selector::check(&bytes).ok(), ..Default::default() };
+            assert_eq!(other.publish_with(net, head, &[1], b"early").filtered, [1]);
+            tag(net, &mut producer, &[1]);
+            let (sequence, ..) = tagged(net, line);
+            let records = [TagRecord { namespace: 0, op: Op::ADD, tag: &text }];
+            let delta = TagDelta { version, tag_records: (&records).into() };
+            digest.add_tag(0, &text);
+            let barrier = Barrier { version, digest: digest.value() };
+            net.send(line, &encode(&Frame::TagDelta(delta)));
+            net.send(line, &encode(&Frame::Barrier(barrier)));
+            in_effect(net, line, version, digest.value());
+            report(net, line, sequence, 1, &[]);
+            assert_eq!(receipt(net, &producer).sent, 1);
+            assert_eq!(other.publish_with(net, head, &[1], b"x").sent, 1, "{text}");
+            let frame = net.frame(line).unwrap();
+            assert_eq!(Frame::decode(&frame).unwrap().kind(), Kind::DELIVER);
+        }
     });
 }
 

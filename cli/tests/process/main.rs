@@ -14,6 +14,7 @@ mod selecting;
 mod servers;
 mod several;
 mod support;
+mod tagging;
 mod tags;
 mod three_gateways;
 mod together;

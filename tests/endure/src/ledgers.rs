@@ -168,7 +168,7 @@ fn agreement(
     let doubt = total(lives, "broker", "gateways.in_doubt")
         + total(lives, "broker", "gateways.unconfirmed")
         + total(lives, "broker", "gateways.waiting");
-    let came = total(lives, "gateway", "messages_in");
+    let came = total(lives, "gateway", "messages_in") + total(lives, "gateway", "taggings");
     // Frames after the last reading of a life that ended: one a publish for each gateway at most.
     let gone = |role: &str| -> u64 {
         let factor = if role == "broker" { world.gateways.len() } else { 1 };

@@ -100,7 +100,7 @@ impl World {
         if brokers.chain(self.gateways.iter().map(|it| &it.process)).any(|it| it.killed) {
             return;
         }
-        let read = self.gateways.iter().map(|it| it.read_before + it.sim.stats().messages_in);
+        let read = self.gateways.iter().map(|it| it.read_before + it.sim.stats().frames_in());
         let read: u64 = read.sum();
         let (mut least, mut most) = (0, 0);
         for broker in 0..self.brokers.len() {

@@ -50,7 +50,7 @@ impl World {
         if gateway.ends.iter().any(|end| self.ends[*end].phase != Phase::Over) {
             return;
         }
-        gateway.read_before += gateway.sim.stats().messages_in;
+        gateway.read_before += gateway.sim.stats().frames_in();
         gateway.process.alive = false;
         self.note(|_| format!("gateway {at} has left"));
         self.oracle.gateway_killed(at);
