@@ -2,9 +2,9 @@
 //!
 //! A producer's link keeps a [`Merge`] for each message and each TAG until every gateway's part is
 //! settled or its time is over. The link of a gateway keeps, for each DELIVER and TAG it has to
-//! report on, whose part that is. What settles a part travels as mail to the producer's shard. Both tables are in the
-//! order of their deadlines, since there is one time for all. A frame that expires in the outbox,
-//! or is lost with its link, settles its part like a REPORT.
+//! report on, whose part that is. What settles a part travels as mail to the producer's shard. Both
+//! tables are in the order of their deadlines, since there is one time for all. A frame that
+//! expires in the outbox, or is lost with its link, settles its part like a REPORT.
 //!
 //! A gateway reports on copies of a message in their order (REP-9). So what a REPORT is on is the
 //! first copy that has none, also where the producer of that one waits no longer, or never did:
