@@ -10,7 +10,7 @@
 use std::slice::from_ref;
 
 use waybill_routing::{Audience, Namespace, Part as Share, Plan, Query, Routed};
-use waybill_wire::code::{ErrorCode, Fate, Kind, Level};
+use waybill_wire::code::{ErrorCode, Kind, Level};
 use waybill_wire::frame::{Frame, Receipt, Tag};
 use waybill_wire::targets::Uids;
 
@@ -111,7 +111,7 @@ impl Core {
         }
         count(&self.counters.taggings_routed, 1);
         count(&self.counters.receipts_asked, 1);
-        merge.settle(routed.offline(), Fate::OFFLINE, ErrorCode(0));
+        // Who is in no part is offline.
         hear_offers(&mut merge, offers);
         self.expect(part, number, tag.sequence, taken(offers), (merge, None));
         Ok(())
