@@ -194,7 +194,7 @@ impl<'a> Sight<'a> {
         Counts {
             sent: fates.sent,
             offline: fates.offline.len(),
-            filtered: routed.filtered().len(),
+            filtered: fates.filtered.len(),
             dropped: fates.dropped.len(),
             unknown: routed.unresolved(),
             gateways: offers.iter().filter(|offered| offered.is_taken()).count(),
@@ -343,6 +343,7 @@ fn outcome_of(offered: Offered) -> Outcome {
         Offered::Full => Outcome::OutboxFull,
         Offered::NoLink => Outcome::NoLink,
         Offered::NotAllowed => Outcome::NotPermitted,
+        Offered::NotSupported => unreachable!("only a TAG is"),
     }
 }
 
