@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::Place;
-use crate::users::{SECRET, login};
+use crate::users::{SECRET, login, login_tagged};
 
 #[tokio::test]
 async fn it_asks_the_running_up_where_a_message_would_go() {
@@ -92,6 +92,44 @@ async fn it_asks_several_brokers_and_tells_of_a_gateway_that_has_gone() {
     let told = place.run(&["explain", "--uid", "1", "--admin", &nobody, "--admin", &other]);
     told.check(1, &[&format!("cannot ask {nobody}: "), "broker.admin_listen"]);
     assert!(told.stdout.contains("none of 1 users would be reached"), "{told:#?}");
+}
+
+#[tokio::test]
+async fn of_a_selector_it_tells_whose_gateway_may_have_a_match() {
+    let place = Place::new().variable("WAYBILL_GATEWAY__JWT__SECRET", SECRET);
+    let up = place.up();
+    let gateway = up.json()["gateway"].as_str().unwrap().parse().unwrap();
+    let _users = [
+        login_tagged(gateway, 1001, &["vip", "group:42"]).await,
+        login_tagged(gateway, 1002, &["ios"]).await,
+    ];
+    let told = place.run(&["explain", "--uid", "1001,1002,1003", "--selector", "vip & !android"]);
+    told.check(0, &[]);
+    for line in [
+        "  receipt: sent 2, offline 1, gateways 1",
+        "users: may 2, offline 1",
+        "  1001  may      slot 0 decides for each connection",
+        "  1002  may      slot 0 decides for each connection",
+        "  1003  offline  registered at no gateway of this broker",
+    ] {
+        assert!(told.stdout.lines().any(|it| it == line), "no {line:?} in {told:#?}");
+    }
+    assert!(told.stdout.contains("  3, has vip, lacks android  list of 2: "), "{told:#?}");
+    // Of which the gateway makes the one that matches.
+    let sent = ["pub", "--uid", "1001,1002,1003", "--selector", "vip & !android", "hello"];
+    let sent = place.run(&[&sent[..], &["--receipt", "delivered"]].concat());
+    assert_eq!(sent.stdout, "delivered 1, gateways 1, offline: 1003, filtered: 1002\n");
+
+    let told = place.run(&["explain", "--uid", "1001", "--selector", "android"]);
+    told.check(3, &[]);
+    let line = "  1001  filtered  slot 0 no connection of it can match, by the tags it declared";
+    assert!(told.stdout.lines().any(|it| it == line), "{told:#?}");
+    let told = place.run(&["explain", "--selector", "group:42 | android", "--json"]);
+    told.check(0, &[]);
+    let told = &told.json()[0];
+    assert_eq!((&told["reached"], &told["gateways"][0]["users"]), (&json!("all"), &json!(2)));
+    assert_eq!(told["gateways"][0]["terms"][1], json!({ "tag": "group:42", "declared": true }));
+    place.run(&["explain", "--selector", "android"]).check(3, &[]);
 }
 
 #[test]
