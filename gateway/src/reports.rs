@@ -36,10 +36,13 @@
 //! and in users; the first that was told goes first, and what came before it is not found by way
 //! of it any more.
 //!
-//! Invariants: `places` is the sum over `owed`, `taggings` and `ready`; what is owed has its place
-//! in `line`, and waits for its users, or for what is before it there; a copy is in `owed` or in
-//! `past`; `past_users` is the sum over `past`; a user that does not wait has no heir; `newest`
-//! leads to a copy that is here.
+//! A TAG is owed like a delivery, in the same order. No producer gives one number to two things
+//! (DEL-6), but one could, by another's instance, to be told of the one what is so of the other.
+//!
+//! Invariants: `places` is the sum over `owed` and `ready`; what is owed has its place in `line`,
+//! and waits for its users, for its tags to be in effect, or for what is before it there; a copy is
+//! in `owed` or in `past`; `past_users` is the sum over `past`; a user that does not wait has no
+//! heir; `newest` leads to a copy that is here.
 //!
 //! Never here: queues, links, a clock.
 
@@ -50,7 +53,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use waybill_client::gateway::Report;
 use waybill_wire::code::{ErrorCode, Fate};
 
-use self::tags::Taggings;
+use self::tags::{Tagging, Unconfirmed};
 use crate::hub::MessageId;
 use crate::recent::{Key, SENDINGS_MAX, UIDS_PER_MESSAGE};
 pub(crate) use crate::ticket::{Outcome, Ticket};
@@ -84,8 +87,8 @@ pub(crate) struct Reports {
     newest: HashMap<Key, u64>,
     past: VecDeque<u64>,
     past_users: usize,
-    /// TAG commands that are to be reported on.
-    taggings: Taggings,
+    /// TAGs in `owed` whose tags are not in effect yet.
+    unconfirmed: Unconfirmed,
     /// Finished, with the gateway's number of its link.
     ready: VecDeque<(usize, Report)>,
     counts: Counts,
@@ -116,6 +119,8 @@ struct Owed {
     everyone: bool,
     /// It may be taken for one that was lost, and is not made.
     mute: bool,
+    /// What it is on, if that is a TAG and no delivery.
+    tagging: Option<Tagging>,
 }
 
 #[derive(Debug)]
@@ -257,7 +262,7 @@ impl Reports {
             newest: HashMap::new(),
             past: VecDeque::new(),
             past_users: 0,
-            taggings: Taggings::default(),
+            unconfirmed: Unconfirmed::default(),
             ready: VecDeque::new(),
             counts: Counts::default(),
         }
@@ -338,16 +343,22 @@ impl Reports {
         let everyone = by_uid.is_some();
         let open = users.iter().filter(|user| user.is_open()).count();
         let until_ms = now_ms.saturating_add(self.bounds.report_ms);
-        let (id, mute) = (key.1, again && self.gaps.contains(&link));
-        let mut owed =
-            Owed { link, id, report, until_ms, users: users.len(), open, everyone, mute };
+        let mut owed = Owed::new(link, key.1, report, until_ms);
+        owed.mute = again && self.gaps.contains(&link);
+        (owed.users, owed.open, owed.everyone) = (users.len(), open, everyone);
         self.places += owed.places();
         if owed.users > 0 {
             let users = users.into_boxed_slice();
             self.copies.insert(number, Copy { key, users, previous, blurred: false });
             self.newest.insert(key, number);
         }
-        if open == 0 && self.first_in_line(link, id).is_none() {
+        self.owe(number, owed, is_tracked);
+    }
+
+    /// It is reported on when nothing is waited for any more; its places are taken.
+    fn owe(&mut self, number: u64, mut owed: Owed, is_tracked: bool) {
+        let (link, id) = (owed.link, owed.id);
+        if owed.open == 0 && self.first_in_line(link, id).is_none() {
             self.finish(number, owed);
         } else if is_tracked || self.places <= 2 * self.bounds.places {
             self.line.insert((link, id, number));
@@ -414,6 +425,10 @@ impl Reports {
         self.places -= owed.places();
         let Owed { link, id, mut report, everyone, mute, .. } = owed;
         self.line.remove(&(link, id, number));
+        if let Some(tagging) = &owed.tagging {
+            self.unconfirmed.remove(link, tagging, number);
+            tags::told(&mut report, tagging, owed.open == 0);
+        }
         let users = self.copies.get(&number).map_or(&[][..], |copy| &copy.users);
         for user in users {
             let best = if user.is_open() { Some(Outcome::InDoubt) } else { user.best };
@@ -508,21 +523,19 @@ impl Reports {
         self.line.retain(|(at, ..)| *at != link);
         self.gaps.remove(&link);
         self.ready.retain(|(at, _)| *at != link);
-        self.taggings.link_down(link);
+        self.unconfirmed.link_down(link);
         self.counts.lost += before - self.waiting();
-        let owed = self.owed.values().map(Owed::places).sum::<usize>() + self.taggings.places();
+        let owed = self.owed.values().map(Owed::places).sum::<usize>();
         self.places = owed + self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        let first = self.owed.first_key_value().map(|(_, owed)| owed.until_ms);
-        first.into_iter().chain(self.taggings.deadline_ms()).min()
+        self.owed.first_key_value().map(|(_, owed)| owed.until_ms)
     }
 
     /// Time has passed: who was not heard of in time is in doubt.
     pub(crate) fn tick(&mut self, now_ms: u64) {
-        self.tick_taggings(now_ms);
         while let Some(first) = self.owed.first_entry() {
             if first.get().until_ms > now_ms {
                 return;
@@ -564,11 +577,17 @@ impl Reports {
 
     /// Deliveries whose report is neither with its link nor lost.
     pub(crate) fn waiting(&self) -> usize {
-        self.owed.len() + self.taggings.len() + self.ready.len()
+        self.owed.len() + self.ready.len()
     }
 }
 
 impl Owed {
+    /// With nobody to wait for.
+    fn new(link: usize, id: MessageId, report: Report, until_ms: u64) -> Self {
+        let (users, open, everyone, mute, tagging) = (0, 0, false, false, None);
+        Self { link, id, report, until_ms, users, open, everyone, mute, tagging }
+    }
+
     fn places(&self) -> usize {
         1 + self.users + places(&self.report)
     }

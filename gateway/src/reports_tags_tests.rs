@@ -85,3 +85,43 @@ fn what_finds_no_room_is_reported_at_once() {
     reports.in_effect(0, 5);
     assert_eq!(popped(&mut reports).len(), 1);
 }
+
+/// REP-9: the broker tells reports with one id apart by their order alone.
+#[test]
+fn sec_6_who_takes_the_number_of_another_does_not_speak_for_it() {
+    let mut reports = machine(1000);
+    let key = |namespace| (namespace, (0x77, 1));
+    let deliver = |reports: &mut Reports, namespace, users: &[u64]| {
+        let mut draft = reports.open(key(namespace), users.len(), false);
+        users.iter().for_each(|uid| draft.settled(*uid, Outcome::Reached));
+        reports.seal(draft, 0, on(1), 0);
+    };
+    reports.tagged(0, Some(5), on(1), vec![1, 2], 0);
+    deliver(&mut reports, 2, &[7]);
+    reports.tagged(0, None, on(1), vec![7, 8, 9], 0);
+    deliver(&mut reports, 2, &[7, 8, 9, 10]);
+    // By another link, and with another number: neither waits.
+    reports.tagged(1, None, on(1), vec![7], 0);
+    reports.tagged(0, None, on(2), vec![7], 0);
+    assert_eq!(popped(&mut reports), [(1, 1, 1, vec![]), (0, 2, 1, vec![])]);
+    reports.in_effect(0, 5);
+    let reached = |reports: &mut Reports| -> Vec<u32> {
+        popped(reports).into_iter().map(|(_, _, reached, _)| reached).collect()
+    };
+    assert_eq!(reached(&mut reports), [2, 1, 3, 4]);
+    // The other way round.
+    let mut draft = reports.open(key(1), 1, false);
+    let ticket = draft.queued(1);
+    reports.seal(draft, 0, on(1), 0);
+    reports.tagged(0, Some(6), on(1), vec![7, 8], 0);
+    reports.in_effect(0, 6);
+    assert!(reached(&mut reports).is_empty());
+    reports.settle(ticket, Outcome::Full);
+    assert_eq!(reached(&mut reports), [0, 2]);
+    // And when the time of the first is over.
+    reports.tagged(0, Some(7), on(1), vec![1, 2], 0);
+    deliver(&mut reports, 2, &[7]);
+    reports.tick(2000);
+    assert_eq!(reached(&mut reports), [0, 1]);
+    assert_eq!((reports.waiting(), reports.load(), reports.deadline_ms()), (0, 0, None));
+}

@@ -1,53 +1,42 @@
 //! Reports on TAG (TAG-16): the users whose changes were made count as reached once the broker that
 //! sent it has their tags in effect, and as unknown if it has not in time.
 //!
-//! Their places are among those of [`Reports`]; of what finds none the users are unknown at once.
+//! A TAG is owed like a delivery, with the same places, the same time and the same order; what it
+//! waits for is one thing, and no connection's.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use waybill_client::gateway::Report;
 use waybill_wire::code::{ErrorCode, Fate};
 
-use super::{Reports, places};
+use super::{Owed, Reports};
 
-/// Taggings whose broker has not confirmed their tags.
-#[derive(Debug, Default)]
-pub(super) struct Taggings {
-    /// By link, ticket of the tags and number.
-    waiting: BTreeMap<(usize, u64, u64), Tagging>,
-    /// By number, with the end of its time, which rises with it.
-    line: BTreeMap<u64, (u64, usize, u64)>,
-}
-
+/// What is asked of a broker before a TAG is reported on.
 #[derive(Debug)]
-struct Tagging {
-    report: Report,
+pub(super) struct Tagging {
+    /// With which the tags are in effect at the broker.
+    ticket: u64,
     /// Users whose changes were made.
-    made: Vec<u64>,
+    made: Box<[u64]>,
 }
 
-impl Tagging {
-    fn places(&self) -> usize {
-        1 + self.made.len() + places(&self.report)
-    }
-}
+/// Taggings whose broker has not confirmed their tags: by link, ticket and number.
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed(BTreeSet<(usize, u64, u64)>);
 
-impl Taggings {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn places(&self) -> usize {
-        self.waiting.values().map(Tagging::places).sum()
-    }
-
-    pub(super) fn deadline_ms(&self) -> Option<u64> {
-        self.line.first_key_value().map(|(_, &(until_ms, ..))| until_ms)
-    }
-
+impl Unconfirmed {
     pub(super) fn link_down(&mut self, link: usize) {
-        self.waiting.retain(|(at, ..), _| *at != link);
-        self.line.retain(|_, (_, at, _)| *at != link);
+        self.0.retain(|(at, ..)| *at != link);
+    }
+
+    pub(super) fn remove(&mut self, link: usize, tagging: &Tagging, number: u64) {
+        self.0.remove(&(link, tagging.ticket, number));
+    }
+
+    fn pop(&mut self, link: usize, ticket: u64) -> Option<u64> {
+        let key = *self.0.range((link, 0, 0)..=(link, ticket, u64::MAX)).next()?;
+        self.0.remove(&key);
+        Some(key.2)
     }
 }
 
@@ -59,62 +48,55 @@ impl Reports {
         &mut self,
         link: usize,
         ticket: Option<u64>,
-        mut report: Report,
+        report: Report,
         made: Vec<u64>,
         now_ms: u64,
     ) {
         self.counts.asked += 1;
-        let Some(ticket) = ticket.filter(|_| !made.is_empty()) else {
-            report.reached = count(&made);
-            return self.keep(link, report);
-        };
-        let tagging = Tagging { report, made };
-        let places = tagging.places();
-        if self.places + places > self.bounds.places {
-            self.counts.untracked += 1;
-            return self.keep(link, unknown(tagging));
-        }
-        self.places += places;
         self.opened += 1;
+        let (number, users) = (self.opened, made.len());
+        let id = (report.origin, report.sequence);
         let until_ms = now_ms.saturating_add(self.bounds.report_ms);
-        self.taggings.line.insert(self.opened, (until_ms, link, ticket));
-        self.taggings.waiting.insert((link, ticket, self.opened), tagging);
+        let ticket = ticket.filter(|_| users > 0);
+        let tagging = Tagging { ticket: ticket.unwrap_or(0), made: made.into() };
+        let mut owed = Owed::new(link, id, report, until_ms);
+        (owed.users, owed.open) = (users, usize::from(ticket.is_some()));
+        let is_tracked = self.places + owed.places() <= self.bounds.places;
+        if is_tracked || owed.open == 0 {
+            owed.tagging = Some(tagging);
+        } else {
+            self.counts.untracked += 1;
+            (owed.users, owed.open) = (0, 0);
+            unknown(&mut owed.report, &tagging.made);
+        }
+        self.places += owed.places();
+        if let Some(ticket) = ticket.filter(|_| owed.open > 0) {
+            self.unconfirmed.0.insert((link, ticket, number));
+        }
+        self.owe(number, owed, is_tracked);
     }
 
     /// This link's broker has everything up to this ticket in effect.
     pub(crate) fn in_effect(&mut self, link: usize, ticket: u64) {
-        loop {
-            let mut due = self.taggings.waiting.range((link, 0, 0)..=(link, ticket, u64::MAX));
-            let Some((&key, _)) = due.next() else { return };
-            let Some(Tagging { mut report, made }) = self.leave(key) else { return };
-            report.reached = count(&made);
-            self.keep(link, report);
+        while let Some(number) = self.unconfirmed.pop(link, ticket) {
+            let Some(owed) = self.owed.get_mut(&number) else { continue };
+            owed.open = 0;
+            let id = owed.id;
+            self.finish_line(link, id);
         }
-    }
-
-    /// Those whose time is over.
-    pub(super) fn tick_taggings(&mut self, now_ms: u64) {
-        while let Some((&number, &(until_ms, link, ticket))) = self.taggings.line.first_key_value()
-            && until_ms <= now_ms
-            && let Some(tagging) = self.leave((link, ticket, number))
-        {
-            self.keep(link, unknown(tagging));
-        }
-    }
-
-    fn leave(&mut self, key: (usize, u64, u64)) -> Option<Tagging> {
-        self.taggings.line.remove(&key.2);
-        let tagging = self.taggings.waiting.remove(&key)?;
-        self.places -= tagging.places();
-        Some(tagging)
     }
 }
 
-fn unknown(Tagging { mut report, made }: Tagging) -> Report {
-    made.into_iter().for_each(|uid| report.add(Fate::UNKNOWN, ErrorCode(0), uid));
-    report
+/// What became of those whose changes were made.
+pub(super) fn told(report: &mut Report, tagging: &Tagging, is_confirmed: bool) {
+    if is_confirmed {
+        let made = u32::try_from(tagging.made.len()).unwrap_or(u32::MAX);
+        report.reached = report.reached.saturating_add(made);
+    } else {
+        unknown(report, &tagging.made);
+    }
 }
 
-fn count(made: &[u64]) -> u32 {
-    u32::try_from(made.len()).unwrap_or(u32::MAX)
+fn unknown(report: &mut Report, uids: &[u64]) {
+    uids.iter().for_each(|uid| report.add(Fate::UNKNOWN, ErrorCode(0), *uid));
 }

@@ -216,3 +216,24 @@ fn tag_7_a_gateway_that_does_not_offer_tags_says_nothing_of_them() {
         site.broker.until_tags(&[]).await;
     });
 }
+
+#[test]
+fn sec_6_a_report_on_another_message_of_the_same_number_is_not_taken_for_that_on_a_tag() {
+    run(async {
+        let mut site = Site::start(|_| {}).await;
+        let _one = user(&site, 1, &[]).await;
+        let mut other = user(&site, 2, &[]).await;
+        site.broker.hold(true).await;
+        site.broker.tag(1, &[1], &[(Op::ADD, "vip")]).await;
+        site.broker.until_tags(&[(0, "vip")]).await;
+        let head = MessageHead { sequence: 1, level: Level::DELIVERED, ..Default::default() };
+        site.broker.deliver(head, &[2, 7], b"takes its number").await;
+        assert_eq!(other.data().await, "takes its number");
+        // It has been handed over, and is told of after the TAG alone.
+        select(&site, 2, "!vip", &[2, 1], "marks the time").await;
+        assert_eq!(site.broker.reports.recv().await, Some((2, [1, 0, 0, 0, 1])));
+        site.broker.hold(false).await;
+        assert_eq!(site.broker.reports.recv().await, Some((1, [1, 0, 0, 0, 0])));
+        assert_eq!(site.broker.reports.recv().await, Some((1, [1, 1, 0, 0, 0])));
+    });
+}
