@@ -37,6 +37,10 @@ use group::{Added, Found, Ground, Group, Located};
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
 pub(crate) const TOGETHER: usize = 16;
 
+/// Steps of growth that so many adds may take: groups have as many users, so that they grow at the
+/// same time, and a batch would else meet five of them and more.
+const STEPS: usize = 1;
+
 /// Groups that are made at once, as a power of two.
 const GROUPS_TOGETHER: u32 = size(5, 1, 0) as u32;
 
@@ -119,12 +123,12 @@ impl Map {
             for (hash, group) in hashes.iter().zip(groups).take(together.len()) {
                 group.locate(&self.ground, *hash);
             }
+            let mut steps = STEPS;
             for ((change, hash), group) in together.iter().zip(hashes).zip(groups) {
+                let user = (change.uid.0, hash);
                 match change.op {
-                    Op::Add => added += usize::from(self.add(group, hash, change.uid.0, slot)),
-                    Op::Remove => {
-                        removed += usize::from(self.remove(group, hash, change.uid.0, slot));
-                    }
+                    Op::Add => added += usize::from(self.add(group, user, slot, &mut steps)),
+                    Op::Remove => removed += usize::from(self.remove(group, user, slot)),
                 }
             }
         }
@@ -133,21 +137,27 @@ impl Map {
 
     /// Adds a route, to a group that had the hash a moment ago; whether it is new.
     #[inline]
-    fn add(&self, group: &Group, hash: u64, uid: u64, slot: u16) -> bool {
-        let mut new = self.add_here(group, hash, uid, slot);
+    fn add(&self, group: &Group, user: (u64, u64), slot: u16, steps: &mut usize) -> bool {
+        let mut new = self.add_here(group, user, slot, steps);
         loop {
             if let Some(new) = new {
                 return new;
             }
             spin_loop();
-            new = self.add_here(self.view().group(hash), hash, uid, slot);
+            new = self.add_here(self.view().group(user.1), user, slot, steps);
         }
     }
 
     /// Whether it is new; `None`, if the hash belongs to another group.
     #[inline]
-    fn add_here(&self, group: &Group, hash: u64, uid: u64, slot: u16) -> Option<bool> {
-        match group.add(&self.ground, hash, uid, slot) {
+    fn add_here(
+        &self,
+        group: &Group,
+        user: (u64, u64),
+        slot: u16,
+        steps: &mut usize,
+    ) -> Option<bool> {
+        match group.add(&self.ground, user, slot, steps) {
             Added::New { is_full } => {
                 if is_full {
                     self.replace(group);
@@ -160,7 +170,7 @@ impl Map {
     }
 
     /// Takes a route away; whether it was there.
-    fn remove(&self, group: &Group, hash: u64, uid: u64, slot: u16) -> bool {
+    fn remove(&self, group: &Group, (uid, hash): (u64, u64), slot: u16) -> bool {
         let mut removed = group.remove(&self.ground, hash, uid, slot);
         loop {
             if let Some(removed) = removed {

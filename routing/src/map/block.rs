@@ -10,6 +10,7 @@
 )]
 
 use super::bucket::{Bucket, ENTRIES, Probe, REACH_MAX, State};
+use crate::ahead;
 
 /// Some buckets: a power of two of them.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +45,17 @@ impl<'a> Block<'a> {
         self.buckets.len()
     }
 
+    /// Asks for the lines where most of a hash's routes lie: the home, and the one behind it.
+    #[inline]
+    pub(super) fn ask(self, hash: u64) {
+        let at = self.home(hash);
+        ahead::ask(&self.buckets[at]);
+        ahead::ask(self.behind(at, 1));
+    }
+
     /// The bucket where a hash's routes lie, or which says how far from it they do.
     #[inline]
-    pub(super) fn home_of(self, hash: u64) -> &'a Bucket {
+    fn home_of(self, hash: u64) -> &'a Bucket {
         &self.buckets[self.home(hash)]
     }
 

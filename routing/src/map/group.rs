@@ -205,13 +205,21 @@ impl Group {
         let shape = Shape::of(word);
         let block = shape.owns(hash).then(|| self.block(ground, shape.block(hash)));
         if let Some(block) = block {
-            ahead::ask(block.home_of(hash));
+            block.ask(hash);
         }
         Located { group: self, word, block }
     }
 
-    /// Adds a route, and does a step of growth if one is due.
-    pub(super) fn add(&self, ground: &Ground, hash: u64, uid: u64, slot: u16) -> Added {
+    /// Adds a route, and does a step of growth if one is due and `steps` says that it may; else it
+    /// is for one of the next adds.
+    #[inline]
+    pub(super) fn add(
+        &self,
+        ground: &Ground,
+        (uid, hash): (u64, u64),
+        slot: u16,
+        steps: &mut usize,
+    ) -> Added {
         let mut routes = self.lock();
         let shape = self.shape();
         if !shape.owns(hash) {
@@ -229,7 +237,10 @@ impl Group {
         }
         let is_full = match shape.is_growing() || is_loaded(shape, &routes) {
             true if shape.is_growing() || has_place(shape) => {
-                self.move_on(ground, shape, &mut routes);
+                if *steps > 0 {
+                    *steps -= 1;
+                    self.move_on(ground, shape, &mut routes);
+                }
                 false
             }
             is_loaded => is_loaded,
@@ -253,13 +264,15 @@ impl Group {
         Some(self.take_crowded(block, hash, uid, slot))
     }
 
-    /// One step of growth: a block gives what others are to have.
+    /// One step of growth: another block is made, or a block gives what others are to have.
     fn move_on(&self, ground: &Ground, shape: Shape, routes: &mut Routes) {
-        let (from, next) = shape.step();
         if !shape.is_growing() {
             let number = ground.blocks.another(shape.doublings());
             self.blocks[shape.blocks()].store(number, Ordering::Relaxed);
+            self.shape.store(shape.begun().word(), Ordering::Release);
+            return;
         }
+        let (from, next) = shape.step();
         let source = self.block(ground, from);
         // A bit for each entry that goes.
         let mut going = [0_u8; BUCKETS_MAX];

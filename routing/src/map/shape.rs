@@ -109,10 +109,14 @@ impl Shape {
         self.doublings as usize
     }
 
-    /// The next step towards one more block: which block gives to others, and the shape when it
-    /// has.
+    /// When another block is there, and empty.
+    pub(super) fn begun(self) -> Self {
+        Self { growing: Some(self.blocks), ..self }
+    }
+
+    /// The next step towards filling it: which block gives to others, and the shape when it has.
     pub(super) fn step(self) -> (usize, Self) {
-        let from = self.growing.unwrap_or(self.blocks) - 1;
+        let from = self.growing.expect("another block is there") - 1;
         let next = match from {
             0 => Self { blocks: self.blocks + 1, growing: None, ..self },
             _ => Self { growing: Some(from), ..self },
@@ -252,15 +256,15 @@ mod tests {
     fn each_step_moves_cells_of_one_block_and_ends_in_equal_shares() {
         let mut shape = Shape::first();
         for blocks in 2..=BLOCKS_MAX {
-            loop {
+            let begun = shape.begun();
+            assert!(hashes().all(|hash| shape.block(hash) == begun.block(hash)));
+            shape = begun;
+            while shape.is_growing() {
                 let (from, next) = shape.step();
                 let moved = hashes().filter(|hash| shape.block(*hash) != next.block(*hash));
                 assert!(moved.map(|hash| shape.block(hash)).all(|before| before == from));
                 assert_eq!(Shape::of(next.word()), next);
                 shape = next;
-                if !shape.is_growing() {
-                    break;
-                }
             }
             let mut counts = vec![0; blocks];
             hashes().for_each(|hash| counts[shape.block(hash)] += 1);
