@@ -25,6 +25,7 @@
 //! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
 //!                                             would go: a question, and its answer twice
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
+//! + 65,536 x 4 KiB                            namespaces with users; one more is refused
 //! + 2 x routes_max x 160                      where logins exclude each other: those that contend,
 //!                                             and what slots that left have left behind of them
 //! + 2 x routes_max x 96                       those of them that have lost and were not told of

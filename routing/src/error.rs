@@ -34,6 +34,12 @@ pub enum SlotError {
         /// [`Limits::routes`](crate::Limits::routes).
         limit: usize,
     },
+    /// There are as many namespaces with users as there may be, and the batch would add to another,
+    /// so nothing of it was applied. Dead routes count until they are swept.
+    NamespacesFull {
+        /// [`Limits::namespaces`](crate::Limits::namespaces).
+        limit: usize,
+    },
 }
 
 impl std::fmt::Display for SlotError {
@@ -50,6 +56,9 @@ impl std::fmt::Display for SlotError {
             }
             Self::SlotsFull { limit } => write!(f, "all {limit} slots are in use"),
             Self::RoutesFull { limit } => write!(f, "the batch could exceed {limit} routes"),
+            Self::NamespacesFull { limit } => {
+                write!(f, "users are in {limit} namespaces, as many as may be")
+            }
         }
     }
 }

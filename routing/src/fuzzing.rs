@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Limits of the tables compared: low enough to be met often.
-pub const LIMITS: Limits = Limits { slots: 4, routes: 20, gateway_tags: 3, broker_tags: 5 };
+pub const LIMITS: Limits =
+    Limits { slots: 4, routes: 20, namespaces: 3, gateway_tags: 3, broker_tags: 5 };
 
 /// Namespaces that occur.
 pub const NAMESPACES: [u32; 3] = [0, 1, u32::MAX];

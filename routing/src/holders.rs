@@ -31,8 +31,8 @@ pub struct GatewaySlot {
 
 impl Table {
     pub(crate) fn gateway_slots(&self, namespace: Namespace) -> Vec<GatewaySlot> {
-        let spaces = self.spaces();
-        let space = spaces.get(&namespace);
+        let around = self.spaces().around(namespace);
+        let space = around.get(namespace);
         let listed = self.slots().list().into_iter();
         listed
             .map(|Listed { slot, incarnation, state, agreed_on_tags, holds }| {
@@ -54,7 +54,7 @@ impl Table {
 
     pub(crate) fn holders(&self, namespace: Namespace, uid: u64, slots: &mut Vec<u16>) {
         slots.clear();
-        if let Some(space) = self.spaces().get(&namespace) {
+        if let Some(space) = self.spaces().around(namespace).get(namespace) {
             let (user, mut several) = ((uid, map::hash(space.map.key(), uid)), Vec::new());
             space.map.view().find(&[user], &mut several, |_, found| slots.extend_from_slice(found));
         }

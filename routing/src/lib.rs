@@ -33,6 +33,7 @@ mod selector;
 mod slot;
 mod slots;
 mod space;
+mod spaces;
 mod sweep;
 mod sync;
 mod table;

@@ -26,9 +26,8 @@ const FEW_HITS: usize = 4 * FEW;
 impl Table {
     /// What `auto` takes for a message.
     pub(crate) fn weigh(&self, query: &Query<'_>) -> Choice {
-        let spaces = self.spaces();
-        let space = spaces.get(&query.namespace).map(AsRef::as_ref);
-        cost::weigh(query, &self.slots().view(), space)
+        let around = self.spaces().around(query.namespace);
+        cost::weigh(query, &self.slots().view(), around.get(query.namespace))
     }
 
     /// Overwrites `plan` with the answers to `queries`, in their order.
@@ -46,11 +45,11 @@ impl Table {
 
     fn resolve_with(&self, slots: &SlotsView, queries: &[Query<'_>], plan: &mut Plan) {
         plan.clear();
-        let spaces = self.spaces();
         for of_one in queries.chunk_by(|a, b| a.namespace == b.namespace) {
-            let space = of_one.first().and_then(|query| spaces.get(&query.namespace));
+            let namespace = of_one[0].namespace;
+            let around = self.spaces().around(namespace);
+            let space = around.get(namespace);
             let view = space.map(|space| space.map.view());
-            let space = space.map(AsRef::as_ref);
             let key = space.map_or(self.key(), |space| space.map.key());
             let tags = self.tags();
             let place = Place { slots, tags, key, space, view: view.as_ref() };

@@ -24,6 +24,9 @@ pub struct Limits {
     /// Routes, those of dead slots included until they are swept. Default 2^24. A route took 14
     /// to 18 bytes in tables of 10^5 to 2 x 10^6 while they were built, each user on one gateway.
     pub routes: usize,
+    /// Namespaces with routes. Default 65,536. One with a user takes some 3 KiB; one without takes
+    /// nothing.
+    pub namespaces: usize,
     /// Tags of one slot that are kept. Default `gateway_tags_max`.
     pub gateway_tags: usize,
     /// Different tags that are kept, those of dead slots included until they are swept. Default
@@ -39,7 +42,8 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (gateway_tags, broker_tags) = (GATEWAY_TAGS_MAX, BROKER_TAGS_MAX);
-        Self { slots: 4096, routes: 1 << 24, gateway_tags, broker_tags }
+        let namespaces = 1 << 16;
+        Self { slots: 4096, routes: 1 << 24, namespaces, gateway_tags, broker_tags }
     }
 }
 
@@ -191,7 +195,8 @@ impl Hash for Routes {
 }
 
 impl Routes {
-    /// An empty table. Memory grows with what is in it, up to `limits`, and does not shrink.
+    /// An empty table. Memory grows with what is in it, up to `limits`; of a namespace it shrinks
+    /// only when the last route is gone.
     ///
     /// `key` is drawn at random by the process and told nobody: who knows it could choose UIDs that
     /// lie in one place. No answer depends on it.
@@ -237,7 +242,7 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// [`SlotError::Dead`], [`SlotError::RoutesFull`].
+    /// [`SlotError::Dead`], [`SlotError::RoutesFull`], [`SlotError::NamespacesFull`].
     pub fn apply(&self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
         self.table.apply(slot, changes)
     }
@@ -371,6 +376,12 @@ impl Routes {
     #[must_use]
     pub fn routes(&self) -> usize {
         self.table.routes()
+    }
+
+    /// Number of namespaces with routes, dead ones included.
+    #[must_use]
+    pub fn namespaces(&self) -> usize {
+        self.table.spaces().len()
     }
 
     /// What the table holds, by slot state.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::map::Map;
-use crate::sync::{ArcSwap, Guard, Mutex};
+use crate::sync::{ArcSwap, AtomicUsize, Guard, Mutex};
 
 /// A namespace.
 #[derive(Debug)]
@@ -15,14 +15,43 @@ pub(crate) struct Space {
     counts: Mutex<BTreeMap<u16, usize>>,
     /// Its keys.
     inhabited: ArcSwap<Vec<u16>>,
-    /// Its values together, for estimates: nothing else hangs on it, so that it is not modelled.
+    /// Its values together.
     routes: AtomicUsize,
+    /// How many hold it, to change its routes; [`OVER`], once it is freed.
+    holders: AtomicUsize,
 }
+
+const OVER: usize = usize::MAX;
 
 impl Space {
     pub(crate) fn new(key: u64) -> Self {
         let (counts, inhabited) = (Mutex::default(), ArcSwap::default());
-        Self { map: Map::new(key), counts, inhabited, routes: AtomicUsize::new(0) }
+        let [routes, holders] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        Self { map: Map::new(key), counts, inhabited, routes, holders }
+    }
+
+    /// Keeps it from being freed; whether it is not.
+    pub(crate) fn hold(&self) -> bool {
+        let one_more = |holders: usize| (holders != OVER).then(|| holders + 1);
+        self.holders.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
+    }
+
+    /// Whoever held it has changed what it wanted to.
+    pub(crate) fn let_go(&self) {
+        self.holders.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// It is over for good, if nobody holds it and nobody is in it; whether it is. For one caller
+    /// at a time.
+    pub(crate) fn end(&self) -> bool {
+        let ends = self.holders.compare_exchange(0, OVER, Ordering::AcqRel, Ordering::Acquire);
+        // Nobody changes its routes from here on.
+        let is_over = ends.is_ok() && self.routes() == 0;
+        if ends.is_ok() && !is_over {
+            // Whoever found it over meanwhile looks again.
+            self.holders.store(0, Ordering::Release);
+        }
+        is_over
     }
 
     /// Slots with a route here, in rising order.
@@ -46,7 +75,8 @@ impl Space {
         let counts = self.counts.lock().expect("no invariant broke in an earlier call").clone();
         let inhabited = ArcSwap::new(self.inhabited.load_full());
         let routes = AtomicUsize::new(self.routes());
-        Self { map: self.map.copy(), counts: Mutex::new(counts), inhabited, routes }
+        let holders = AtomicUsize::new(0);
+        Self { map: self.map.copy(), counts: Mutex::new(counts), inhabited, routes, holders }
     }
 
     /// A slot has more routes here, and fewer.

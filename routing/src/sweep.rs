@@ -4,14 +4,13 @@
 //! Nothing tells where a slot's routes lie: a list of them would cost more than the routes. What
 //! moves while the walk is under way moves into segments that the walk has not come to.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::Namespace;
 use crate::slots::{Holds, Slots};
 use crate::space::Space;
-use crate::table::Spaces;
+use crate::spaces::Spaces;
 use crate::tags::{Cursor, TagIndex};
 
 /// The namespace that is walked, its segment and bucket.
@@ -88,15 +87,18 @@ impl Walk {
         while stepped.budget > 0 && !self.have_no_routes() {
             match self.at {
                 None => {
-                    self.at = spaces.keys().next().map(|first| (*first, 0, 0));
+                    self.at = spaces.behind(None).map(|first| (first, 0, 0));
                     assert!(self.at.is_some(), "routes are left, hence a namespace");
                 }
                 Some((namespace, segment, bucket)) => {
-                    let space = &spaces[&namespace];
-                    let next = match segment == 0 && bucket == 0 && !self.is_anybody_in(space) {
-                        true => None,
-                        false => self.sweep(space, (segment, bucket), &mut stepped),
-                    };
+                    // It may have been freed, and made again, since the step before: then nothing
+                    // of the dead is in it.
+                    let space = spaces.hold_there(namespace);
+                    let next = space.and_then(|space| {
+                        let begins = segment == 0 && bucket == 0;
+                        (!begins || self.is_anybody_in(&space))
+                            .then(|| self.sweep(&space, (segment, bucket), &mut stepped))?
+                    });
                     let at = next.map(|(segment, bucket)| (namespace, segment, bucket));
                     self.at = at.or_else(|| self.behind(namespace, spaces, &mut stepped));
                 }
@@ -156,8 +158,7 @@ impl Walk {
         stepped: &mut Stepped,
     ) -> Option<Place> {
         stepped.budget = stepped.budget.saturating_sub(1);
-        let mut behind = spaces.range((Bound::Excluded(namespace), Bound::Unbounded));
-        behind.next().map(|(namespace, _)| (*namespace, 0, 0))
+        spaces.behind(Some(namespace)).map(|namespace| (namespace, 0, 0))
     }
 
     fn is_anybody_in(&self, space: &Space) -> bool {

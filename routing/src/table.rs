@@ -5,23 +5,20 @@
 //! an index is free again only when nothing of its dead generation is left.
 
 use std::collections::BTreeMap;
+use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, TryLockError};
 
 use waybill_wire::planted::{self, Bug};
 
 use crate::slot::Step;
 use crate::slots::{Slots, Standing};
-use crate::space::Space;
+use crate::spaces::{Held, Spaces};
 use crate::sweep::{At, Stepped, Walk};
-use crate::sync::{ArcSwap, AtomicUsize, Guard, Mutex};
+use crate::sync::{AtomicUsize, Mutex};
 use crate::tags::TagIndex;
 use crate::{
     Applied, Change, Counts, Limits, Namespace, Op, Slot, SlotError, SlotState, SweepProgress, Uid,
 };
-
-/// Namespaces by number. Replaced as a whole when one is new.
-pub(crate) type Spaces = BTreeMap<Namespace, Arc<Space>>;
 
 /// A table as a value: two with the same will answer alike for ever.
 #[derive(PartialEq, Eq, Hash)]
@@ -41,8 +38,7 @@ pub(crate) struct Table {
     key: u64,
     slots: Slots,
     tags: TagIndex,
-    spaces: ArcSwap<Spaces>,
-    new_space: Mutex<()>,
+    spaces: Spaces,
     /// In all slots, and adds that are under way.
     routes: AtomicUsize,
     walk: Mutex<Option<Walk>>,
@@ -55,8 +51,7 @@ impl Table {
             key,
             slots: Slots::new(limits.slots),
             tags: TagIndex::new(key, limits.broker_tags),
-            spaces: ArcSwap::default(),
-            new_space: Mutex::default(),
+            spaces: Spaces::new(key, limits.namespaces),
             routes: AtomicUsize::new(0),
             walk: Mutex::default(),
         }
@@ -67,15 +62,12 @@ impl Table {
         let slots = self.slots.copy();
         let walk = self.walk.lock().expect("no invariant broke in an earlier call");
         let walk = walk.as_ref().map(|walk| walk.copy(&slots));
-        let spaces = self.spaces.load();
-        let copies = spaces.iter().map(|(namespace, space)| (*namespace, Arc::new(space.copy())));
         Self {
             limits: self.limits,
             key: self.key,
             slots,
             tags: self.tags.copy(),
-            spaces: ArcSwap::from_pointee(copies.collect()),
-            new_space: Mutex::default(),
+            spaces: self.spaces.copy(),
             routes: AtomicUsize::new(self.routes()),
             walk: Mutex::new(walk),
         }
@@ -84,8 +76,8 @@ impl Table {
     /// What is in it, however it lies, and how far the sweep has come.
     pub(crate) fn content(&self) -> Content {
         let mut routes = Vec::with_capacity(self.routes());
-        for (namespace, space) in self.spaces.load().iter() {
-            routes.extend(space.map.all().into_iter().map(|(uid, slot)| (*namespace, uid, slot)));
+        for (namespace, space) in self.spaces.all() {
+            routes.extend(space.map.all().into_iter().map(|(uid, slot)| (namespace, uid, slot)));
         }
         routes.sort_unstable();
         let mut tags = self.tags.all();
@@ -112,8 +104,8 @@ impl Table {
         &self.slots
     }
 
-    pub(crate) fn spaces(&self) -> Guard<Arc<Spaces>> {
-        self.spaces.load()
+    pub(crate) fn spaces(&self) -> &Spaces {
+        &self.spaces
     }
 
     pub(crate) fn apply(&self, slot: Slot, changes: &[Change]) -> Result<Applied, SlotError> {
@@ -126,12 +118,14 @@ impl Table {
         if !state.takes_changes() {
             return Err(SlotError::Refused { state });
         }
+        let spaces = self.spaces_of(changes)?;
         let adds = changes.iter().filter(|change| change.op == Op::Add).count();
         self.reserve(adds)?;
         let index = u16::try_from(slot.number()).expect("as many slots as a route can name");
         let mut applied = Applied::default();
-        for part in changes.chunk_by(|a, b| a.namespace == b.namespace) {
-            let space = self.space(part[0].namespace);
+        let parts = changes.chunk_by(|a, b| a.namespace == b.namespace);
+        for (part, space) in parts.zip(spaces) {
+            let Some(space) = space else { continue };
             let (added, removed) = space.map.apply(index, part);
             space.counted(index, added, removed);
             applied.added += added;
@@ -152,17 +146,14 @@ impl Table {
         reserved.map(|_| ()).map_err(|_| SlotError::RoutesFull { limit })
     }
 
-    fn space(&self, namespace: Namespace) -> Arc<Space> {
-        if let Some(space) = self.spaces.load().get(&namespace) {
-            return Arc::clone(space);
-        }
-        let _one_at_a_time = self.new_space.lock().expect("no invariant broke in an earlier call");
-        let mut spaces = Spaces::clone(&self.spaces.load());
-        let key = self.key ^ u64::from(namespace.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let space =
-            Arc::clone(spaces.entry(namespace).or_insert_with(|| Arc::new(Space::new(key))));
-        self.spaces.store(Arc::new(spaces));
-        space
+    /// The namespace of each run of changes; none where nobody is, and nobody comes.
+    fn spaces_of(&self, changes: &[Change]) -> Result<Vec<Option<Held<'_>>>, SlotError> {
+        let parts = changes.chunk_by(|a, b| a.namespace == b.namespace);
+        let spaces = parts.map(|part| match part.iter().any(|change| change.op == Op::Add) {
+            true => self.spaces.hold(part[0].namespace).map(Some),
+            false => Ok(self.spaces.hold_there(part[0].namespace)),
+        });
+        spaces.collect()
     }
 
     pub(crate) fn step(&self, slot: Slot, step: Step) -> Result<(), SlotError> {
@@ -196,7 +187,7 @@ impl Table {
         let walked = walk.as_mut().expect("it was begun above");
         let mut stepped = Stepped { budget, ..Stepped::default() };
         if !planted::is(Bug::ReusedSlot) {
-            stepped = walked.step(&self.spaces.load(), &self.tags, budget);
+            stepped = walked.step(&self.spaces, &self.tags, budget);
         }
         self.routes.fetch_sub(stepped.removed, Ordering::AcqRel);
         (progress.removed, progress.tags_removed) = (stepped.removed, stepped.tags_removed);
@@ -214,11 +205,12 @@ impl Table {
     /// half of it.
     fn sweep_a_suspended(&self) {
         for (index, holds) in self.slots.suspended() {
-            for (namespace, space) in self.spaces.load().iter() {
+            for (namespace, _) in self.spaces.all() {
+                let Some(space) = self.spaces.hold_there(namespace) else { continue };
                 let all = space.map.all().into_iter();
                 let first = all.filter(|(_, slot)| *slot == index).min();
                 let Some((uid, _)) = first else { continue };
-                let remove = Change { op: Op::Remove, namespace: *namespace, uid: Uid(uid) };
+                let remove = Change { op: Op::Remove, namespace, uid: Uid(uid) };
                 if space.map.apply(index, &[remove]).1 > 0 {
                     space.counted(index, 0, 1);
                     holds.routes.fetch_sub(1, Ordering::AcqRel);
@@ -233,7 +225,9 @@ impl Table {
     /// change anything meanwhile.
     pub(crate) fn invariants(&self) {
         let mut held: BTreeMap<u16, usize> = BTreeMap::new();
-        for space in self.spaces.load().values() {
+        assert_eq!(self.spaces.len(), self.spaces.all().len());
+        for (_, space) in self.spaces.all() {
+            assert!(space.routes() > 0, "somebody is in a namespace that is kept");
             let mut here: BTreeMap<u16, usize> = BTreeMap::new();
             let mut all = space.map.all();
             for (_, slot) in &all {

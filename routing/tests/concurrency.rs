@@ -176,3 +176,26 @@ fn promise_8_a_user_is_found_once_while_snapshots_take_each_others_place() {
     });
     routes.invariants();
 }
+
+#[test]
+fn promises_7_and_8_hold_while_a_namespace_empties_and_others_come_to_it() {
+    let routes = &Routes::new(Limits { slots: 4, routes: 8, ..Limits::default() }, 0x5eed);
+    let gateways = [1, 2].map(|incarnation| live(routes, incarnation, []));
+    std::thread::scope(|scope| {
+        for (slot, uid) in gateways.into_iter().zip(1..) {
+            scope.spawn(move || {
+                let mut plan = Plan::new();
+                for _ in 0..STEADY {
+                    routes.apply(slot, &changes(Op::Add, [uid])).expect("there is room");
+                    for tenant in TENANTS {
+                        let got = reached(routes, &mut plan, tenant, &uid_bytes([uid]));
+                        assert_eq!(got, BTreeSet::from([(uid, slot)]), "promise 8");
+                    }
+                    routes.apply(slot, &changes(Op::Remove, [uid])).expect("it is live");
+                }
+            });
+        }
+    });
+    assert_eq!((routes.namespaces(), routes.routes()), (0, 0), "promise 7");
+    routes.invariants();
+}

@@ -346,3 +346,39 @@ fn promise_7_a_batch_over_the_limit_changes_nothing() {
     routes.sweep(usize::MAX);
     routes.apply(b, &one).unwrap();
 }
+
+#[test]
+fn promise_7_who_names_ever_new_namespaces_takes_no_memory_for_them() {
+    let limits = Limits { namespaces: 3, ..Limits::default() };
+    let routes = Routes::new(limits, 0x5eed);
+    let a = live(&routes, A, &[]);
+    for namespace in (0..20_000).map(Namespace) {
+        routes.apply(a, &changes(Op::Add, namespace, &[1, 2])).unwrap();
+        assert_eq!(routes.namespaces(), 1);
+        routes.apply(a, &changes(Op::Remove, namespace, &[2, 3])).unwrap();
+        assert_eq!(routes.namespaces(), 1);
+        routes.apply(a, &changes(Op::Remove, namespace, &[1])).unwrap();
+        assert_eq!((routes.namespaces(), routes.routes()), (0, 0));
+        routes.apply(a, &changes(Op::Remove, namespace, &[1])).unwrap();
+        assert_eq!(routes.namespaces(), 0, "nobody comes by leaving");
+    }
+    let [first, second, third, fourth] = [7, 71, 1, 2].map(Namespace);
+    for namespace in [first, second, third] {
+        routes.apply(a, &changes(Op::Add, namespace, &[1])).unwrap();
+    }
+    let batch = [changes(Op::Remove, first, &[1]), changes(Op::Add, fourth, &[1])].concat();
+    assert_eq!(routes.apply(a, &batch), Err(SlotError::NamespacesFull { limit: 3 }));
+    assert_eq!((routes.namespaces(), routes.routes()), (3, 3), "nothing of it was applied");
+    routes.invariants();
+
+    routes.kill(a).unwrap();
+    let b = live(&routes, B, &[]);
+    let one = changes(Op::Add, fourth, &[1]);
+    assert_eq!(routes.apply(b, &one), Err(SlotError::NamespacesFull { limit: 3 }));
+    while routes.sweep(1).slots_left > 0 {
+        routes.invariants();
+    }
+    assert_eq!(routes.namespaces(), 0);
+    routes.apply(b, &one).unwrap();
+    routes.invariants();
+}

@@ -79,3 +79,18 @@ fn promise_7_evaluating_a_selector_allocates_nothing() {
     let counted = allocation_counter::measure(|| assert_eq!(evaluate(), expected));
     assert_eq!(counted.count_total, 0);
 }
+
+#[test]
+fn promise_7_a_namespace_with_one_user_takes_four_kibibytes_at_most() {
+    let routes = Routes::default();
+    let slot = routes.open(Incarnation(1)).unwrap();
+    let namespaces = 1_000;
+    let grown = allocation_counter::measure(|| {
+        for namespace in (0..namespaces).map(Namespace) {
+            let add = Change { op: Op::Add, namespace, uid: Uid(1) };
+            routes.apply(slot, &[add]).unwrap();
+        }
+    });
+    let bytes = grown.bytes_current / i64::from(namespaces);
+    assert!(bytes <= 4_096, "{bytes} bytes");
+}

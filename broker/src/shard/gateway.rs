@@ -231,6 +231,10 @@ impl Core {
                 let words = "this broker holds as many routes as routes_max allows";
                 refused(ErrorCode::OVERLOADED, kind, words)
             }
+            SlotError::NamespacesFull { .. } => {
+                let words = "this broker has users in as many namespaces as it keeps";
+                refused(ErrorCode::OVERLOADED, kind, words)
+            }
             _ => superseded(kind),
         })
     }

@@ -78,7 +78,7 @@ impl Blocks {
     }
 
     /// How many buckets were made.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn buckets(&self) -> usize {
         let small = self.small.iter().filter_map(OnceLock::get).map(|small| small.len());
         small.sum::<usize>() + self.number.load(Ordering::Relaxed) as usize * BUCKETS_MAX
