@@ -10,7 +10,7 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// Looks each up and writes the groups; how many were found.
-    pub(crate) fn list(&mut self, uids: &[u64], find: impl Fn(u64) -> Option<u16>) -> usize {
+    pub(crate) fn list(&mut self, uids: &[u64], mut find: impl FnMut(u64) -> Option<u16>) -> usize {
         self.found.clear();
         for uid in uids {
             if let Some(slot) = find(*uid) {

@@ -23,6 +23,8 @@ type Keyed = std::hash::RandomState;
 pub(crate) enum Name {
     /// The table of `waybill-routing`.
     Waybill,
+    /// The same, asked for one UID after the other: nothing is asked for ahead.
+    Singly,
     /// hashbrown in 256 shards, each behind a lock for readers and writers.
     Hashbrown,
     /// dashmap in 256 shards.
@@ -32,12 +34,14 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 4] = [Self::Waybill, Self::Hashbrown, Self::Dashmap, Self::Papaya];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Waybill, Self::Singly, Self::Hashbrown, Self::Dashmap, Self::Papaya];
 
     /// An empty one for this many gateways.
     pub(crate) fn empty(self, gateways: u16) -> Box<dyn Layout> {
         match self {
             Self::Waybill => Box::new(Waybill::new(gateways)),
+            Self::Singly => Box::new(Singly(Waybill::new(gateways))),
             Self::Hashbrown => Box::new(Hashbrown::new()),
             Self::Dashmap => Box::new(Dashmap::new()),
             Self::Papaya => Box::new(Papaya::new()),
@@ -49,6 +53,7 @@ impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Waybill => "waybill",
+            Self::Singly => "singly",
             Self::Hashbrown => "hashbrown",
             Self::Dashmap => "dashmap",
             Self::Papaya => "papaya",
@@ -134,6 +139,41 @@ impl Reader for WaybillReader<'_> {
 fn query(bytes: &[u8]) -> Query<'_> {
     let uids = UidRun::new(bytes).expect("whole UIDs");
     Query::new(NAMESPACE, Audience::Uids(uids))
+}
+
+/// The table, of which one UID is asked for at a time.
+struct Singly(Waybill);
+
+struct SinglyReader<'a> {
+    routes: &'a Routes,
+    plan: Plan,
+    groups: Groups,
+}
+
+impl Layout for Singly {
+    fn add(&self, gateway: u16, uids: &[u64]) {
+        uids.iter().for_each(|uid| self.0.add(gateway, std::slice::from_ref(uid)));
+    }
+
+    fn reader(&self) -> Box<dyn Reader + '_> {
+        let (plan, groups) = (Plan::new(), Groups::default());
+        Box::new(SinglyReader { routes: &self.0.routes, plan, groups })
+    }
+}
+
+impl Reader for SinglyReader<'_> {
+    fn list(&mut self, uids: &[u64]) -> usize {
+        let Self { routes, plan, groups } = self;
+        groups.list(uids, |uid| {
+            routes.resolve(&[query(&uid.to_le_bytes())], plan);
+            let (slot, _) = plan.routed(0).parts().next()?;
+            u16::try_from(slot.index()).ok()
+        })
+    }
+
+    fn singles(&mut self, uids: &[u64]) -> usize {
+        uids.iter().map(|uid| self.list(std::slice::from_ref(uid))).sum()
+    }
 }
 
 /// What is looked up one by one and grouped by a counting pass, as the table does it.

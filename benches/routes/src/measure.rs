@@ -15,6 +15,9 @@ use crate::layout::{Layout, Name};
 /// Users in one call of a build: small, so that a call with a step of growth is mostly that step.
 const BATCH: usize = 16;
 
+/// What no call of a build is to take, in seconds of CPU time.
+const LONG: f64 = 200e-6;
+
 /// UIDs of a list, and single-target messages of a read.
 const LIST: usize = 1_000;
 
@@ -47,8 +50,10 @@ pub(crate) struct Measured {
     pub(crate) bytes_per_route_peak: f64,
     /// Users added in a second of CPU time, by one thread.
     pub(crate) builds_per_second: f64,
-    /// CPU time of the call of the build that took longest, of 16 users.
+    /// CPU time of the call of the build that took longest, of 16 users; and how many calls of a
+    /// million took longer than [`LONG`].
     pub(crate) longest_step_us: f64,
+    pub(crate) long_steps_per_million: f64,
     /// One message of one UID at a time: median of the rounds, lowest and highest.
     pub(crate) single_ns: Spread,
     /// A thousand messages of one UID in one call, per UID.
@@ -88,7 +93,7 @@ pub(crate) fn run(case: Case) -> Result<Measured, Failure> {
     let layout = case.layout.empty(case.gateways);
     let late = case.users / LATE;
     let before = memory("VmRSS")?;
-    let (cpu, longest) = build(&*layout, case, 0..case.users);
+    let built = build(&*layout, case, 0..case.users);
     let (after, peak) = (memory("VmRSS")?, memory("VmHWM")?);
     let mut rng = SmallRng::seed_from_u64(case.seed);
     let list = |_| (0..LIST).map(|_| uid(rng.random_range(0..case.users))).collect();
@@ -107,8 +112,9 @@ pub(crate) fn run(case: Case) -> Result<Measured, Failure> {
         gateways: case.gateways,
         bytes_per_route: per_user(after),
         bytes_per_route_peak: per_user(peak),
-        builds_per_second: case.users as f64 / cpu,
-        longest_step_us: longest * 1e6,
+        builds_per_second: case.users as f64 / built.all,
+        longest_step_us: built.longest * 1e6,
+        long_steps_per_million: built.long as f64 * 1e6 / built.calls as f64,
         single_ns: single,
         read_ns: read,
         list_ns: grouped,
@@ -118,9 +124,19 @@ pub(crate) fn run(case: Case) -> Result<Measured, Failure> {
     })
 }
 
-/// Adds users, gateway by gateway; CPU time of all calls, and of the longest, in seconds.
-fn build(layout: &dyn Layout, case: Case, users: std::ops::Range<u64>) -> (f64, f64) {
-    let (mut all, mut longest) = (0.0, 0.0_f64);
+/// CPU time of the calls of a build: of all, and of the longest, in seconds; calls, and those that
+/// took too long.
+#[derive(Clone, Copy, Debug, Default)]
+struct Built {
+    all: f64,
+    longest: f64,
+    calls: u64,
+    long: u64,
+}
+
+/// Adds users, gateway by gateway.
+fn build(layout: &dyn Layout, case: Case, users: std::ops::Range<u64>) -> Built {
+    let mut built = Built::default();
     let mut batch = Vec::with_capacity(BATCH);
     for gateway in 0..case.gateways {
         let first = users.start + u64::from(gateway);
@@ -134,11 +150,13 @@ fn build(layout: &dyn Layout, case: Case, users: std::ops::Range<u64>) -> (f64, 
             let from = cpu_time();
             layout.add(gateway, &batch);
             let took = cpu_time() - from;
-            all += took;
-            longest = longest.max(took);
+            built.all += took;
+            built.longest = built.longest.max(took);
+            built.calls += 1;
+            built.long += u64::from(took > LONG);
         }
     }
-    (all, longest)
+    built
 }
 
 /// Nanoseconds a UID, of looking all lists up, round by round.

@@ -2,7 +2,7 @@
 
 use crate::measure::{Measured, Spread};
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "layout",
     "users",
     "gateways",
@@ -10,6 +10,7 @@ const HEAD: [&str; 11] = [
     "at most",
     "M adds/s",
     "longest step us",
+    "of 10^6 over 200 us",
     "single ns",
     "read of 1,000 ns",
     "list of 1,000 ns",
@@ -18,13 +19,13 @@ const HEAD: [&str; 11] = [
 
 /// All cases, a line each.
 pub(crate) fn of(all: &[Measured]) -> String {
-    let rows: Vec<[String; 11]> = all.iter().map(row).collect();
+    let rows: Vec<[String; 12]> = all.iter().map(row).collect();
     let width = |at: usize| {
         let cells = rows.iter().map(|row| row[at].len()).chain([HEAD[at].len()]);
         cells.max().expect("the head is there")
     };
-    let widths: [usize; 11] = std::array::from_fn(width);
-    let line = |cells: [&str; 11]| {
+    let widths: [usize; 12] = std::array::from_fn(width);
+    let line = |cells: [&str; 12]| {
         let padded = (0..).zip(cells).map(|(at, cell): (usize, _)| match at {
             0 => format!("{cell:<0$}", widths[at]),
             _ => format!("{cell:>0$}", widths[at]),
@@ -37,7 +38,7 @@ pub(crate) fn of(all: &[Measured]) -> String {
     lines.join("\n")
 }
 
-fn row(case: &Measured) -> [String; 11] {
+fn row(case: &Measured) -> [String; 12] {
     let spread = |spread: &Spread| {
         format!("{:.1} ({:.1}-{:.1})", spread.median, spread.lowest, spread.highest)
     };
@@ -49,6 +50,7 @@ fn row(case: &Measured) -> [String; 11] {
         format!("{:.1}", case.bytes_per_route_peak),
         format!("{:.2}", case.builds_per_second / 1e6),
         format!("{:.0}", case.longest_step_us),
+        format!("{:.1}", case.long_steps_per_million),
         spread(&case.single_ns),
         spread(&case.read_ns),
         spread(&case.list_ns),
