@@ -8,7 +8,7 @@ mod real {
     pub(crate) use std::sync::MutexGuard;
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
 
-    pub(crate) use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+    pub(crate) use arc_swap::{ArcSwap, ArcSwapAny, ArcSwapOption, Guard};
 
     /// A word as the only one who writes it finds it.
     #[inline]
@@ -66,6 +66,8 @@ mod real {
         current: AtomicUsize,
     }
 
+    pub(crate) type ArcSwapAny<V> = Swap<V>;
+
     pub(crate) type ArcSwap<T> = Swap<Arc<T>>;
 
     pub(crate) type ArcSwapOption<T> = Swap<Option<Arc<T>>>;
@@ -117,9 +119,9 @@ mod real {
         }
     }
 
-    impl<T: Default> Default for ArcSwap<T> {
+    impl<V: Clone + Default> Default for Swap<V> {
         fn default() -> Self {
-            Self::from_pointee(T::default())
+            Self::new(V::default())
         }
     }
 }

@@ -12,23 +12,25 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use arc_swap::ArcSwapAny;
 use triomphe::ThinArc;
 use waybill_wire::digest::mix;
 
 use crate::Namespace;
+use crate::sync::{ArcSwapAny, Mutex, MutexGuard, size};
 
 mod bucket;
 mod declare;
+#[cfg(all(test, loom))]
+mod orders;
 mod set;
 
 use bucket::{Bucket, Bytes, Key, Record};
 
 /// Tags for a bucket, on average, beyond which a part gets twice as many buckets.
-const CROWDED: usize = 24;
+const CROWDED: usize = size(24, 24, 1);
 
 /// Tags a part has if there are as many as there may be: what is built anew at a time.
 const PART_TAGS: usize = 4_096;

@@ -64,35 +64,55 @@ fn a_reader_of_a_bucket_sees_one_moment() {
     });
 }
 
-/// A reader looks for a route while one more makes a map with so many grow. Each of them in turn:
-/// which ones move is for their hashes to say.
-fn found_while_one_is_added(switches: usize, before: u64) {
+/// A reader looks for a route while the one is added with which a map has grown so far. Each that
+/// was there in turn: which ones move is for their hashes to say.
+fn found_while_one_is_added(switches: usize, grown: fn(&Map) -> bool) {
+    let before = until(grown) - 1;
     for wanted in 0..before {
         every_order(switches, move || {
             let routes: Vec<(u64, u16)> = (0..before).map(|uid| (uid, 10)).collect();
             let map = map(&routes);
-            let (buckets, groups) = (map.buckets(), map.groups());
+            assert!(!grown(&map));
             let writer = {
                 let map = Arc::clone(&map);
                 thread::spawn(move || assert!(add(&map, before, 20)))
             };
             assert_eq!(slots_of(&map, wanted), [10]);
             writer.join().expect("it holds");
-            assert!(map.buckets() > buckets || map.groups() > groups, "it had to grow");
+            assert!(grown(&map));
             assert!((0..before).all(|uid| slots_of(&map, uid) == [10]));
             assert_eq!(slots_of(&map, before), [20]);
         });
     }
 }
 
-#[test]
-fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
-    found_while_one_is_added(4, 1);
+/// How many routes a map has when it has grown so far.
+fn until(grown: fn(&Map) -> bool) -> u64 {
+    let number = std::sync::Arc::new(std::sync::OnceLock::new());
+    let found = std::sync::Arc::clone(&number);
+    every_order(0, move || {
+        let map = Map::new(7);
+        let last = (0..).find(|uid| add(&map, *uid, 10) && grown(&map));
+        found.set(last.expect("it grows") + 1).expect("there is one order");
+    });
+    *number.get().expect("it was found")
 }
 
 #[test]
-fn promise_8_a_route_is_found_while_its_group_becomes_two() {
-    found_while_one_is_added(4, 3);
+fn promise_8_a_route_is_found_while_the_first_block_is_replaced_by_a_larger_one() {
+    found_while_one_is_added(4, |map| map.groups() == 2);
+}
+
+#[test]
+fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
+    found_while_one_is_added(4, |map| map.group(1).shape().is_growing());
+    found_while_one_is_added(4, |map| map.group(1).shape().blocks() == 2);
+}
+
+#[test]
+fn promise_8_a_route_is_found_while_its_group_becomes_two_and_the_directory_doubles() {
+    found_while_one_is_added(4, |map| map.directory.load().len() == 2);
+    found_while_one_is_added(3, |map| map.directory.load().len() == 4);
 }
 
 #[test]
