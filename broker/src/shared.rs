@@ -99,6 +99,7 @@ impl Shared {
             routes: config.routes_max,
             gateway_tags: config.gateway_tags_max,
             broker_tags: config.tags_max,
+            ..Limits::default()
         };
         let readiness = Readiness::new(Wait {
             quiet: Duration::from_millis(config.ready_quiet_ms.into()),
