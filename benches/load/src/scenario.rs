@@ -351,6 +351,9 @@ impl Scenario {
             self.seconds = CHECK_SECONDS;
             self.warm_up_seconds = CHECK_SECONDS / 5.0;
             self.drain_seconds = self.drain_seconds.max(CHECK_DRAIN_SECONDS);
+            if let Some(system) = &mut self.system {
+                system.shorten(CHECK_USERS);
+            }
         }
         if let Some(targets) = &overrides.targets {
             self.targets.clone_from(targets);

@@ -20,12 +20,14 @@ use crate::work::{RATE_MAX, WorkPlan};
 
 mod churn;
 mod cluster;
+mod departure;
 mod mail;
 mod relearn;
 mod slow;
 mod users;
 
 use churn::ChurnPlan;
+use departure::DeparturePlan;
 use relearn::RelearnPlan;
 use slow::SlowPlan;
 use users::{IdlePlan, StormPlan};
@@ -36,6 +38,8 @@ use users::{IdlePlan, StormPlan};
 pub enum SystemPlan {
     /// Users move between gateways.
     Churn(ChurnPlan),
+    /// A gateway with many users goes and does not come back.
+    Departure(DeparturePlan),
     /// The broker is killed and started again.
     Relearn(RelearnPlan),
     /// One gateway stops reading.
@@ -85,10 +89,18 @@ impl SystemPlan {
     pub fn check(&self) -> Option<String> {
         match self {
             Self::Churn(plan) => plan.check(),
+            Self::Departure(plan) => plan.check(),
             Self::Relearn(plan) => plan.check(),
             Self::Slow(plan) => plan.check(),
             Self::Idle(plan) => plan.check(),
             Self::Storm(plan) => plan.check(),
+        }
+    }
+
+    /// Makes it one with so few users that all of it fits into a check.
+    pub(crate) fn shorten(&mut self, users: u64) {
+        if let Self::Departure(plan) = self {
+            plan.shorten(users);
         }
     }
 
@@ -98,7 +110,7 @@ impl SystemPlan {
         match self {
             // Users move to another one; others than the slow one are looked at.
             Self::Churn(_) | Self::Slow(_) => 2,
-            Self::Relearn(_) | Self::Idle(_) | Self::Storm(_) => 1,
+            Self::Departure(_) | Self::Relearn(_) | Self::Idle(_) | Self::Storm(_) => 1,
         }
     }
 
@@ -107,6 +119,10 @@ impl SystemPlan {
     pub fn driven(&self) -> &'static str {
         match self {
             Self::Churn(_) => "one broker, one shard; frames of the wire crate, no receipts",
+            Self::Departure(_) => {
+                "one broker, one shard; frames of the wire crate, a receipt of level routed for \
+                 each message to a user who left"
+            }
             Self::Relearn(_) | Self::Slow(_) => {
                 "one broker, one shard; frames of the wire crate, a receipt of level routed for \
                  each message"
@@ -122,6 +138,7 @@ impl SystemPlan {
     pub fn rate(&self) -> Option<f64> {
         match self {
             Self::Churn(plan) => Some(plan.rate),
+            Self::Departure(plan) => Some(plan.rate),
             Self::Relearn(plan) => Some(plan.rate),
             Self::Slow(plan) => Some(plan.rate),
             Self::Idle(_) | Self::Storm(_) => None,
@@ -136,6 +153,7 @@ impl SystemPlan {
                 Err(Skipped::absent("this is played by hand, and only for target `waybill`"))
             }
             Self::Churn(plan) => plan.run(trial),
+            Self::Departure(plan) => plan.run(trial),
             Self::Relearn(plan) => plan.run(trial),
             Self::Idle(plan) => plan.run(trial),
             Self::Storm(plan) => plan.run(trial),
@@ -146,9 +164,18 @@ impl SystemPlan {
 impl Trial<'_> {
     /// A broker, at an address of its own if it has to be found there again.
     fn broker(&mut self, listen: Option<SocketAddr>) -> Result<(Server, SocketAddr), Failure> {
+        self.broker_with(listen, "")
+    }
+
+    /// The same, with these lines more of its settings.
+    fn broker_with(
+        &mut self,
+        listen: Option<SocketAddr>,
+        more: &str,
+    ) -> Result<(Server, SocketAddr), Failure> {
         self.versions.insert("waybill".into(), waybill::version(self.place.waybill())?);
         let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        waybill::broker_at(listen, &self.work, self.place)
+        waybill::broker_at(listen, &self.work, more, self.place)
     }
 
     /// Sets all users up; fewer are a failure.

@@ -73,20 +73,22 @@ fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Run
 
 /// Starts a broker; where it listens.
 fn broker(plan: &Plan<'_>, place: &Place) -> Result<(Server, SocketAddr), Failure> {
-    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, place)
+    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, "", place)
 }
 
-/// Starts a broker that listens there, at a free port if it is 0; where it listens.
+/// Starts a broker that listens there, at a free port if it is 0, with these settings of a broker
+/// more; where it listens.
 pub(crate) fn broker_at(
     listen: SocketAddr,
     work: &WorkPlan,
+    more: &str,
     place: &Place,
 ) -> Result<(Server, SocketAddr), Failure> {
     let routes = ROUTES_LEAST.max(work.users + work.users / 4);
     let gateways = work.gateways;
     let settings = format!(
         "[broker]\nlisten = \"{listen}\"\nadmin_listen = \"\"\ngateways_expected = {gateways}\n\
-         routes_max = {routes}\n[log]\nlevel = \"warn\"\n"
+         routes_max = {routes}\n{more}[log]\nlevel = \"warn\"\n"
     );
     let path = place.folder().join("broker.toml");
     fs::write(&path, settings)?;

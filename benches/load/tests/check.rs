@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use waybill_bench::results::{Results, figure};
+use waybill_bench::results::{Results, Row, figure};
 
 /// The `waybill` program beside the bench. Tests of a whole workspace have built it; where this
 /// package is tested alone, it is built now.
@@ -157,43 +157,54 @@ fn a_server_that_does_not_start_fails_the_run_by_name() {
 }
 
 /// The check of a system scenario, which has these figures and spans, above 0.
-fn check_system(scenario: &str, figures: &[&str]) {
+fn check_system(scenario: &str, figures: &[&str]) -> Row {
     let results = check(scenario, &["waybill"]);
     let row = &results.scenarios[0].rows[0];
     for name in figures {
         let value = row.figures.get(*name).or_else(|| row.spans_ms.get(*name));
         assert!(value.is_some_and(|value| *value > 0.0), "{name}: {value:?}");
     }
+    row.clone()
 }
 
 #[test]
 fn slow_costs_only_the_slow_gateway() {
-    check_system("slow", &["before_messages_per_s", "while_p99_us", "others_delivered_share"]);
+    let _ =
+        check_system("slow", &["before_messages_per_s", "while_p99_us", "others_delivered_share"]);
 }
 
 #[test]
 fn relearn_accounts_for_every_message() {
-    check_system("relearn", &["all routes back", "first message answered", "routes_back_per_s"]);
+    let _ = check_system(
+        "relearn",
+        &["all routes back", "first message answered", "routes_back_per_s"],
+    );
 }
 
 #[test]
 fn relearn_accounts_for_every_message_where_ten_million_users_are_asked_for() {
-    check_system("relearn-10m", &["all routes back", "first message answered"]);
+    let _ = check_system("relearn-10m", &["all routes back", "first message answered"]);
 }
 
 #[test]
 fn churn_loses_nothing() {
-    check_system("churn", &["moves_probed", "deltas_per_s", "delta in effect, p99"]);
+    let _ = check_system("churn", &["moves_probed", "deltas_per_s", "delta in effect, p99"]);
+}
+
+#[test]
+fn departure_uses_no_route_of_who_left() {
+    let row = check_system("departure", &["probes_before", "probes_not_sent"]);
+    assert_eq!(row.figures["stale_routes_used"], 0.0);
 }
 
 #[test]
 fn storm_lets_everybody_in_twice() {
-    check_system("storm", &["logins_per_s", "again_logins_per_s", "ready, p99"]);
+    let _ = check_system("storm", &["logins_per_s", "again_logins_per_s", "ready, p99"]);
 }
 
 #[test]
 fn idle_users_stay() {
-    check_system("idle", &["bytes_per_connection", "rss_bytes"]);
+    let _ = check_system("idle", &["bytes_per_connection", "rss_bytes"]);
 }
 
 /// Runs a short check of `direct` with these arguments more.
@@ -297,7 +308,7 @@ fn a_file_that_holds_no_results_is_called_so() {
 #[test]
 fn a_scenario_that_is_not_there_is_answered_with_those_there_are() {
     for (name, words) in [
-        ("direkt", "there are broadcast, churn, direct, "),
+        ("direkt", "there are broadcast, churn, churn-1m, departure, direct, "),
         ("direct.toml", "`direct` without a path or ending is one there is"),
         ("no-such/file.toml", "or give the path of a .toml file"),
     ] {

@@ -15,6 +15,7 @@ use waybill_wire::message::{self, MessageHead};
 use waybill_wire::prologue::Prologue;
 
 use super::churn::Churn;
+use super::departure::Departure;
 use crate::clock;
 use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
@@ -101,6 +102,7 @@ pub(super) struct Cluster {
     pub(super) fates: Vec<(Fate, bool)>,
     pub(super) strike: Option<Strike>,
     pub(super) churn: Option<Churn>,
+    pub(super) departure: Option<Departure>,
     /// The gateway that is not read.
     pub(super) frozen: Option<usize>,
     pinged: Option<Instant>,
@@ -128,6 +130,7 @@ impl Shared {
             fates: Vec::new(),
             strike: None,
             churn: None,
+            departure: None,
             frozen: None,
             pinged: None,
         })))
@@ -137,7 +140,9 @@ impl Shared {
 impl Cluster {
     fn open_all(&mut self, io: &mut Io) -> Result<(), Failure> {
         self.gateways.clear();
-        for index in 0..self.plan.gateways {
+        // The one that leaves comes behind those that messages are for.
+        let count = self.plan.gateways + usize::from(self.departure.is_some());
+        for index in 0..count {
             let socket = open_link(self.address, self.plan.seed, (Role::GATEWAY, index), io)?;
             self.gateways.push(Gateway {
                 socket,
@@ -149,12 +154,7 @@ impl Cluster {
                 digest: Digest::default(),
             });
         }
-        self.producer = Some(open_link(
-            self.address,
-            self.plan.seed,
-            (Role::PRODUCER, self.plan.gateways),
-            io,
-        )?);
+        self.producer = Some(open_link(self.address, self.plan.seed, (Role::PRODUCER, count), io)?);
         (self.broker_ready, self.moments) = (false, Moments::default());
         Ok(())
     }
@@ -167,6 +167,9 @@ impl Cluster {
 
     /// The least `k` that lives on a gateway, and how many do.
     fn home(&self, gateway: usize) -> (u64, u64) {
+        if gateway >= self.plan.gateways {
+            return (0, 0);
+        }
         let step = self.plan.gateways as u64;
         let first = (0..step).find(|k| gateway_of(uid_of(*k), self.plan.gateways) == gateway);
         let first = first.expect("as many users in a row as gateways are one on each");
@@ -179,10 +182,13 @@ impl Cluster {
         let mut next = self.gateways[at].declared;
         let (first, stay) = self.home(at);
         let (step, churn) = (self.plan.gateways as u64, self.churn.as_ref());
+        let departure = self.departure.as_ref().filter(|_| at == self.plan.gateways);
         // Who stay, then who come and go.
         let user = |n: u64| match n < stay {
             true => Some(uid_of(first + n * step)),
-            false => churn.and_then(|churn| churn.at_first(at, n - stay)),
+            false => churn
+                .and_then(|churn| churn.at_first(at, n - stay))
+                .or_else(|| departure.and_then(|departure| departure.at_first(n))),
         };
         while self.records.len() < RECORDS_MAX
             && let Some(uid) = user(next)
@@ -208,6 +214,11 @@ impl Cluster {
         {
             return churn.delivered(at, uid, message.payload, tally);
         }
+        if let (Some(departure), Some(uid)) = (&mut self.departure, message.targets.iter().next())
+            && departure.is_about(uid)
+        {
+            return departure.delivered(at, uid, self.plan.gateways, tally);
+        }
         if let Some(number) = message.payload.first_chunk().map(|it| u64::from_le_bytes(*it))
             && let Some(fate) = usize::try_from(number).ok().and_then(|at| self.fates.get_mut(at))
         {
@@ -217,6 +228,9 @@ impl Cluster {
     }
 
     fn receipt(&mut self, receipt: &Receipt<'_>, tally: &mut Tally) {
+        if let Some(departure) = &mut self.departure {
+            return departure.answered(receipt, tally);
+        }
         self.told.receipts += 1;
         self.told.sent += u64::from(receipt.sent);
         self.told.dropped += u64::from(receipt.dropped);
@@ -333,11 +347,20 @@ impl Cluster {
                 put(&[uid], &payload, (Level::NONE, self.sequence), io.out(producer))?;
             }
         }
+        if let Some(departure) = &mut self.departure {
+            let leaving = self.gateways[self.plan.gateways].socket;
+            if let Some(uid) = departure.turn(message.number, leaving, io) {
+                self.sequence += 1;
+                departure.asked(self.sequence);
+                put(&[uid], &[], (Level::ROUTED, self.sequence), io.out(producer))?;
+            }
+        }
         Ok(())
     }
 
     fn next_sequence(&self, number: u64) -> u64 {
-        if self.churn.is_some() { self.sequence + 1 } else { number + 1 }
+        let alone = self.churn.is_none() && self.departure.is_none();
+        if alone { number + 1 } else { self.sequence + 1 }
     }
 }
 
