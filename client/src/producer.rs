@@ -37,7 +37,7 @@ pub mod window;
 
 use machine::Outcome;
 pub(crate) use machine::{Bounds, Order, ProducerEvent, ProducerMachine};
-use request::Request;
+pub(crate) use request::Request;
 
 /// A producer link. Sequences rise from 1 through every reconnect.
 #[derive(Clone, Debug)]

@@ -13,15 +13,16 @@ use waybill_wire::code::{ErrorCode, Role};
 
 use crate::connection::{Identity, LinkCore};
 pub use crate::consumer::sim::Consumer;
-use crate::error::PublishError;
+use crate::error::{InvalidTags, PublishError};
 use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
 use crate::link::LinkError;
 use crate::machine::Machine;
 use crate::options::Options;
 pub use crate::producer::window;
-use crate::producer::{Bounds, Order, ProducerEvent, ProducerMachine, job::Reply};
+use crate::producer::{Bounds, Order, ProducerEvent, ProducerMachine, Request, job::Reply};
 use crate::publish::Publish;
 use crate::receipt::{Progress, Receipt};
+use crate::tags::{TagChange, Tagging};
 use crate::wall::Wall;
 
 /// A link of any role, as its driver sees it.
@@ -203,6 +204,25 @@ impl Producer {
         let wall = publish.trace.and(self.wall);
         self.core
             .command(now, vec![Order { request: publish.into(), reply: Number(number), wall }]);
+    }
+
+    /// Makes these changes to the tags of each of these users; `number` comes back with the outcome.
+    ///
+    /// # Errors
+    ///
+    /// The protocol does not allow it; nothing is sent.
+    pub fn tag(
+        &mut self,
+        now: Instant,
+        number: u64,
+        namespace: u32,
+        (uids, changes): (Vec<u64>, Vec<TagChange>),
+    ) -> Result<(), InvalidTags> {
+        let tagging = Tagging { namespace, uids, changes };
+        tagging.check()?;
+        let request = Request::Tags(tagging);
+        self.core.command(now, vec![Order { request, reply: Number(number), wall: None }]);
+        Ok(())
     }
 
     /// What it tells next.

@@ -8,6 +8,7 @@ mod chance;
 mod net;
 mod oracle;
 mod scenario;
+mod wish;
 mod world;
 
 use std::cell::RefCell;

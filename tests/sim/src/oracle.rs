@@ -13,15 +13,18 @@ use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::message as wire;
 
 use crate::scenario::SECOND;
+use crate::wish::Wish;
 
 mod feeds;
 mod judge;
 mod memory;
+mod tags;
 mod uplinks;
 
 pub(crate) use feeds::Consumers;
 use feeds::Feeds;
 use memory::Memory;
+pub(crate) use tags::Tagging;
 use uplinks::Uplinks;
 
 /// Within this time a message passes a cluster that nothing disturbs.
@@ -44,6 +47,8 @@ pub(crate) struct Message {
     receipted: bool,
     delivered: bool,
     list: bool,
+    /// Which connections of its users it is for; `None`: all.
+    wish: Option<Wish>,
     padding: usize,
     /// Its producer was killed.
     orphan: bool,
@@ -91,7 +96,12 @@ impl Verdict {
 impl Message {
     /// A publish that `producer` is about to make.
     #[must_use]
-    pub(crate) fn new(publish: &Publish, producer: usize, padding: u64) -> Self {
+    pub(crate) fn new(
+        publish: &Publish,
+        wish: Option<Wish>,
+        producer: usize,
+        padding: u64,
+    ) -> Self {
         let parts = publish.targets().map_or(1, |uids| uids.len().div_ceil(TARGETS_MAX));
         let targets = publish.targets().map(|uids| {
             let parts = (0..).map(|place| place / TARGETS_MAX);
@@ -109,6 +119,7 @@ impl Message {
             receipted: publish.level != waybill_client::ReceiptLevel::None,
             delivered: publish.level == waybill_client::ReceiptLevel::Delivered,
             list: publish.targets().is_some() && publish.mode != waybill_client::Mode::BROADCAST,
+            wish,
             padding: usize::try_from(padding).unwrap_or(0),
             orphan: false,
             parts: vec![Part::default(); parts],
@@ -159,6 +170,8 @@ struct Stay {
     who: (u32, u64),
     gateway: usize,
     incarnation: u64,
+    /// Tags of its token.
+    tags: BTreeSet<u8>,
     /// When it began, and which brokers were ready then.
     at: u64,
     brokers_ready: Vec<usize>,
@@ -190,6 +203,7 @@ pub(crate) struct Oracle {
     uplinks: Uplinks,
     feeds: Feeds,
     memory: Memory,
+    taggings: Vec<Tagging>,
     /// Queues are so small that what nobody asked a receipt for may be dropped.
     pub(crate) tight: bool,
 }
@@ -265,13 +279,14 @@ impl Oracle {
     pub(crate) fn producer_killed(&mut self, producer: usize) {
         let of = self.messages.iter_mut().filter(|it| it.producer == producer);
         of.for_each(|message| message.orphan |= message.settled.is_none());
+        self.tagger_killed(producer);
     }
 
     /// A user connects.
     pub(crate) fn connects(
         &mut self,
         socket: usize,
-        (user, who): (usize, (u32, u64)),
+        (user, who, tags): (usize, (u32, u64), BTreeSet<u8>),
         (gateway, incarnation): (usize, u64),
         brokers_ready: Vec<usize>,
     ) {
@@ -281,6 +296,7 @@ impl Oracle {
             who,
             gateway,
             incarnation,
+            tags,
             at: self.now,
             brokers_ready,
             gone_at: None,
@@ -387,11 +403,14 @@ impl Oracle {
         let number = number_of(payload);
         assert_eq!(payload, self.payload_of(number), "the payload is opaque: {number}");
         let message = message_of(&self.messages, number);
-        let stay = &mut self.stays[socket];
+        let stay = &self.stays[socket];
         let about = (number, id, stay.who);
         assert!(stay.ready, "WS: a message before ready: {about:?}");
         let is_for = message.is_for(stay.who);
         assert!(is_for, "promise 1: not for this user: {about:?} {message:?}");
+        let matches = self.matches(message, stay, (message.at, self.now), None);
+        assert!(matches != Some(false), "promise 1: its tags: {about:?} {message:?} {stay:?}");
+        let stay = &mut self.stays[socket];
         let before = stay.got.insert(number, self.now);
         let key = (number, message.place(stay.who.1).unwrap_or(0));
         let once = before.is_none() || self.memory.is_excused(stay.gateway, key);
@@ -430,6 +449,7 @@ impl Oracle {
             let settled = message.settled.is_some() || message.orphan;
             assert!(settled, "promise 6: no outcome of {number}: {message:?}");
         }
+        self.all_tags_settled();
         self.uplinks.all_answered(&self.stays, self.now);
     }
 

@@ -129,6 +129,10 @@ pub(crate) struct Scenario {
     pub(crate) recent: usize,
     /// Which logins of one user may stand at once.
     pub(crate) logins: LoginPolicy,
+    /// Whether users have tags, messages selectors, and producers change tags.
+    pub(crate) tags: bool,
+    /// Tags of one gateway that a broker keeps.
+    pub(crate) tags_kept: usize,
 }
 
 impl Scenario {
@@ -171,6 +175,8 @@ impl Scenario {
             recent: if chance.one_in(4) { 12 } else { 16_384 },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
+            tags: chance.one_in(2),
+            tags_kept: if chance.one_in(4) { 2 } else { 4_096 },
         }
     }
 }

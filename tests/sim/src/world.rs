@@ -20,6 +20,7 @@ mod ends;
 mod gateways;
 mod healing;
 mod leaving;
+mod tagging;
 mod users;
 
 use backends::{Consumer, Producer};

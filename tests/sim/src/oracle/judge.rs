@@ -26,7 +26,8 @@ impl Oracle {
             assert!(asked, "promise 1: {uid} was not asked for: {message:?}");
         }
         for uid in &receipt.filtered {
-            assert!(message.except.contains(uid), "promise 5: {uid} is no exception: {message:?}");
+            let asked = message.except.contains(uid) || message.wish.is_some();
+            assert!(asked, "promise 5: {uid} is no exception: {message:?}");
         }
     }
 
@@ -62,7 +63,7 @@ impl Oracle {
     }
 
     /// Whether this connection was, for all of this time, one that the broker must have known.
-    fn was_here(&self, stay: &Stay, broker: usize, from: u64, to: u64) -> bool {
+    pub(super) fn was_here(&self, stay: &Stay, broker: usize, from: u64, to: u64) -> bool {
         let since = stay.known.get(&broker).and_then(|(_, since)| *since);
         stay.sure.is_some_and(|span| span.covers(from, to))
             && since.is_some_and(|since| since <= from)
@@ -80,6 +81,7 @@ impl Oracle {
             self.judge_reached(number as u64, message);
             self.judge_receipt_prompt(number, message);
         }
+        self.judge_taggings();
     }
 
     /// Promise 6: where nothing is disturbed it comes soon, whatever stalls elsewhere.
@@ -119,6 +121,10 @@ impl Oracle {
                 assert!(!there, "promise 8: reported offline: {about:?} {message:?} {stay:?}");
                 continue;
             }
+            let span = (message.at, at + GRACE);
+            if self.matches(message, stay, span, Some(broker)) != Some(true) {
+                continue;
+            }
             if let Some(got_at) = stay.got.get(&number) {
                 self.judge_prompt(message, stay, *got_at, part);
                 continue;
@@ -144,7 +150,7 @@ impl Oracle {
 }
 
 /// Targets that a receipt names, in any role.
-fn named(receipt: &Receipt) -> Vec<u64> {
+pub(super) fn named(receipt: &Receipt) -> Vec<u64> {
     let dropped = receipt.dropped.iter().flat_map(|it| &it.uids);
     receipt.offline.iter().chain(&receipt.filtered).chain(dropped).copied().collect()
 }

@@ -15,6 +15,8 @@ impl World {
         if fault {
             let kind = self.scenario.faults[self.chance.place(self.scenario.faults.len())];
             self.fault(kind);
+        } else if self.scenario.tags && self.chance.one_in(6) {
+            self.tags_change();
         } else {
             self.publishes();
         }

@@ -12,12 +12,13 @@ use waybill_wire::{Deframer, Frame};
 
 use super::ends::Owner;
 use super::gateways::options;
-use super::{Event, Process, Work, World};
+use super::{Event, Process, Work, World, tagging};
 use crate::oracle::{Consumers, Message, Oracle, Verdict};
 use crate::scenario::{Groups, MS, SECOND, Scenario};
+use crate::wish::Wish;
 
 /// UIDs from here on are nobody's.
-const STRANGERS: u64 = 1 << 20;
+pub(super) const STRANGERS: u64 = 1 << 20;
 
 /// One producer.
 pub(super) struct Producer {
@@ -52,8 +53,14 @@ impl Producer {
             let step = self.tap.next(bytes).expect("a producer writes frames");
             bytes = &bytes[step.consumed..];
             let Some(raw) = step.frame else { return };
-            if let Ok(Frame::Publish(message)) = raw.decode() {
-                oracle.transmitted(&message, self.pipe, self.broker);
+            match raw.decode() {
+                Ok(Frame::Publish(message)) => {
+                    oracle.transmitted(&message, self.pipe, self.broker);
+                }
+                Ok(Frame::Tag(tag)) => {
+                    oracle.tags_transmitted(tagging::number_of(&tag), self.broker);
+                }
+                _ => {}
             }
         }
     }
@@ -117,11 +124,13 @@ impl World {
                 let ttl = self.chance.between(1, 500);
                 publish = publish.ttl(Duration::from_millis(ttl));
             }
-            self.publish(at, publish);
+            let asks = self.scenario.tags && self.chance.one_in(3);
+            let wish = asks.then(|| Wish::any(&mut self.chance, 2));
+            self.publish(at, publish, wish);
         }
     }
 
-    fn some_uids(&mut self, most: u64) -> Vec<u64> {
+    pub(super) fn some_uids(&mut self, most: u64) -> Vec<u64> {
         let count = self.chance.below(1 + most);
         (0..count).map(|_| 1 + self.chance.below(self.scenario.uids + 1)).collect()
     }
@@ -141,9 +150,13 @@ impl World {
         list
     }
 
-    pub(super) fn publish(&mut self, at: usize, mut publish: Publish) -> u64 {
+    /// Publishes for those of its users of whom `wish` is true.
+    pub(super) fn publish(&mut self, at: usize, mut publish: Publish, wish: Option<Wish>) -> u64 {
+        if let Some(wish) = &wish {
+            publish = publish.selector(wish.to_string().parse().expect("a selector"));
+        }
         let padding = self.chance.below(self.scenario.payload);
-        let number = self.oracle.published(Message::new(&publish, at, padding));
+        let number = self.oracle.published(Message::new(&publish, wish, at, padding));
         publish.payload = self.oracle.payload_of(number).into();
         debug_assert!(publish.check().is_ok());
         self.note(|_| format!("producer {at} publishes {number}: {publish:?}"));
@@ -158,7 +171,10 @@ impl World {
         while let Some(news) = self.producers[at].sim.poll() {
             if let ProducerNews::Settled { publish, outcome } = news {
                 self.note(|_| format!("producer {at} is told of {publish}: {outcome:?}"));
-                self.oracle.settled(publish, Verdict::new(outcome));
+                match tagging::is_change(publish) {
+                    Some(number) => self.oracle.tags_settled(number, Verdict::new(outcome)),
+                    None => self.oracle.settled(publish, Verdict::new(outcome)),
+                }
             }
         }
     }

@@ -42,6 +42,7 @@ impl World {
             report_timeout_ms: 3_000,
             logins_default: self.scenario.logins,
             gateways_max: self.scenario.gateways_max,
+            gateway_tags_max: self.scenario.tags_kept,
             ..BrokerConfig::default()
         }
     }

@@ -28,7 +28,11 @@ impl World {
         }
         self.run_for(HEAL);
         self.all_is_well();
-        self.last_round();
+        let online = self.online();
+        self.last_round(&online);
+        if self.scenario.tags {
+            self.last_tags(&online);
+        }
         self.check_bounds();
         self.ledgers_agree();
     }
@@ -62,20 +66,25 @@ impl World {
         self.oracle.all_settled();
     }
 
-    /// Through each broker one message for everybody there is and some there are not.
-    fn last_round(&mut self) {
+    /// By namespace, those who are to be online when all is well.
+    fn online(&self) -> BTreeMap<u32, BTreeSet<u64>> {
         let mut online: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         for user in self.users.iter().filter(|it| !it.away) {
             let (namespace, uid) = user.who();
             online.entry(namespace).or_default().insert(uid);
         }
+        online
+    }
+
+    /// Through each broker one message for everybody there is and some there are not.
+    fn last_round(&mut self, online: &BTreeMap<u32, BTreeSet<u64>>) {
         let mut last = Vec::new();
         for broker in 0..self.brokers.len() {
             self.add_producer(Some(broker));
             for namespace in 0..2 {
                 let all: Vec<u64> = (1..=self.scenario.uids + 2).collect();
                 let publish = Publish::to(all).namespace(namespace);
-                let number = self.publish(self.producers.len() - 1, publish);
+                let number = self.publish(self.producers.len() - 1, publish, None);
                 last.push((number, broker, namespace));
             }
         }

@@ -1,6 +1,6 @@
 //! Users: they log in, move to another gateway, go with and without a word, stop reading, send.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use waybill_broker::LoginPolicy;
@@ -12,6 +12,7 @@ use super::gateways::{Gateway, SECRET, Stage};
 use super::{Event, Work, World};
 use crate::chance::Chance;
 use crate::scenario::{MS, SECOND, Scenario};
+use crate::wish::{TAGS, text_of};
 
 /// One user with one device.
 pub(super) struct User {
@@ -19,6 +20,8 @@ pub(super) struct User {
     uid: u64,
     device_class: u8,
     login: u64,
+    /// Tags of its token.
+    tags: BTreeSet<u8>,
     /// Reads so slowly that its queue may overflow.
     slow: bool,
     /// When all is well again it does not come back.
@@ -55,6 +58,7 @@ impl User {
             uid: 1 + chance.below(scenario.uids),
             device_class: chance.between(0, 2).try_into().unwrap_or(0),
             login: number as u64,
+            tags: (0..TAGS).filter(|_| scenario.tags && chance.one_in(3)).collect(),
             slow: scenario.slow_users && chance.one_in(4),
             away: chance.one_in(4),
             displaced: false,
@@ -138,16 +142,18 @@ impl World {
         let conn = self.gateways[gateway].sim.connect(now);
         let number = self.sockets.len();
         let it = &self.users[user];
+        let texts: Vec<String> = it.tags.iter().map(|tag| text_of(*tag)).collect();
+        let tags: Vec<&str> = texts.iter().map(String::as_str).collect();
         let budget = if it.slow { 40 } else { 64 << 10 };
         let grant = Grant {
             namespace: it.namespace,
             uid: it.uid,
             device_class: it.device_class,
             login: it.login,
-            tags: &[],
+            tags: &tags,
             expires_at: now.unix_s + 3_600,
         };
-        let who = (user, it.who());
+        let who = (user, it.who(), it.tags.clone());
         let ready = (0..self.brokers.len()).filter(|broker| self.is_ready(*broker)).collect();
         let home = (gateway, self.gateways[gateway].incarnation);
         self.oracle.connects(number, who, home, ready);
