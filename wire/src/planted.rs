@@ -28,11 +28,15 @@ pub enum Bug {
     ResumeAfterDeath,
     /// A digest is taken for right without having been compared.
     StaleDigest,
+    /// A gateway's tags are counted as declared, and not kept to route by.
+    LostTags,
+    /// A gateway takes whoever is listed for one who matches.
+    IgnoredSelector,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::LateUnregister,
         Self::ReusedSlot,
         Self::HalfSweptResume,
@@ -41,6 +45,8 @@ impl Bug {
         Self::WrongNarrowing,
         Self::ResumeAfterDeath,
         Self::StaleDigest,
+        Self::LostTags,
+        Self::IgnoredSelector,
     ];
 }
 

@@ -183,6 +183,12 @@ impl Oracle {
         }
     }
 
+    /// Whether its producer was told what became of it.
+    pub(crate) fn tags_are_settled(&self, number: u64) -> bool {
+        let place = usize::try_from(number).expect("a number of a change");
+        self.taggings[place].settled.is_some()
+    }
+
     /// Where all is well a change is made for everyone who is online.
     pub(crate) fn last_tagged(&self, number: u64, online: &BTreeSet<u64>) {
         let place = usize::try_from(number).expect("a number of a change");

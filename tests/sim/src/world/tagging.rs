@@ -9,7 +9,7 @@ use waybill_wire::frame::Tag;
 use super::backends::STRANGERS;
 use super::{Work, World};
 use crate::oracle::Tagging;
-use crate::scenario::SECOND;
+use crate::scenario::{MS, SECOND};
 use crate::wish::{LAST_TAG, TAGS, Wish, text_of};
 
 /// Numbers of changes begin here, those of messages below.
@@ -17,6 +17,9 @@ const CHANGES: u64 = 1 << 40;
 
 /// Time that the last changes have, and the messages after them.
 const LAST: u64 = 4 * SECOND;
+
+/// How often a receipt is looked for.
+const STEP: u64 = MS;
 
 /// The number of the change, if it is of one.
 pub(super) fn is_change(number: u64) -> Option<u64> {
@@ -82,7 +85,13 @@ impl World {
             for namespace in 0..2 {
                 let here = online.get(&namespace).unwrap_or(&nobody);
                 let number = self.change_tags(producer, namespace, &all, vec![(LAST_TAG, add)]);
-                self.run_for(LAST);
+                // The receipt is the barrier (TAG-18): the message follows it at once.
+                for _ in 0..LAST / STEP {
+                    if self.oracle.tags_are_settled(number) {
+                        break;
+                    }
+                    self.run_for(STEP);
+                }
                 self.oracle.last_tagged(number, here);
                 let wish = Some(Wish::Has(LAST_TAG));
                 let publish = Publish::everyone().namespace(namespace);
