@@ -206,7 +206,8 @@ impl Producer {
             .command(now, vec![Order { request: publish.into(), reply: Number(number), wall }]);
     }
 
-    /// Makes these changes to the tags of each of these users; `number` comes back with the outcome.
+    /// Makes these changes to the tags of each of these users; `number` comes back with the
+    /// outcome.
     ///
     /// # Errors
     ///

@@ -73,8 +73,8 @@ impl World {
         number
     }
 
-    /// When all is well: by one broker everybody gets a tag, a message for whoever has it, loses it,
-    /// and the same message goes to nobody.
+    /// When all is well: by one broker everybody gets a tag, a message for whoever has it, loses it
+    /// again, and the same message goes to nobody.
     pub(super) fn last_tags(&mut self, online: &BTreeMap<u32, BTreeSet<u64>>) {
         let broker = self.chance.place(self.brokers.len());
         self.add_producer(Some(broker));
