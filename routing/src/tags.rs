@@ -35,6 +35,9 @@ const CROWDED: usize = size(24, 24, 1);
 /// Tags a part has if there are as many as there may be: what is built anew at a time.
 const PART_TAGS: usize = 4_096;
 
+/// What a sweep takes for each tag that it looks at, where a bucket of routes takes 1.
+const TAG_STEPS: usize = 3;
+
 /// Most parts.
 const PARTS_MAX: usize = 1 << 12;
 
@@ -204,8 +207,9 @@ impl TagIndex {
         has
     }
 
-    /// Takes the tags of dead slots out of `budget` buckets at most, from a place on; tells
-    /// `removed` the slot of each, and returns where to go on, or `None` at the end. What one call
+    /// Takes the tags of dead slots out of the buckets from a place on, as many as `budget` lasts
+    /// for, of which each takes some for each of its tags; tells `removed` the slot of each, and
+    /// returns where to go on, or `None` at the end. What one call
     /// did not look at may grow, but no dead slot gets more.
     pub(crate) fn sweep(
         &self,
@@ -223,14 +227,16 @@ impl TagIndex {
             if at.of != len {
                 (at.bucket, at.of) = (0, len);
             }
-            let until = len.min(at.bucket.saturating_add(*budget));
-            for place in &buckets[at.bucket..until] {
+            *budget -= 1;
+            while at.bucket < len && *budget > 0 {
+                let place = &buckets[at.bucket];
+                let tags = view(&place.load()).len();
                 let gone = writing.sweep(place, &is_dead, &mut removed);
                 self.tags.fetch_sub(gone, Ordering::AcqRel);
+                *budget = budget.saturating_sub(1 + TAG_STEPS * tags);
+                at.bucket += 1;
             }
-            *budget -= (until - at.bucket).max(1).min(*budget);
-            at.bucket = until;
-            if until == len {
+            if at.bucket == len {
                 at = Cursor { part: at.part + 1, ..Cursor::default() };
             }
         }

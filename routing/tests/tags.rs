@@ -5,7 +5,7 @@ use waybill_routing::fuzzing::uid_bytes;
 use waybill_routing::oracle::Expected;
 use waybill_routing::{
     Audience, Change, Incarnation, Limits, Mode, Namespace, Op, Plan, Query, Routes, Slot,
-    SlotError, TagChange, TagLimit, TagsApplied, Uid,
+    SlotError, SlotState, TagChange, TagLimit, TagsApplied, Uid,
 };
 use waybill_wire::selector::{Selector, parse};
 use waybill_wire::targets::UidRun;
@@ -304,4 +304,25 @@ fn rep_6_who_is_also_where_nothing_can_match_is_named() {
         ..Expected::default()
     };
     assert_eq!(got, expected);
+}
+
+#[test]
+fn promise_6_a_sweep_of_tags_takes_no_longer_than_its_budget() {
+    // So few that they lie together.
+    let routes = Routes::new(Limits { broker_tags: 4_000, ..Limits::default() }, 7);
+    let tags: Vec<String> = (0..3_000).map(|number| format!("group:{number}")).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let a = live(&routes, 1, &[], &tags);
+    let b = live(&routes, 2, &[], &["vip"]);
+    routes.kill(a).unwrap();
+    let (mut swept, mut calls) = (0, 0);
+    while routes.counts().slots_dead > 0 {
+        let removed = routes.sweep(300).tags_removed;
+        // Three steps a tag, and what was begun is ended: a bucket of some twenty tags.
+        assert!(removed <= 100 + 50, "{removed}");
+        (swept, calls) = (swept + removed, calls + 1);
+    }
+    assert_eq!((swept, routes.counts().tags), (3_000, 1));
+    assert!(calls >= 15, "{calls}");
+    assert_eq!(routes.state(b), SlotState::Live);
 }
