@@ -98,6 +98,7 @@ impl GatewayState {
                 uid: Uid(record.uid),
             }));
         }
+        leave_out_returns(&mut self.changes);
         self.torn = false;
         Ok(())
     }
@@ -308,6 +309,19 @@ impl Core {
     }
 }
 
+/// Who goes and comes within one frame was never away, for other shards neither (DEL-25). Going
+/// and coming of one user take turns.
+fn leave_out_returns(changes: &mut Vec<Change>) {
+    let goes = |change: &Change| change.op == RouteOp::Remove;
+    if !changes.iter().any(goes) || changes.iter().all(goes) {
+        return;
+    }
+    changes.sort_by_key(|change| (change.namespace, change.uid));
+    let same = |a: &Change, b: &Change| (a.namespace, a.uid) == (b.namespace, b.uid);
+    let lasting = changes.chunk_by(same).filter(|of_one| of_one.len() % 2 == 1);
+    *changes = lasting.map(|of_one| of_one[0]).collect();
+}
+
 /// A bug, planted to be found: who was removed stays until the next DELTA.
 fn hold_removals_back(gateway: &mut GatewayState) {
     let late = std::mem::take(&mut gateway.late);
@@ -325,4 +339,22 @@ pub(super) fn superseded(kind: Kind) -> Fault {
 fn registered(record: &Record) -> Registered {
     let Record { uid, login, namespace, device_class, .. } = *record;
     Registered { namespace, uid, device_class, login }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn del_25_who_goes_and_comes_in_one_frame_was_never_away() {
+        let change = |op, uid| Change { op, namespace: Namespace(0), uid: Uid(uid) };
+        let (add, remove) = (RouteOp::Add, RouteOp::Remove);
+        let all = [(remove, 2), (add, 1), (add, 2), (remove, 3), (add, 3), (remove, 3), (add, 4)];
+        let mut changes: Vec<Change> = all.map(|(op, uid)| change(op, uid)).into();
+        leave_out_returns(&mut changes);
+        assert_eq!(changes, [(add, 1), (remove, 3), (add, 4)].map(|(op, uid)| change(op, uid)));
+        let mut only_new: Vec<Change> = [5, 3, 4].map(|uid| change(add, uid)).into();
+        leave_out_returns(&mut only_new);
+        assert_eq!(only_new.len(), 3);
+    }
 }
