@@ -127,9 +127,9 @@ pub const TICK_MS: u64 = 100;
 /// 10^7 of 100, one of them dead), and 1.8 where every route was of the dead. So a table of 10^7
 /// routes is walked in 105 ticks of one shard.
 ///
-/// A tag counts as three, since a bucket of tags is written anew: ticks took 0.2 to 2.3 ms on average
-/// with 10^6 tags at one gateway, 8 x 10^6 at 8 and 10^5 at each of 100 (busy machine, one run
-/// each). With a bucket of tags as one step they took 10 to 48 ms, at most 64.
+/// A tag counts as three, since a bucket of tags is written anew: ticks took 0.2 to 2.3 ms on
+/// average with 10^6 tags at one gateway, 8 x 10^6 at 8 and 10^5 at each of 100 (busy machine, one
+/// run each). With a bucket of tags as one step they took 10 to 48 ms, at most 64.
 pub const SWEEP_STEPS: usize = 20_000;
 
 /// Logins looked at in one tick of one shard for those that slots which left have left behind.

@@ -312,8 +312,9 @@ impl Routes {
 
     /// Takes at most `budget` steps of cleaning up after dead slots. A step is one bucket of the
     /// table looked at (six routes at most are removed from it), one namespace passed by, or the
-    /// freeing of slot indices when nothing of them is left; each tag looked at takes three. All slots that are dead when a walk
-    /// over the table begins are cleaned up after by that walk. Does nothing if no slot is dead.
+    /// freeing of slot indices when nothing of them is left; a tag looked at takes three. All slots
+    /// that are dead when a walk over the table begins are cleaned up after by that walk. Does
+    /// nothing if no slot is dead.
     pub fn sweep(&self, budget: usize) -> SweepProgress {
         self.table.sweep(budget)
     }
