@@ -118,6 +118,29 @@ fn tag_14_what_tag_said_stays_as_long_as_the_registration() {
 }
 
 #[test]
+fn tag_14_what_was_given_and_taken_away_again_takes_no_room() {
+    let mut hub = Hub::new(BOUNDS, 7);
+    let phone = registration(0, 1, 0);
+    let one = join(&mut hub, phone, &["vip"], 1);
+    for room in 0..1_000 {
+        let text = format!("room:{room}");
+        assert_eq!(tag(&mut hub, 1, &[(Op::ADD, &text)]), Tagged::Made);
+        assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, &text)]), Tagged::Made);
+        assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "never:there")]), Tagged::Made);
+    }
+    assert_eq!(hub.tags_of(one).collect::<Vec<_>>(), ["vip"]);
+    // What a token had stays taken away, whatever was said of it before.
+    assert_eq!(tag(&mut hub, 1, &[(Op::ADD, "vip"), (Op::ADD, "x")]), Tagged::Made);
+    let other = join(&mut hub, phone, &["x"], 2);
+    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "vip"), (Op::REMOVE, "x")]), Tagged::Made);
+    let late = join(&mut hub, phone, &["vip", "x"], 3);
+    for id in [one, other, late] {
+        assert_eq!(hub.tags_of(id).count(), 0);
+    }
+    hub.tags.invariants();
+}
+
+#[test]
 fn tag_9_a_login_without_room_is_refused_and_leaves_nothing() {
     let mut hub = Hub::new(BOUNDS, 7);
     let one = registration(0, 1, 0);
@@ -144,9 +167,10 @@ fn tag_16_a_registration_without_room_is_not_changed_at_all() {
     let full = Tagged::Dropped(ErrorCode::CONNECTION_TAGS);
     assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "x"), (Op::ADD, "d")]), full);
     assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "a"), (Op::ADD, "d")]), Tagged::Made);
-    // Said of a and d: one more has room, and two do not.
-    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "x"), (Op::REMOVE, "y")]), full);
-    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "x")]), Tagged::Made);
+    // Said of a and d: one more has room, and two do not. x, which no token had, is forgotten.
+    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "b"), (Op::REMOVE, "c")]), full);
+    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "b"), (Op::REMOVE, "x")]), Tagged::Made);
+    assert_eq!(tag(&mut hub, 1, &[(Op::ADD, "b")]), Tagged::Made);
     join(&mut hub, registration(0, 2, 0), &["e", "f"], 2);
     hub.take_tag_updates();
     let full = Tagged::Dropped(ErrorCode::GATEWAY_TAGS);
@@ -260,6 +284,8 @@ struct World {
     there: BTreeMap<u32, Naive>,
     ever: Vec<ConnectionId>,
     said: BTreeMap<Registration, BTreeMap<String, bool>>,
+    /// Tags of the tokens that came to a registration.
+    tokens: BTreeMap<Registration, BTreeSet<String>>,
     /// As the updates say.
     declared: BTreeSet<(u32, String)>,
     sequence: u64,
@@ -285,6 +311,9 @@ impl World {
         let mut tags: BTreeSet<String> = token.iter().map(|text| String::from(*text)).collect();
         changed(&mut tags, self.said.get(&registration).unwrap_or(&BTreeMap::new()));
         let handle = u32::try_from(self.ever.len()).unwrap();
+        let named = token.iter().map(|text| String::from(*text));
+        let mut tokens = self.tokens.clone();
+        tokens.entry(registration).or_default().extend(named);
         let token = texts(&token.into_iter().collect::<Vec<_>>());
         let (of_connection, id) = (tags.len(), ConnectionId(0));
         let mut with = self.there.clone();
@@ -293,7 +322,7 @@ impl World {
             Ok((id, _)) => {
                 assert!(of_connection <= TAGS.of_connection);
                 assert!(union(&with).len() <= TAGS.declared);
-                self.there = with;
+                (self.there, self.tokens) = (with, tokens);
                 self.there.get_mut(&handle).unwrap().id = id;
                 self.ever.push(id);
             }
@@ -309,6 +338,7 @@ impl World {
         let Some(gone) = self.there.remove(&u32::try_from(pick).unwrap()) else { return };
         if !self.there.values().any(|it| it.registration == gone.registration) {
             self.said.remove(&gone.registration);
+            self.tokens.remove(&gone.registration);
         }
     }
 
@@ -326,7 +356,15 @@ impl World {
             let (mut there, mut said) = (self.there.clone(), self.said.clone());
             let said_of = said.entry(*registration).or_default();
             said_of.extend(last.clone());
-            let mut most = said_of.len();
+            let kept = |(text, added): &(&String, &bool)| {
+                **added || self.tokens[registration].contains(*text)
+            };
+            let mut most = said_of.iter().filter(kept).count();
+            while said_of.len() > TAGS.of_connection.max(most) {
+                let mut free = said_of.iter().filter(|it| !kept(it)).map(|(text, _)| text.clone());
+                let first = free.clone().find(|text| !last.contains_key(text)).or(free.next());
+                said_of.remove(&first.expect("there are more than are kept"));
+            }
             for it in there.values_mut().filter(|it| it.registration == *registration) {
                 changed(&mut it.tags, &last);
                 most = most.max(it.tags.len());

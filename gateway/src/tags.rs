@@ -2,11 +2,13 @@
 //!
 //! A connection has the tags of its token, changed by what TAG said of its registration (TAG-2).
 //! The latter is kept as long as the registration stands, so that a connection which comes later
-//! has it too (TAG-14). That some connection has a tag is declared to the brokers; who has it is
-//! told to nobody.
+//! has it too (TAG-14). Of a tag that TAG took away, and that no token had, it is kept while there
+//! is room: a user may join one group after another, and leave them, for ever. That some connection
+//! has a tag is declared to the brokers; who has it is told to nobody.
 //!
-//! Invariant: at most `Bounds::of_connection` tags for each connection, and as many that were said
-//! something of for each registration; at most `Bounds::declared` in all.
+//! Invariants: at most `Bounds::of_connection` tags for each connection, and as many that something
+//! is kept of for each registration; at most `Bounds::declared` in all. What a connection has, and
+//! nothing is kept of, it has by a token.
 //!
 //! Never here: which connections a registration has, tickets, brokers.
 
@@ -21,7 +23,7 @@ use waybill_wire::selector::Selector;
 /// How many tags there may be (TAG-9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagBounds {
-    /// Of one connection, and said something of for one registration.
+    /// Of one connection, and kept of what TAG said of one registration.
     pub of_connection: usize,
     /// Different ones that connections have.
     pub declared: usize,
@@ -51,11 +53,27 @@ impl NoRoom {
 pub(crate) struct Tags {
     of_connections: ConnectionTags,
     /// What TAG said last of each tag, of registrations that stand.
-    said: HashMap<Registration, BTreeMap<Box<str>, Op>>,
+    said: HashMap<Registration, BTreeMap<Box<str>, Said>>,
     /// What is to be declared, in order, and was not taken yet.
     updates: Vec<TagUpdate>,
     matcher: Matcher,
     bounds: TagBounds,
+}
+
+/// What TAG said last of a tag.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    op: Op,
+    /// A connection of the registration had the tag by its token.
+    of_token: bool,
+}
+
+impl Said {
+    /// Whether it may not be forgotten. What was taken away and no token had comes back only with
+    /// another token.
+    fn is_kept(self) -> bool {
+        self.op == Op::ADD || self.of_token
+    }
 }
 
 /// What TAG says last of each tag that it names.
@@ -86,14 +104,19 @@ impl Tags {
         token: &[Box<str>],
         connection: u32,
     ) -> Result<(), NoRoom> {
-        let mut texts: BTreeSet<&str> = token.iter().map(|text| &**text).collect();
+        let token: BTreeSet<&str> = token.iter().map(|text| &**text).collect();
+        let mut texts = token.clone();
         // Taken out so that its texts can be read while tags are given.
         let said = self.said.remove(&registration);
-        for (text, op) in said.iter().flatten() {
+        for (text, Said { op, .. }) in said.iter().flatten() {
             let _changed = if *op == Op::ADD { texts.insert(text) } else { texts.remove(&**text) };
         }
         let result = self.give(Namespace(registration.namespace), &texts, connection);
-        if let Some(said) = said {
+        if let Some(mut said) = said {
+            let here = result.is_ok();
+            for (text, said) in &mut said {
+                said.of_token |= here && token.contains(&**text);
+            }
             self.said.insert(registration, said);
         }
         result
@@ -137,21 +160,52 @@ impl Tags {
         last: &LastChanges<'_>,
         connections: &[u32],
     ) -> Result<(), NoRoom> {
-        let said = self.said.get(&registration);
-        let known = said.map_or(0, BTreeMap::len);
-        let new = last.keys().filter(|text| !said.is_some_and(|said| said.contains_key(**text)));
-        if known + new.count() > self.bounds.of_connection {
+        let namespace = Namespace(registration.namespace);
+        let (says, kept) = self.says(registration, last, connections);
+        if kept > self.bounds.of_connection {
             return Err(NoRoom::Connection);
         }
-        let namespace = Namespace(registration.namespace);
         let done = self.make(namespace, last, connections)?;
         if self.of_connections.len() > self.bounds.declared {
             self.undo(namespace, done);
             return Err(NoRoom::Gateway);
         }
         let said = self.said.entry(registration).or_default();
-        said.extend(last.iter().map(|(text, op)| (Box::from(*text), *op)));
+        said.extend(says.into_iter().map(|(text, says)| (Box::from(text), says)));
+        let mut over = said.len().saturating_sub(self.bounds.of_connection);
+        // First what was said before.
+        for is_old in [true, false] {
+            said.retain(|text, said| {
+                let stays = over == 0 || said.is_kept() || (is_old && last.contains_key(&**text));
+                over -= usize::from(!stays);
+                stays
+            });
+        }
         Ok(())
+    }
+
+    /// What TAG says of each tag of a registration with these connections, and of how many
+    /// something has to be kept after it.
+    fn says<'a>(
+        &self,
+        registration: Registration,
+        last: &LastChanges<'a>,
+        connections: &[u32],
+    ) -> (Vec<(&'a str, Said)>, usize) {
+        let namespace = Namespace(registration.namespace);
+        let said = self.said.get(&registration);
+        let mut kept = said.map_or(0, |said| said.values().filter(|it| it.is_kept()).count());
+        let says = last.iter().map(|(text, op)| {
+            let before = said.and_then(|said| said.get(*text));
+            let has = |connection: &u32| self.of_connections.has(namespace, text, *connection);
+            let of_token = before.map_or_else(|| connections.iter().any(has), |it| it.of_token);
+            let says = Said { op: *op, of_token };
+            kept += usize::from(says.is_kept());
+            kept -= usize::from(before.is_some_and(|before| before.is_kept()));
+            (*text, says)
+        });
+        let says = says.collect();
+        (says, kept)
     }
 
     fn make(

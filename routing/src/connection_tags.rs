@@ -97,6 +97,13 @@ impl ConnectionTags {
         self.held(connection).len()
     }
 
+    /// Whether a connection has a tag.
+    #[must_use]
+    pub fn has(&self, namespace: Namespace, tag: &str, connection: u32) -> bool {
+        let number = self.number(namespace, tag);
+        number.is_some_and(|number| self.place(connection, number).is_some())
+    }
+
     /// The tags of a connection, in no order.
     pub fn of(&self, connection: u32) -> impl Iterator<Item = &str> {
         self.held(connection).iter().map(|held| &*self.tags[held.tag as usize].text)
