@@ -151,6 +151,14 @@ impl Located<'_> {
         self.holds()
     }
 
+    /// The most that looking for a hash here looks at: buckets, and the crowd.
+    #[cfg(test)]
+    pub(super) fn looks(self, hash: u64) -> usize {
+        let block = self.block.expect("nothing moves meanwhile");
+        let home = block.find(hash, u64::MAX, |_| {});
+        1 + home.reach() + usize::from(home.is_crowded())
+    }
+
     /// Whether nothing has moved since it was located.
     #[inline]
     fn holds(self) -> bool {

@@ -104,3 +104,45 @@ fn a_route_takes_sixteen_bytes_at_most_whatever_their_number() {
         }
     }
 }
+
+/// UIDs that another key puts into one bucket in 256.
+fn chosen_for(key: u64) -> impl Iterator<Item = u64> {
+    (0..).filter(move |uid| hash(key, *uid) & 0xff == 0 || hash(key, *uid) >> 56 == 0)
+}
+
+/// An adversary knows how UIDs are hashed, and not the key.
+#[test]
+fn no_choice_of_uids_makes_a_look_up_cost_twice_what_any_others_cost() {
+    const USERS: usize = 30_000;
+    let mut state = 1;
+    let any: Vec<u64> = (0..USERS).map(|_| next(&mut state)).collect();
+    let families: [(&str, Vec<u64>); 6] = [
+        ("in a row", (1..).take(USERS).collect()),
+        ("as far apart as can be", (0..).step_by(1 << 32).take(USERS).collect()),
+        ("multiples of a bucket's bytes", (0..).step_by(64).take(USERS).collect()),
+        ("the same lowest bits", (0..).map(|n: u64| n << 40 | 7).take(USERS).collect()),
+        ("without a key", chosen_for(0).take(USERS).collect()),
+        ("for a key that it is not", chosen_for(!KEY).take(USERS).collect()),
+    ];
+    let cost = |uids: &[u64]| {
+        let map = Map::new(KEY);
+        uids.iter().for_each(|uid| assert!(add(&map, *uid, 1)));
+        let view = map.view();
+        let looks = uids.iter().map(|uid| {
+            let hash = hash(KEY, *uid);
+            view.group(hash).locate(&map.ground, hash).looks(hash)
+        });
+        looks.fold((0, 0), |(sum, most), looks| (sum + looks, most.max(looks)))
+    };
+    let (sum, most) = cost(&any);
+    for (name, uids) in &families {
+        let (its, its_most) = cost(uids);
+        assert!(
+            its <= 2 * sum && its_most <= 2 * most,
+            "{name}: {its} of {sum}, {its_most}, {most}"
+        );
+    }
+    // Who knows the key can.
+    let chosen: Vec<u64> = chosen_for(KEY).take(USERS / 30).collect();
+    assert!(30 * cost(&chosen).0 > 2 * sum);
+}
