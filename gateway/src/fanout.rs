@@ -13,6 +13,12 @@ use crate::subprotocol::{Message, Reply, Subprotocol};
 #[derive(Debug)]
 pub struct Fanout<'a> {
     reply: Reply<'a>,
+    images: Images,
+}
+
+/// What was encoded of a message so far, for when it goes on.
+#[derive(Debug, Default)]
+pub struct Images {
     json: Option<Bytes>,
     binary: Option<Bytes>,
 }
@@ -21,18 +27,32 @@ impl<'a> Fanout<'a> {
     /// A message nobody has asked for yet.
     #[must_use]
     pub fn new(message: Message<'a>) -> Self {
-        Self { reply: Reply::Message(message), json: None, binary: None }
+        Self::again(message, Images::default())
+    }
+
+    /// The same message as when these were made.
+    #[must_use]
+    pub fn again(message: Message<'a>, images: Images) -> Self {
+        Self { reply: Reply::Message(message), images }
+    }
+
+    /// What was encoded.
+    #[must_use]
+    pub fn into_images(self) -> Images {
+        self.images
     }
 
     /// The frame for a connection that speaks `subprotocol`; clones of one buffer.
     pub fn frame(&mut self, subprotocol: Subprotocol) -> Bytes {
         let image = match subprotocol {
-            Subprotocol::Json => &mut self.json,
-            Subprotocol::Binary => &mut self.binary,
+            Subprotocol::Json => &mut self.images.json,
+            Subprotocol::Binary => &mut self.images.binary,
         };
         image.get_or_insert_with(|| frame(subprotocol, &self.reply)).clone()
     }
+}
 
+impl Images {
     /// How many encodings were made: at most one per subprotocol.
     #[must_use]
     pub fn encodings(&self) -> u64 {
@@ -84,15 +104,15 @@ mod tests {
     fn a_message_for_many_is_encoded_once_per_subprotocol() {
         let message = Message { origin: 1, sequence: 2, payload: b"hi", ..Message::default() };
         let mut fanout = Fanout::new(message);
-        assert_eq!(fanout.encodings(), 0);
+        assert_eq!(fanout.images.encodings(), 0);
         let first = fanout.frame(Subprotocol::Json);
         for _ in 0..1000 {
             assert_eq!(fanout.frame(Subprotocol::Json).as_ptr(), first.as_ptr());
         }
-        assert_eq!(fanout.encodings(), 1);
+        assert_eq!(fanout.images.encodings(), 1);
         let binary = fanout.frame(Subprotocol::Binary);
         assert_eq!(fanout.frame(Subprotocol::Binary).as_ptr(), binary.as_ptr());
-        assert_eq!(fanout.encodings(), 2);
+        assert_eq!(fanout.images.encodings(), 2);
     }
 
     #[test]

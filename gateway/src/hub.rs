@@ -6,8 +6,12 @@
 //! (TGT-7, promise 1). A connection is served from the moment it is confirmed, and at most once per
 //! message however often its UID is listed.
 //!
+//! `walk.rs` hands a message out, at once or in parts.
+//!
 //! Never here: encoding, queues, tickets, the broker. `H` is whatever the owner keeps per
 //! connection; the hub only hands it back.
+
+mod walk;
 
 use slab::Slab;
 use waybill_client::gateway::{Registration, TagUpdate};
@@ -16,10 +20,11 @@ use waybill_wire::code::ErrorCode;
 use waybill_wire::selector::Selector;
 use waybill_wire::targets::UidRun;
 
+pub use self::walk::Walk;
 use crate::auth::Identity;
 use crate::recent::Recent;
 pub use crate::tags::{LastChanges, TagBounds};
-use crate::tags::{NoRoom, Selected, Tags};
+use crate::tags::{NoRoom, Tags};
 
 /// Number of a connection, as its client sees it and as SENDER carries it.
 ///
@@ -67,7 +72,7 @@ pub struct Tally {
     pub repeated: u64,
     /// Not confirmed yet: their clients have not been told *ready*.
     pub unready: u64,
-    /// Listed UIDs nobody here has (TGT-8); one listed twice counts twice.
+    /// Listed UIDs nobody here has (TGT-8); one listed twice may count twice.
     pub missed: u64,
 }
 
@@ -125,7 +130,8 @@ pub struct Hub<H> {
     serial: u64,
     /// Counts confirmations; 0 is before the first.
     rank: u64,
-    /// Counts messages; twice this and one more mark the slots it has touched.
+    /// Counts messages that were handed out at once; twice this and one more mark the slots it has
+    /// touched.
     message: u64,
     recent: Recent,
 }
@@ -274,6 +280,18 @@ impl<H> Hub<H> {
         self.index(id).map(|index| &self.slots[index].handle)
     }
 
+    /// Connections of a namespace.
+    #[must_use]
+    pub fn of_namespace(&self, namespace: u32) -> usize {
+        self.directory.holders(Namespace(namespace))
+    }
+
+    /// Connections of a user.
+    #[must_use]
+    pub fn of_user(&self, namespace: u32, uid: u64) -> usize {
+        self.directory.members(Namespace(namespace), Uid(uid)).len()
+    }
+
     /// Every connection, in no promised order.
     pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &H)> {
         self.slots.iter().map(|(index, slot)| (self.id(index), &slot.handle))
@@ -312,79 +330,21 @@ impl<H> Hub<H> {
         held.map(|index| self.id(index))
     }
 
-    /// Gives `serve` each confirmed connection in the audience, once, and remembers the message id.
+    /// Gives `serve` each confirmed connection in the audience, once and all in one go, and
+    /// remembers the message id.
     pub fn deliver(
         &mut self,
         id: MessageId,
         audience: &Audience<'_>,
         mut serve: impl FnMut(&H),
     ) -> Tally {
-        self.deliver_watched(id, audience, |_, met| {
+        let (tally, rest) = self.begin(id, audience, &mut { usize::MAX }, |_, met| {
             if let Met::Connection(handle) = met {
                 serve(handle);
             }
-        })
-    }
-
-    /// As [`deliver`](Self::deliver), and tells of the others too, with their UIDs: each connection
-    /// in the audience once, those of one listed UID one after another, and each listed UID that
-    /// nobody has, as often as it is listed.
-    pub fn deliver_watched(
-        &mut self,
-        id: MessageId,
-        audience: &Audience<'_>,
-        mut meet: impl FnMut(u64, Met<'_, H>),
-    ) -> Tally {
-        self.message += 1;
-        // RESEND is not asked: a copy sent again through one broker may overtake the first, which
-        // then comes by another and without the flag (DEL-7).
-        let key = (audience.namespace, id);
-        // A connection that did not match when the first copy came counts as served by it: that was
-        // when the message was judged (SEL-6).
-        let before = self.recent.note(key, self.rank, audience.everyone, audience.listed);
-        let namespace = Namespace(audience.namespace);
-        let selected = audience.selector.map(|selector| self.tags.select(namespace, selector));
-        let mut visit = Visit {
-            slots: &mut self.slots,
-            excluded: self.message * 2,
-            touched: self.message * 2 + 1,
-            repeat: before,
-            namespace: audience.namespace,
-            selected,
-            tally: Tally::default(),
-        };
-        for uid in audience.except.iter() {
-            for member in self.directory.members(namespace, Uid(uid)) {
-                visit.exclude(*member);
-            }
-        }
-        if let Some((uid, connection)) = audience.except_self {
-            let member = (connection.0 ^ self.salt) & INDEX_MASK;
-            visit.exclude_self(uid, member, (connection.0 ^ self.salt) >> INDEX_BITS);
-        }
-        if let Some(matching) = selected.filter(|_| audience.everyone).and_then(Selected::matching)
-        {
-            visit.selected = None;
-            for member in matching {
-                visit.serve(member, None, &mut meet);
-            }
-        } else if audience.everyone {
-            for member in self.directory.all(namespace) {
-                visit.serve(member, None, &mut meet);
-            }
-        } else {
-            for uid in audience.listed.iter() {
-                let members = self.directory.members(namespace, Uid(uid));
-                if members.is_empty() {
-                    visit.tally.missed += 1;
-                    meet(uid, Met::Missed);
-                }
-                for member in members {
-                    visit.serve(*member, Some(uid), &mut meet);
-                }
-            }
-        }
-        visit.tally
+        });
+        debug_assert!(rest.is_none(), "no connection is too many");
+        tally
     }
 
     /// Whether a connection has exactly this registration. Its user's connections are few.
@@ -404,63 +364,6 @@ impl<H> Hub<H> {
         let index = usize::try_from(number & INDEX_MASK).ok()?;
         let slot = self.slots.get(index)?;
         (slot.serial == number >> INDEX_BITS).then_some(index)
-    }
-}
-
-/// One message going over the slots.
-struct Visit<'a, H> {
-    slots: &'a mut Slab<Slot<H>>,
-    excluded: u64,
-    touched: u64,
-    repeat: Option<crate::recent::Served>,
-    namespace: u32,
-    selected: Option<Selected<'a>>,
-    tally: Tally,
-}
-
-impl<H> Visit<'_, H> {
-    fn exclude(&mut self, member: u32) {
-        self.slots[member as usize].mark = self.excluded;
-    }
-
-    fn exclude_self(&mut self, uid: u64, index: u64, serial: u64) {
-        let slot = usize::try_from(index).ok().and_then(|index| self.slots.get_mut(index));
-        let Some(slot) = slot else { return };
-        let Registration { namespace, uid: own, .. } = slot.registration;
-        if slot.serial == serial && (namespace, own) == (self.namespace, uid) {
-            slot.mark = self.excluded;
-        }
-    }
-
-    /// `uid` is the target the directory was asked for, `None` for everyone.
-    fn serve(&mut self, member: u32, uid: Option<u64>, meet: &mut impl FnMut(u64, Met<'_, H>)) {
-        let slot = &mut self.slots[member as usize];
-        let Registration { namespace, uid: own, .. } = slot.registration;
-        // Promise 1, at the last place that could break it: what the slot says of itself decides.
-        if namespace != self.namespace || uid.is_some_and(|uid| uid != own) {
-            debug_assert!(false, "the directory and the slots disagree");
-            return;
-        }
-        if slot.mark == self.touched {
-            return;
-        }
-        let matches = self.selected.is_none_or(|selected| selected.matches(member));
-        if !matches && uid.is_none() {
-            // Not addressed at all (SEL-8, DEL-11).
-            return;
-        }
-        let excluded = slot.mark == self.excluded;
-        slot.mark = self.touched;
-        let repeated = self.repeat.as_ref().is_some_and(|served| served.had(own, slot.rank));
-        let (count, met) = match slot.rank {
-            _ if excluded => (&mut self.tally.filtered, Met::Filtered),
-            0 => (&mut self.tally.unready, Met::Unready),
-            _ if !matches => (&mut self.tally.filtered, Met::Filtered),
-            _ if repeated => (&mut self.tally.repeated, Met::Repeated),
-            _ => (&mut self.tally.served, Met::Connection(&slot.handle)),
-        };
-        *count += 1;
-        meet(own, met);
     }
 }
 

@@ -7,11 +7,15 @@
 //! whose address is parked: it is tried again when the link that took over is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::stream::{BoxStream, SelectAll, StreamExt as _, once};
+use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt as _, once};
+use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::info;
 use waybill_client::gateway::{GatewayCommand, GatewayEvent, GatewayEvents, GatewayLink};
@@ -66,12 +70,50 @@ pub(crate) struct Links {
 struct Link {
     address: Arc<str>,
     handle: GatewayLink,
+    gate: Arc<Gate>,
     /// No longer listed; to be left when another broker has everything.
     unlisted: bool,
     /// It is being left.
     leaving: bool,
     /// The broker's number, while it is linked.
     broker: Option<u64>,
+}
+
+/// Whether anything is taken from a link.
+#[derive(Default)]
+struct Gate {
+    is_held: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Gate {
+    fn set(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Release);
+        if !is_held {
+            self.waker.wake();
+        }
+    }
+}
+
+/// What a link says, unless it is held.
+struct Gated {
+    events: BoxStream<'static, Said>,
+    gate: Arc<Gate>,
+}
+
+impl Stream for Gated {
+    type Item = Said;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Said>> {
+        if self.gate.is_held.load(Ordering::Acquire) {
+            self.gate.waker.register(context.waker());
+            // It may have been let go in between.
+            if self.gate.is_held.load(Ordering::Acquire) {
+                return Poll::Pending;
+            }
+        }
+        self.events.as_mut().poll_next(context)
+    }
 }
 
 impl Links {
@@ -101,6 +143,14 @@ impl Links {
         tokio::select! {
             Some(said) = self.events.next(), if wants_events => Next::Said(said),
             found = self.finder.next() => Next::Found(found),
+        }
+    }
+
+    /// Takes nothing more from a link, or does so again. What it says meanwhile waits with it, within
+    /// its bounds; then it is not read.
+    pub(crate) fn hold(&mut self, link: usize, is_held: bool) {
+        if let Some(Some(link)) = self.links.get(link) {
+            link.gate.set(is_held);
         }
     }
 
@@ -158,9 +208,11 @@ impl Links {
         let number = switchboard.add_link();
         info!(link = number, broker = %address, "a broker is listed");
         let said = events.map(move |event| (number, Some(event)));
-        self.events.push(said.chain(once(async move { (number, None) })).boxed());
+        let said = said.chain(once(async move { (number, None) }));
+        let gate = Arc::<Gate>::default();
+        self.events.push(Gated { events: said.boxed(), gate: Arc::clone(&gate) }.boxed());
         self.links.resize_with(self.links.len().max(number + 1), || None);
-        let link = Link { address, handle, unlisted: false, leaving: false, broker: None };
+        let link = Link { address, handle, gate, unlisted: false, leaving: false, broker: None };
         self.links[number] = Some(link);
         Ok(())
     }
@@ -280,6 +332,7 @@ impl Links {
         }
         // At once: one that is told later would go on being read until then.
         for link in self.links.iter().flatten() {
+            link.gate.set(false);
             let handle = link.handle.clone();
             tokio::spawn(async move { handle.close().await });
         }

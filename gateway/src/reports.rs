@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! open --> Draft: one call per user and connection --> sealed --> settle ... --> Report
-//!                                                        |                         ^
-//!                                                        +--- report_ms, unknown --+
+//!           |  ^                                         |                         ^
+//!           v  | parked between parts                    +--- report_ms, unknown --+
 //! ```
 //!
 //! Each connection that a tracked message is queued for carries a [`Ticket`]; wherever the message
@@ -39,13 +39,14 @@
 //! A TAG is owed like a delivery, in the same order. No producer gives one number to two things
 //! (DEL-6), but one could, by another's instance, to be told of the one what is so of the other.
 //!
-//! Invariants: `places` is the sum over `owed` and `ready`; what is owed has its place in `line`,
-//! and waits for its users, for its tags to be in effect, or for what is before it there; a copy is
-//! in `owed` or in `past`; `past_users` is the sum over `past`; a user that does not wait has no
-//! heir; `newest` leads to a copy that is here.
+//! Invariants: `places` is the sum over `parked`, `owed` and `ready`; what is owed has its place in
+//! `line`, and waits for its users, for its tags to be in effect, or for what is before it there; a
+//! copy is in `owed` or in `past`; `past_users` is the sum over `past`; a user that does not wait
+//! has no heir; `newest` leads to a copy that is here.
 //!
 //! Never here: queues, links, a clock.
 
+mod draft;
 mod tags;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -53,9 +54,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use waybill_client::gateway::Report;
 use waybill_wire::code::{ErrorCode, Fate};
 
+pub(crate) use self::draft::Draft;
 use self::tags::{Tagging, Unconfirmed};
 use crate::hub::MessageId;
-use crate::recent::{Key, SENDINGS_MAX, UIDS_PER_MESSAGE};
+use crate::recent::{Key, UIDS_PER_MESSAGE};
 pub(crate) use crate::ticket::{Outcome, Ticket};
 
 /// How much is kept, and for how long.
@@ -75,6 +77,8 @@ pub(crate) struct Reports {
     bounds: Bounds,
     places: usize,
     opened: u64,
+    /// By number: they are being handed out, in parts.
+    parked: HashMap<u64, Draft>,
     /// By number; deadlines rise with it.
     owed: BTreeMap<u64, Owed>,
     /// What is owed, by link, message and number: the first is reported first.
@@ -113,9 +117,8 @@ struct Owed {
     id: MessageId,
     report: Report,
     until_ms: u64,
-    /// Users, and those of them that are not settled.
     users: usize,
-    open: usize,
+    sums: Sums,
     everyone: bool,
     /// It may be taken for one that was lost, and is not made.
     mute: bool,
@@ -143,108 +146,32 @@ struct User {
     heir: Ticket,
 }
 
-/// What an earlier copy knows of a user.
-#[derive(Clone, Copy, Debug)]
-struct Earlier {
-    /// The user there, if it waits.
-    waits: Option<Ticket>,
-    best: Option<Outcome>,
+/// Users that are not settled, and what the others came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    open: usize,
+    /// By outcome; in doubt are those that are open as well, when the report is made.
+    by_outcome: [u32; Outcome::Reached as usize + 1],
+}
+
+impl Sums {
+    fn count(&mut self, user: &User) {
+        if user.is_open() {
+            self.open += 1;
+        } else {
+            self.settled(user);
+        }
+    }
+
+    fn settled(&mut self, user: &User) {
+        let outcome = user.best.unwrap_or(Outcome::Gone);
+        self.by_outcome[outcome as usize] += 1;
+    }
 }
 
 impl User {
     fn is_open(&self) -> bool {
         self.waiting > 0 && self.best != Some(Outcome::Reached)
-    }
-}
-
-/// A delivery that is being handed out.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    number: u64,
-    key: Key,
-    is_tracked: bool,
-    again: bool,
-    is_traced: bool,
-    users: Vec<User>,
-    /// UID to its place in `users`, for an audience of everyone, whose connections come in no
-    /// order.
-    by_uid: Option<HashMap<u64, u32>>,
-    offline: Vec<u64>,
-    previous: Option<u64>,
-    /// By UID; empty of nearly every message, which comes once.
-    earlier: HashMap<u64, Earlier>,
-    /// Users of earlier copies, and the tickets they are to hold.
-    heirs: Vec<(Ticket, Ticket)>,
-}
-
-impl Draft {
-    /// The message says that it was sent before.
-    pub(crate) fn sent_again(&mut self, again: bool) {
-        self.again = again;
-    }
-
-    /// It is to be told when it was handed to a socket.
-    pub(crate) fn trace(&mut self, is_traced: bool) {
-        self.is_traced = is_traced;
-    }
-
-    /// The user's connection was passed over.
-    pub(crate) fn settled(&mut self, uid: u64, outcome: Outcome) {
-        let user = self.user(uid);
-        self.settle(user, outcome);
-    }
-
-    /// The message is queued for one of the user's connections; it settles this ticket.
-    pub(crate) fn queued(&mut self, uid: u64) -> Ticket {
-        let user = self.user(uid);
-        self.wait(user)
-    }
-
-    /// The user's connection was there for an earlier copy: what that came to counts.
-    pub(crate) fn repeated(&mut self, uid: u64) {
-        let user = self.user(uid);
-        if !self.earlier.contains_key(&uid) {
-            self.settle(user, Outcome::InDoubt);
-        }
-    }
-
-    /// The user has no connection here.
-    pub(crate) fn offline(&mut self, uid: u64) {
-        self.offline.push(uid);
-    }
-
-    fn settle(&mut self, user: u32, outcome: Outcome) {
-        let best = &mut self.users[user as usize].best;
-        *best = (*best).max(Some(outcome));
-    }
-
-    fn wait(&mut self, user: u32) -> Ticket {
-        if !self.is_tracked {
-            self.settle(user, Outcome::InDoubt);
-            return Ticket::NONE;
-        }
-        self.users[user as usize].waiting += 1;
-        Ticket { report: self.number, user, is_traced: self.is_traced }
-    }
-
-    /// A listed user's connections come one after another.
-    fn user(&mut self, uid: u64) -> u32 {
-        let next = u32::try_from(self.users.len()).expect("users are fewer than connections");
-        let user = match &mut self.by_uid {
-            Some(by_uid) => *by_uid.entry(uid).or_insert(next),
-            None if self.users.last().is_some_and(|last| last.uid == uid) => next - 1,
-            None => next,
-        };
-        if user == next {
-            let earlier = self.earlier.get(&uid).copied();
-            let best = earlier.and_then(|it| it.best);
-            self.users.push(User { uid, waiting: 0, best, heir: Ticket::NONE });
-            if let Some(waits) = earlier.and_then(|it| it.waits) {
-                let heir = self.wait(user);
-                self.heirs.push((waits, heir));
-            }
-        }
-        user
     }
 }
 
@@ -255,6 +182,7 @@ impl Reports {
             bounds,
             places: 0,
             opened: 0,
+            parked: HashMap::new(),
             owed: BTreeMap::new(),
             line: BTreeSet::new(),
             gaps: BTreeSet::new(),
@@ -268,28 +196,6 @@ impl Reports {
         }
     }
 
-    /// A delivery begins to be handed out to at most `users` users.
-    pub(crate) fn open(&mut self, key: Key, users: usize, everyone: bool) -> Draft {
-        let is_tracked = self.places + users < self.bounds.places;
-        self.counts.asked += 1;
-        self.counts.untracked += usize::from(!is_tracked);
-        self.opened += 1;
-        let previous = self.newest.get(&key).copied();
-        Draft {
-            number: self.opened,
-            key,
-            is_tracked,
-            again: false,
-            is_traced: false,
-            users: Vec::new(),
-            by_uid: everyone.then(HashMap::new),
-            offline: Vec::new(),
-            previous,
-            earlier: previous.map(|number| self.recall(number)).unwrap_or_default(),
-            heirs: Vec::new(),
-        }
-    }
-
     /// A message is handed out that nobody wants a report on.
     pub(crate) fn untold(&mut self, key: Key) {
         if self.newest.is_empty() {
@@ -300,65 +206,10 @@ impl Reports {
         }
     }
 
-    /// What this copy and those before it know of their users.
-    fn recall(&self, number: u64) -> HashMap<u64, Earlier> {
-        let mut earlier = HashMap::new();
-        let (mut next, mut blurred) = (Some(number), false);
-        for _ in 0..SENDINGS_MAX {
-            let Some(number) = next else { break };
-            // Where one is missing, those before it do not know what it did.
-            let Some(copy) = self.copies.get(&number) else { break };
-            blurred |= copy.blurred;
-            for (at, user) in (0..).zip(&copy.users) {
-                let doubt = blurred.then_some(Outcome::InDoubt);
-                let waits =
-                    user.is_open().then_some(Ticket { report: number, user: at, is_traced: false });
-                // Newest first: it knows what the older ones do.
-                earlier.entry(user.uid).or_insert(Earlier { waits, best: user.best.max(doubt) });
-            }
-            next = copy.previous;
-        }
-        earlier
-    }
-
-    /// It has been handed out. `report` names it and counts nobody yet; `link` is the gateway's
-    /// number of the link it came by.
-    pub(crate) fn seal(&mut self, mut draft: Draft, link: usize, mut report: Report, now_ms: u64) {
-        let mut offline = std::mem::take(&mut draft.offline);
-        offline.sort_unstable();
-        offline.dedup();
-        for uid in offline {
-            if draft.earlier.contains_key(&uid) {
-                draft.settled(uid, Outcome::Gone);
-            } else {
-                report.add(Fate::OFFLINE, ErrorCode(0), uid);
-            }
-        }
-        let Draft { number, key, is_tracked, again, users, by_uid, previous, heirs, .. } = draft;
-        for (user, heir) in heirs {
-            if let Some(copy) = self.copies.get_mut(&user.report) {
-                copy.users[user.user as usize].heir = heir;
-            }
-        }
-        let everyone = by_uid.is_some();
-        let open = users.iter().filter(|user| user.is_open()).count();
-        let until_ms = now_ms.saturating_add(self.bounds.report_ms);
-        let mut owed = Owed::new(link, key.1, report, until_ms);
-        owed.mute = again && self.gaps.contains(&link);
-        (owed.users, owed.open, owed.everyone) = (users.len(), open, everyone);
-        self.places += owed.places();
-        if owed.users > 0 {
-            let users = users.into_boxed_slice();
-            self.copies.insert(number, Copy { key, users, previous, blurred: false });
-            self.newest.insert(key, number);
-        }
-        self.owe(number, owed, is_tracked);
-    }
-
     /// It is reported on when nothing is waited for any more; its places are taken.
     fn owe(&mut self, number: u64, mut owed: Owed, is_tracked: bool) {
         let (link, id) = (owed.link, owed.id);
-        if owed.open == 0 && self.first_in_line(link, id).is_none() {
+        if owed.sums.open == 0 && self.first_in_line(link, id).is_none() {
             self.finish(number, owed);
         } else if is_tracked || self.places <= 2 * self.bounds.places {
             self.line.insert((link, id, number));
@@ -379,7 +230,7 @@ impl Reports {
     /// which something is.
     fn finish_line(&mut self, link: usize, id: MessageId) {
         while let Some(number) = self.first_in_line(link, id)
-            && self.owed.get(&number).is_some_and(|owed| owed.open == 0)
+            && self.owed.get(&number).is_some_and(|owed| owed.sums.open == 0)
             && let Some(owed) = self.owed.remove(&number)
         {
             self.finish(number, owed);
@@ -391,8 +242,7 @@ impl Reports {
     pub(crate) fn settle(&mut self, ticket: Ticket, outcome: Outcome) {
         let (mut ticket, mut outcome) = (ticket, Some(outcome));
         // From copy to copy, as far as somebody waits.
-        while let Some(copy) = self.copies.get_mut(&ticket.report) {
-            let Some(user) = copy.users.get_mut(ticket.user as usize) else { return };
+        while let Some((user, sums)) = self.user(ticket) {
             let was_open = user.is_open();
             debug_assert!(user.waiting > 0, "a ticket is settled once");
             user.waiting = user.waiting.saturating_sub(1);
@@ -402,9 +252,11 @@ impl Reports {
             }
             let heir = std::mem::replace(&mut user.heir, Ticket::NONE);
             outcome = user.best;
-            if let Some(owed) = self.owed.get_mut(&ticket.report) {
-                owed.open -= 1;
-                if owed.open == 0 {
+            if let Some(sums) = sums {
+                sums.open -= 1;
+                sums.settled(user);
+                let is_last = sums.open == 0;
+                if let Some(owed) = self.owed.get(&ticket.report).filter(|_| is_last) {
                     let (link, id) = (owed.link, owed.id);
                     self.finish_line(link, id);
                 }
@@ -413,41 +265,38 @@ impl Reports {
         }
     }
 
+    /// The user of a ticket, and the sums in which it was counted.
+    fn user(&mut self, ticket: Ticket) -> Option<(&mut User, Option<&mut Sums>)> {
+        let at = ticket.user as usize;
+        if let Some(draft) = self.parked.get_mut(&ticket.report) {
+            return draft.counted(at);
+        }
+        let user = self.copies.get_mut(&ticket.report)?.users.get_mut(at)?;
+        Some((user, self.owed.get_mut(&ticket.report).map(|owed| &mut owed.sums)))
+    }
+
     /// A traced message was handed to a socket: the first time counts.
     pub(crate) fn passed(&mut self, ticket: Ticket, time_us: u64) {
-        if let Some(owed) = self.owed.get_mut(&ticket.report) {
-            let first_us = &mut owed.report.socket_us;
+        let owed = self.owed.get_mut(&ticket.report).map(|owed| &mut owed.report.socket_us);
+        let parked = self.parked.get_mut(&ticket.report).map(Draft::socket_us);
+        if let Some(first_us) = owed.or(parked) {
             *first_us = if *first_us == 0 { time_us } else { time_us.min(*first_us) };
         }
     }
 
     fn finish(&mut self, number: u64, owed: Owed) {
         self.places -= owed.places();
-        let Owed { link, id, mut report, everyone, mute, .. } = owed;
+        let Owed { link, id, mut report, everyone, mute, sums, .. } = owed;
         self.line.remove(&(link, id, number));
         if let Some(tagging) = &owed.tagging {
             self.unconfirmed.remove(link, tagging, number);
-            tags::told(&mut report, tagging, owed.open == 0);
+            tags::told(&mut report, tagging, owed.sums.open == 0);
         }
-        let users = self.copies.get(&number).map_or(&[][..], |copy| &copy.users);
-        for user in users {
-            let best = if user.is_open() { Some(Outcome::InDoubt) } else { user.best };
-            let (fate, cause) = match best {
-                Some(Outcome::Reached) => {
-                    report.reached = report.reached.saturating_add(1);
-                    continue;
-                }
-                Some(Outcome::InDoubt) => (Fate::UNKNOWN, ErrorCode(0)),
-                Some(Outcome::Full) => (Fate::DROPPED, ErrorCode::OUTBOX_FULL),
-                Some(Outcome::Expired) => (Fate::DROPPED, ErrorCode::EXPIRED),
-                Some(Outcome::Filtered) => (Fate::FILTERED, ErrorCode(0)),
-                Some(Outcome::Gone) | None => (Fate::OFFLINE, ErrorCode(0)),
-            };
-            if everyone {
-                report.count(fate, 1);
-            } else {
-                report.add(fate, cause, user.uid);
-            }
+        if everyone {
+            count_all(&mut report, sums);
+        } else {
+            let users = self.copies.get(&number).map_or(&[][..], |copy| &copy.users);
+            users.iter().for_each(|user| count_one(&mut report, user));
         }
         if mute {
             self.counts.lost += 1;
@@ -525,8 +374,10 @@ impl Reports {
         self.ready.retain(|(at, _)| *at != link);
         self.unconfirmed.link_down(link);
         self.counts.lost += before - self.waiting();
+        let parked = self.parked.values().map(Draft::reserved).sum::<usize>();
         let owed = self.owed.values().map(Owed::places).sum::<usize>();
-        self.places = owed + self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
+        let ready = self.ready.iter().map(|(_, report)| places(report)).sum::<usize>();
+        self.places = parked + owed + ready;
     }
 
     /// When [`tick`](Self::tick) has something to do.
@@ -577,20 +428,52 @@ impl Reports {
 
     /// Deliveries whose report is neither with its link nor lost.
     pub(crate) fn waiting(&self) -> usize {
-        self.owed.len() + self.ready.len()
+        self.parked.len() + self.owed.len() + self.ready.len()
     }
 }
 
 impl Owed {
     /// With nobody to wait for.
     fn new(link: usize, id: MessageId, report: Report, until_ms: u64) -> Self {
-        let (users, open, everyone, mute, tagging) = (0, 0, false, false, None);
-        Self { link, id, report, until_ms, users, open, everyone, mute, tagging }
+        let (users, sums, everyone, mute, tagging) = (0, Sums::default(), false, false, None);
+        Self { link, id, report, until_ms, users, sums, everyone, mute, tagging }
     }
 
     fn places(&self) -> usize {
         1 + self.users + places(&self.report)
     }
+}
+
+fn count_one(report: &mut Report, user: &User) {
+    let best = if user.is_open() { Outcome::InDoubt } else { user.best.unwrap_or(Outcome::Gone) };
+    match fate(best) {
+        None => report.reached = report.reached.saturating_add(1),
+        Some((fate, cause)) => report.add(fate, cause, user.uid),
+    }
+}
+
+/// As if each were counted, of an audience that is not listed.
+fn count_all(report: &mut Report, mut sums: Sums) {
+    sums.by_outcome[Outcome::InDoubt as usize] += u32::try_from(sums.open).unwrap_or(u32::MAX);
+    for outcome in Outcome::ALL {
+        let users = sums.by_outcome[outcome as usize];
+        match fate(outcome) {
+            None => report.reached = report.reached.saturating_add(users),
+            Some((fate, _)) => report.count(fate, users),
+        }
+    }
+}
+
+/// What a report calls an outcome, and its cause; nothing of a user who was reached.
+fn fate(outcome: Outcome) -> Option<(Fate, ErrorCode)> {
+    Some(match outcome {
+        Outcome::Reached => return None,
+        Outcome::InDoubt => (Fate::UNKNOWN, ErrorCode(0)),
+        Outcome::Full => (Fate::DROPPED, ErrorCode::OUTBOX_FULL),
+        Outcome::Expired => (Fate::DROPPED, ErrorCode::EXPIRED),
+        Outcome::Filtered => (Fate::FILTERED, ErrorCode(0)),
+        Outcome::Gone => (Fate::OFFLINE, ErrorCode(0)),
+    })
 }
 
 fn places(report: &Report) -> usize {

@@ -334,6 +334,10 @@ impl Running {
         while let Ok(event) = self.inbox.try_recv() {
             self.switchboard.handle_connection(event, self.shared.clock.ms());
         }
+        // Nobody is left for it to be handed to.
+        while self.switchboard.is_unfinished() {
+            self.go_on();
+        }
         let commands = self.switchboard.commands();
         let Self { mut switchboard, links, shared, .. } = self;
         let heard = |(link, event): Said| match event {
@@ -341,6 +345,9 @@ impl Running {
             None => switchboard.link_gone(link),
         };
         links.close(commands, heard).await;
+        while switchboard.is_unfinished() {
+            let _freed = switchboard.go_on(shared.clock.ms());
+        }
         // Nobody is left to tell; the counters are those of the end.
         let _untold = switchboard.commands();
         // Closed means that the address is free again. An error is a panic, which ends it as well.
@@ -355,6 +362,7 @@ impl Running {
         let mut words = Vec::new();
         let until = self.switchboard.deadline_ms().map(|ms| self.shared.clock.instant(ms));
         let behind = self.switchboard.has_changes();
+        let unfinished = self.switchboard.is_unfinished();
         let pressed = self.shared.queues.pressure.is_on();
         tokio::select! {
             () = emptied(&mut self.stop) => return false,
@@ -371,6 +379,11 @@ impl Running {
                 self.switchboard.tick(self.shared.clock.ms());
             }
             () = tokio::time::sleep(OFFER_AGAIN), if behind => {}
+            // Connections are polled meanwhile, and whatever has come is taken first.
+            () = tokio::task::yield_now(), if unfinished && !pressed => {}
+        }
+        if unfinished && !self.shared.queues.pressure.is_on() {
+            self.go_on();
         }
         self.links.leave_unlisted(&mut self.switchboard);
         self.links.tell(&mut self.switchboard);
@@ -386,12 +399,19 @@ impl Running {
         }
     }
 
+    /// Another part of what is not done (SEC-24).
+    fn go_on(&mut self) {
+        if let Some(link) = self.switchboard.go_on(self.shared.clock.ms()) {
+            self.links.hold(link, false);
+        }
+    }
+
     /// Handles an event, and what has arrived with it, so that it is written together; no more once
-    /// a connection has to look at its queue first.
+    /// a connection has to look at its queue first, or as much was done as may be in one turn.
     fn handle_events(&mut self, said: Said) {
         self.handle_event(said);
         for _ in 1..TURN_MAX {
-            if self.shared.queues.pressure.is_on() {
+            if self.shared.queues.pressure.is_on() || self.switchboard.is_spent() {
                 return;
             }
             let Some(said) = self.links.said() else { return };
@@ -407,6 +427,9 @@ impl Running {
         };
         let news = News::of(&event);
         hear(&mut self.switchboard, &self.shared.clock, link, event);
+        if self.switchboard.is_held(link) {
+            self.links.hold(link, true);
+        }
         if let Some(news) = news {
             opened(self.links.heard(link, &news, &mut self.switchboard));
         }

@@ -258,8 +258,34 @@ impl SimGateway {
         self.check();
     }
 
+    /// Whether this link says nothing now: what it said last is not done yet.
+    #[must_use]
+    pub fn is_held(&self, link: usize) -> bool {
+        self.switchboard.is_held(link)
+    }
+
+    /// Whether [`go_on`](Self::go_on) has something to do. To be asked after each other call.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.switchboard.is_unfinished()
+    }
+
+    /// Does another part of what links have said. The link that is not [held](Self::is_held) any
+    /// more, if there is one.
+    pub fn go_on(&mut self, now: Now) -> Option<usize> {
+        let freed = self.switchboard.go_on(now.ms);
+        self.settle(now);
+        freed
+    }
+
+    /// As if so few connections, or changes of tags, were as many as are met in one part.
+    pub fn set_part(&mut self, size: usize) {
+        self.switchboard.set_part(size);
+    }
+
     /// A link says something; `link` as in [`commands`](Self::commands). `now` is when it said it:
-    /// the time to live of a message counts from here.
+    /// the time to live of a message counts from here. Not to be called while the link
+    /// [is held](Self::is_held).
     pub fn link_event(&mut self, link: usize, event: GatewayEvent, now: Now) {
         let at = Arrived { waited_ms: 0, wall_us: &|| wall_us(now) };
         self.switchboard.handle_link(link, event, at, now.ms);

@@ -1,28 +1,31 @@
 //! Where hub and upstream meet: what connections ask and what links tell goes in, frames and words
 //! go to the connections' queues, commands come out for the links. One task owns it.
 //!
+//! `handing.rs` is what a DELIVER does, `tagging.rs` a TAG, `parts.rs` how much of either at a time.
+//!
 //! Synchronous and without a clock. Its calls never wait: a queue that is full ends its connection,
 //! a link that is behind is offered its commands again.
 //!
 //! Never here: sockets, sessions, tokens.
 
-use std::collections::BTreeSet;
+mod handing;
+mod parts;
+mod tagging;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
-use waybill_client::gateway::{
-    Delivery, GatewayCommand, GatewayEvent, Registration, Report, Tagging,
-};
-use waybill_wire::code::{ErrorCode, Fate, Level, Op};
+use waybill_client::gateway::{GatewayCommand, GatewayEvent, Registration};
+use waybill_wire::code::ErrorCode;
 
+use self::parts::Parts;
 use crate::config::GatewayConfig;
-use crate::fanout::Fanout;
-use crate::hub::{Audience, ConnectionId, Hub, LastChanges, LoginRefused, Met, Tagged};
-use crate::reports::{Draft, Outcome, Reports, Ticket};
-use crate::subprotocol::Message;
+use crate::hub::{ConnectionId, Hub, LoginRefused};
+use crate::reports::Reports;
 use crate::telemetry::Telemetry;
-use crate::transports::{NEVER, Outbox, QueueShared, Timed, Word};
+use crate::transports::{Outbox, QueueShared, Word};
 use crate::upstream::{Notice, Outgoing, Upstream};
 
 /// What a connection asks. Those of one connection arrive in order; its outbox names it.
@@ -40,7 +43,10 @@ pub(crate) struct Switchboard {
     queues: Arc<QueueShared>,
     telemetry: Arc<Telemetry>,
     notices: Vec<Notice>,
+    /// Those that are told next; more than a part of them came at once.
+    telling: VecDeque<Notice>,
     uplinks: Vec<(usize, GatewayCommand)>,
+    parts: Parts,
 }
 
 /// When a link's event came off the socket.
@@ -71,8 +77,17 @@ impl Switchboard {
         let reports = Reports::new(config.report_bounds());
         let hub = Hub::new(config.hub_bounds(), salt);
         let upstream = Upstream::new(links, config.uplink_bounds());
-        let (notices, uplinks) = (Vec::new(), Vec::new());
-        Self { hub, upstream, reports, queues, telemetry, notices, uplinks }
+        Self {
+            hub,
+            upstream,
+            reports,
+            queues,
+            telemetry,
+            notices: Vec::new(),
+            telling: VecDeque::new(),
+            uplinks: Vec::new(),
+            parts: Parts::default(),
+        }
     }
 
     pub(crate) fn handle_connection(&mut self, event: FromConnection, now_ms: u64) {
@@ -128,6 +143,8 @@ impl Switchboard {
         }
     }
 
+    /// What a link says. Not to be called while it [is held](Self::is_held): then all that it was
+    /// held for is done first, however long that takes.
     pub(crate) fn handle_link(
         &mut self,
         link: usize,
@@ -135,9 +152,10 @@ impl Switchboard {
         at: Arrived<'_>,
         now_ms: u64,
     ) {
+        self.finish(link, now_ms);
         match event {
-            GatewayEvent::Delivery(delivery) => self.deliver(link, &delivery, at, now_ms),
-            GatewayEvent::Tagging(tagging) => self.tag(link, &tagging, now_ms),
+            GatewayEvent::Delivery(delivery) => self.deliver(link, delivery, at, now_ms),
+            GatewayEvent::Tagging(tagging) => self.tag(link, tagging, now_ms),
             GatewayEvent::TagsNotKept { code, version } => {
                 warn!(link, %code, version, "the broker does not keep all tags");
                 self.telemetry.tags_not_kept.add(1);
@@ -197,28 +215,6 @@ impl Switchboard {
         }
     }
 
-    /// TAG: changes are made at once, and decide of every delivery from here on (TAG-15); the
-    /// report says when this broker knows of them.
-    fn tag(&mut self, link: usize, tagging: &Tagging, now_ms: u64) {
-        let tag = tagging.tag();
-        self.telemetry.taggings.add(1);
-        let last: LastChanges<'_> =
-            tag.changes.iter().map(|change| (change.tag, change.op)).collect();
-        let (mut report, mut made) = (Report::on_tagging(tagging), Vec::new());
-        for uid in tag.uids.iter().collect::<BTreeSet<u64>>() {
-            match self.hub.tag(tag.namespace, uid, &last) {
-                Tagged::Made => made.push(uid),
-                Tagged::Dropped(cause) => report.add(Fate::DROPPED, cause, uid),
-                Tagged::Missed => report.add(Fate::OFFLINE, ErrorCode(0), uid),
-            }
-        }
-        self.telemetry.taggings_refused.add(report.dropped.into());
-        self.declare();
-        let added = last.iter().filter(|(_, op)| **op == Op::ADD).map(|(text, _)| *text);
-        let due = self.upstream.tags_due(link, tag.namespace, added);
-        self.reports.tagged(link, due, report, made, now_ms);
-    }
-
     #[cfg(test)]
     pub(crate) fn reports(&self) -> &Reports {
         &self.reports
@@ -226,95 +222,6 @@ impl Switchboard {
 
     pub(crate) fn link_up(&mut self, link: usize) {
         self.upstream.link_up(link);
-    }
-
-    fn deliver(&mut self, link: usize, delivery: &Delivery, at: Arrived<'_>, now_ms: u64) {
-        let message = delivery.message();
-        let received_ms = now_ms.saturating_sub(at.waited_ms);
-        let is_traced = message.trace.is_some();
-        self.telemetry.messages_in.add(1);
-        // Only part of a payload: nobody could make anything of it.
-        if message.fragmented.is_some() {
-            self.telemetry.messages_unsupported.add(1);
-            return self.refuse(link, delivery, at, now_ms);
-        }
-        // Counted from when the link had received it: 0 is no limit (DEL-18).
-        let expires_ms = match message.ttl_ms {
-            0 => NEVER,
-            ttl_ms => received_ms.saturating_add(ttl_ms.into()),
-        };
-        let id = (message.origin.unwrap_or(0), message.sequence);
-        let sender = message.sender;
-        let except_self = sender.filter(|_| message.except_self);
-        // A selector alone is counted as EVERYONE (SEL-8).
-        let everyone = message.everyone || message.targets.is_empty();
-        let audience = Audience {
-            namespace: message.namespace,
-            everyone,
-            listed: message.targets,
-            selector: message.selector,
-            except: message.except,
-            except_self: except_self.map(|sender| (sender.uid, ConnectionId(sender.connection))),
-        };
-        let mut fanout = Fanout::new(Message {
-            origin: id.0,
-            sequence: id.1,
-            content: message.content.map(|content| (content.content_type, content.encoding)),
-            labels: message.labels.iter().collect(),
-            sender: sender.map(|sender| sender.uid),
-            payload: message.payload,
-        });
-        let key = (message.namespace, id);
-        let mut draft = if message.level == Level::DELIVERED {
-            let listed = message.targets.len();
-            let users = if everyone { self.hub.users() } else { listed };
-            let mut draft = self.reports.open(key, users, everyone);
-            draft.sent_again(message.resend);
-            draft.trace(is_traced);
-            Some(draft)
-        } else {
-            self.reports.untold(key);
-            None
-        };
-        let mut passed_over = 0;
-        let tally = self.hub.deliver_watched(id, &audience, |uid, met| {
-            let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
-            match met {
-                Met::Connection(entry) => {
-                    let bytes = fanout.frame(entry.outbox.subprotocol());
-                    // Before its connection can count it as delivered.
-                    self.telemetry.addressed.add(1);
-                    entry.outbox.write(Timed { bytes, expires_ms, ticket });
-                }
-                Met::Missed => {}
-                Met::Filtered | Met::Repeated | Met::Unready => passed_over += 1,
-            }
-        });
-        self.telemetry.addressed.add(passed_over);
-        if let Some(draft) = draft {
-            self.reports.seal(draft, link, report_on(delivery, is_traced, at), now_ms);
-        }
-        self.telemetry.selected.add(message.selector.is_some().into());
-        self.telemetry.count(tally);
-        self.telemetry.encodings.add(fanout.encodings());
-    }
-
-    /// Nobody is served, and whoever waits for a report is told so (REP-1).
-    fn refuse(&mut self, link: usize, delivery: &Delivery, at: Arrived<'_>, now_ms: u64) {
-        let message = delivery.message();
-        if message.level != Level::DELIVERED {
-            return;
-        }
-        let mut report = report_on(delivery, message.trace.is_some(), at);
-        if !message.everyone {
-            let uids: BTreeSet<u64> = message.targets.iter().collect();
-            let cause = ErrorCode::NOT_SUPPORTED;
-            uids.into_iter().for_each(|uid| report.add(Fate::DROPPED, cause, uid));
-        }
-        let id = (message.origin.unwrap_or(0), message.sequence);
-        let mut draft = self.reports.open((message.namespace, id), 0, message.everyone);
-        draft.sent_again(message.resend);
-        self.reports.seal(draft, link, report, now_ms);
     }
 
     pub(crate) fn tick(&mut self, now_ms: u64) {
@@ -341,6 +248,7 @@ impl Switchboard {
     /// Ends a turn: what the links must be told, in order. One that a link does not take goes to
     /// [`not_taken`](Self::not_taken).
     pub(crate) fn commands(&mut self) -> Vec<(usize, GatewayCommand)> {
+        self.parts.turn_ends();
         self.telemetry.logged_in.set(self.hub.len());
         self.telemetry.users.set(self.hub.users());
         self.telemetry.tags.set(self.hub.tags());
@@ -447,46 +355,33 @@ impl Switchboard {
 
     fn tell(&mut self) {
         self.telemetry.uplinks_waiting.set(self.upstream.uplinks_waiting());
-        for notice in std::mem::take(&mut self.notices) {
-            match notice {
-                Notice::Confirmed(connection) => {
-                    if self.is_covered(connection)
-                        && let Some(entry) = self.hub.confirm(connection)
-                    {
-                        self.telemetry.readies.add(1);
-                        entry.outbox.say(Word::Confirmed(connection));
-                    }
+        self.telling.extend(self.notices.drain(..));
+        for _ in 0..self.parts.size() {
+            let Some(notice) = self.telling.pop_front() else { return };
+            self.tell_one(notice);
+        }
+    }
+
+    fn tell_one(&mut self, notice: Notice) {
+        match notice {
+            Notice::Confirmed(connection) => {
+                if self.is_covered(connection)
+                    && let Some(entry) = self.hub.confirm(connection)
+                {
+                    self.telemetry.readies.add(1);
+                    entry.outbox.say(Word::Confirmed(connection));
                 }
-                Notice::Answered { connection, id, code } => {
-                    let counter = match code.0 {
-                        0 => &self.telemetry.uplinks_accepted,
-                        _ => &self.telemetry.uplinks_refused,
-                    };
-                    counter.add(1);
-                    if let Some(entry) = self.hub.handle(connection) {
-                        entry.outbox.say(Word::Answered { id, code });
-                    }
+            }
+            Notice::Answered { connection, id, code } => {
+                let counter = match code.0 {
+                    0 => &self.telemetry.uplinks_accepted,
+                    _ => &self.telemetry.uplinks_refused,
+                };
+                counter.add(1);
+                if let Some(entry) = self.hub.handle(connection) {
+                    entry.outbox.say(Word::Answered { id, code });
                 }
             }
         }
     }
-}
-
-/// A report that counts nobody yet; of a traced delivery (TRC-4) it says when that came.
-fn report_on(delivery: &Delivery, is_traced: bool, at: Arrived<'_>) -> Report {
-    let gateway_in_us = if is_traced { (at.wall_us)() } else { 0 };
-    Report { gateway_in_us, ..Report::on(delivery) }
-}
-
-/// Notes what a target, or a connection of it, has met; the ticket if it is queued.
-fn drafted(draft: &mut Draft, uid: u64, met: &Met<'_, Entry>) -> Ticket {
-    match met {
-        Met::Connection(_) => return draft.queued(uid),
-        Met::Filtered => draft.settled(uid, Outcome::Filtered),
-        Met::Repeated => draft.repeated(uid),
-        // Not told *ready*: it has no connection that could be served.
-        Met::Unready => draft.settled(uid, Outcome::Gone),
-        Met::Missed => draft.offline(uid),
-    }
-    Ticket::NONE
 }

@@ -295,6 +295,11 @@ impl<'a> Selected<'a> {
         self.matcher.matches(self.tags, connection)
     }
 
+    /// How many connections are asked to find those; `None` if every one.
+    pub(crate) fn asked(self) -> Option<usize> {
+        self.matcher.asked(self.tags)
+    }
+
     /// The connections that match, each once; `None` if every one has to be asked.
     pub(crate) fn matching(self) -> Option<Matching<'a>> {
         self.matcher.matching(self.tags)

@@ -39,3 +39,8 @@ pub(crate) enum Outcome {
     /// Handed to the socket, whose client had not been heard to close it.
     Reached,
 }
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Gone, Self::Filtered, Self::Expired, Self::Full, Self::InDoubt, Self::Reached];
+}

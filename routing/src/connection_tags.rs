@@ -287,6 +287,14 @@ impl Matcher {
         held.fold(0, |mask, held| mask | self.terms[self.find(held.tag)])
     }
 
+    /// How many connections [`matching`](Self::matching) asks, one with several of the tags as often
+    /// as it has them; `None` if every one has to be asked.
+    #[must_use]
+    pub fn asked(&self, tags: &ConnectionTags) -> Option<usize> {
+        let of_tag = |(number, _): &(u32, u64)| tags.tags[*number as usize].connections.len();
+        self.is_covered.then(|| self.cover.iter().map(of_tag).sum())
+    }
+
     /// The connections of the namespace that match, each once and in no order; `None` if every one
     /// has to be asked. Asked are those of the tags of which whoever matches has one, and of
     /// several such sets the smallest: `group:42` in `group:42 & !ios`, and in

@@ -102,6 +102,19 @@ impl Directory {
         self.namespaces.get(&namespace).into_iter().flat_map(|held| held.keys().copied())
     }
 
+    /// As [`all`](Self::all), without the members below `from`: so that a walk can be left and
+    /// taken up again, whatever has come or gone meanwhile.
+    pub fn all_from(&self, namespace: Namespace, from: u32) -> impl Iterator<Item = u32> + '_ {
+        let held = self.namespaces.get(&namespace).into_iter();
+        held.flat_map(move |held| held.range(from..).map(|(member, _)| *member))
+    }
+
+    /// How many members hold a UID of the namespace.
+    #[must_use]
+    pub fn holders(&self, namespace: Namespace) -> usize {
+        self.namespaces.get(&namespace).map_or(0, BTreeMap::len)
+    }
+
     /// Every (namespace, UID) that has members, in rising order, with them: what a gateway puts
     /// into a snapshot.
     pub fn iter(&self) -> impl Iterator<Item = (Namespace, Uid, &[u32])> + '_ {

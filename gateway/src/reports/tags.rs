@@ -60,17 +60,17 @@ impl Reports {
         let ticket = ticket.filter(|_| users > 0);
         let tagging = Tagging { ticket: ticket.unwrap_or(0), made: made.into() };
         let mut owed = Owed::new(link, id, report, until_ms);
-        (owed.users, owed.open) = (users, usize::from(ticket.is_some()));
+        (owed.users, owed.sums.open) = (users, usize::from(ticket.is_some()));
         let is_tracked = self.places + owed.places() <= self.bounds.places;
-        if is_tracked || owed.open == 0 {
+        if is_tracked || owed.sums.open == 0 {
             owed.tagging = Some(tagging);
         } else {
             self.counts.untracked += 1;
-            (owed.users, owed.open) = (0, 0);
+            (owed.users, owed.sums.open) = (0, 0);
             unknown(&mut owed.report, &tagging.made);
         }
         self.places += owed.places();
-        if let Some(ticket) = ticket.filter(|_| owed.open > 0) {
+        if let Some(ticket) = ticket.filter(|_| owed.sums.open > 0) {
             self.unconfirmed.0.insert((link, ticket, number));
         }
         self.owe(number, owed, is_tracked);
@@ -80,7 +80,7 @@ impl Reports {
     pub(crate) fn in_effect(&mut self, link: usize, ticket: u64) {
         while let Some(number) = self.unconfirmed.pop(link, ticket) {
             let Some(owed) = self.owed.get_mut(&number) else { continue };
-            owed.open = 0;
+            owed.sums.open = 0;
             let id = owed.id;
             self.finish_line(link, id);
         }

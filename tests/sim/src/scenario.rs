@@ -127,6 +127,8 @@ pub(crate) struct Scenario {
     pub(crate) table: usize,
     /// Messages that a gateway remembers to recognise one that was sent again.
     pub(crate) recent: usize,
+    /// How much a gateway does for one frame before it hears others.
+    pub(crate) part: usize,
     /// Which logins of one user may stand at once.
     pub(crate) logins: LoginPolicy,
     /// Whether users have tags, messages selectors, and producers change tags.
@@ -173,6 +175,7 @@ impl Scenario {
             feeds: chance.one_in(2),
             table: if tight { 12 } else { 16_384 },
             recent: if chance.one_in(4) { 12 } else { 16_384 },
+            part: if chance.one_in(2) { 2 } else { 1_024 },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
             tags: chance.one_in(2),

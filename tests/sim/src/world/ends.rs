@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use waybill_client::sim::Link;
 use waybill_client::{ErrorCode, LinkError};
 
+use super::gateways::Stage;
 use super::{Event, Work, World};
 use crate::scenario::SECOND;
 
@@ -211,6 +212,9 @@ impl World {
 
     fn read_down(&mut self, end: usize) -> Result<bool, LinkError> {
         let owner = self.ends[end].owner;
+        if self.is_held(owner) {
+            return Ok(false);
+        }
         let now = self.owner_now(owner);
         let piece = self.chance.piece();
         let reading = self.link(owner).set_reading(now);
@@ -227,6 +231,17 @@ impl World {
         self.work.push_back(Work::FarWrite(number));
         self.link(owner).received(now, &bytes)?;
         Ok(true)
+    }
+
+    /// Whether a gateway takes nothing from this link before it has done what that said last.
+    fn is_held(&self, owner: Owner) -> bool {
+        match owner {
+            Owner::Gateway(at, broker) => {
+                let gateway = &self.gateways[at];
+                gateway.stage != Stage::Leaving && gateway.sim.is_held(broker)
+            }
+            _ => false,
+        }
     }
 
     fn take_events(&mut self, end: usize) {

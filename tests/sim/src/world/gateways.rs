@@ -68,7 +68,8 @@ impl World {
         config.limits.reports_max = self.scenario.table;
         config.limits.recent_messages_max = self.scenario.recent;
         let incarnation = self.chance.id();
-        let sim = SimGateway::new(&config, incarnation);
+        let mut sim = SimGateway::new(&config, incarnation);
+        sim.set_part(self.scenario.part);
         let options = |at| Options { tags: config.broker.tags, ..options([at]) };
         let links = brokers.map(|at| GatewayLink::new(&options(at), incarnation)).collect();
         (sim, links, incarnation)
@@ -117,7 +118,10 @@ impl World {
     pub(super) fn gateway_news(&mut self, at: usize, broker: usize) {
         let now = self.gateway_now(at);
         let mut any = false;
-        while let Some(event) = self.gateways[at].links[broker].poll() {
+        let is_leaving = self.gateways[at].stage == Stage::Leaving;
+        while (is_leaving || !self.gateways[at].sim.is_held(broker))
+            && let Some(event) = self.gateways[at].links[broker].poll()
+        {
             any = true;
             match &event {
                 GatewayEvent::InEffect { ticket } => {
@@ -152,6 +156,7 @@ impl World {
         if gateway.sim.deadline().is_some_and(|due| due <= now.ms) {
             gateway.sim.tick(now);
         }
+        self.go_on(at, now);
         self.hand_commands(at);
         for place in 0..self.gateways[at].sockets.len() {
             let socket = self.gateways[at].sockets[place];
@@ -163,6 +168,23 @@ impl World {
             self.gateway_bounds(at);
         }
         self.gateway_leaves(at);
+    }
+
+    /// A part of what its brokers have asked for. The others are heard first: what is left comes as
+    /// an event of its own.
+    fn go_on(&mut self, at: usize, now: Now) {
+        let sim = &mut self.gateways[at].sim;
+        if !sim.is_unfinished() {
+            return;
+        }
+        let freed = sim.go_on(now);
+        if sim.is_unfinished() {
+            self.soon(50, Event::Gateway { gateway: at });
+        }
+        if let Some(broker) = freed {
+            let end = self.gateways[at].ends[broker];
+            self.work.push_back(Work::End(end));
+        }
     }
 
     /// Promise 7: what the documentation of its settings says.

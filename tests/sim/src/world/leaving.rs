@@ -27,6 +27,10 @@ impl World {
             return;
         }
         self.note(|_| format!("gateway {at} is empty"));
+        let now = self.gateway_now(at);
+        while self.gateways[at].sim.is_unfinished() {
+            let _freed = self.gateways[at].sim.go_on(now);
+        }
         self.hand_commands(at);
         self.disturb_all(Actor::Gateway(at));
         let now = self.instant(&self.gateways[at].process);
