@@ -392,3 +392,7 @@ mod tests;
 #[cfg(test)]
 #[path = "hub_tags_tests.rs"]
 mod tags_tests;
+
+#[cfg(test)]
+#[path = "hub_walk_tests.rs"]
+mod walk_tests;

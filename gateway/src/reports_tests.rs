@@ -8,6 +8,9 @@ use super::*;
 #[path = "reports_copies_tests.rs"]
 mod copies;
 
+#[path = "reports_parts_tests.rs"]
+mod parts;
+
 fn machine() -> Reports {
     Reports::new(Bounds { places: 1000, past: 1000, report_ms: 2000 })
 }

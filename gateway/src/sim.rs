@@ -512,3 +512,7 @@ pub fn send(id: u32, payload: &[u8]) -> Bytes {
 #[cfg(test)]
 #[path = "sim_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "sim_parts_tests.rs"]
+mod parts_tests;

@@ -43,8 +43,8 @@ pub(crate) struct Switchboard {
     queues: Arc<QueueShared>,
     telemetry: Arc<Telemetry>,
     notices: Vec<Notice>,
-    /// Those that are told next; more than a part of them came at once.
-    telling: VecDeque<Notice>,
+    /// Connections that are confirmed next; more than a part of them came at once.
+    confirmed: VecDeque<ConnectionId>,
     uplinks: Vec<(usize, GatewayCommand)>,
     parts: Parts,
 }
@@ -84,7 +84,7 @@ impl Switchboard {
             queues,
             telemetry,
             notices: Vec::new(),
-            telling: VecDeque::new(),
+            confirmed: VecDeque::new(),
             uplinks: Vec::new(),
             parts: Parts::default(),
         }
@@ -355,32 +355,35 @@ impl Switchboard {
 
     fn tell(&mut self) {
         self.telemetry.uplinks_waiting.set(self.upstream.uplinks_waiting());
-        self.telling.extend(self.notices.drain(..));
-        for _ in 0..self.parts.size() {
-            let Some(notice) = self.telling.pop_front() else { return };
-            self.tell_one(notice);
-        }
-    }
-
-    fn tell_one(&mut self, notice: Notice) {
-        match notice {
-            Notice::Confirmed(connection) => {
-                if self.is_covered(connection)
-                    && let Some(entry) = self.hub.confirm(connection)
-                {
-                    self.telemetry.readies.add(1);
-                    entry.outbox.say(Word::Confirmed(connection));
+        for notice in std::mem::take(&mut self.notices) {
+            match notice {
+                Notice::Confirmed(connection) => self.confirmed.push_back(connection),
+                Notice::Answered { connection, id, code } => {
+                    let counter = match code.0 {
+                        0 => &self.telemetry.uplinks_accepted,
+                        _ => &self.telemetry.uplinks_refused,
+                    };
+                    counter.add(1);
+                    if let Some(entry) = self.hub.handle(connection) {
+                        entry.outbox.say(Word::Answered { id, code });
+                    }
                 }
             }
-            Notice::Answered { connection, id, code } => {
-                let counter = match code.0 {
-                    0 => &self.telemetry.uplinks_accepted,
-                    _ => &self.telemetry.uplinks_refused,
-                };
-                counter.add(1);
-                if let Some(entry) = self.hub.handle(connection) {
-                    entry.outbox.say(Word::Answered { id, code });
-                }
+        }
+        self.confirm();
+    }
+
+    /// As many of those that are confirmed as this turn has room for.
+    fn confirm(&mut self) {
+        while !self.is_spent()
+            && let Some(connection) = self.confirmed.pop_front()
+        {
+            self.parts.spend(1);
+            if self.is_covered(connection)
+                && let Some(entry) = self.hub.confirm(connection)
+            {
+                self.telemetry.readies.add(1);
+                entry.outbox.say(Word::Confirmed(connection));
             }
         }
     }

@@ -137,7 +137,7 @@ impl Switchboard {
         };
         self.telemetry.addressed.add(passed_over);
         self.telemetry.count(tally);
-        self.parts.spent(left);
+        self.parts.left(left);
         progress.images = fanout.into_images();
         let has_met = progress.walk.as_ref().is_none_or(Walk::is_done);
         // All at once counts faster than it was met, but not a million users.

@@ -38,7 +38,7 @@ impl Job {
 #[derive(Debug)]
 pub(super) struct Parts {
     size: usize,
-    /// In this turn.
+    /// In this turn, or since its [`go_on`](Switchboard::go_on).
     spent: usize,
     jobs: VecDeque<Job>,
 }
@@ -55,8 +55,12 @@ impl Parts {
     }
 
     /// So much of a part is left after a frame.
-    pub(super) fn spent(&mut self, left: usize) {
-        self.spent += (self.size - left).max(1);
+    pub(super) fn left(&mut self, left: usize) {
+        self.spend((self.size - left).max(1));
+    }
+
+    pub(super) fn spend(&mut self, done: usize) {
+        self.spent += done;
     }
 
     pub(super) fn turn_ends(&mut self) {
@@ -87,12 +91,13 @@ impl Switchboard {
 
     /// Whether [`go_on`](Self::go_on) has something to do.
     pub(crate) fn is_unfinished(&self) -> bool {
-        !self.parts.jobs.is_empty() || !self.telling.is_empty()
+        !self.parts.jobs.is_empty() || !self.confirmed.is_empty()
     }
 
     /// Does another part of what is not done. The link that is not held any more, if there is one.
     pub(crate) fn go_on(&mut self, now_ms: u64) -> Option<usize> {
-        self.tell();
+        self.parts.turn_ends();
+        self.confirm();
         for _ in 0..self.parts.jobs.len() {
             let job = self.parts.jobs.pop_front()?;
             if matches!(&job, Job::Handing(it) if !it.is_begun() && self.parts.is_handing(it.key())) {

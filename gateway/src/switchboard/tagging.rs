@@ -55,7 +55,7 @@ impl Switchboard {
                 Tagged::Missed => report.add(Fate::OFFLINE, ErrorCode(0), uid),
             }
         }
-        self.parts.spent(left);
+        self.parts.left(left);
         // Those of each part at once: a connection that logs in waits for them too (REG-6).
         self.declare();
         if !rest.is_empty() {
