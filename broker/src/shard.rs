@@ -9,6 +9,7 @@ mod displacement;
 mod endings;
 mod filters;
 mod gateway;
+mod halfway;
 mod handover;
 mod hello;
 mod hops;
@@ -16,6 +17,7 @@ mod link;
 #[cfg(feature = "sim")]
 mod load;
 mod offline;
+mod parts;
 mod presence;
 pub(crate) mod publish;
 mod receipts;
@@ -40,6 +42,7 @@ use crate::limits::{FOLLOW_STEPS, LOGIN_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
 use crate::shard::batch::Batches;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
+use crate::shard::parts::Turn;
 use crate::shard::resume::Burial;
 use crate::shard::sending::Offer;
 use crate::shared::Shared;
@@ -64,6 +67,7 @@ struct Core {
     counters: Arc<Counters>,
     now: Duration,
     batches: Batches,
+    turn: Turn,
     outputs: VecDeque<Output>,
     // Links with something to write; a link is in it at most once.
     touched: Vec<LinkId>,
@@ -89,6 +93,7 @@ impl Shard {
             counters: Arc::default(),
             now: Duration::ZERO,
             batches: Batches::default(),
+            turn: Turn::default(),
             outputs: VecDeque::new(),
             touched: Vec::new(),
             burials: VecDeque::new(),
@@ -124,7 +129,7 @@ impl Shard {
             }),
             Input::Ended { link } => self.with(link, Core::ended),
             Input::Wrote { link, data } => self.with(link, |core, _, link| core.wrote(link, data)),
-            Input::Failed { link } => self.with(link, Core::failed),
+            Input::Failed { link } => self.with(link, Core::transport_failed),
             Input::Mail(mail) => self.core.mail(&mut self.links, mail),
             Input::Tick => self.tick(),
             Input::Drain { deadline_ms } => self.drain(deadline_ms),
@@ -132,9 +137,10 @@ impl Shard {
         self.announce();
     }
 
-    /// Orders a write for every touched link that has none on its way.
+    /// Orders a write for every touched link that has none on its way, and ends the turn.
     pub fn flush(&mut self, now: Duration) {
         self.core.now = now;
+        self.core.turn.begins();
         while let Some(link) = self.core.touched.pop() {
             self.with(link, Core::flush);
         }
@@ -257,17 +263,23 @@ const ASKED_BYTES: usize = 4 << 10;
 
 impl Core {
     fn bytes(&mut self, links: &mut Links, link: &mut Link, data: Vec<u8>) {
+        link.part.session.received(self.now);
+        self.turn.begins_for_link();
+        self.serve_read(links, link, data, 0);
+    }
+
+    /// Serves what a link has read, from this place on, as far as its turn goes.
+    fn serve_read(&mut self, links: &mut Links, link: &mut Link, data: Vec<u8>, at: usize) {
         let Link { deframer, part } = link;
-        part.session.received(self.now);
-        let mut rest = &data[..];
-        while part.life == Life::Open && !rest.is_empty() {
+        let mut rest = &data[at..];
+        while part.life == Life::Open && !rest.is_empty() && !self.must_pause(part) {
             let before = rest.len();
             let served = self.publishes(links, deframer, part, &mut rest);
             if let Err(fault) = served {
                 self.fault(links, part, fault);
                 break;
             }
-            if rest.len() < before {
+            if rest.len() < before || self.must_pause(part) {
                 continue;
             }
             let step = match deframer.next(rest) {
@@ -287,6 +299,9 @@ impl Core {
                 break;
             };
             let handled = match raw.decode() {
+                Ok(Frame::Publish(message)) if part.session.passes(Kind::PUBLISH) => {
+                    self.publish(links, part, &message, raw.bytes())
+                }
                 Ok(frame) => self.frame(links, part, &frame),
                 Err(malformed) => Err(malformed.into()),
             };
@@ -296,7 +311,8 @@ impl Core {
                 self.fault(links, part, fault);
             }
         }
-        part.reading.returned(data);
+        let at = data.len() - rest.len();
+        self.keep_rest(part, data, at);
         self.touch(part);
         self.read(part);
     }
@@ -337,7 +353,6 @@ impl Core {
 
     fn pass(&mut self, links: &mut Links, part: &mut Part, frame: &Frame<'_>) -> Result<(), Fault> {
         match frame {
-            Frame::Publish(message) => self.publish(links, part, message),
             Frame::Tag(tag) => self.tag(links, part, tag),
             Frame::Snapshot(records) => self.snapshot(links, part, records),
             Frame::Delta(records) => self.delta(links, part, records),

@@ -138,6 +138,8 @@ pub struct DeadlineConfig {
 ///   (65,536 + 256) x 64 bytes                   changes it is behind with
 ///   tags_max x 256 bytes                        tags declared, and those it is behind with
 ///   7 MiB                                       what is remembered to go on with a session
+///   one frame of 1.1 MiB + 2.5 MiB              one that is handed out in parts, and to whom
+///   connections_max x 80 + reports_max x 64     its users, if somebody wants to know of them
 /// ```
 ///
 /// An encoded message is its payload, 1 MiB at most, in binary; in JSON 4/3 of it as base64, or up

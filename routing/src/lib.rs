@@ -16,6 +16,7 @@ mod error;
 pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gather;
 mod holders;
 mod ids;
 mod logins;
@@ -43,6 +44,7 @@ pub use connection_tags::{ConnectionTags, Matcher, Matching};
 pub use cost::{Choice, Cost};
 pub use directory::{Directory, Inserted, Removed};
 pub use error::SlotError;
+pub use gather::Gathering;
 pub use holders::GatewaySlot;
 pub use ids::{Incarnation, Namespace, Slot, Uid};
 pub use logins::{Displaced, Login, Logins, Policies, Policy};

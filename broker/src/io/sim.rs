@@ -46,6 +46,7 @@ enum Action {
     Write(u64),
     Fail(u64),
     Mail(usize, usize),
+    GoOn(usize),
 }
 
 /// A broker without an operating system.
@@ -75,6 +76,11 @@ impl Sim {
             random: SmallRng::seed_from_u64(seed),
             now: Duration::ZERO,
         }
+    }
+
+    /// As if links had so few steps in a turn of a shard.
+    pub fn set_turn(&mut self, steps: usize) {
+        self.shards.iter_mut().for_each(|shard| shard.set_turn(steps));
     }
 
     /// Opens a link to a random shard.
@@ -142,6 +148,8 @@ impl Sim {
         }
         let pending = self.mail.iter().filter(|(_, waiting)| !waiting.is_empty());
         actions.extend(pending.map(|(&(from, to), _)| Action::Mail(from, to)));
+        let unfinished = self.shards.iter().enumerate().filter(|(_, shard)| shard.has_more());
+        actions.extend(unfinished.map(|(shard, _)| Action::GoOn(shard)));
         if actions.is_empty() {
             return false;
         }
@@ -159,6 +167,10 @@ impl Sim {
                 pipe.closed = true;
                 let shard = pipe.shard;
                 self.input(shard, Input::Failed { link: LinkId(number) });
+            }
+            Action::GoOn(shard) => {
+                self.shards[shard].go_on(self.now);
+                self.flush(shard);
             }
             Action::Mail(from, to) => {
                 let mail = self.mail.get_mut(&(from, to)).and_then(VecDeque::pop_front);
@@ -256,7 +268,11 @@ impl Sim {
         let now = self.now;
         let brain = &mut self.shards[shard];
         brain.handle(now, input);
-        brain.flush(now);
+        self.flush(shard);
+    }
+
+    fn flush(&mut self, shard: usize) {
+        self.shards[shard].flush(self.now);
         while let Some(output) = self.shards[shard].output() {
             self.carry_out(shard, output);
         }

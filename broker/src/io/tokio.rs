@@ -168,6 +168,7 @@ impl Loop {
                 () = queue.ready.notified() => {}
                 Some(order) = orders.recv() => self.order(order),
                 () = some_room(&self.others, &self.backlog) => {}
+                () = std::future::ready(()), if self.brain.has_more() => {}
                 _ = tick.tick() => ticked = true,
             }
             if ticked {
@@ -175,6 +176,9 @@ impl Loop {
                 // the first yield lets the system's events in, the second the links' tasks run.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
+            }
+            if self.brain.has_more() {
+                self.brain.go_on(self.started.elapsed());
             }
             for _ in 0..INPUTS_PER_TURN.max(if ticked { 2 * self.links.len() } else { 0 }) {
                 let Some(input) = queue.pop() else { break };

@@ -5,15 +5,19 @@
 //! route table are what they are for the whole of an input. What does depend on those before it, as
 //! room in outboxes and for receipts, is asked when its turn comes. So a batch does what its
 //! messages would do one by one; `tests/it/batches.rs` compares the two. A frame that is refused
-//! ends its batch: what came before it is served, and then its link ends.
+//! ends its batch: what came before it is served, and then its link ends. A message that the turn
+//! has no room for ends it too, and is what its link goes on with (`parts.rs`); one that no turn
+//! has room for takes several (`halfway.rs`).
 
 use waybill_routing::{Audience, Mode as Lookup, Namespace, Plan, Query};
 use waybill_wire::code::{ErrorCode, Kind, Level, Mode};
 use waybill_wire::deframe::Deframer;
 use waybill_wire::message::Message;
-use waybill_wire::session::support;
+use waybill_wire::session::{Sequence, support};
 
+use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
+use super::parts::steps_of;
 use super::publish::Sums;
 use super::sending::Offered;
 use super::{Core, Links};
@@ -46,21 +50,64 @@ struct Batch<'a> {
     // Places of messages that cannot be taken at all, and why.
     refusals: Vec<(usize, ErrorCode)>,
     targets: usize,
+    /// Targets beyond which no message joins it, and one alone is looked up in pieces.
+    targets_max: usize,
+    /// Its only message has more.
+    is_long: bool,
+    /// The last sequence before it.
+    before: Sequence,
 }
 
-impl Batch<'_> {
-    fn begun(batches: &mut Batches) -> Self {
+/// Where a batch was left: this message was not served, nor any after it.
+struct Left {
+    at: usize,
+    /// What no turn has room for.
+    is_long: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn begun(batches: &mut Batches, part: &Part, targets_max: usize) -> Self {
+        let before = match &part.role {
+            RoleState::Producer(producer) => producer.sequence,
+            _ => Sequence::default(),
+        };
         Self {
             messages: emptied(std::mem::take(&mut batches.messages)),
             queries: emptied(std::mem::take(&mut batches.queries)),
             refusals: emptied(std::mem::take(&mut batches.refusals)),
             targets: 0,
+            targets_max,
+            is_long: false,
+            before,
         }
     }
 
     /// Where a batch ends that could go on: it bounds what the plan holds.
     fn is_full(&self) -> bool {
-        self.messages.len() >= BATCH_MESSAGES || self.targets >= BATCH_TARGETS
+        self.messages.len() >= BATCH_MESSAGES || self.targets >= self.targets_max || self.is_long
+    }
+
+    /// Whether the last message is a part of it; one that is too long for any batch is one alone.
+    #[inline]
+    fn takes_last(&mut self) -> bool {
+        let Some(message) = self.messages.last() else { return false };
+        let looked_up =
+            if message.mode == Mode::BROADCAST { 0 } else { message.targets.len() };
+        if self.targets + looked_up <= self.targets_max {
+            return true;
+        }
+        self.is_long = self.messages.len() == 1 && looked_up > self.targets_max;
+        self.messages.len() == 1
+    }
+
+    /// The sequence of its link if only so many of its messages had come.
+    fn sequence_after(&self, count: usize) -> Sequence {
+        let mut sequence = self.before;
+        for message in &self.messages[..count] {
+            // They have advanced it once.
+            let _risen = sequence.advance(Kind::PUBLISH, message.sequence, message.resend);
+        }
+        sequence
     }
 
     /// The last message is looked up, or refused. `told` is whether some consumer is told who is
@@ -74,7 +121,7 @@ impl Batch<'_> {
         let message = &self.messages[at];
         // A part for every gateway, or for many, is as much as a long list.
         let whole = message.targets.is_empty() || message.mode == Mode::BROADCAST;
-        self.targets += if whole { BATCH_TARGETS } else { message.targets.len() };
+        self.targets += if whole { self.targets_max } else { message.targets.len() };
         self.queries.push(query(message, told));
     }
 }
@@ -102,10 +149,24 @@ impl Core {
         if !part.session.passes(Kind::PUBLISH) {
             return Ok(());
         }
-        let mut batch = Batch::begun(&mut self.batches);
+        let targets_max = self.turn.uids_max().min(BATCH_TARGETS);
+        let mut batch = Batch::begun(&mut self.batches, part, targets_max);
+        let begun = *rest;
         let gathered = self.gather(&mut batch, deframer, part, rest);
-        self.serve(links, part, batch);
-        gathered
+        let Some(left) = self.serve(links, part, batch) else { return gathered };
+        // From there on they are taken anew, and so is what was wrong with one.
+        *rest = begun;
+        for _ in 0..left.at {
+            let served = deframer.whole(rest).map_or(0, |raw| raw.bytes().len());
+            *rest = &rest[served..];
+        }
+        if left.is_long
+            && let Some(raw) = deframer.whole(rest)
+        {
+            *rest = &rest[raw.bytes().len()..];
+            self.begin_halfway(part, raw.bytes());
+        }
+        Ok(())
     }
 
     /// Serves one that does not lie whole in a read.
@@ -114,11 +175,21 @@ impl Core {
         links: &mut Links,
         part: &mut Part,
         message: &Message<'_>,
+        bytes: &[u8],
     ) -> Result<(), Fault> {
-        let mut batch = Batch::begun(&mut self.batches);
+        let targets_max = self.turn.uids_max().min(BATCH_TARGETS);
+        let mut batch = Batch::begun(&mut self.batches, part, targets_max);
         batch.messages.push(*message);
+        batch.takes_last();
         let judged = self.judge_last(&mut batch, part);
-        self.serve(links, part, batch);
+        let sequence = batch.sequence_after(batch.messages.len());
+        if self.serve(links, part, batch).is_some()
+            && let RoleState::Producer(producer) = &mut part.role
+        {
+            // It is not in any read: whatever the turn had room for, it goes on from a copy.
+            producer.sequence = sequence;
+            self.begin_halfway(part, bytes);
+        }
         judged
     }
 
@@ -132,8 +203,16 @@ impl Core {
         while !batch.is_full()
             && let Some(raw) = deframer.whole(rest).filter(|raw| raw.kind() == Kind::PUBLISH)
         {
-            *rest = &rest[raw.bytes().len()..];
-            raw.decode_into(&mut batch.messages)?;
+            let after = &rest[raw.bytes().len()..];
+            if let Err(malformed) = raw.decode_into(&mut batch.messages) {
+                *rest = after;
+                return Err(malformed.into());
+            }
+            if !batch.takes_last() {
+                batch.messages.pop();
+                break;
+            }
+            *rest = after;
             self.judge_last(batch, part)?;
         }
         Ok(())
@@ -159,18 +238,30 @@ impl Core {
         Ok(())
     }
 
-    fn serve(&mut self, links: &mut Links, part: &mut Part, batch: Batch<'_>) {
-        let Batch { messages, queries, refusals, .. } = batch;
-        if !messages.is_empty() {
+    /// Serves a batch, or what of it the turn has room for.
+    fn serve(&mut self, links: &mut Links, part: &mut Part, batch: Batch<'_>) -> Option<Left> {
+        let mut left = None;
+        if batch.is_long && batch.refusals.is_empty() && !batch.messages.is_empty() {
+            left = Some(Left { at: 0, is_long: true });
+        } else if !batch.messages.is_empty() {
             let mut plan = std::mem::take(&mut self.batches.plan);
             let mut desk = std::mem::take(&mut self.batches.desk);
-            self.shared.routes.resolve(&queries, &mut plan);
-            let (mut looked_up, mut refused) = (0, refusals.iter().peekable());
-            for (at, message) in messages.iter().enumerate() {
+            self.shared.routes.resolve(&batch.queries, &mut plan);
+            let (mut looked_up, mut refused) = (0, batch.refusals.iter().peekable());
+            for (at, message) in batch.messages.iter().enumerate() {
                 let refusal = match refused.next_if(|(place, _)| *place == at) {
                     Some((_, code)) => Some(*code),
                     None => {
                         let routed = plan.routed(looked_up);
+                        let steps = steps_of(message, routed);
+                        // One that fits into a turn is served in the next at the latest.
+                        let is_long = self.turn.is_beyond(steps);
+                        if is_long || (steps > self.turn.left() && !self.turn.is_fresh()) {
+                            left = Some(Left { at, is_long });
+                            self.turn.ends_for_link();
+                            break;
+                        }
+                        self.turn.take(steps);
                         looked_up += 1;
                         self.route(links, part, message, routed, &mut desk).err()
                     }
@@ -179,13 +270,26 @@ impl Core {
                     Self::refuse(part, message, code, &mut desk.sums);
                 }
             }
-            count(&self.counters.publishes, messages.len() as u64);
+            let served = left.as_ref().map_or(batch.messages.len(), |left| left.at);
+            count(&self.counters.publishes, served as u64);
             desk.sums.count(&self.counters);
             (self.batches.plan, self.batches.desk) = (plan, desk);
         }
-        self.batches.messages = emptied(messages);
-        self.batches.queries = emptied(queries);
-        self.batches.refusals = emptied(refusals);
+        if let Some(Left { at, is_long }) = left
+            && let RoleState::Producer(producer) = &mut part.role
+        {
+            producer.sequence = batch.sequence_after(at + usize::from(is_long));
+        }
+        self.batches.messages = emptied(batch.messages);
+        self.batches.queries = emptied(batch.queries);
+        self.batches.refusals = emptied(batch.refusals);
+        left
+    }
+
+    /// A message that takes several turns is taken up; they begin with the next.
+    fn begin_halfway(&mut self, part: &mut Part, frame: &[u8]) {
+        let told = self.shared.is_wanted(Feed::Offline);
+        part.halfway = Some(Box::new(Halfway::new(frame, told, self.now)));
     }
 }
 

@@ -6,11 +6,13 @@
 //! encoded before that gets this one time written in when the turn ends; its bytes cannot have
 //! left by then.
 
+use std::time::Duration;
+
 use waybill_wire::code::TraceHop;
 use waybill_wire::frame::{Frame, HOP_TIME_BYTES, HopTime, HopTimes, Receipt, Report};
 use waybill_wire::limits::TRACE_HOPS_MAX;
 
-use super::link::{Part, RoleState};
+use super::link::{Link, Part, RoleState};
 use super::{Core, Links};
 use crate::io::Output;
 use crate::mail::{Asked, Mail};
@@ -94,6 +96,11 @@ impl Core {
         Trace::new(self.wall_us(), gateways)
     }
 
+    /// The same of a message that was taken up then.
+    pub(super) fn trace_since(&self, at: Duration, gateways: usize) -> Trace {
+        Trace::new(self.shared.wall_us(at), gateways)
+    }
+
     /// Puts a receipt, and into it what is known of its message's way.
     pub(super) fn put_receipt(&self, part: &mut Part, receipt: Receipt<'_>, trace: Option<&Trace>) {
         let Some(trace) = trace else { return part.put(&Frame::Receipt(receipt)) };
@@ -160,10 +167,12 @@ impl Core {
 
     /// A message that one of this shard's producers waits for passed a hop.
     pub(super) fn hop_told(links: &mut Links, asked: Asked, hop: HopTime) {
-        if let Some(link) = links.get_mut(&asked.link)
-            && let RoleState::Producer(producer) = &mut link.part.role
-            && let Some(trace) = producer.receipts.trace(asked.number)
-        {
+        let Some(Link { part, .. }) = links.get_mut(&asked.link).map(|link| &mut **link) else {
+            return;
+        };
+        let RoleState::Producer(producer) = &mut part.role else { return };
+        let halfway = part.halfway.as_mut().and_then(|halfway| halfway.trace(asked));
+        if let Some(trace) = producer.receipts.trace(asked.number).or(halfway) {
             trace.passed(asked.part, hop);
         }
     }

@@ -20,7 +20,9 @@ use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
 use crate::mail::Receiver;
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
+use crate::shard::halfway::Halfway;
 use crate::shard::hops::Unrouted;
+use crate::shard::parts::Rest;
 use crate::shard::receipts::Receipts;
 use crate::shard::uplink::Owed;
 
@@ -67,6 +69,10 @@ pub(super) struct Part {
     pub(super) held: bool,
     // The life of a gateway whose messages it writes, until it is written out, or gone.
     pub(super) path: Option<u64>,
+    // What it has brought and waits for its next turn; then it is not read.
+    pub(super) rest: Option<Rest>,
+    // A message of a producer that takes several turns.
+    pub(super) halfway: Option<Box<Halfway>>,
 }
 
 /// What a link is counted as.
@@ -177,6 +183,8 @@ impl Link {
             farewell: None,
             held: false,
             path: None,
+            rest: None,
+            halfway: None,
         };
         Self { deframer: Deframer::new(), part }
     }

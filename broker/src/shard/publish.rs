@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use waybill_routing::{Part as Share, Routed};
+use waybill_routing::{Part as Share, Routed, Slot};
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, capability};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
 use waybill_wire::message::Message;
@@ -20,7 +20,7 @@ use super::{Core, Links};
 use crate::ledger::Counters;
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::{self, Merge};
-use crate::shared::{Found, Place};
+use crate::shared::{Found, Place, Places};
 use crate::telemetry::count;
 
 /// What the messages of a batch come to, so that counters are written once for all.
@@ -109,10 +109,28 @@ impl Core {
         self.deliver(links, message, Source { instance, is_traced }, asked, routed, desk);
         let Desk { offers, sums, .. } = desk;
         let fates = Fates::of(message, routed, offers);
+        self.conclude(links, part, message, (routed, offers), fates, (asking, trace), sums);
+        Ok(())
+    }
+
+    /// All is offered: counts it, and answers.
+    #[expect(clippy::too_many_arguments, reason = "what two ways have found out, in one place")]
+    pub(super) fn conclude(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        message: &Message<'_>,
+        (routed, offers): (Routed<'_>, &[Offered]),
+        fates: Fates<'_>,
+        (asking, trace): (Option<(u64, Merge)>, Option<Trace>),
+        sums: &mut Sums,
+    ) {
+        let RoleState::Producer(producer) = &part.role else { return };
+        let instance = producer.instance;
         sums.add(message, routed, &fates);
         self.tell_offline(links, message, instance, &fates.offline);
         if message.level == Level::NONE {
-            return Ok(());
+            return;
         }
         match asking {
             Some((number, mut merge)) => {
@@ -126,7 +144,6 @@ impl Core {
                 sums.answered += 1;
             }
         }
-        Ok(())
     }
 
     /// Offers its share to each gateway of the plan; the outcomes lie on the desk, in the plan's
@@ -147,17 +164,7 @@ impl Core {
                 Some(Deed::Wrong) => self.shared.beside(slot),
                 _ => slot,
             };
-            let place = match places.of(&self.shared, slot, message.namespace) {
-                Found::At(place) => place,
-                Found::NotAllowed => return Offered::NotAllowed,
-                Found::Gone => {
-                    count(&self.counters.gateways.offered, 1);
-                    count(&self.counters.gateways.dropped_no_link, 1);
-                    return Offered::NoLink;
-                }
-            };
-            let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
-            self.offer_share(links, place, message, source, asked, share)
+            self.offer_part(links, message, source, asked, (at, slot, share), places)
         };
         if deed == Some(Deed::Twice) {
             for part in routed.parts().enumerate() {
@@ -166,6 +173,29 @@ impl Core {
         }
         offers.clear();
         offers.extend(routed.parts().enumerate().map(offer));
+    }
+
+    /// Offers its share to one gateway, the part of the plan at that place.
+    pub(super) fn offer_part(
+        &mut self,
+        links: &mut Links,
+        message: &Message<'_>,
+        source: Source,
+        asked: Option<Asked>,
+        (at, slot, share): (usize, Slot, Share<'_>),
+        places: &mut Places,
+    ) -> Offered {
+        let place = match places.of(&self.shared, slot, message.namespace) {
+            Found::At(place) => place,
+            Found::NotAllowed => return Offered::NotAllowed,
+            Found::Gone => {
+                count(&self.counters.gateways.offered, 1);
+                count(&self.counters.gateways.dropped_no_link, 1);
+                return Offered::NoLink;
+            }
+        };
+        let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
+        self.offer_share(links, place, message, source, asked, share)
     }
 
     fn offer_share(
@@ -201,9 +231,9 @@ impl Core {
 
 /// Who sent a message, and whether to tell when it passed where.
 #[derive(Clone, Copy)]
-struct Source {
-    instance: u64,
-    is_traced: bool,
+pub(super) struct Source {
+    pub(super) instance: u64,
+    pub(super) is_traced: bool,
 }
 
 /// The place of a part in its plan.
@@ -222,13 +252,17 @@ fn ask(
     if message.level != Level::DELIVERED {
         return Ok(None);
     }
-    let mut merge =
-        if has_list(message) { Merge::list(message.targets.iter()) } else { Merge::everyone() };
+    let mut merge = merge_of(message);
     add_parts(&mut merge, routed);
     if !producer.receipts.has_room_for(bytes_of(&merge, is_traced)) {
         return Err(ErrorCode::OVERLOADED);
     }
     Ok(Some((producer.receipts.next(), merge)))
+}
+
+/// Who is waited for, before any gateway has a part.
+pub(super) fn merge_of(message: &Message<'_>) -> Merge {
+    if message.everyone { Merge::everyone() } else { Merge::list(message.targets.iter()) }
 }
 
 /// What became of the targets when the frames were offered.
@@ -243,9 +277,19 @@ pub(crate) struct Fates<'a> {
 }
 
 impl<'a> Fates<'a> {
+    /// Whether some user may be neither sent to nor offline by what was offered.
+    pub(super) fn are_mixed(offers: &[Offered]) -> bool {
+        offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink))
+    }
+
+    /// Those of a message whose users were judged one by one.
+    pub(super) fn new(sent: usize, offline: Vec<u64>, dropped: Vec<u64>) -> Self {
+        Self { sent, offline: Cow::Owned(offline), dropped }
+    }
+
     pub(crate) fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
         let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
-        if !offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink)) {
+        if !Self::are_mixed(offers) {
             return Self { sent: routed.reached(), offline, filtered, dropped: Vec::new() };
         }
         let of = |wanted: fn(Offered) -> bool| {

@@ -273,7 +273,11 @@ impl Core {
             return count(&self.counters.reports_ignored, 1);
         };
         let Some(pending) = producer.receipts.pending.get_mut(&asked.number) else {
-            return count(&self.counters.reports_ignored, 1);
+            // A gateway may answer before the others have been asked.
+            if !part.halfway.as_mut().is_some_and(|halfway| halfway.hear(asked, word)) {
+                count(&self.counters.reports_ignored, 1);
+            }
+            return;
         };
         pending.merge.hear(asked.part, word);
         if pending.merge.is_complete()

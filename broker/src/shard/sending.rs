@@ -271,13 +271,13 @@ impl Core {
     }
 
     /// Orders the next read, unless the link must wait: whoever does not read its answers is not
-    /// read. Gateways are always read (promise 6).
+    /// read, nor whoever has brought what is not served yet. Gateways are always read (promise 6).
     pub(super) fn read(&mut self, part: &mut Part) {
         if part.life == Life::Gone {
             return;
         }
         part.waits = part.must_wait();
-        if part.waits {
+        if part.waits || part.rest.is_some() {
             part.session.pause(self.now);
         } else {
             part.session.resume(self.now);

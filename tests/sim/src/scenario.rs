@@ -129,6 +129,8 @@ pub(crate) struct Scenario {
     pub(crate) recent: usize,
     /// How much a gateway does for one frame before it hears others.
     pub(crate) part: usize,
+    /// And a broker, in steps.
+    pub(crate) turn: usize,
     /// Which logins of one user may stand at once.
     pub(crate) logins: LoginPolicy,
     /// Whether users have tags, messages selectors, and producers change tags.
@@ -176,6 +178,7 @@ impl Scenario {
             table: if tight { 12 } else { 16_384 },
             recent: if chance.one_in(4) { 12 } else { 16_384 },
             part: if chance.one_in(2) { 2 } else { 1_024 },
+            turn: if chance.one_in(2) { 24 } else { 32_768 },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
             tags: chance.one_in(2),

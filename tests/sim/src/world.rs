@@ -46,6 +46,11 @@ enum Event {
         from: usize,
         to: usize,
     },
+    GoOn {
+        broker: usize,
+        life: u64,
+        shard: usize,
+    },
     ArriveUp {
         pipe: usize,
     },
@@ -313,6 +318,7 @@ impl World {
             Event::ResetFar { pipe } => self.reset_far(pipe),
             Event::Connect { end, attempt } => self.connected(end, attempt),
             Event::End { end } => self.work.push_back(Work::End(end)),
+            Event::GoOn { broker, life, shard } => self.go_on_at_broker(broker, life, shard),
             Event::Gateway { gateway } => self.work.push_back(Work::Gateway(gateway)),
             Event::Said { socket } => self.said(socket),
             Event::Reads { socket } => self.reads(socket),

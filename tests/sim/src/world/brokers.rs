@@ -51,7 +51,12 @@ impl World {
         let (instance, key) = (self.chance.id(), self.chance.id());
         let shared = Arc::new(Shared::new(self.broker_config(), instance, key));
         let shards = 0..self.scenario.shards;
-        (shards.map(|id| Shard::new(id, Arc::clone(&shared))).collect(), shared)
+        let shards = shards.map(|id| {
+            let mut shard = Shard::new(id, Arc::clone(&shared));
+            shard.set_turn(self.scenario.turn);
+            shard
+        });
+        (shards.collect(), shared)
     }
 
     pub(super) fn add_broker(&mut self) {
@@ -198,9 +203,34 @@ impl World {
 
     fn input(&mut self, broker: usize, shard: usize, input: Input) {
         let now = self.broker_now(broker);
-        let brain = &mut self.brokers[broker].shards[shard];
-        brain.handle(now, input);
-        brain.flush(now);
+        self.brokers[broker].shards[shard].handle(now, input);
+        self.end_turn(broker, shard);
+    }
+
+    /// A shard goes on with what it could not do in one turn.
+    pub(super) fn go_on_at_broker(&mut self, broker: usize, life: u64, shard: usize) {
+        let it = &self.brokers[broker];
+        if it.process.life != life || !it.process.alive {
+            return;
+        }
+        if it.process.paused {
+            return self.soon(50 * MS, Event::GoOn { broker, life, shard });
+        }
+        if it.shards[shard].has_more() {
+            let now = self.broker_now(broker);
+            self.brokers[broker].shards[shard].go_on(now);
+            self.end_turn(broker, shard);
+        }
+    }
+
+    fn end_turn(&mut self, broker: usize, shard: usize) {
+        let now = self.broker_now(broker);
+        let it = &mut self.brokers[broker];
+        it.shards[shard].flush(now);
+        if it.shards[shard].has_more() {
+            let life = it.process.life;
+            self.soon(50, Event::GoOn { broker, life, shard });
+        }
         while let Some(output) = self.brokers[broker].shards[shard].output() {
             self.carry_out(broker, shard, output);
         }

@@ -1,0 +1,329 @@
+//! A PUBLISH that takes several turns of its shard: it is looked up in pieces, then offered to one
+//! gateway after another, and answered when all have been (SEC-24).
+//!
+//! ```text
+//! looked up, piece by piece --> asked about, if reports are wanted --> offered --> judged, if some
+//! outbox had no room --> answered
+//! ```
+//!
+//! It comes to what it would come to at once, by what holds when its turn comes: each UID is looked
+//! up once, each gateway gets one frame. Its link waits, so that nothing overtakes it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use waybill_routing::{Audience, Gathering, Mode as Lookup, Part as Share, Plan, Query, Routed};
+use waybill_wire::Frame;
+use waybill_wire::code::{ErrorCode, Level, capability};
+use waybill_wire::message::Message;
+use waybill_wire::targets::UidRun;
+
+use super::batch::query;
+use super::hops::Trace;
+use super::link::{Part, RoleState};
+use super::parts::{Turn, UID_STEPS, frame_steps};
+use super::publish::{Fates, Source, Sums, merge_of};
+use super::receipts::bytes_of;
+use super::sending::Offered;
+use super::{Core, Links};
+use crate::mail::Asked;
+use crate::merge::{self, Merge, Word};
+use crate::telemetry::count;
+
+/// UIDs of the first piece: how many gateways each has is not known yet.
+const FIRST_PIECE: usize = 64;
+
+/// A message and how far it has come.
+pub(super) struct Halfway {
+    frame: Vec<u8>,
+    /// When it was taken up, and whether some consumer was told then of who is offline.
+    since: Duration,
+    told: bool,
+    work: Work,
+}
+
+#[derive(Default)]
+struct Work {
+    stage: Stage,
+    /// How much of the stage is done: UIDs or parts.
+    at: usize,
+    /// The UIDs that are looked up, each once, as a run.
+    list: Vec<u8>,
+    gathering: Gathering,
+    /// The most gateways that a UID of the last piece had.
+    spread: usize,
+    plan: Plan,
+    /// What gateways will report, and the number of that receipt once it is promised.
+    merge: Option<Merge>,
+    number: Option<u64>,
+    trace: Option<Trace>,
+    offers: Vec<Offered>,
+    /// The best that any offer was for a user.
+    best: HashMap<u64, Offered>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Begun,
+    LookedUp,
+    Asked,
+    Offered,
+    Judged,
+    Done,
+}
+
+impl Halfway {
+    pub(super) fn new(frame: &[u8], told: bool, since: Duration) -> Self {
+        Self { frame: frame.to_vec(), since, told, work: Work::default() }
+    }
+
+    /// A gateway has told of its part, if it is this message's.
+    pub(super) fn hear(&mut self, asked: Asked, word: &Word) -> bool {
+        let Work { merge, number, .. } = &mut self.work;
+        match merge {
+            Some(merge) if *number == Some(asked.number) => merge.hear(asked.part, word),
+            _ => false,
+        }
+    }
+
+    /// What is known of its way, if it is this one.
+    pub(super) fn trace(&mut self, asked: Asked) -> Option<&mut Trace> {
+        self.work.trace.as_mut().filter(|_| self.work.number == Some(asked.number))
+    }
+}
+
+impl Core {
+    /// Does as much of a link's message as the turn has room for.
+    pub(super) fn go_on_halfway(&mut self, links: &mut Links, part: &mut Part) {
+        let Some(mut halfway) = part.halfway.take() else { return };
+        let Halfway { frame, since, told, work } = &mut *halfway;
+        let message = match Frame::decode(frame) {
+            Ok(Frame::Publish(message)) => message,
+            other => unreachable!("was a PUBLISH when it came: {other:?}"),
+        };
+        while work.stage != Stage::Done && !self.turn.is_over() {
+            match work.stage {
+                Stage::Begun => self.look_up(&message, *told, work),
+                Stage::LookedUp => self.promise(part, &message, *since, work),
+                Stage::Asked => self.offer_some(links, part, &message, work),
+                Stage::Offered => judge_some(&mut self.turn, work),
+                Stage::Judged | Stage::Done => self.finish(links, part, &message, work),
+            }
+        }
+        if halfway.work.stage != Stage::Done {
+            part.halfway = Some(halfway);
+        }
+    }
+
+    fn look_up(&mut self, message: &Message<'_>, told: bool, work: &mut Work) {
+        let whole = query(message, told);
+        if work.list.is_empty() {
+            let mode = match whole.mode {
+                Lookup::Auto if !whole.fates_asked => self.shared.routes.weigh(&whole).mode,
+                asked => asked,
+            };
+            if matches!(whole.audience, Audience::Everyone) || mode == Lookup::Broadcast {
+                self.shared.routes.resolve(&[whole], &mut work.plan);
+                self.turn.take(work.plan.routed(0).parts().len() + message.targets.len());
+                return work.next(Stage::LookedUp);
+            }
+            let filtered;
+            (work.list, filtered) = distinct_without(message);
+            work.gathering = Gathering::new(filtered);
+            self.turn.take(2 * message.targets.len());
+        }
+        let steps = UID_STEPS + work.spread;
+        let most = (self.turn.left() / steps).max(1).min(if work.at == 0 {
+            FIRST_PIECE
+        } else {
+            self.turn.uids_max()
+        });
+        let piece = &work.list[8 * work.at..];
+        let piece = &piece[..piece.len().min(8 * most)];
+        let Some(uids) = UidRun::new(piece).filter(|uids| !uids.is_empty()) else {
+            std::mem::take(&mut work.gathering).into_plan(&mut work.plan);
+            return work.next(Stage::LookedUp);
+        };
+        let audience = Audience::Uids(uids);
+        let except = UidRun::default();
+        let query = Query { audience, except, mode: Lookup::Direct, ..whole };
+        self.shared.routes.resolve(&[query], &mut work.plan);
+        let hits = work.gathering.add(work.plan.routed(0));
+        work.spread = hits.div_ceil(uids.len());
+        work.at += uids.len();
+        self.turn.take(uids.len() * UID_STEPS + hits);
+    }
+
+    /// Prepares for what gateways will report, if that is wanted, and promises the receipt.
+    fn promise(&mut self, part: &mut Part, message: &Message<'_>, since: Duration, work: &mut Work) {
+        let RoleState::Producer(producer) = &mut part.role else { return };
+        let routed = work.plan.routed(0);
+        let parts = routed.parts().len();
+        let is_traced = message.trace.is_some() && part.capabilities & capability::TRACE != 0;
+        if message.level == Level::DELIVERED {
+            let merge = work.merge.get_or_insert_with(|| merge_of(message));
+            for (_, share) in routed.parts().skip(work.at) {
+                if self.turn.is_over() {
+                    return;
+                }
+                work.at += 1;
+                self.turn.take(1 + 2 * length(share));
+                merge.part(match share {
+                    Share::Uids(uids) => merge::Share::Uids(uids),
+                    Share::Whole => merge::Share::Whole,
+                });
+            }
+            if !producer.receipts.has_room_for(bytes_of(merge, is_traced)) {
+                let mut sums = Sums::default();
+                Self::refuse(part, message, ErrorCode::OVERLOADED, &mut sums);
+                self.concluded(&mut sums);
+                return work.next(Stage::Done);
+            }
+            work.number = Some(producer.receipts.next());
+        }
+        work.trace = is_traced.then(|| self.trace_since(since, parts));
+        work.next(Stage::Asked);
+    }
+
+    fn offer_some(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        message: &Message<'_>,
+        work: &mut Work,
+    ) {
+        let RoleState::Producer(producer) = &part.role else { return };
+        let source = Source { instance: producer.instance, is_traced: work.trace.is_some() };
+        let (shard, link) = (self.id, part.id);
+        let asked = work.number.map(|number| Asked { shard, link, number, part: 0 });
+        let mut desk = std::mem::take(&mut self.batches.desk);
+        let routed = work.plan.routed(0);
+        for (at, (slot, share)) in routed.parts().enumerate().skip(work.at) {
+            if self.turn.is_over() {
+                break;
+            }
+            work.at += 1;
+            self.turn.take(frame_steps(message, length(share)));
+            let it = (at, slot, share);
+            let offered = self.offer_part(links, message, source, asked, it, &mut desk.places);
+            work.offers.push(offered);
+        }
+        self.batches.desk = desk;
+        if work.at == routed.parts().len() {
+            work.next(Stage::Offered);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        message: &Message<'_>,
+        work: &mut Work,
+    ) {
+        let mut sums = Sums::default();
+        let Work { plan, offers, best, merge, number, trace, list, .. } = work;
+        let routed = plan.routed(0);
+        let fates = if best.is_empty() {
+            Fates::of(message, routed, offers)
+        } else {
+            fates_of(routed, list, best)
+        };
+        let asking = number.take().zip(merge.take());
+        let found = (asking, trace.take());
+        self.conclude(links, part, message, (routed, offers), fates, found, &mut sums);
+        self.concluded(&mut sums);
+        work.next(Stage::Done);
+    }
+
+    fn concluded(&mut self, sums: &mut Sums) {
+        count(&self.counters.publishes, 1);
+        sums.count(&self.counters);
+    }
+}
+
+impl Work {
+    fn next(&mut self, stage: Stage) {
+        (self.stage, self.at) = (stage, 0);
+    }
+}
+
+/// If not every offer was taken: notes of each user the best of their gateways' offers.
+fn judge_some(turn: &mut Turn, work: &mut Work) {
+    let routed = work.plan.routed(0);
+    if !Fates::are_mixed(&work.offers) {
+        return work.next(Stage::Judged);
+    }
+    for ((_, share), offered) in routed.parts().zip(&work.offers).skip(work.at) {
+        if turn.is_over() {
+            return;
+        }
+        work.at += 1;
+        turn.take(1 + 2 * length(share));
+        // Of those who are not listed nobody is named; the ledger has the frame.
+        let Share::Uids(uids) = share else { continue };
+        for uid in uids {
+            let best = work.best.entry(*uid).or_insert(*offered);
+            if rank(*offered) > rank(*best) {
+                *best = *offered;
+            }
+        }
+    }
+    work.next(Stage::Judged);
+}
+
+fn rank(offered: Offered) -> u8 {
+    match offered {
+        Offered::NotAllowed => 0,
+        Offered::NoLink => 1,
+        Offered::Full => 2,
+        Offered::Taken | Offered::Untold => 3,
+    }
+}
+
+/// Of users each of whom was judged: all in the order of the list.
+fn fates_of<'a>(routed: Routed<'a>, list: &[u8], best: &HashMap<u64, Offered>) -> Fates<'a> {
+    let (mut offline, mut dropped, mut lost) = (Vec::new(), Vec::new(), 0);
+    let mut unknown = routed.offline().iter().peekable();
+    for uid in UidRun::new(list).unwrap_or_default().iter() {
+        match best.get(&uid) {
+            Some(Offered::Full) => dropped.push(uid),
+            Some(Offered::NoLink) => {
+                lost += 1;
+                offline.push(uid);
+            }
+            Some(_) => {}
+            None => offline.extend(unknown.next_if(|it| **it == uid)),
+        }
+    }
+    let sent = routed.reached() - dropped.len() - lost;
+    Fates::new(sent, offline, dropped)
+}
+
+fn length(share: Share<'_>) -> usize {
+    match share {
+        Share::Uids(uids) => uids.len(),
+        Share::Whole => 0,
+    }
+}
+
+/// The listed UIDs that are not excepted, each once, as a run, and those that are; in list order.
+fn distinct_without(message: &Message<'_>) -> (Vec<u8>, Vec<u64>) {
+    let mut except: Vec<u64> = message.except.iter().collect();
+    except.sort_unstable();
+    let mut places: Vec<(u64, usize)> =
+        message.targets.iter().enumerate().map(|(at, uid)| (uid, at)).collect();
+    places.sort_unstable();
+    places.dedup_by_key(|(uid, _)| *uid);
+    places.sort_unstable_by_key(|(_, at)| *at);
+    let (mut list, mut filtered) = (Vec::with_capacity(8 * places.len()), Vec::new());
+    for (uid, _) in places {
+        if except.binary_search(&uid).is_ok() {
+            filtered.push(uid);
+        } else {
+            list.extend_from_slice(&uid.to_le_bytes());
+        }
+    }
+    (list, filtered)
+}

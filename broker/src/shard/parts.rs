@@ -1,0 +1,194 @@
+//! How much a shard does for one link before it serves the others (SEC-24).
+//!
+//! A producer has so many *steps* in a turn, and all of them together some more. One whose message
+//! needs more, or comes when none are left, is not served further in it: the rest of its read stays
+//! with its link, which is not read meanwhile, so that its order stays (promise 2) and it is slowed
+//! by nobody but itself (promise 6). The next turn begins with such links, the first that waited
+//! first.
+//!
+//! The links of gateways and consumers are served whatever they bring: it is bounded by the read.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use waybill_routing::{Part as Share, Routed};
+use waybill_wire::message::Message;
+
+use super::link::{Life, Link, Part, RoleState};
+use super::{Core, Links, Shard};
+use crate::io::LinkId;
+
+/// Steps of one link in one turn.
+const LINK_STEPS: usize = 1 << 15;
+
+/// Links that may take as many in one turn: as much as makes it worth to write to every gateway.
+const TURN_LINKS: usize = 8;
+
+/// A UID is looked up.
+pub(super) const UID_STEPS: usize = 8;
+/// A frame is offered to a gateway, without its bytes.
+const FRAME_STEPS: usize = 8;
+/// Bytes that are copied in one step.
+const STEP_BYTES: usize = 256;
+
+/// What is left of a turn, and who goes on in the next.
+pub(super) struct Turn {
+    /// What each link has.
+    steps: usize,
+    /// What is left for the present link, and for all.
+    left: usize,
+    left_for_all: usize,
+    /// Links with a rest, each once; some that have gone since.
+    waiting: VecDeque<LinkId>,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        let mut turn = Self { steps: LINK_STEPS, left: 0, left_for_all: 0, waiting: VecDeque::new() };
+        turn.begins();
+        turn
+    }
+}
+
+/// What a link has brought and was not served yet.
+pub(super) struct Rest {
+    data: Vec<u8>,
+    at: usize,
+    /// The transport has failed since.
+    failed: bool,
+}
+
+impl Turn {
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Nothing was done for the present link, which has as much as any may have.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.left == self.steps
+    }
+
+    /// Steps that are left.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    pub(super) fn take(&mut self, steps: usize) {
+        self.left = self.left.saturating_sub(steps);
+        self.left_for_all = self.left_for_all.saturating_sub(steps);
+    }
+
+    /// The present link is not served further.
+    pub(super) fn ends_for_link(&mut self) {
+        self.left = 0;
+    }
+
+    /// Whether so much is more than a link has in any turn.
+    pub(super) fn is_beyond(&self, steps: usize) -> bool {
+        steps > self.steps
+    }
+
+    pub(super) fn begins(&mut self) {
+        self.left_for_all = TURN_LINKS * self.steps;
+        self.begins_for_link();
+    }
+
+    /// Another link is served.
+    pub(super) fn begins_for_link(&mut self) {
+        self.left = self.steps.min(self.left_for_all);
+    }
+
+    /// UIDs beyond which a list is looked up in pieces, and of a batch: an eighth of a turn, since
+    /// each may be at several gateways.
+    pub(super) fn uids_max(&self) -> usize {
+        (self.steps / (8 * UID_STEPS)).max(1)
+    }
+}
+
+/// Steps of a frame for one gateway, with these UIDs.
+pub(super) fn frame_steps(message: &Message<'_>, uids: usize) -> usize {
+    FRAME_STEPS + uids + message.payload.len() / STEP_BYTES
+}
+
+/// Steps of a message that was looked up together with others.
+#[inline]
+pub(super) fn steps_of(message: &Message<'_>, routed: Routed<'_>) -> usize {
+    let parts = routed.parts().map(|(_, share)| match share {
+        Share::Uids(uids) => frame_steps(message, uids.len()),
+        Share::Whole => frame_steps(message, message.targets.len()),
+    });
+    message.targets.len() * UID_STEPS + parts.sum::<usize>()
+}
+
+impl Shard {
+    /// Whether [`go_on`](Self::go_on) has something to do.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.core.turn.waiting.is_empty()
+    }
+
+    /// Serves links further that have brought more than a turn had room for. To be called once in a
+    /// turn while [`has_more`](Self::has_more), before what has happened meanwhile is handled.
+    pub fn go_on(&mut self, now: Duration) {
+        debug_assert!(now >= self.core.now);
+        self.core.now = now;
+        self.core.turn.begins();
+        for _ in 0..self.core.turn.waiting.len() {
+            let Some(id) = self.core.turn.waiting.pop_front() else { return };
+            self.core.turn.begins_for_link();
+            self.with(id, Core::serve_rest);
+            if self.core.turn.left_for_all == 0 {
+                return;
+            }
+        }
+    }
+
+    /// As if a turn had so many steps.
+    #[cfg(feature = "sim")]
+    pub fn set_turn(&mut self, steps: usize) {
+        self.core.turn.steps = steps;
+        self.core.turn.begins();
+    }
+}
+
+impl Core {
+    /// Whether a link is not served further in this turn.
+    pub(super) fn must_pause(&self, part: &Part) -> bool {
+        part.halfway.is_some()
+            || (self.turn.is_over() && matches!(part.role, RoleState::Producer(_)))
+    }
+
+    /// What was not served of a read stays with its link, or there is nothing.
+    pub(super) fn keep_rest(&mut self, part: &mut Part, data: Vec<u8>, at: usize) {
+        let has_more = at < data.len() || part.halfway.is_some();
+        if part.life == Life::Open && has_more {
+            part.rest = Some(Rest { data, at, failed: false });
+            self.turn.waiting.push_back(part.id);
+        } else {
+            part.halfway = None;
+            part.reading.returned(data);
+        }
+    }
+
+    fn serve_rest(&mut self, links: &mut Links, link: &mut Link) {
+        let Some(Rest { data, at, failed }) = link.part.rest.take() else { return };
+        if link.part.life == Life::Open {
+            self.go_on_halfway(links, &mut link.part);
+        }
+        self.serve_read(links, link, data, at);
+        if failed {
+            match &mut link.part.rest {
+                Some(rest) => rest.failed = true,
+                None => self.failed(links, link),
+            }
+        }
+    }
+
+    /// The transport has failed. What was read before that is served first.
+    pub(super) fn transport_failed(&mut self, links: &mut Links, link: &mut Link) {
+        match &mut link.part.rest {
+            Some(rest) => rest.failed = true,
+            None => self.failed(links, link),
+        }
+    }
+}
