@@ -70,8 +70,7 @@ impl Site {
     fn login(&mut self, uid: u64) -> Conn {
         let conn = self.gateway.connect(now(0));
         let expires_at = now(0).unix_s + 3600;
-        let grant =
-            Grant { namespace: 0, uid, device_class: 0, login: 0, tags: &[], expires_at };
+        let grant = Grant { namespace: 0, uid, device_class: 0, login: 0, tags: &[], expires_at };
         self.gateway.from_client(conn, now(0), false, &login(SECRET.as_bytes(), grant));
         self.turn();
         let said = self.gateway.to_client(conn, now(0), 1000);

@@ -51,7 +51,7 @@ fn config(ready: bool) -> BrokerConfig {
 }
 
 /// What a producer sends, and how many PUBLISHes of it are taken in.
-struct Script {
+pub(crate) struct Script {
     frames: Vec<Vec<u8>>,
     publishes: u64,
 }
@@ -59,7 +59,7 @@ struct Script {
 impl Script {
     /// For a broker of so many shards: where there are several, receipts of stage `delivered` come
     /// when other shards have answered, so that their places among the others are not given.
-    fn new(seed: u64, shards: u16) -> Self {
+    pub(crate) fn new(seed: u64, shards: u16) -> Self {
         let random = &mut SmallRng::seed_from_u64(seed);
         let levels: &[Level] = match shards {
             1 => &[Level::NONE, Level::ROUTED, Level::DELIVERED],
@@ -155,7 +155,7 @@ fn publish(random: &mut SmallRng, sequence: u64, levels: &[Level]) -> Vec<u8> {
 
 /// What came of a script: what each line got, and what was counted.
 #[derive(Debug, PartialEq, Eq)]
-struct Outcome {
+pub(crate) struct Outcome {
     producer: Vec<Vec<u8>>,
     gateways: Vec<Vec<Vec<u8>>>,
     ledger: Ledger,
@@ -197,7 +197,7 @@ fn until_fence(net: &mut Net, line: Line) -> Vec<Vec<u8>> {
 }
 
 /// Plays a script; with `pause` what one frame leads to has come before the next one is sent.
-fn play(backend: Backend, ready: bool, script: &Script, pause: bool) -> Outcome {
+pub(crate) fn play(backend: Backend, ready: bool, script: &Script, pause: bool) -> Outcome {
     let mut net = Net::start(backend, config(ready));
     let gateways: Vec<Line> = (0..HELD.len()).map(|at| gateway(&mut net, at)).collect();
     let line = linked(&mut net, Role::PRODUCER, 7, 0);

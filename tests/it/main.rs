@@ -16,6 +16,7 @@ mod ledgers;
 mod liveness;
 mod logins;
 mod overload;
+mod parts;
 mod presence;
 mod promises;
 mod readiness;

@@ -91,8 +91,7 @@ impl<'a> Batch<'a> {
     #[inline]
     fn takes_last(&mut self) -> bool {
         let Some(message) = self.messages.last() else { return false };
-        let looked_up =
-            if message.mode == Mode::BROADCAST { 0 } else { message.targets.len() };
+        let looked_up = if message.mode == Mode::BROADCAST { 0 } else { message.targets.len() };
         if self.targets + looked_up <= self.targets_max {
             return true;
         }

@@ -3,16 +3,24 @@
 //!
 //! ```text
 //! looked up, piece by piece --> asked about, if reports are wanted --> offered --> judged, if some
-//! outbox had no room --> answered
+//!                                             ^                          |         were not taken
+//!                                             +--- looked up again <-----+--> answered
 //! ```
 //!
 //! It comes to what it would come to at once, by what holds when its turn comes: each UID is looked
 //! up once, each gateway gets one frame. Its link waits, so that nothing overtakes it.
+//!
+//! A gateway that was found and has gone since may be there again, with another slot: a resync hides
+//! nobody (promise 8). So if one goes before all are looked up, all are looked up anew; and if one
+//! goes before its frame is made, its users are, and go to gateways that have no frame yet. That is
+//! where it is then: a slot that takes another's place was in no answer before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use waybill_routing::{Audience, Gathering, Mode as Lookup, Part as Share, Plan, Query, Routed};
+use waybill_routing::{
+    Audience, Gathering, Mode as Lookup, Part as Share, Plan, Query, Routed, SlotState,
+};
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Level, capability};
 use waybill_wire::message::Message;
@@ -33,6 +41,10 @@ use crate::telemetry::count;
 /// UIDs of the first piece: how many gateways each has is not known yet.
 const FIRST_PIECE: usize = 64;
 
+/// How often users are looked up again whose gateways went. Each time, some gateway has gone in the
+/// few turns since the last.
+const AGAIN_MAX: usize = 4;
+
 /// A message and how far it has come.
 pub(super) struct Halfway {
     frame: Vec<u8>,
@@ -45,14 +57,21 @@ pub(super) struct Halfway {
 #[derive(Default)]
 struct Work {
     stage: Stage,
-    /// How much of the stage is done: UIDs or parts.
+    /// How much of the stage is done: UIDs that are looked up, parts that are judged.
     at: usize,
-    /// The UIDs that are looked up, each once, as a run.
+    /// The UIDs that are looked up, each once, as a run; and those of the message while it is
+    /// others.
     list: Vec<u8>,
+    listed: Vec<u8>,
     gathering: Gathering,
     /// The most gateways that a UID of the last piece had.
     spread: usize,
+    /// The answer for the whole list, and for a piece of it.
     plan: Plan,
+    piece: Plan,
+    /// Parts that had gone when they were offered, and how often users were looked up again.
+    gone: Vec<usize>,
+    again: usize,
     /// What gateways will report, and the number of that receipt once it is promised.
     merge: Option<Merge>,
     number: Option<u64>,
@@ -69,6 +88,7 @@ enum Stage {
     LookedUp,
     Asked,
     Offered,
+    Sought,
     Judged,
     Done,
 }
@@ -107,7 +127,8 @@ impl Core {
                 Stage::Begun => self.look_up(&message, *told, work),
                 Stage::LookedUp => self.promise(part, &message, *since, work),
                 Stage::Asked => self.offer_some(links, part, &message, work),
-                Stage::Offered => judge_some(&mut self.turn, work),
+                Stage::Offered => self.seek_gone(&message, *told, work),
+                Stage::Sought => judge_some(&mut self.turn, work),
                 Stage::Judged | Stage::Done => self.finish(links, part, &message, work),
             }
         }
@@ -133,46 +154,89 @@ impl Core {
             work.gathering = Gathering::new(filtered);
             self.turn.take(2 * message.targets.len());
         }
-        let steps = UID_STEPS + work.spread;
-        let most = (self.turn.left() / steps).max(1).min(if work.at == 0 {
-            FIRST_PIECE
-        } else {
-            self.turn.uids_max()
-        });
+        if self.look_up_piece(whole, work) {
+            return;
+        }
+        let has_gone = |slot| self.shared.routes.state(slot) != SlotState::Live;
+        if work.again < AGAIN_MAX && work.gathering.slots().any(has_gone) {
+            work.again += 1;
+            work.gathering.begin_anew();
+            return work.next(Stage::Begun);
+        }
+        std::mem::take(&mut work.gathering).into_plan(&mut work.plan);
+        work.next(Stage::LookedUp);
+    }
+
+    /// Looks the next piece of the list up; whether there was any.
+    fn look_up_piece(&mut self, whole: Query<'_>, work: &mut Work) -> bool {
+        let (first, most) = (work.spread == 0, self.turn.left() / (UID_STEPS + work.spread));
+        let most = most.max(1).min(if first { FIRST_PIECE } else { self.turn.uids_max() });
         let piece = &work.list[8 * work.at..];
-        let piece = &piece[..piece.len().min(8 * most)];
-        let Some(uids) = UidRun::new(piece).filter(|uids| !uids.is_empty()) else {
-            std::mem::take(&mut work.gathering).into_plan(&mut work.plan);
-            return work.next(Stage::LookedUp);
-        };
-        let audience = Audience::Uids(uids);
-        let except = UidRun::default();
+        let piece = UidRun::new(&piece[..piece.len().min(8 * most)]);
+        let Some(uids) = piece.filter(|uids| !uids.is_empty()) else { return false };
+        let (audience, except) = (Audience::Uids(uids), UidRun::default());
         let query = Query { audience, except, mode: Lookup::Direct, ..whole };
-        self.shared.routes.resolve(&[query], &mut work.plan);
-        let hits = work.gathering.add(work.plan.routed(0));
+        self.shared.routes.resolve(&[query], &mut work.piece);
+        let hits = work.gathering.add(work.piece.routed(0));
         work.spread = hits.div_ceil(uids.len());
         work.at += uids.len();
         self.turn.take(uids.len() * UID_STEPS + hits);
+        true
+    }
+
+    /// If gateways had gone: looks their users up again, and goes back to offering if there are
+    /// other gateways for them.
+    fn seek_gone(&mut self, message: &Message<'_>, told: bool, work: &mut Work) {
+        if work.gone.is_empty() || work.again == AGAIN_MAX {
+            return work.next(Stage::Sought);
+        }
+        let whole = query(message, told);
+        if work.at == 0 {
+            let sought = of_parts(&work.list, &work.plan, &work.gone);
+            work.listed = std::mem::replace(&mut work.list, sought);
+        }
+        if work.list.is_empty() {
+            // Frames for everyone are offered whole.
+            self.shared.routes.resolve(&[whole], &mut work.piece);
+            self.turn.take(work.piece.routed(0).parts().len());
+        } else if self.look_up_piece(whole, work) {
+            return;
+        } else {
+            std::mem::take(&mut work.gathering).into_plan(&mut work.piece);
+        }
+        work.list = std::mem::take(&mut work.listed);
+        work.gone.clear();
+        work.again += 1;
+        let found = work.plan.join(&work.piece);
+        work.next(if found > 0 { Stage::LookedUp } else { Stage::Sought });
     }
 
     /// Prepares for what gateways will report, if that is wanted, and promises the receipt.
-    fn promise(&mut self, part: &mut Part, message: &Message<'_>, since: Duration, work: &mut Work) {
+    fn promise(
+        &mut self,
+        part: &mut Part,
+        message: &Message<'_>,
+        since: Duration,
+        work: &mut Work,
+    ) {
         let RoleState::Producer(producer) = &mut part.role else { return };
         let routed = work.plan.routed(0);
         let parts = routed.parts().len();
         let is_traced = message.trace.is_some() && part.capabilities & capability::TRACE != 0;
         if message.level == Level::DELIVERED {
             let merge = work.merge.get_or_insert_with(|| merge_of(message));
-            for (_, share) in routed.parts().skip(work.at) {
+            for (_, share) in routed.parts().skip(merge.parts()) {
                 if self.turn.is_over() {
                     return;
                 }
-                work.at += 1;
                 self.turn.take(1 + 2 * length(share));
                 merge.part(match share {
                     Share::Uids(uids) => merge::Share::Uids(uids),
                     Share::Whole => merge::Share::Whole,
                 });
+            }
+            if work.number.is_some() {
+                return work.next(Stage::Asked);
             }
             if !producer.receipts.has_room_for(bytes_of(merge, is_traced)) {
                 let mut sums = Sums::default();
@@ -182,7 +246,9 @@ impl Core {
             }
             work.number = Some(producer.receipts.next());
         }
-        work.trace = is_traced.then(|| self.trace_since(since, parts));
+        if is_traced && work.trace.is_none() {
+            work.trace = Some(self.trace_since(since, parts));
+        }
         work.next(Stage::Asked);
     }
 
@@ -199,18 +265,20 @@ impl Core {
         let asked = work.number.map(|number| Asked { shard, link, number, part: 0 });
         let mut desk = std::mem::take(&mut self.batches.desk);
         let routed = work.plan.routed(0);
-        for (at, (slot, share)) in routed.parts().enumerate().skip(work.at) {
+        for (at, (slot, share)) in routed.parts().enumerate().skip(work.offers.len()) {
             if self.turn.is_over() {
                 break;
             }
-            work.at += 1;
             self.turn.take(frame_steps(message, length(share)));
             let it = (at, slot, share);
             let offered = self.offer_part(links, message, source, asked, it, &mut desk.places);
             work.offers.push(offered);
+            if offered == Offered::NoLink {
+                work.gone.push(at);
+            }
         }
         self.batches.desk = desk;
-        if work.at == routed.parts().len() {
+        if work.offers.len() == routed.parts().len() {
             work.next(Stage::Offered);
         }
     }
@@ -247,6 +315,18 @@ impl Work {
     fn next(&mut self, stage: Stage) {
         (self.stage, self.at) = (stage, 0);
     }
+}
+
+/// Those of a run that are in these parts, as a run.
+fn of_parts(list: &[u8], plan: &Plan, wanted: &[usize]) -> Vec<u8> {
+    let parts: Vec<Share<'_>> = plan.routed(0).parts().map(|(_, share)| share).collect();
+    let uids = wanted.iter().map(|at| match parts[*at] {
+        Share::Uids(uids) => uids,
+        Share::Whole => &[],
+    });
+    let uids: BTreeSet<u64> = uids.flatten().copied().collect();
+    let list = UidRun::new(list).unwrap_or_default().iter();
+    list.filter(|uid| uids.contains(uid)).flat_map(u64::to_le_bytes).collect()
 }
 
 /// If not every offer was taken: notes of each user the best of their gateways' offers.

@@ -44,7 +44,8 @@ pub(super) struct Turn {
 
 impl Default for Turn {
     fn default() -> Self {
-        let mut turn = Self { steps: LINK_STEPS, left: 0, left_for_all: 0, waiting: VecDeque::new() };
+        let mut turn =
+            Self { steps: LINK_STEPS, left: 0, left_for_all: 0, waiting: VecDeque::new() };
         turn.begins();
         turn
     }

@@ -262,7 +262,7 @@ fn ask(
 
 /// Who is waited for, before any gateway has a part.
 pub(super) fn merge_of(message: &Message<'_>) -> Merge {
-    if message.everyone { Merge::everyone() } else { Merge::list(message.targets.iter()) }
+    if has_list(message) { Merge::list(message.targets.iter()) } else { Merge::everyone() }
 }
 
 /// What became of the targets when the frames were offered.

@@ -100,7 +100,8 @@ impl Switchboard {
         self.confirm();
         for _ in 0..self.parts.jobs.len() {
             let job = self.parts.jobs.pop_front()?;
-            if matches!(&job, Job::Handing(it) if !it.is_begun() && self.parts.is_handing(it.key())) {
+            if matches!(&job, Job::Handing(it) if !it.is_begun() && self.parts.is_handing(it.key()))
+            {
                 self.parts.add(job);
                 continue;
             }

@@ -1,0 +1,321 @@
+//! A message that asks for much is served in parts, and others between them (SEC-24): one shard by
+//! hand, turn by turn, so that what each turn does can be counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waybill_broker::BrokerConfig;
+use waybill_broker::io::{Input, LinkId, Output};
+use waybill_broker::shard::Shard;
+use waybill_broker::shared::Shared;
+use waybill_wire::Frame;
+use waybill_wire::code::{Fate, Kind, Level, Mode, Op, Role, capability};
+use waybill_wire::deframe::Deframer;
+use waybill_wire::frame::{FateSet, Ping, Record, Report, Snapshot};
+use waybill_wire::message::MessageHead;
+use waybill_wire::targets::Uids;
+
+use crate::batches::{Script, play};
+use crate::support::Backend;
+use crate::talk::{encode, hello_offering};
+
+/// Steps of a turn.
+const STEPS: usize = 400;
+
+/// A frame of 40 UIDs is 48 steps.
+const FRAMES_PER_TURN: usize = STEPS / 48 + 1;
+
+const GATEWAYS: u64 = 30;
+const USERS: u64 = 40;
+
+const PRODUCER: LinkId = LinkId(100);
+const OTHER: LinkId = LinkId(101);
+
+/// One shard whose writes are done at once.
+struct Site {
+    shard: Shard,
+    shared: Arc<Shared>,
+    /// Frames that were written.
+    written: BTreeMap<LinkId, Vec<Vec<u8>>>,
+    /// Buffers of reads that are ordered.
+    reads: BTreeMap<LinkId, Vec<u8>>,
+    closed: Vec<LinkId>,
+}
+
+impl Site {
+    /// Every gateway has all users; two producers are linked.
+    fn new() -> Self {
+        let config = BrokerConfig { ready_quiet_ms: 0, keepalive_ms: 0, ..BrokerConfig::default() };
+        let shared = Arc::new(Shared::new(config, 1, 2));
+        let mut shard = Shard::new(0, Arc::clone(&shared));
+        shard.set_turn(STEPS);
+        let (written, reads) = (BTreeMap::new(), BTreeMap::new());
+        let mut site = Self { shard, shared, written, reads, closed: Vec::new() };
+        for gateway in 1..=GATEWAYS {
+            site.gateway(LinkId(gateway), gateway, 1);
+        }
+        for link in [PRODUCER, OTHER] {
+            site.link(link, Role::PRODUCER, link.0);
+        }
+        site.written.clear();
+        site
+    }
+
+    fn link(&mut self, link: LinkId, role: Role, instance: u64) {
+        self.input(Input::Accepted { link });
+        self.bytes(link, &hello_offering(role, instance, b"", capability::REPORTS));
+    }
+
+    fn gateway(&mut self, link: LinkId, incarnation: u64, version: u64) {
+        self.link(link, Role::GATEWAY, incarnation);
+        let record = |uid| Record { uid, login: 0, namespace: 0, op: Op::ADD, device_class: 0 };
+        let records: Vec<Record> = (0..USERS).map(record).collect();
+        let snapshot = Snapshot { first: true, last: true, version, records: (&records).into() };
+        self.bytes(link, &encode(&Frame::Snapshot(snapshot)));
+    }
+
+    fn bytes(&mut self, link: LinkId, bytes: &[u8]) {
+        let mut data = self.reads.remove(&link).expect("it is read");
+        data.extend_from_slice(bytes);
+        self.input(Input::Bytes { link, data });
+    }
+
+    /// One turn with this input, without what is left of others.
+    fn input(&mut self, input: Input) {
+        self.shard.handle(Duration::ZERO, input);
+        self.carry_out();
+    }
+
+    /// One turn of what is left.
+    fn go_on(&mut self) {
+        self.shard.go_on(Duration::ZERO);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        self.shard.flush(Duration::ZERO);
+        let mut wrote = Vec::new();
+        while let Some(output) = self.shard.output() {
+            match output {
+                Output::Read { link, buffer } => {
+                    assert!(self.reads.insert(link, buffer).is_none());
+                }
+                Output::Write { link, data } => {
+                    let (mut deframer, mut rest) = (Deframer::new(), &data[..]);
+                    let written = self.written.entry(link).or_default();
+                    while let Some(raw) = deframer.whole(rest) {
+                        written.push(raw.bytes().to_vec());
+                        rest = &rest[raw.bytes().len()..];
+                    }
+                    wrote.push(Input::Wrote { link, data });
+                }
+                Output::Close { link } => self.closed.push(link),
+                _ => {}
+            }
+        }
+        wrote.into_iter().for_each(|wrote| self.input(wrote));
+    }
+
+    /// What has been written since the last time, of this kind: to whom, in the order of links.
+    fn taken(&mut self, kind: Kind) -> Vec<(LinkId, Vec<u8>)> {
+        let mut taken = Vec::new();
+        for (link, frames) in &mut self.written {
+            taken.extend(frames.extract_if(.., |frame| frame[1] == kind.0).map(|it| (*link, it)));
+        }
+        taken
+    }
+
+    /// Does what is left: DELIVERs of each turn.
+    fn to_the_end(&mut self) -> Vec<Vec<(LinkId, Vec<u8>)>> {
+        let mut turns = Vec::new();
+        while self.shard.has_more() {
+            self.go_on();
+            turns.push(self.taken(Kind::DELIVER));
+        }
+        turns
+    }
+}
+
+fn publish(head: MessageHead<'_>, uids: &[u64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    head.encode_publish(uids, b"payload", &mut out).unwrap();
+    out
+}
+
+/// To all users, with a receipt of this level.
+fn to_all(sequence: u64, level: Level) -> Vec<u8> {
+    let uids: Vec<u64> = (0..USERS).collect();
+    publish(MessageHead { sequence, level, ..MessageHead::default() }, &uids)
+}
+
+fn targets(frame: &[u8]) -> (u64, Vec<u64>) {
+    let Ok(Frame::Deliver(message)) = Frame::decode(frame) else { panic!("{frame:02x?}") };
+    (message.sequence, message.targets.iter().collect())
+}
+
+#[test]
+fn sec_24_another_link_is_served_in_every_turn_of_a_long_message() {
+    let mut site = Site::new();
+    site.bytes(PRODUCER, &to_all(1, Level::ROUTED));
+    assert!(site.shard.has_more());
+    let (mut turns, mut frames) = (0, Vec::new());
+    while site.shard.has_more() {
+        assert!(!site.reads.contains_key(&PRODUCER), "it is slowed by what it asked for");
+        // What came meanwhile is answered in the turn in which it came.
+        site.bytes(OTHER, &encode(&Frame::Ping(Ping { token: turns })));
+        assert_eq!(site.taken(Kind::PONG).len(), 1, "turn {turns}");
+        site.go_on();
+        let delivered = site.taken(Kind::DELIVER);
+        assert!(delivered.len() <= FRAMES_PER_TURN, "{} in turn {turns}", delivered.len());
+        frames.extend(delivered);
+        turns += 1;
+    }
+    // 40 look-ups of 8 steps and 30 gateways each, then 30 frames of 48.
+    assert!(turns >= 6, "{turns}");
+    let links: Vec<u64> = frames.iter().map(|(link, _)| link.0).collect();
+    assert_eq!(links, (1..=GATEWAYS).collect::<Vec<_>>(), "each gateway once");
+    let all: Vec<u64> = (0..USERS).collect();
+    assert!(frames.iter().all(|(_, frame)| targets(frame) == (1, all.clone())));
+    let receipts = site.taken(Kind::RECEIPT);
+    let [(PRODUCER, receipt)] = &receipts[..] else { panic!("{receipts:?}") };
+    let Ok(Frame::Receipt(receipt)) = Frame::decode(receipt) else { panic!("{receipt:?}") };
+    assert_eq!((receipt.sent, receipt.offline, receipt.gateways, receipt.last), (40, 0, 30, true));
+    assert!(site.reads.contains_key(&PRODUCER));
+}
+
+#[test]
+fn sec_24_nothing_overtakes_a_long_message() {
+    let mut site = Site::new();
+    let whole = [
+        to_all(1, Level::NONE),
+        publish(MessageHead { sequence: 2, ..MessageHead::default() }, &[7]),
+        to_all(3, Level::NONE),
+        publish(MessageHead { sequence: 4, everyone: true, ..MessageHead::default() }, &[]),
+        encode(&Frame::Ping(Ping { token: 9 })),
+    ]
+    .concat();
+    // The last frame of the read is not whole; it comes when the read has been served.
+    let (read, last) = whole.split_at(whole.len() - 3);
+    site.bytes(PRODUCER, read);
+    let mut of_gateway = Vec::new();
+    for turn in site.to_the_end() {
+        assert!(turn.len() <= 2 * FRAMES_PER_TURN);
+        let own = turn.iter().filter(|(link, _)| *link == LinkId(5));
+        of_gateway.extend(own.map(|(_, frame)| targets(frame).0));
+    }
+    assert_eq!(of_gateway, [1, 2, 3, 4], "promise 2");
+    site.bytes(PRODUCER, last);
+    assert_eq!(site.taken(Kind::PONG).len(), 1);
+}
+
+#[test]
+fn sec_24_links_with_long_messages_take_turns() {
+    let mut site = Site::new();
+    site.bytes(PRODUCER, &to_all(1, Level::ROUTED));
+    site.bytes(OTHER, &to_all(1, Level::ROUTED));
+    let mut ended = Vec::new();
+    let mut turns = 0;
+    while site.shard.has_more() {
+        site.go_on();
+        turns += 1;
+        ended.extend(site.taken(Kind::RECEIPT).into_iter().map(|(link, _)| (link, turns)));
+    }
+    let [(PRODUCER, first), (OTHER, second)] = ended[..] else { panic!("{ended:?}") };
+    assert_eq!(first, second, "the second has not waited for the first");
+}
+
+#[test]
+fn sec_24_a_link_that_fails_meanwhile_has_said_what_it_said() {
+    let mut site = Site::new();
+    site.bytes(PRODUCER, &to_all(1, Level::DELIVERED));
+    site.go_on();
+    site.input(Input::Failed { link: PRODUCER });
+    let frames: usize = site.to_the_end().iter().map(Vec::len).sum();
+    assert_eq!(frames as u64, GATEWAYS);
+    let ledger = waybill_broker::Ledger::of([site.shard.counters().as_ref()]);
+    assert_eq!((ledger.publishes, ledger.receipts_producer_gone), (1, 1));
+    ledger.balances().unwrap();
+}
+
+#[test]
+fn sec_24_a_gateway_may_report_before_the_last_has_its_frame() {
+    let mut site = Site::new();
+    site.bytes(PRODUCER, &to_all(1, Level::DELIVERED));
+    let mut receipts = Vec::new();
+    while site.shard.has_more() {
+        site.go_on();
+        for (link, _) in site.taken(Kind::DELIVER) {
+            let uids = [3];
+            let offline =
+                [FateSet { fate: Fate::OFFLINE, uids: Uids::Slice(&uids), ..FateSet::default() }];
+            let report = Report {
+                stage: Level::DELIVERED,
+                origin: PRODUCER.0,
+                sequence: 1,
+                reached: 39,
+                offline: 1,
+                fate_sets: (&offline).into(),
+                ..Report::default()
+            };
+            site.bytes(link, &encode(&Frame::Report(report)));
+        }
+        receipts.extend(site.taken(Kind::RECEIPT));
+    }
+    receipts.extend(site.taken(Kind::RECEIPT));
+    let [(_, routed), (_, delivered)] = &receipts[..] else { panic!("{receipts:?}") };
+    for (frame, stage, sent) in [(routed, Level::ROUTED, 40), (delivered, Level::DELIVERED, 39)] {
+        let Ok(Frame::Receipt(receipt)) = Frame::decode(frame) else { panic!("{frame:02x?}") };
+        assert_eq!((receipt.stage, receipt.sent, receipt.gateways), (stage, sent, 30));
+    }
+}
+
+/// A slot that takes the place of another while a message is on its way to it.
+#[test]
+fn promise_8_a_resync_between_two_turns_hides_nobody() {
+    for turns in 0..12 {
+        let mut site = Site::new();
+        site.bytes(PRODUCER, &to_all(1, Level::ROUTED));
+        for _ in 0..turns {
+            site.go_on();
+        }
+        let mut frames = site.taken(Kind::DELIVER);
+        // The last gateway again, by another link: its snapshot replaces the slot.
+        site.gateway(LinkId(300), GATEWAYS, 1);
+        frames.extend(site.taken(Kind::DELIVER));
+        frames.extend(site.to_the_end().concat());
+        let receipts = site.taken(Kind::RECEIPT);
+        let [(_, receipt)] = &receipts[..] else { panic!("{receipts:?}") };
+        let Ok(Frame::Receipt(receipt)) = Frame::decode(receipt) else { panic!("{receipt:?}") };
+        let found = (receipt.sent, receipt.offline, receipt.gateways);
+        assert_eq!(found, (40, 0, 30), "after {turns} turns");
+        let of_it = frames.iter().filter(|(link, _)| [GATEWAYS, 300].contains(&link.0));
+        assert_eq!((frames.len() as u64, of_it.count()), (GATEWAYS, 1), "after {turns} turns");
+    }
+}
+
+#[test]
+fn sec_24_what_takes_several_turns_comes_to_the_same() {
+    for seed in 0..6 {
+        let script = Script::new(seed, 1);
+        for pause in [false, true] {
+            // The simulator's odd seeds have few steps in a turn.
+            let at_once = play(Backend::Sim(1, 0), true, &script, pause);
+            let in_turns = play(Backend::Sim(1, 1), true, &script, pause);
+            assert_eq!(at_once, in_turns, "script {seed}");
+        }
+    }
+}
+
+#[test]
+fn sec_24_a_mode_that_looks_nobody_up_takes_turns_as_well() {
+    let mut site = Site::new();
+    let uids: Vec<u64> = (0..USERS).collect();
+    let (mode, level) = (Mode::BROADCAST, Level::ROUTED);
+    let head = MessageHead { sequence: 1, mode, level, ..MessageHead::default() };
+    site.bytes(PRODUCER, &publish(head, &uids));
+    let turns = site.to_the_end();
+    assert!(turns.len() > 1 && turns.iter().all(|turn| turn.len() <= STEPS / 8 + 1));
+    assert_eq!(turns.iter().map(Vec::len).sum::<usize>() as u64, GATEWAYS);
+    assert!(site.shared.routes.counts().slots_live > 0 && site.closed.is_empty());
+}
