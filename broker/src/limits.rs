@@ -6,6 +6,7 @@
 //! (links_max + REFUSALS_MAX) x (
 //!       READ_BYTES                            the buffer being read into
 //!     + header_bytes_max + payload_bytes_max  one frame split between reads
+//!     + header_bytes_max + payload_bytes_max  a PUBLISH that takes several turns
 //!     + 5 x outbox_bytes_max                  frames waiting: themselves; what was written of their
 //!                                             buffer and not moved, at most as much; the buffer's
 //!                                             growth, at most both again; a mark of each, at most
@@ -22,6 +23,8 @@
 //!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of
 //!                                             each part at most its users, 8 bytes for 2 that
 //!                                             are pending; by mode broadcast for each gateway
+//! + shards x HALFWAY_MAX x targets_max x (64 + 40 x gateways of a user)
+//!                                             what such PUBLISHes have found
 //! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
 //!                                             would go: a question, and its answer twice
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
@@ -52,6 +55,19 @@ pub const BATCH_MESSAGES: usize = 64;
 
 /// Targets after which no further message joins those that are looked up together.
 pub const BATCH_TARGETS: usize = 512;
+
+/// Steps that a producer's link has in one turn of its shard: looking a UID up is 8 and one for
+/// each gateway it is at, a frame for a gateway 8, one for each of its UIDs and for every 256 bytes
+/// (SEC-24).
+pub const LINK_STEPS: usize = 1 << 15;
+
+/// Links that may take as many in one turn. A turn ends with a write to each gateway that has
+/// something to be written, so it should be worth that.
+pub const TURN_LINKS: usize = 8;
+
+/// Messages of a shard that are on their way through several turns. What they have found is kept
+/// meanwhile; others wait as they came.
+pub const HALFWAY_MAX: usize = 16;
 
 /// Bytes after which a write ends, at the next frame, so that answers and keepalive never wait
 /// behind more than this.

@@ -146,8 +146,8 @@ impl Links {
         }
     }
 
-    /// Takes nothing more from a link, or does so again. What it says meanwhile waits with it, within
-    /// its bounds; then it is not read.
+    /// Takes nothing more from a link, or does so again. What it says meanwhile waits with it,
+    /// within its bounds; then it is not read.
     pub(crate) fn hold(&mut self, link: usize, is_held: bool) {
         if let Some(Some(link)) = self.links.get(link) {
             link.gate.set(is_held);

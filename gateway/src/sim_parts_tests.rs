@@ -98,7 +98,7 @@ impl Site {
     }
 
     /// Does parts until nothing is left: how many, and the most users that one of them served.
-    fn to_the_end(&mut self) -> (usize, usize) {
+    fn finish(&mut self) -> (usize, usize) {
         let (mut parts, mut most) = (0, 0);
         while self.gateway.is_unfinished() {
             let _freed = self.gateway.go_on(now(0));
@@ -141,7 +141,7 @@ fn sec_24_others_are_served_between_the_parts_of_a_delivery_to_everyone() {
     // One that it has met leaves, and one that it has not.
     site.gateway.disconnect(site.users[0], now(0));
     site.gateway.disconnect(site.users[18], now(0));
-    let (parts, most) = site.to_the_end();
+    let (parts, most) = site.finish();
     assert_eq!((parts, most), (4, PART), "16 are left, and one part of them is less");
     assert!(!site.gateway.is_held(0));
     let [_, (0, report)] = &site.reports[..] else { panic!("{:?}", site.reports) };
@@ -207,7 +207,7 @@ fn sec_24_a_link_that_ends_in_the_middle_leaves_nothing_behind() {
     site.gateway.link_event(0, to_all(1, Level::DELIVERED), now(0));
     // It did not take a command, since it has ended; its last word comes when it is not held.
     site.gateway.switchboard.link_closed(0, Vec::new());
-    site.to_the_end();
+    site.finish();
     site.gateway.switchboard.link_gone(0);
     site.turn();
     assert_eq!(site.gateway.stats().delivered, 10);
@@ -258,6 +258,6 @@ fn sec_24_those_who_wait_for_one_confirmation_are_told_in_parts() {
     assert_eq!(site.gateway.stats().readies, PART as u64);
     let _none = site.gateway.go_on(now(0));
     assert_eq!(site.gateway.stats().readies, 2 * PART as u64);
-    site.to_the_end();
+    site.finish();
     assert_eq!(site.gateway.stats().readies, conns.len() as u64);
 }

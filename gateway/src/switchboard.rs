@@ -1,7 +1,8 @@
 //! Where hub and upstream meet: what connections ask and what links tell goes in, frames and words
 //! go to the connections' queues, commands come out for the links. One task owns it.
 //!
-//! `handing.rs` is what a DELIVER does, `tagging.rs` a TAG, `parts.rs` how much of either at a time.
+//! `handing.rs` is what a DELIVER does, `tagging.rs` a TAG, `parts.rs` how much of either at a
+//! time.
 //!
 //! Synchronous and without a clock. Its calls never wait: a queue that is full ends its connection,
 //! a link that is behind is offered its commands again.

@@ -287,8 +287,8 @@ impl Matcher {
         held.fold(0, |mask, held| mask | self.terms[self.find(held.tag)])
     }
 
-    /// How many connections [`matching`](Self::matching) asks, one with several of the tags as often
-    /// as it has them; `None` if every one has to be asked.
+    /// How many connections [`matching`](Self::matching) asks, one with several of the tags as
+    /// often as it has them; `None` if every one has to be asked.
     #[must_use]
     pub fn asked(&self, tags: &ConnectionTags) -> Option<usize> {
         let of_tag = |(number, _): &(u32, u64)| tags.tags[*number as usize].connections.len();

@@ -10,12 +10,12 @@
 //! It comes to what it would come to at once, by what holds when its turn comes: each UID is looked
 //! up once, each gateway gets one frame. Its link waits, so that nothing overtakes it.
 //!
-//! A gateway that was found and has gone since may be there again, with another slot: a resync hides
-//! nobody (promise 8). So if one goes before all are looked up, all are looked up anew; and if one
+//! A gateway that was found and has gone since may be there again, with another slot: a resync
+//! hides nobody (promise 8). So if one goes before all are looked up, all are looked up anew; and if one
 //! goes before its frame is made, its users are, and go to gateways that have no frame yet. That is
 //! where it is then: a slot that takes another's place was in no answer before.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use waybill_routing::{
@@ -29,7 +29,7 @@ use waybill_wire::targets::UidRun;
 use super::batch::query;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
-use super::parts::{Turn, UID_STEPS, frame_steps};
+use super::parts::{Place, Turn, UID_STEPS, frame_steps};
 use super::publish::{Fates, Source, Sums, merge_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
@@ -38,8 +38,8 @@ use crate::mail::Asked;
 use crate::merge::{self, Merge, Word};
 use crate::telemetry::count;
 
-/// UIDs of the first piece: how many gateways each has is not known yet.
-const FIRST_PIECE: usize = 64;
+/// The first piece is this part of what another may be.
+const FIRST_PIECE_PART: usize = 8;
 
 /// How often users are looked up again whose gateways went. Each time, some gateway has gone in the
 /// few turns since the last.
@@ -56,6 +56,8 @@ pub(super) struct Halfway {
 
 #[derive(Default)]
 struct Work {
+    /// Nothing below takes memory without one.
+    place: Option<Place>,
     stage: Stage,
     /// How much of the stage is done: UIDs that are looked up, parts that are judged.
     at: usize,
@@ -78,7 +80,7 @@ struct Work {
     trace: Option<Trace>,
     offers: Vec<Offered>,
     /// The best that any offer was for a user.
-    best: HashMap<u64, Offered>,
+    best: BTreeMap<u64, Offered>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +119,11 @@ impl Core {
     /// Does as much of a link's message as the turn has room for.
     pub(super) fn go_on_halfway(&mut self, links: &mut Links, part: &mut Part) {
         let Some(mut halfway) = part.halfway.take() else { return };
+        halfway.work.place = halfway.work.place.take().or_else(|| self.turn.place());
+        if halfway.work.place.is_none() {
+            part.halfway = Some(halfway);
+            return;
+        }
         let Halfway { frame, since, told, work } = &mut *halfway;
         let message = match Frame::decode(frame) {
             Ok(Frame::Publish(message)) => message,
@@ -169,8 +176,10 @@ impl Core {
 
     /// Looks the next piece of the list up; whether there was any.
     fn look_up_piece(&mut self, whole: Query<'_>, work: &mut Work) -> bool {
-        let (first, most) = (work.spread == 0, self.turn.left() / (UID_STEPS + work.spread));
-        let most = most.max(1).min(if first { FIRST_PIECE } else { self.turn.uids_max() });
+        // At first it is not known how many gateways each has.
+        let parts = if work.spread == 0 { FIRST_PIECE_PART } else { 1 };
+        let most = self.turn.left() / (UID_STEPS + work.spread);
+        let most = most.min(self.turn.uids_max() / parts).max(1);
         let piece = &work.list[8 * work.at..];
         let piece = UidRun::new(&piece[..piece.len().min(8 * most)]);
         let Some(uids) = piece.filter(|uids| !uids.is_empty()) else { return false };
@@ -229,7 +238,7 @@ impl Core {
                 if self.turn.is_over() {
                     return;
                 }
-                self.turn.take(1 + 2 * length(share));
+                self.turn.take(1 + 3 * length(share));
                 merge.part(match share {
                     Share::Uids(uids) => merge::Share::Uids(uids),
                     Share::Whole => merge::Share::Whole,
@@ -269,7 +278,7 @@ impl Core {
             if self.turn.is_over() {
                 break;
             }
-            self.turn.take(frame_steps(message, length(share)));
+            self.turn.take(frame_steps(message, share));
             let it = (at, slot, share);
             let offered = self.offer_part(links, message, source, asked, it, &mut desk.places);
             work.offers.push(offered);
@@ -300,7 +309,7 @@ impl Core {
         };
         let asking = number.take().zip(merge.take());
         let found = (asking, trace.take());
-        self.conclude(links, part, message, (routed, offers), fates, found, &mut sums);
+        self.conclude(links, part, message, (routed, offers), &fates, found, &mut sums);
         self.concluded(&mut sums);
         work.next(Stage::Done);
     }
@@ -340,7 +349,7 @@ fn judge_some(turn: &mut Turn, work: &mut Work) {
             return;
         }
         work.at += 1;
-        turn.take(1 + 2 * length(share));
+        turn.take(1 + 3 * length(share));
         // Of those who are not listed nobody is named; the ledger has the frame.
         let Share::Uids(uids) = share else { continue };
         for uid in uids {
@@ -363,7 +372,7 @@ fn rank(offered: Offered) -> u8 {
 }
 
 /// Of users each of whom was judged: all in the order of the list.
-fn fates_of<'a>(routed: Routed<'a>, list: &[u8], best: &HashMap<u64, Offered>) -> Fates<'a> {
+fn fates_of<'a>(routed: Routed<'a>, list: &[u8], best: &BTreeMap<u64, Offered>) -> Fates<'a> {
     let (mut offline, mut dropped, mut lost) = (Vec::new(), Vec::new(), 0);
     let mut unknown = routed.offline().iter().peekable();
     for uid in UidRun::new(list).unwrap_or_default().iter() {

@@ -9,6 +9,7 @@
 //! The links of gateways and consumers are served whatever they bring: it is bounded by the read.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_routing::{Part as Share, Routed};
@@ -17,12 +18,7 @@ use waybill_wire::message::Message;
 use super::link::{Life, Link, Part, RoleState};
 use super::{Core, Links, Shard};
 use crate::io::LinkId;
-
-/// Steps of one link in one turn.
-const LINK_STEPS: usize = 1 << 15;
-
-/// Links that may take as many in one turn: as much as makes it worth to write to every gateway.
-const TURN_LINKS: usize = 8;
+use crate::limits::{HALFWAY_MAX, LINK_STEPS, TURN_LINKS};
 
 /// A UID is looked up.
 pub(super) const UID_STEPS: usize = 8;
@@ -40,12 +36,18 @@ pub(super) struct Turn {
     left_for_all: usize,
     /// Links with a rest, each once; some that have gone since.
     waiting: VecDeque<LinkId>,
+    /// One more than messages that are halfway.
+    places: Arc<()>,
 }
+
+/// What a message holds that is halfway.
+pub(super) type Place = Arc<()>;
 
 impl Default for Turn {
     fn default() -> Self {
+        let (left, left_for_all, waiting) = (0, 0, VecDeque::new());
         let mut turn =
-            Self { steps: LINK_STEPS, left: 0, left_for_all: 0, waiting: VecDeque::new() };
+            Self { steps: LINK_STEPS, left, left_for_all, waiting, places: Arc::default() };
         turn.begins();
         turn
     }
@@ -99,6 +101,12 @@ impl Turn {
         self.left = self.steps.min(self.left_for_all);
     }
 
+    /// A place for one more message that takes several turns; none if these are taken.
+    pub(super) fn place(&self) -> Option<Place> {
+        let is_free = Arc::strong_count(&self.places) <= HALFWAY_MAX;
+        is_free.then(|| Arc::clone(&self.places))
+    }
+
     /// UIDs beyond which a list is looked up in pieces, and of a batch: an eighth of a turn, since
     /// each may be at several gateways.
     pub(super) fn uids_max(&self) -> usize {
@@ -106,19 +114,21 @@ impl Turn {
     }
 }
 
-/// Steps of a frame for one gateway, with these UIDs.
-pub(super) fn frame_steps(message: &Message<'_>, uids: usize) -> usize {
-    FRAME_STEPS + uids + message.payload.len() / STEP_BYTES
+/// Steps of a frame for one gateway.
+pub(super) fn frame_steps(message: &Message<'_>, share: Share<'_>) -> usize {
+    let payload = message.payload.len();
+    FRAME_STEPS
+        + match share {
+            Share::Uids(uids) => uids.len() + payload / STEP_BYTES,
+            Share::Whole => (8 * message.targets.len() + payload) / STEP_BYTES,
+        }
 }
 
 /// Steps of a message that was looked up together with others.
 #[inline]
 pub(super) fn steps_of(message: &Message<'_>, routed: Routed<'_>) -> usize {
-    let parts = routed.parts().map(|(_, share)| match share {
-        Share::Uids(uids) => frame_steps(message, uids.len()),
-        Share::Whole => frame_steps(message, message.targets.len()),
-    });
-    message.targets.len() * UID_STEPS + parts.sum::<usize>()
+    let frames = routed.parts().map(|(_, share)| frame_steps(message, share));
+    message.targets.len() * UID_STEPS + frames.sum::<usize>()
 }
 
 impl Shard {

@@ -109,7 +109,7 @@ impl Core {
         self.deliver(links, message, Source { instance, is_traced }, asked, routed, desk);
         let Desk { offers, sums, .. } = desk;
         let fates = Fates::of(message, routed, offers);
-        self.conclude(links, part, message, (routed, offers), fates, (asking, trace), sums);
+        self.conclude(links, part, message, (routed, offers), &fates, (asking, trace), sums);
         Ok(())
     }
 
@@ -121,13 +121,13 @@ impl Core {
         part: &mut Part,
         message: &Message<'_>,
         (routed, offers): (Routed<'_>, &[Offered]),
-        fates: Fates<'_>,
+        fates: &Fates<'_>,
         (asking, trace): (Option<(u64, Merge)>, Option<Trace>),
         sums: &mut Sums,
     ) {
         let RoleState::Producer(producer) = &part.role else { return };
         let instance = producer.instance;
-        sums.add(message, routed, &fates);
+        sums.add(message, routed, fates);
         self.tell_offline(links, message, instance, &fates.offline);
         if message.level == Level::NONE {
             return;

@@ -161,8 +161,8 @@ impl Walk {
 impl<H> Hub<H> {
     /// Takes a message up and remembers its id. Gives `meet` each connection in the audience once,
     /// those of one listed UID one after another, and each listed UID that nobody has; with their
-    /// UIDs. `left` is how many connections and UIDs may be looked at, less those that were: what is
-    /// beyond, except for a user's last connections, is for [`go_on`](Self::go_on).
+    /// UIDs. `left` is how many connections and UIDs may be looked at, less those that were: what
+    /// is beyond, except for a user's last connections, is for [`go_on`](Self::go_on).
     pub fn begin(
         &mut self,
         id: MessageId,
@@ -268,8 +268,8 @@ impl<H> Hub<H> {
         (tally, walk)
     }
 
-    /// Another part of a message; as [`begin`](Self::begin). `audience` is what it was then. Whether
-    /// it was the last is for [`is_done`](Walk::is_done) to say.
+    /// Another part of a message; as [`begin`](Self::begin). `audience` is what it was then.
+    /// Whether it was the last is for [`is_done`](Walk::is_done) to say.
     pub fn go_on(
         &mut self,
         walk: &mut Walk,

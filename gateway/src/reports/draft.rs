@@ -118,8 +118,8 @@ impl Draft {
         user
     }
 
-    /// As many of its users are looked at as `left` says, less those that were; whether that was all
-    /// of them. Only after all have met what they will.
+    /// As many of its users are looked at as `left` says, less those that were; whether that was
+    /// all of them. Only after all have met what they will.
     pub(crate) fn count(&mut self, left: &mut usize) -> bool {
         let rest = &self.users[self.counted..];
         let now = rest.len().min(*left);
