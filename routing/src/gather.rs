@@ -16,6 +16,7 @@ pub struct Gathering {
     shares: BTreeMap<Slot, Vec<u64>>,
     offline: Vec<u64>,
     filtered: Vec<u64>,
+    filtered_in_part: Vec<u64>,
     /// Of the filtered ones, those that were taken out before.
     excepted: usize,
     reached: usize,
@@ -55,6 +56,7 @@ impl Gathering {
         }
         self.offline.extend_from_slice(routed.offline());
         self.filtered.extend_from_slice(routed.filtered());
+        self.filtered_in_part.extend_from_slice(routed.filtered_in_part());
         self.reached += routed.reached();
         self.hits - before
     }
@@ -70,10 +72,12 @@ impl Gathering {
         }
         plan.offline.extend_from_slice(&self.offline);
         plan.filtered.extend_from_slice(&self.filtered);
+        plan.filtered_in_part.extend_from_slice(&self.filtered_in_part);
         plan.routed.push(RoutedSpan {
             parts: 0..plan.parts.len(),
             offline: 0..plan.offline.len(),
             filtered: 0..plan.filtered.len(),
+            filtered_in_part: 0..plan.filtered_in_part.len(),
             reached: self.reached,
             unresolved: 0,
             mode: Mode::Direct,

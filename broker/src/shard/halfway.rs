@@ -131,7 +131,7 @@ impl Core {
         };
         while work.stage != Stage::Done && !self.turn.is_over() {
             match work.stage {
-                Stage::Begun => self.look_up(&message, *told, work),
+                Stage::Begun => self.look_up_some(&message, *told, work),
                 Stage::LookedUp => self.promise(part, &message, *since, work),
                 Stage::Asked => self.offer_some(links, part, &message, work),
                 Stage::Offered => self.seek_gone(&message, *told, work),
@@ -144,7 +144,7 @@ impl Core {
         }
     }
 
-    fn look_up(&mut self, message: &Message<'_>, told: bool, work: &mut Work) {
+    fn look_up_some(&mut self, message: &Message<'_>, told: bool, work: &mut Work) {
         let whole = query(message, told);
         if work.list.is_empty() {
             let mode = match whole.mode {
@@ -305,7 +305,7 @@ impl Core {
         let fates = if best.is_empty() {
             Fates::of(message, routed, offers)
         } else {
-            fates_of(routed, list, best)
+            fates_of(message, routed, list, best)
         };
         let asking = number.take().zip(merge.take());
         let found = (asking, trace.take());
@@ -364,7 +364,7 @@ fn judge_some(turn: &mut Turn, work: &mut Work) {
 
 fn rank(offered: Offered) -> u8 {
     match offered {
-        Offered::NotAllowed => 0,
+        Offered::NotAllowed | Offered::NotSupported => 0,
         Offered::NoLink => 1,
         Offered::Full => 2,
         Offered::Taken | Offered::Untold => 3,
@@ -372,22 +372,30 @@ fn rank(offered: Offered) -> u8 {
 }
 
 /// Of users each of whom was judged: all in the order of the list.
-fn fates_of<'a>(routed: Routed<'a>, list: &[u8], best: &BTreeMap<u64, Offered>) -> Fates<'a> {
-    let (mut offline, mut dropped, mut lost) = (Vec::new(), Vec::new(), 0);
+fn fates_of<'a>(
+    message: &Message<'_>,
+    routed: Routed<'a>,
+    list: &[u8],
+    best: &BTreeMap<u64, Offered>,
+) -> Fates<'a> {
+    let (mut offline, mut dropped, mut there) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lost = 0;
+    let elsewhere: BTreeSet<u64> = routed.filtered_in_part().iter().copied().collect();
     let mut unknown = routed.offline().iter().peekable();
     for uid in UidRun::new(list).unwrap_or_default().iter() {
         match best.get(&uid) {
             Some(Offered::Full) => dropped.push(uid),
             Some(Offered::NoLink) => {
                 lost += 1;
-                offline.push(uid);
+                // Who is at a gateway that can have no match is there all the same.
+                if elsewhere.contains(&uid) { there.push(uid) } else { offline.push(uid) }
             }
             Some(_) => {}
             None => offline.extend(unknown.next_if(|it| **it == uid)),
         }
     }
     let sent = routed.reached() - dropped.len() - lost;
-    Fates::new(sent, offline, dropped)
+    Fates::new(message, routed, (sent, offline, dropped), there)
 }
 
 fn length(share: Share<'_>) -> usize {

@@ -283,8 +283,14 @@ impl<'a> Fates<'a> {
     }
 
     /// Those of a message whose users were judged one by one.
-    pub(super) fn new(sent: usize, offline: Vec<u64>, dropped: Vec<u64>) -> Self {
-        Self { sent, offline: Cow::Owned(offline), dropped }
+    pub(super) fn new(
+        message: &Message<'_>,
+        routed: Routed<'a>,
+        (sent, offline, dropped): (usize, Vec<u64>, Vec<u64>),
+        there: Vec<u64>,
+    ) -> Self {
+        let filtered = with(message, filtered(message, routed), there);
+        Self { sent, offline: Cow::Owned(offline), filtered, dropped }
     }
 
     pub(crate) fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
