@@ -2,8 +2,8 @@
 //! gateway still gets one part.
 //!
 //! Each UID is in one piece, and so is looked up once. A gateway that has gone between two pieces,
-//! or has come, is in the answer with what the pieces found there; where one went, the list is better
-//! asked for anew, since another may be there in its place.
+//! or has come, is in the answer with what the pieces found there; where one went, the list is
+//! better asked for anew, since another may be there in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 

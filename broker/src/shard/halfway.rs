@@ -11,9 +11,9 @@
 //! up once, each gateway gets one frame. Its link waits, so that nothing overtakes it.
 //!
 //! A gateway that was found and has gone since may be there again, with another slot: a resync
-//! hides nobody (promise 8). So if one goes before all are looked up, all are looked up anew; and if one
-//! goes before its frame is made, its users are, and go to gateways that have no frame yet. That is
-//! where it is then: a slot that takes another's place was in no answer before.
+//! hides nobody (promise 8). So if one goes before all are looked up, all are looked up anew; and
+//! if one goes before its frame is made, its users are, and go to gateways that have no frame yet.
+//! That is where it is then: a slot that takes another's place was in no answer before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
