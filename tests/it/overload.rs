@@ -11,7 +11,8 @@ use crate::support::{Backend, Net, backends, everywhere};
 use crate::talk::{Gateway, Producer, Receipt};
 
 fn small_outboxes() -> BrokerConfig {
-    BrokerConfig { outbox_bytes_max: 256 << 10, ..BrokerConfig::default() }
+    // Whoever does not read for long, on a busy machine, is not to be timed out for it.
+    BrokerConfig { outbox_bytes_max: 256 << 10, keepalive_ms: 60_000, ..BrokerConfig::default() }
 }
 
 #[test]
