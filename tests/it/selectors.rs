@@ -11,6 +11,7 @@ use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{
     Barrier, Delta, FateSet, Frame, Record, Report, Resume, Snapshot, TagDelta, TagRecord,
 };
+use waybill_wire::limits::GATEWAY_TAGS_MAX;
 use waybill_wire::message::{Message, MessageHead};
 use waybill_wire::{Selector, selector};
 
@@ -32,6 +33,8 @@ struct Gateway {
     line: Line,
     session: u64,
     version: u64,
+    /// The broker is to tell that it does not keep all of its tags, as of this version (TAG-11).
+    told: Option<u64>,
 }
 
 /// The next frame. A message that `auto` chose the way of, and nobody asks after, may go where
@@ -69,11 +72,11 @@ fn tag_records(tags: impl IntoIterator<Item = (u32, usize)>, op: Op) -> Vec<TagR
 }
 
 impl Gateway {
-    fn new(net: &mut Net, incarnation: u64) -> Self {
+    fn new(net: &mut Net, incarnation: u64, tags_max: usize) -> Self {
         // One of them does not agree on tags.
-        let users = Users { tagged: incarnation > 1, ..Users::default() };
+        let users = Users::new(incarnation > 1, tags_max);
         let line = net.connect();
-        let mut gateway = Self { users, incarnation, line, session: 0, version: 0 };
+        let mut gateway = Self { users, incarnation, line, session: 0, version: 0, told: None };
         gateway.hello(net, line, 0);
         gateway
     }
@@ -93,14 +96,10 @@ impl Gateway {
     fn digest(&self) -> u64 {
         let of = |&(namespace, uid)| Registered { namespace, uid, device_class: 0, login: 0 };
         let mut digest: Digest = self.users.registered.iter().map(of).collect();
-        for (namespace, tag) in self.declared() {
+        for &(namespace, tag) in &self.users.declared {
             digest.add_tag(namespace, TAGS[tag]);
         }
         digest.value()
-    }
-
-    fn declared(&self) -> BTreeSet<(u32, usize)> {
-        if self.users.tagged { self.users.declared.clone() } else { BTreeSet::new() }
     }
 
     /// Sends what has changed. Users that are gone, and tags that nobody has any more, may stay
@@ -111,21 +110,15 @@ impl Gateway {
         gone.retain(|_| random.random_bool(0.6));
         let mut changes = records(&users - &self.users.registered, Op::ADD);
         changes.extend(records(gone.clone(), Op::REMOVE));
-        let mut unused = &self.users.declared - &tags;
+        let (new, mut unused) = (&tags - &self.users.declared, &self.users.declared - &tags);
         unused.retain(|_| random.random_bool(0.5));
-        let mut tagged = tag_records(&tags - &self.users.declared, Op::ADD);
-        tagged.extend(tag_records(unused.clone(), Op::REMOVE));
         self.users.registered.extend(users);
         self.users.registered.retain(|user| !gone.contains(user));
-        self.users.declared.extend(tags);
-        self.users.declared.retain(|tag| !unused.contains(tag));
         let tags_first = random.random_bool(0.5);
         for tags in [tags_first, !tags_first] {
-            if tags && self.users.tagged && !tagged.is_empty() {
+            if tags && self.users.tagged && !(new.is_empty() && unused.is_empty()) {
                 self.version += 1;
-                let tag_records = (&tagged).into();
-                let delta = TagDelta { version: self.version, tag_records };
-                net.send(self.line, &encode(&Frame::TagDelta(delta)));
+                self.declare(net, &new, &unused);
             } else if !tags && !changes.is_empty() {
                 self.version += 1;
                 let delta = Delta { version: self.version, records: (&changes).into() };
@@ -134,25 +127,53 @@ impl Gateway {
         }
     }
 
+    /// One TAG_DELTA of the version that is current.
+    fn declare(
+        &mut self,
+        net: &mut Net,
+        adds: &BTreeSet<(u32, usize)>,
+        removes: &BTreeSet<(u32, usize)>,
+    ) {
+        let mut records = tag_records(adds.iter().copied(), Op::ADD);
+        records.extend(tag_records(removes.iter().copied(), Op::REMOVE));
+        if self.users.declare(adds, removes) {
+            self.told = Some(self.version);
+        }
+        let delta = TagDelta { version: self.version, tag_records: (&records).into() };
+        net.send(self.line, &encode(&Frame::TagDelta(delta)));
+    }
+
+    /// What was declared is in effect; before that it is told of what is not kept.
+    fn in_effect(&mut self, net: &mut Net) {
+        if let Some(version) = self.told.take() {
+            let frame = next(net, self.line, 0).expect("an ERROR");
+            let Ok(Frame::Error(error)) = Frame::decode(&frame) else { panic!("{frame:02x?}") };
+            assert_eq!((error.code, error.fatal), (ErrorCode::GATEWAY_TAGS, false));
+            assert_eq!((error.ref_kind, error.reference), (Kind::TAG_DELTA, version));
+        }
+        in_effect(net, self.line, self.version, self.digest());
+    }
+
     fn change(&mut self, net: &mut Net, random: &mut SmallRng) {
         self.deltas(net, random);
         let barrier = Barrier { version: self.version, digest: self.digest() };
         net.send(self.line, &encode(&Frame::Barrier(barrier)));
-        in_effect(net, self.line, self.version, self.digest());
+        self.in_effect(net);
     }
 
     /// All of a snapshot but its end.
     fn begin_snapshot(&mut self, net: &mut Net) {
         self.version += 1;
-        (self.users.registered, self.users.declared) = (self.users.users(), self.users.tags());
+        self.users.registered = self.users.users();
+        self.users.begin_anew();
         let records = records(self.users.registered.iter().copied(), Op::ADD);
         let version = self.version;
         let first = Snapshot { first: true, last: false, version, records: (&records).into() };
         net.send(self.line, &encode(&Frame::Snapshot(first)));
-        for tag in self.declared() {
-            let tags = tag_records([tag], Op::ADD);
-            let delta = TagDelta { version: self.version, tag_records: (&tags).into() };
-            net.send(self.line, &encode(&Frame::TagDelta(delta)));
+        if self.users.tagged {
+            for tag in self.users.tags() {
+                self.declare(net, &BTreeSet::from([tag]), &BTreeSet::new());
+            }
         }
     }
 
@@ -160,7 +181,7 @@ impl Gateway {
         let version = self.version;
         let last = Snapshot { last: true, version, ..Snapshot::default() };
         net.send(self.line, &encode(&Frame::Snapshot(last)));
-        in_effect(net, self.line, version, self.digest());
+        self.in_effect(net);
         self.users.live = true;
     }
 
@@ -187,7 +208,7 @@ impl Gateway {
         self.deltas(net, random);
         let (session, version, digest) = (self.session, self.version, self.digest());
         net.send(line, &encode(&Frame::Resume(Resume { session, version, digest })));
-        in_effect(net, line, version, digest);
+        self.in_effect(net);
         self.users.live = true;
     }
 }
@@ -386,19 +407,21 @@ fn check_fates(sent: &Sent, receipt: &Receipt, fates: &[(u64, Word)]) {
     assert!(receipt.dropped.is_empty());
 }
 
-#[test]
-fn promises_1_and_8_a_selector_reaches_exactly_its_audience_whatever_gateways_do() {
+/// Lives of gateways at a broker that keeps so many tags of each, on every backend.
+fn live(tags_max: usize, seed: u64) {
     let config = BrokerConfig {
         keepalive_ms: 0,
         resume_window_ms: 60_000,
         report_timeout_ms: 60_000,
+        gateway_tags_max: tags_max,
         ..BrokerConfig::default()
     };
-    let run = std::cell::Cell::new(0);
+    let run = std::cell::Cell::new(seed);
     everywhere(&config, |net| {
         run.set(run.get() + 1);
         let random = SmallRng::seed_from_u64(run.get());
-        let gateways = (1..=GATEWAYS).map(|incarnation| Gateway::new(net, incarnation)).collect();
+        let gateways = 1..=GATEWAYS;
+        let gateways = gateways.map(|number| Gateway::new(net, number, tags_max)).collect();
         let producer = Producer::link(net, PRODUCER);
         let mut world = World { net, random, gateways, producer };
         for gateway in &mut world.gateways {
@@ -408,4 +431,14 @@ fn promises_1_and_8_a_selector_reaches_exactly_its_audience_whatever_gateways_do
         }
         (0..STEPS).for_each(|_| world.step());
     });
+}
+
+#[test]
+fn promises_1_and_8_a_selector_reaches_exactly_its_audience_whatever_gateways_do() {
+    live(GATEWAY_TAGS_MAX, 0);
+}
+
+#[test]
+fn tag_10_and_tag_11_of_tags_that_are_not_kept_a_gateway_is_told_once_and_misses_nothing() {
+    live(3, 100);
 }

@@ -156,6 +156,10 @@ pub(super) struct Users {
     pub(super) registered: BTreeSet<(u32, u64)>,
     /// These tags, and perhaps some that nobody has any more (TAG-3).
     pub(super) declared: BTreeSet<(u32, usize)>,
+    /// Those of them that the broker keeps, how many others there are, and how many it may keep.
+    kept: BTreeSet<(u32, usize)>,
+    unkept: usize,
+    most: usize,
     /// Tags are agreed on.
     pub(super) tagged: bool,
     /// Its slot answers.
@@ -163,6 +167,42 @@ pub(super) struct Users {
 }
 
 impl Users {
+    pub(super) fn new(tagged: bool, most: usize) -> Self {
+        Self { tagged, most, ..Self::default() }
+    }
+
+    /// Nothing is declared any more.
+    pub(super) fn begin_anew(&mut self) {
+        self.declared.clear();
+        self.kept.clear();
+        self.unkept = 0;
+    }
+
+    /// What one frame declares; whether the gateway is told that not all is kept (TAG-10, TAG-11).
+    pub(super) fn declare(
+        &mut self,
+        adds: &BTreeSet<(u32, usize)>,
+        removes: &BTreeSet<(u32, usize)>,
+    ) -> bool {
+        let (before, mut told) = (self.unkept, false);
+        for tag in adds {
+            assert!(self.declared.insert(*tag));
+            if self.kept.len() < self.most {
+                self.kept.insert(*tag);
+            } else {
+                self.unkept += 1;
+                told = before == 0;
+            }
+        }
+        for tag in removes {
+            assert!(self.declared.remove(tag));
+            if !self.kept.remove(tag) {
+                self.unkept -= 1;
+            }
+        }
+        told
+    }
+
     /// Tags that connections have.
     pub(super) fn tags(&self) -> BTreeSet<(u32, usize)> {
         let of = |it: &Connection| -> Vec<_> {
@@ -180,7 +220,8 @@ impl Users {
     }
 
     fn may_match(&self, sent: &Sent) -> bool {
-        let declared = |tag| self.declared.contains(&(sent.namespace, tag));
+        let all = self.unkept > 0;
+        let declared = |tag| all || self.kept.contains(&(sent.namespace, tag));
         match &sent.selector {
             None => true,
             Some(_) if !self.tagged => false,
