@@ -446,5 +446,5 @@ fn promises_1_and_8_a_selector_reaches_exactly_its_audience_whatever_gateways_do
 
 #[test]
 fn tag_10_and_tag_11_of_tags_that_are_not_kept_a_gateway_is_told_once_and_misses_nothing() {
-    live(6, 100);
+    live(8, 100);
 }
