@@ -127,3 +127,34 @@ async fn promise_5_a_gateway_that_stands_still_leaves_tags_in_doubt() {
         assert_eq!(next(user).await["data"], "to both");
     }
 }
+
+/// What a backend said is with the gateways: a broker that is killed learns it from them anew.
+#[tokio::test]
+async fn promise_8_tags_outlive_a_broker_and_end_with_their_gateway() {
+    let place = place();
+    let (broker, address) = place.serve("broker", &[]);
+    let address = address.to_string();
+    let serve = || -> (_, SocketAddr) { place.serve("gateway", &["--broker", &address]) };
+    let (gateway, first) = serve();
+    let mut user = login(first, 1001).await;
+    let tag = ["tag", "--broker", &address, "--uid", "1001", "--add", "vip"];
+    place.run(&tag).check(0, &[]);
+    broker.signal(Signal::KILL);
+    drop(broker);
+    let broker = ["broker", "--json", "--listen", &address];
+    let again = place.variable("WAYBILL_BROKER__GATEWAYS_EXPECTED", "1");
+    let again = again.variable("WAYBILL_BROKER__READY_QUIET_MS", "60000");
+    let restarted = again.start(&broker);
+    restarted.json();
+    let site = Site { place: again, broker: address.clone() };
+    let receipt = site.select("vip", "1001", "still");
+    assert_eq!((&receipt["sent"], &receipt["offline"]), (&json!(1), &json!([])));
+    assert_eq!(next(&mut user).await["data"], "still");
+    gateway.signal(Signal::KILL);
+    drop(gateway);
+    let (_other, second) = site.place.serve("gateway", &["--broker", &address]);
+    let mut user = login(second, 1001).await;
+    let receipt = site.select("!vip", "1001", "as the token says");
+    assert_eq!(receipt["sent"], 1, "{receipt}");
+    assert_eq!(next(&mut user).await["data"], "as the token says");
+}
