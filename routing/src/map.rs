@@ -28,11 +28,11 @@ mod tests;
 
 use waybill_wire::digest::mix;
 
-use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, size, spin_loop};
+use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, size, spin_loop};
 use crate::{Change, Op};
 use arena::Arena;
 use blocks::Blocks;
-use group::{Added, Found, Ground, Group, Located};
+use group::{Added, Found, Ground, Group, Located, Writing};
 
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
 pub(crate) const TOGETHER: usize = 16;
@@ -56,6 +56,14 @@ pub(crate) struct Map {
     directory: ArcSwap<Directory>,
     /// How many groups there are; held while one is added.
     number: Mutex<u32>,
+}
+
+/// The right to change a group that is being replaced, its successors and the directory.
+struct Replacing<'a> {
+    group: Writing<'a>,
+    _successors: Vec<Writing<'a>>,
+    /// The directory has one writer.
+    _directory: MutexGuard<'a, u32>,
 }
 
 /// How far a sweep came.
@@ -182,22 +190,30 @@ impl Map {
     }
 
     fn replace(&self, group: &Group) {
-        // Held to the end: the directory has one writer.
+        if let Some(Replacing { group: writing, _successors, _directory }) =
+            self.begin_to_replace(group)
+        {
+            group.end(writing);
+        }
+    }
+
+    /// Everybody is led to those that take a group's place, and waits there, and here, until it is
+    /// over.
+    fn begin_to_replace<'a>(&'a self, group: &'a Group) -> Option<Replacing<'a>> {
         let mut number = self.number.lock().expect("no invariant broke in an earlier call");
-        let Some((heirs, writing)) = group.successors(&self.ground) else { return };
+        let (heirs, writing) = group.successors(&self.ground)?;
         let first = *number;
         for heir in heirs {
             only(self.groups.make(*number)).begin(heir);
             *number += 1;
         }
         let numbers = first..*number;
-        let held: Vec<_> = numbers.clone().map(|number| self.group(number).hold()).collect();
+        let held = numbers.clone().map(|number| self.group(number).hold()).collect();
         for number in numbers {
             let (prefix, depth) = self.group(number).shape().range();
             self.lead(prefix, depth, number);
         }
-        group.end(writing);
-        drop(held);
+        Some(Replacing { group: writing, _successors: held, _directory: number })
     }
 
     /// The directory leads to a group for hashes that begin so. For who holds `number`.

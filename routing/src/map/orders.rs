@@ -5,8 +5,9 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::Map;
 use super::bucket::Bucket;
+use super::group::Added;
+use super::{Map, Replacing};
 use crate::{Change, Namespace, Op, Uid};
 
 /// Runs through all orders with at most so many switches between threads that are no waiting.
@@ -113,6 +114,41 @@ fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
 fn promise_8_a_route_is_found_while_its_group_becomes_two_and_the_directory_doubles() {
     found_while_one_is_added(4, |map| map.directory.load().len() == 2);
     found_while_one_is_added(3, |map| map.directory.load().len() == 4);
+}
+
+/// Whoever replaces a group keeps others from its successors until it is over: their blocks are
+/// the same, and a reader of the group would not notice what they move.
+#[test]
+fn promise_8_nobody_writes_to_the_successors_of_a_group_before_it_is_over() {
+    let before = until(|map| map.directory.load().len() == 2) - 1;
+    for wanted in 0..before {
+        every_order(3, move || {
+            let routes: Vec<(u64, u16)> = (0..before).map(|uid| (uid, 10)).collect();
+            let map = map(&routes);
+            let [hash, added] = [wanted, before].map(|uid| super::hash(map.key(), uid));
+            let view = map.view();
+            let group = view.group(hash);
+            let full = group.add(&map.ground, (before, added), 10, &mut 1);
+            assert_eq!(full, Added::New { is_full: true });
+            let located = group.locate(&map.ground, hash);
+            let Replacing { group: writing, _successors: successors, _directory: directory } =
+                map.begin_to_replace(group).expect("it is full");
+            let writer = {
+                let map = Arc::clone(&map);
+                thread::spawn(move || {
+                    (before + 1..before + 6).for_each(|uid| assert!(add(&map, uid, 20)));
+                })
+            };
+            thread::yield_now();
+            let mut found = Vec::new();
+            assert!(located.find_all(hash, wanted, &mut found) && found == [10], "{found:?}");
+            group.end(writing);
+            drop((successors, directory));
+            writer.join().expect("it holds");
+            assert!((0..=before).all(|uid| slots_of(&map, uid) == [10]));
+            assert!((before + 1..before + 6).all(|uid| slots_of(&map, uid) == [20]));
+        });
+    }
 }
 
 #[test]
