@@ -28,7 +28,7 @@ mod tests;
 
 use waybill_wire::digest::mix;
 
-use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, size, spin_loop};
+use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, own_value, size, spin_loop};
 use crate::{Change, Op};
 use arena::Arena;
 use blocks::Blocks;
@@ -218,7 +218,7 @@ impl Map {
 
     /// The directory leads to a group for hashes that begin so. For who holds `number`.
     fn lead(&self, prefix: u64, depth: u32, number: u32) {
-        let mut directory = self.directory.load_full();
+        let mut directory = own_value(&self.directory);
         if directory.len().ilog2() < depth {
             directory = Arc::new(doubled(&directory));
             self.directory.store(Arc::clone(&directory));

@@ -82,3 +82,26 @@ fn promise_8_a_user_is_found_while_a_snapshot_takes_the_place_of_another_that_is
         assert!([vec![(older, 5)], vec![(newer, 5)]].contains(&got), "{got:?}");
     });
 }
+
+#[test]
+fn promise_8_who_comes_to_a_namespace_while_its_last_user_leaves_is_found() {
+    every_order(2, || {
+        let routes = Arc::new(Routes::new(Limits { slots: 2, routes: 4, ..Limits::default() }, 7));
+        let older = live(&routes, 1, 5);
+        let newer = routes.open(Incarnation(2)).expect("there is room for slots");
+        routes.go_live(newer, None).expect("it is filling");
+        let writer = {
+            let routes = Arc::clone(&routes);
+            thread::spawn(move || {
+                let remove = Change { op: Op::Remove, namespace: NAMESPACE, uid: Uid(5) };
+                routes.apply(older, &[remove]).expect("it is live");
+            })
+        };
+        let add = Change { op: Op::Add, namespace: NAMESPACE, uid: Uid(6) };
+        routes.apply(newer, &[add]).expect("there is room for routes");
+        assert_eq!(reached(&routes, &uid_bytes([6])), [(newer, 6)]);
+        writer.join().expect("it holds");
+        assert_eq!(reached(&routes, &uid_bytes([5, 6])), [(newer, 6)]);
+        assert_eq!((routes.namespaces(), routes.routes()), (1, 1));
+    });
+}

@@ -10,7 +10,7 @@ use std::ops::{Bound, Deref};
 use std::sync::Arc;
 
 use crate::space::Space;
-use crate::sync::{ArcSwapOption, Guard, Mutex, MutexGuard, size};
+use crate::sync::{ArcSwapOption, Guard, Mutex, MutexGuard, own_value, size};
 use crate::{Namespace, SlotError};
 
 /// What is copied when a namespace comes or goes is one part in so many.
@@ -164,7 +164,7 @@ impl Spaces {
     }
 
     fn part(&self, namespace: Namespace) -> Part {
-        self.parts[part(namespace)].load().as_deref().cloned().unwrap_or_default()
+        own_value(&self.parts[part(namespace)]).as_deref().cloned().unwrap_or_default()
     }
 
     /// For who holds `number`.

@@ -15,6 +15,12 @@ mod real {
     pub(crate) fn own(word: &AtomicU64) -> u64 {
         word.load(std::sync::atomic::Ordering::Relaxed)
     }
+
+    /// A value as the only one who replaces it finds it.
+    #[inline]
+    pub(crate) fn own_value<V: arc_swap::RefCnt>(swap: &ArcSwapAny<V>) -> V {
+        swap.load_full()
+    }
 }
 
 #[cfg(loom)]
@@ -56,6 +62,12 @@ mod real {
     /// A word as the only one who writes it finds it.
     pub(crate) fn own(word: &AtomicU64) -> u64 {
         word.written.load(Ordering::Relaxed)
+    }
+
+    /// A value as the only one who replaces it finds it: like a word, and for the same reason.
+    pub(crate) fn own_value<V: Clone>(swap: &Swap<V>) -> V {
+        let all = swap.all.lock().expect("a vector is read");
+        all.last().expect("it began with one").clone()
     }
 
     /// A value that one writer at a time replaces. All there were are kept; which one holds is an

@@ -19,7 +19,7 @@ use triomphe::ThinArc;
 use waybill_wire::digest::mix;
 
 use crate::Namespace;
-use crate::sync::{ArcSwapAny, Mutex, MutexGuard, size};
+use crate::sync::{ArcSwapAny, Mutex, MutexGuard, own_value, size};
 
 mod bucket;
 mod declare;
@@ -126,7 +126,7 @@ impl TagIndex {
         let mut writing = part.lock();
         let buckets = part.buckets_for_one_more(&writing, self.key);
         let place = of(&buckets, key);
-        let old = place.load();
+        let old = own_value(place);
         let old = view(&old);
         let Writing { tags, slots, record, bytes } = &mut *writing;
         record.clear();
@@ -159,10 +159,9 @@ impl TagIndex {
         let key = self.key(namespace, tag);
         let Some(part) = self.part(key.hash) else { return false };
         let mut writing = part.lock();
-        let buckets = part.buckets.load();
-        let Some(buckets) = &*buckets else { return false };
-        let place = of(buckets, key);
-        let old = place.load();
+        let Some(buckets) = own_value(&part.buckets) else { return false };
+        let place = of(&buckets, key);
+        let old = own_value(place);
         let old = view(&old);
         let Some((at, set)) = old.find(key).filter(|(_, set)| set.contains(slot)) else {
             return false;
@@ -304,7 +303,7 @@ impl Part {
 
     /// The buckets, twice as many as before if they are crowded.
     fn buckets_for_one_more(&self, writing: &Writing, key: u64) -> Buckets {
-        let buckets = match self.buckets.load_full() {
+        let buckets = match own_value(&self.buckets) {
             Some(buckets) if writing.tags < CROWDED * buckets.slice.len() => return buckets,
             Some(crowded) => doubled(&crowded.slice, key),
             None => ThinArc::from_header_and_iter((), std::iter::once(Place::default())),
@@ -347,7 +346,7 @@ fn doubled(buckets: &[Place], key: u64) -> Buckets {
     let mut bytes = Vec::new();
     for moving in [false, true] {
         for place in buckets {
-            let old = place.load();
+            let old = own_value(place);
             let old = view(&old);
             let moves = |record: &Record<'_>| {
                 let hash = hash(key, record.namespace, record.text);
@@ -370,7 +369,7 @@ impl Writing {
         is_dead: impl Fn(u16) -> bool,
         removed: &mut impl FnMut(u16),
     ) -> usize {
-        let old = place.load();
+        let old = own_value(place);
         let bucket = view(&old);
         let mut gone = 0;
         let mut left: Vec<(u8, Cow<'_, [u8]>)> = Vec::new();

@@ -21,7 +21,7 @@ use super::blocks::{BUCKETS_MAX, Blocks};
 use super::bucket::ENTRIES;
 use super::shape::{BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
-use crate::sync::{ArcSwapOption, AtomicU32, AtomicU64, Mutex, MutexGuard, fence, own};
+use crate::sync::{ArcSwapOption, AtomicU32, AtomicU64, Mutex, MutexGuard, fence, own, own_value};
 
 /// Part of the places that may be taken before another block is added, in percent: beyond, too many
 /// routes would lie far from their home.
@@ -459,7 +459,7 @@ impl Group {
     }
 
     fn crowd(&self) -> Crowd {
-        self.crowd.load().as_deref().cloned().unwrap_or_default()
+        own_value(&self.crowd).as_deref().cloned().unwrap_or_default()
     }
 
     /// A changed copy takes the crowd's place: there are few in it.
