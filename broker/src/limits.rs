@@ -6,7 +6,7 @@
 //! (links_max + REFUSALS_MAX) x (
 //!       READ_BYTES                            the buffer being read into
 //!     + header_bytes_max + payload_bytes_max  one frame split between reads
-//!     + header_bytes_max + payload_bytes_max  a PUBLISH that takes several turns
+//!     + header_bytes_max + payload_bytes_max  a PUBLISH or TAG that takes several turns
 //!     + 5 x outbox_bytes_max                  frames waiting: themselves; what was written of their
 //!                                             buffer and not moved, at most as much; the buffer's
 //!                                             growth, at most both again; a mark of each, at most
@@ -24,7 +24,7 @@
 //!                                             each part at most its users, 8 bytes for 2 that
 //!                                             are pending; by mode broadcast for each gateway
 //! + shards x HALFWAY_MAX x targets_max x (64 + 40 x gateways of a user)
-//!                                             what such PUBLISHes have found
+//!                                             what these have found
 //! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
 //!                                             would go: a question, and its answer twice
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
@@ -59,6 +59,10 @@ pub const BATCH_TARGETS: usize = 512;
 /// Steps that a producer's link has in one turn of its shard: looking a UID up is 8 and one for
 /// each gateway it is at, a frame for a gateway 8, one for each of its UIDs and for every 256 bytes
 /// (SEC-24).
+///
+/// So a list of 4,096 users who are at 64 gateways each took 19 turns: 0.7 ms by the median, 1.3 to
+/// 1.4 the longest, 10 ms in all; 0.2 and 1.5 ms of 40 turns where gateways report. EVERYONE with
+/// 60 kB at 1,000 gateways took 9 turns of 0.3 to 1.1 ms. (Release build, machine of two cores.)
 pub const LINK_STEPS: usize = 1 << 15;
 
 /// Links that may take as many in one turn. A turn ends with a write to each gateway that has

@@ -302,6 +302,9 @@ impl Core {
                 Ok(Frame::Publish(message)) if part.session.passes(Kind::PUBLISH) => {
                     self.publish(links, part, &message, raw.bytes())
                 }
+                Ok(Frame::Tag(tag)) if part.session.passes(Kind::TAG) => {
+                    self.tag(links, part, &tag, raw.bytes())
+                }
                 Ok(frame) => self.frame(links, part, &frame),
                 Err(malformed) => Err(malformed.into()),
             };
@@ -353,7 +356,6 @@ impl Core {
 
     fn pass(&mut self, links: &mut Links, part: &mut Part, frame: &Frame<'_>) -> Result<(), Fault> {
         match frame {
-            Frame::Tag(tag) => self.tag(links, part, tag),
             Frame::Snapshot(records) => self.snapshot(links, part, records),
             Frame::Delta(records) => self.delta(links, part, records),
             Frame::TagDelta(records) => self.tag_delta(part, records),

@@ -12,7 +12,7 @@ use waybill_broker::shared::Shared;
 use waybill_wire::Frame;
 use waybill_wire::code::{Fate, Kind, Level, Mode, Op, Role, capability};
 use waybill_wire::deframe::Deframer;
-use waybill_wire::frame::{FateSet, Ping, Record, Report, Snapshot};
+use waybill_wire::frame::{FateSet, Ping, Record, Report, Snapshot, Tag, TagChange};
 use waybill_wire::message::MessageHead;
 use waybill_wire::targets::Uids;
 
@@ -64,7 +64,8 @@ impl Site {
 
     fn link(&mut self, link: LinkId, role: Role, instance: u64) {
         self.input(Input::Accepted { link, peer: None });
-        self.bytes(link, &hello_offering(role, instance, b"", capability::REPORTS));
+        let offered = capability::REPORTS | capability::TAGS;
+        self.bytes(link, &hello_offering(role, instance, b"", offered));
     }
 
     fn gateway(&mut self, link: LinkId, incarnation: u64, version: u64) {
@@ -293,6 +294,41 @@ fn promise_8_a_resync_between_two_turns_hides_nobody() {
         let of_it = frames.iter().filter(|(link, _)| [GATEWAYS, 300].contains(&link.0));
         assert_eq!((frames.len() as u64, of_it.count()), (GATEWAYS, 1), "after {turns} turns");
     }
+}
+
+#[test]
+fn sec_24_a_tag_takes_turns_as_well_and_is_answered_once() {
+    let mut site = Site::new();
+    let uids: Vec<u64> = (0..USERS).collect();
+    let changes = [TagChange { op: Op::ADD, tag: "vip" }];
+    let (uids, changes) = (uids.as_slice().into(), changes.as_slice().into());
+    let tag = Tag { namespace: 0, sequence: 1, origin: 0, uids, changes };
+    let after = publish(MessageHead { sequence: 2, ..MessageHead::default() }, &[7]);
+    site.bytes(PRODUCER, &[encode(&Frame::Tag(tag)), after].concat());
+    let (mut tags, mut turns, mut receipts) = (Vec::new(), 0, Vec::new());
+    while site.shard.has_more() {
+        site.bytes(OTHER, &encode(&Frame::Ping(Ping { token: turns })));
+        assert_eq!(site.taken(Kind::PONG).len(), 1, "turn {turns}");
+        site.go_on();
+        let told = site.taken(Kind::TAG);
+        assert!(told.len() <= FRAMES_PER_TURN, "{} in turn {turns}", told.len());
+        for (link, _) in &told {
+            let (stage, origin, sequence) = (Level::DELIVERED, PRODUCER.0, 1);
+            let report = Report { stage, origin, sequence, reached: 40, ..Report::default() };
+            site.bytes(*link, &encode(&Frame::Report(report)));
+        }
+        tags.extend(told);
+        receipts.extend(site.taken(Kind::RECEIPT));
+        turns += 1;
+    }
+    receipts.extend(site.taken(Kind::RECEIPT));
+    assert!(turns >= 7, "{turns}");
+    let links: Vec<u64> = tags.iter().map(|(link, _)| link.0).collect();
+    assert_eq!(links, (1..=GATEWAYS).collect::<Vec<_>>(), "each gateway once");
+    let [(PRODUCER, receipt)] = &receipts[..] else { panic!("{receipts:?}") };
+    let Ok(Frame::Receipt(receipt)) = Frame::decode(receipt) else { panic!("{receipt:?}") };
+    assert_eq!((receipt.sent, receipt.gateways, receipt.last), (40, 30, true));
+    assert_eq!(site.taken(Kind::DELIVER).len() as u64, GATEWAYS, "what came behind it");
 }
 
 #[test]

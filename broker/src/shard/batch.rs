@@ -252,7 +252,8 @@ impl Core {
                     Some((_, code)) => Some(*code),
                     None => {
                         let routed = plan.routed(looked_up);
-                        let steps = steps_of(message, routed);
+                        let (targets, bytes) = (message.targets.len(), message.payload.len());
+                        let steps = steps_of(targets, bytes, routed);
                         // One that fits into a turn is served in the next at the latest.
                         let is_long = self.turn.is_beyond(steps);
                         if is_long || (steps > self.turn.left() && !self.turn.is_fresh()) {
@@ -286,7 +287,7 @@ impl Core {
     }
 
     /// A message that takes several turns is taken up; they begin with the next.
-    fn begin_halfway(&mut self, part: &mut Part, frame: &[u8]) {
+    pub(super) fn begin_halfway(&mut self, part: &mut Part, frame: &[u8]) {
         let told = self.shared.is_wanted(Feed::Offline);
         part.halfway = Some(Box::new(Halfway::new(frame, told, self.now)));
     }

@@ -1,4 +1,4 @@
-//! A PUBLISH that takes several turns of its shard: it is looked up in pieces, then offered to one
+//! A PUBLISH, or a TAG, that takes several turns of its shard: it is looked up in pieces, then offered to one
 //! gateway after another, and answered when all have been (SEC-24).
 //!
 //! ```text
@@ -23,16 +23,18 @@ use waybill_routing::{
 };
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, Level, capability};
+use waybill_wire::frame::Tag;
 use waybill_wire::message::Message;
-use waybill_wire::targets::UidRun;
+use waybill_wire::targets::{UidRun, Uids};
 
 use super::batch::query;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
 use super::parts::{Place, Turn, UID_STEPS, frame_steps};
-use super::publish::{Fates, Source, Sums, merge_of};
+use super::publish::{Fates, Source, Sums, merge_of, number_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
+use super::tag::tag_query;
 use super::{Core, Links};
 use crate::mail::Asked;
 use crate::merge::{self, Merge, Word};
@@ -54,8 +56,52 @@ pub(super) struct Halfway {
     work: Work,
 }
 
+/// What it is.
+enum Order<'a> {
+    Publish(&'a Message<'a>),
+    Tag(&'a Tag<'a>),
+}
+
+impl<'a> Order<'a> {
+    fn query(&self, told: bool) -> Query<'a> {
+        match self {
+            Self::Publish(message) => query(message, told),
+            Self::Tag(tag) => tag_query(tag),
+        }
+    }
+
+    fn targets(&self) -> UidRun<'a> {
+        match self {
+            Self::Publish(message) => message.targets,
+            Self::Tag(Tag { uids: Uids::Run(uids), .. }) => *uids,
+            Self::Tag(_) => unreachable!("the frame was decoded"),
+        }
+    }
+
+    /// Whether gateways tell what became of it.
+    fn is_reported(&self) -> bool {
+        match self {
+            Self::Publish(message) => message.level == Level::DELIVERED,
+            Self::Tag(_) => true,
+        }
+    }
+
+    fn is_traced(&self) -> bool {
+        matches!(self, Self::Publish(message) if message.trace.is_some())
+    }
+
+    fn merge(&self) -> Merge {
+        match self {
+            Self::Publish(message) => merge_of(message),
+            Self::Tag(tag) => Merge::tags(tag.uids.iter()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Work {
+    /// Of the frame, without its list.
+    bytes: usize,
     /// Nothing below takes memory without one.
     place: Option<Place>,
     stage: Stage,
@@ -125,10 +171,13 @@ impl Core {
             return;
         }
         let Halfway { frame, since, told, work } = &mut *halfway;
-        let message = match Frame::decode(frame) {
-            Ok(Frame::Publish(message)) => message,
-            other => unreachable!("was a PUBLISH when it came: {other:?}"),
+        let decoded = Frame::decode(frame);
+        let message = match &decoded {
+            Ok(Frame::Publish(message)) => Order::Publish(message),
+            Ok(Frame::Tag(tag)) => Order::Tag(tag),
+            other => unreachable!("was one of these when it came: {other:?}"),
         };
+        work.bytes = frame.len() - 8 * message.targets().len();
         while work.stage != Stage::Done && !self.turn.is_over() {
             match work.stage {
                 Stage::Begun => self.look_up_some(&message, *told, work),
@@ -144,8 +193,8 @@ impl Core {
         }
     }
 
-    fn look_up_some(&mut self, message: &Message<'_>, told: bool, work: &mut Work) {
-        let whole = query(message, told);
+    fn look_up_some(&mut self, message: &Order<'_>, told: bool, work: &mut Work) {
+        let (whole, targets) = (message.query(told), message.targets().len());
         if work.list.is_empty() {
             let mode = match whole.mode {
                 Lookup::Auto if !whole.fates_asked => self.shared.routes.weigh(&whole).mode,
@@ -153,13 +202,13 @@ impl Core {
             };
             if matches!(whole.audience, Audience::Everyone) || mode == Lookup::Broadcast {
                 self.shared.routes.resolve(&[whole], &mut work.plan);
-                self.turn.take(work.plan.routed(0).parts().len() + message.targets.len());
+                self.turn.take(work.plan.routed(0).parts().len() + targets);
                 return work.next(Stage::LookedUp);
             }
             let filtered;
-            (work.list, filtered) = distinct_without(message);
+            (work.list, filtered) = distinct_without(message.targets(), whole.except);
             work.gathering = Gathering::new(filtered);
-            self.turn.take(2 * message.targets.len());
+            self.turn.take(2 * targets);
         }
         if self.look_up_piece(whole, work) {
             return;
@@ -195,11 +244,11 @@ impl Core {
 
     /// If gateways had gone: looks their users up again, and goes back to offering if there are
     /// other gateways for them.
-    fn seek_gone(&mut self, message: &Message<'_>, told: bool, work: &mut Work) {
+    fn seek_gone(&mut self, message: &Order<'_>, told: bool, work: &mut Work) {
         if work.gone.is_empty() || work.again == AGAIN_MAX {
             return work.next(Stage::Sought);
         }
-        let whole = query(message, told);
+        let whole = message.query(told);
         if work.at == 0 {
             let sought = of_parts(&work.list, &work.plan, &work.gone);
             work.listed = std::mem::replace(&mut work.list, sought);
@@ -221,19 +270,13 @@ impl Core {
     }
 
     /// Prepares for what gateways will report, if that is wanted, and promises the receipt.
-    fn promise(
-        &mut self,
-        part: &mut Part,
-        message: &Message<'_>,
-        since: Duration,
-        work: &mut Work,
-    ) {
+    fn promise(&mut self, part: &mut Part, message: &Order<'_>, since: Duration, work: &mut Work) {
         let RoleState::Producer(producer) = &mut part.role else { return };
         let routed = work.plan.routed(0);
         let parts = routed.parts().len();
-        let is_traced = message.trace.is_some() && part.capabilities & capability::TRACE != 0;
-        if message.level == Level::DELIVERED {
-            let merge = work.merge.get_or_insert_with(|| merge_of(message));
+        let is_traced = message.is_traced() && part.capabilities & capability::TRACE != 0;
+        if message.is_reported() {
+            let merge = work.merge.get_or_insert_with(|| message.merge());
             for (_, share) in routed.parts().skip(merge.parts()) {
                 if self.turn.is_over() {
                     return;
@@ -248,9 +291,7 @@ impl Core {
                 return work.next(Stage::Asked);
             }
             if !producer.receipts.has_room_for(bytes_of(merge, is_traced)) {
-                let mut sums = Sums::default();
-                Self::refuse(part, message, ErrorCode::OVERLOADED, &mut sums);
-                self.concluded(&mut sums);
+                self.refuse_halfway(part, message, ErrorCode::OVERLOADED);
                 return work.next(Stage::Done);
             }
             work.number = Some(producer.receipts.next());
@@ -265,7 +306,7 @@ impl Core {
         &mut self,
         links: &mut Links,
         part: &mut Part,
-        message: &Message<'_>,
+        order: &Order<'_>,
         work: &mut Work,
     ) {
         let RoleState::Producer(producer) = &part.role else { return };
@@ -278,9 +319,19 @@ impl Core {
             if self.turn.is_over() {
                 break;
             }
-            self.turn.take(frame_steps(message, share));
-            let it = (at, slot, share);
-            let offered = self.offer_part(links, message, source, asked, it, &mut desk.places);
+            self.turn.take(frame_steps(work.bytes, order.targets().len(), share));
+            let (it, places) = ((at, slot, share), &mut desk.places);
+            let offered = match (order, asked) {
+                (Order::Publish(message), _) => {
+                    self.offer_part(links, message, source, asked, it, places)
+                }
+                (Order::Tag(tag), Some(asked)) => {
+                    let tag = Tag { origin: source.instance, ..**tag };
+                    let asked = Asked { part: number_of(at), ..asked };
+                    self.offer_tag_part(links, tag, asked, (slot, share), places)
+                }
+                (Order::Tag(_), None) => unreachable!("a TAG is reported on"),
+            };
             work.offers.push(offered);
             if offered == Offered::NoLink {
                 work.gone.push(at);
@@ -292,26 +343,38 @@ impl Core {
         }
     }
 
-    fn finish(
-        &mut self,
-        links: &mut Links,
-        part: &mut Part,
-        message: &Message<'_>,
-        work: &mut Work,
-    ) {
-        let mut sums = Sums::default();
+    fn finish(&mut self, links: &mut Links, part: &mut Part, order: &Order<'_>, work: &mut Work) {
+        work.next(Stage::Done);
         let Work { plan, offers, best, merge, number, trace, list, .. } = work;
+        let asking = number.take().zip(merge.take());
+        let message = match order {
+            Order::Publish(message) => message,
+            Order::Tag(tag) => {
+                let Some(asking) = asking else { unreachable!("a TAG is reported on") };
+                return self.await_tag(part, tag, asking, offers);
+            }
+        };
         let routed = plan.routed(0);
         let fates = if best.is_empty() {
             Fates::of(message, routed, offers)
         } else {
             fates_of(message, routed, list, best)
         };
-        let asking = number.take().zip(merge.take());
+        let mut sums = Sums::default();
         let found = (asking, trace.take());
         self.conclude(links, part, message, (routed, offers), &fates, found, &mut sums);
         self.concluded(&mut sums);
-        work.next(Stage::Done);
+    }
+
+    fn refuse_halfway(&mut self, part: &mut Part, order: &Order<'_>, code: ErrorCode) {
+        match order {
+            Order::Publish(message) => {
+                let mut sums = Sums::default();
+                Self::refuse(part, message, code, &mut sums);
+                self.concluded(&mut sums);
+            }
+            Order::Tag(tag) => self.refuse_tag(part, tag, code),
+        }
     }
 
     fn concluded(&mut self, sums: &mut Sums) {
@@ -406,11 +469,11 @@ fn length(share: Share<'_>) -> usize {
 }
 
 /// The listed UIDs that are not excepted, each once, as a run, and those that are; in list order.
-fn distinct_without(message: &Message<'_>) -> (Vec<u8>, Vec<u64>) {
-    let mut except: Vec<u64> = message.except.iter().collect();
+fn distinct_without(listed: UidRun<'_>, except: UidRun<'_>) -> (Vec<u8>, Vec<u64>) {
+    let mut except: Vec<u64> = except.iter().collect();
     except.sort_unstable();
     let mut places: Vec<(u64, usize)> =
-        message.targets.iter().enumerate().map(|(at, uid)| (uid, at)).collect();
+        listed.iter().enumerate().map(|(at, uid)| (uid, at)).collect();
     places.sort_unstable();
     places.dedup_by_key(|(uid, _)| *uid);
     places.sort_unstable_by_key(|(_, at)| *at);

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_routing::{Part as Share, Routed};
-use waybill_wire::message::Message;
 
 use super::link::{Life, Link, Part, RoleState};
 use super::{Core, Links, Shard};
@@ -114,21 +113,21 @@ impl Turn {
     }
 }
 
-/// Steps of a frame for one gateway.
-pub(super) fn frame_steps(message: &Message<'_>, share: Share<'_>) -> usize {
-    let payload = message.payload.len();
+/// Steps of a frame for one gateway, of so many bytes without its list, or with a list of so many.
+#[inline]
+pub(super) fn frame_steps(bytes: usize, targets: usize, share: Share<'_>) -> usize {
     FRAME_STEPS
         + match share {
-            Share::Uids(uids) => uids.len() + payload / STEP_BYTES,
-            Share::Whole => (8 * message.targets.len() + payload) / STEP_BYTES,
+            Share::Uids(uids) => uids.len() + bytes / STEP_BYTES,
+            Share::Whole => (8 * targets + bytes) / STEP_BYTES,
         }
 }
 
 /// Steps of a message that was looked up together with others.
 #[inline]
-pub(super) fn steps_of(message: &Message<'_>, routed: Routed<'_>) -> usize {
-    let frames = routed.parts().map(|(_, share)| frame_steps(message, share));
-    message.targets.len() * UID_STEPS + frames.sum::<usize>()
+pub(super) fn steps_of(targets: usize, bytes: usize, routed: Routed<'_>) -> usize {
+    let frames = routed.parts().map(|(_, share)| frame_steps(bytes, targets, share));
+    targets * UID_STEPS + frames.sum::<usize>()
 }
 
 impl Shard {

