@@ -1,5 +1,5 @@
-//! A PUBLISH, or a TAG, that takes several turns of its shard: it is looked up in pieces, then offered to one
-//! gateway after another, and answered when all have been (SEC-24).
+//! A PUBLISH, or a TAG, that takes several turns of its shard: it is looked up in pieces, then
+//! offered to one gateway after another, and answered when all have been (SEC-24).
 //!
 //! ```text
 //! looked up, piece by piece --> asked about, if reports are wanted --> offered --> judged, if some
