@@ -56,7 +56,7 @@ pub const BATCH_MESSAGES: usize = 64;
 /// Targets after which no further message joins those that are looked up together.
 pub const BATCH_TARGETS: usize = 512;
 
-/// Steps that a producer's link has in one turn of its shard: looking a UID up is 8 and one for
+/// Steps that a producer's link has in one turn of its shard: looking a UID up is 4 and one for
 /// each gateway it is at, a frame for a gateway 8, one for each of its UIDs and for every 256 bytes
 /// (SEC-24).
 ///

@@ -121,6 +121,9 @@ pub(crate) struct Scratch {
     pub(crate) found: Vec<u16>,
     /// UID and slot of every route that was found.
     pub(crate) hits: Vec<(u64, u16)>,
+    /// How many there may be, and whether some query had more.
+    pub(crate) hits_max: usize,
+    pub(crate) is_over: bool,
     pub(crate) shares: Shares,
     pub(crate) reach: Reach,
 }
@@ -168,6 +171,7 @@ impl Plan {
         self.filtered_in_part.clear();
         self.parts.clear();
         self.routed.clear();
+        self.scratch.is_over = false;
     }
 }
 

@@ -30,21 +30,26 @@ impl Table {
         cost::weigh(query, &self.slots().view(), around.get(query.namespace))
     }
 
-    /// Overwrites `plan` with the answers to `queries`, in their order.
-    pub(crate) fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
+    /// Overwrites `plan` with the answers to `queries`, in their order; whether none of them found
+    /// more than so many routes. If one did, the plan is no answer.
+    pub(crate) fn resolve(&self, queries: &[Query<'_>], hits_max: usize, plan: &mut Plan) -> bool {
         loop {
             let slots = self.slots().view();
+            plan.clear();
+            plan.scratch.hits_max = hits_max;
             self.resolve_with(&slots, queries, plan);
+            if plan.scratch.is_over {
+                return false;
+            }
             // An index may have died, been swept and opened again meanwhile, and routes of the new
             // slot have been taken for those of the old.
             if Arc::ptr_eq(&slots, &self.slots().view()) {
-                return;
+                return true;
             }
         }
     }
 
     fn resolve_with(&self, slots: &SlotsView, queries: &[Query<'_>], plan: &mut Plan) {
-        plan.clear();
         for of_one in queries.chunk_by(|a, b| a.namespace == b.namespace) {
             let namespace = of_one[0].namespace;
             let around = self.spaces().around(namespace);
@@ -79,6 +84,9 @@ fn only(uids: UidRun<'_>) -> Option<u64> {
     let mut uids = uids.iter();
     uids.next().filter(|_| uids.len() == 0)
 }
+
+/// UIDs after which it is asked whether more was found than there may be.
+const BETWEEN_LOOKS: usize = 256;
 
 /// Where queries of one namespace are looked up.
 struct Place<'a> {
@@ -246,7 +254,7 @@ impl Place<'_> {
     /// who is offline.
     fn look_up(&self, counted: bool, plan: &mut Plan) {
         let Plan { offline, scratch, .. } = plan;
-        let Scratch { distinct, hits, found, shares, .. } = scratch;
+        let Scratch { distinct, hits, hits_max, is_over, found, shares, .. } = scratch;
         hits.clear();
         if counted {
             shares.begin(self.slots.len());
@@ -255,18 +263,24 @@ impl Place<'_> {
             offline.extend(distinct.iter().map(|(uid, _)| *uid));
             return;
         };
-        view.find(distinct, found, |uid, slots| {
-            let before = hits.len();
-            for &slot in slots.iter().filter(|slot| self.slots.is_live(**slot)) {
-                hits.push((uid, slot));
-                if counted {
-                    shares.count(slot);
+        for some in distinct.chunks(BETWEEN_LOOKS) {
+            view.find(some, found, |uid, slots| {
+                let before = hits.len();
+                for &slot in slots.iter().filter(|slot| self.slots.is_live(**slot)) {
+                    hits.push((uid, slot));
+                    if counted {
+                        shares.count(slot);
+                    }
                 }
+                if hits.len() == before {
+                    offline.push(uid);
+                }
+            });
+            if hits.len() > *hits_max {
+                *is_over = true;
+                return;
             }
-            if hits.len() == before {
-                offline.push(uid);
-            }
-        });
+        }
     }
 
     /// Appends each gateway's part of the hits, which are counted, in the order of the list.

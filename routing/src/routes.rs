@@ -331,7 +331,15 @@ impl Routes {
     /// is broadcast only those where some connection may match by the tags declared (\[SEL-9\]). A
     /// UID that no such gateway has, but another, is filtered.
     pub fn resolve(&self, queries: &[Query<'_>], plan: &mut Plan) {
-        self.table.resolve(queries, plan);
+        self.table.resolve(queries, usize::MAX, plan);
+    }
+
+    /// The same as long as no list has more than so many routes: a user may be at many gateways,
+    /// and what a list takes is not known before it is looked up. `false`: one had more, and the
+    /// plan is no answer.
+    #[must_use]
+    pub fn resolve_within(&self, queries: &[Query<'_>], hits_max: usize, plan: &mut Plan) -> bool {
+        self.table.resolve(queries, hits_max, plan)
     }
 
     /// What [`Mode::Auto`](crate::Mode::Auto) takes for this message just now, whatever mode it

@@ -17,7 +17,7 @@ use waybill_wire::session::{Sequence, support};
 
 use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
-use super::parts::steps_of;
+use super::parts::{Turn, UID_STEPS, steps_of};
 use super::publish::Sums;
 use super::sending::Offered;
 use super::{Core, Links};
@@ -50,9 +50,13 @@ struct Batch<'a> {
     // Places of messages that cannot be taken at all, and why.
     refusals: Vec<(usize, ErrorCode)>,
     targets: usize,
-    /// Targets beyond which no message joins it, and one alone is looked up in pieces.
+    /// Targets beyond which no message joins it.
     targets_max: usize,
-    /// Its only message has more.
+    /// Targets beyond which a message alone is looked up in pieces.
+    alone_max: usize,
+    /// Its only message has more than may join.
+    is_alone: bool,
+    /// Its only message has more than that, too.
     is_long: bool,
     /// The last sequence before it.
     before: Sequence,
@@ -66,7 +70,7 @@ struct Left {
 }
 
 impl<'a> Batch<'a> {
-    fn begun(batches: &mut Batches, part: &Part, targets_max: usize) -> Self {
+    fn begun(batches: &mut Batches, part: &Part, turn: &Turn) -> Self {
         let before = match &part.role {
             RoleState::Producer(producer) => producer.sequence,
             _ => Sequence::default(),
@@ -76,7 +80,9 @@ impl<'a> Batch<'a> {
             queries: emptied(std::mem::take(&mut batches.queries)),
             refusals: emptied(std::mem::take(&mut batches.refusals)),
             targets: 0,
-            targets_max,
+            targets_max: turn.uids_max().min(BATCH_TARGETS),
+            alone_max: turn.uids_alone_max(),
+            is_alone: false,
             is_long: false,
             before,
         }
@@ -84,7 +90,7 @@ impl<'a> Batch<'a> {
 
     /// Where a batch ends that could go on: it bounds what the plan holds.
     fn is_full(&self) -> bool {
-        self.messages.len() >= BATCH_MESSAGES || self.targets >= self.targets_max || self.is_long
+        self.messages.len() >= BATCH_MESSAGES || self.targets >= self.targets_max || self.is_alone
     }
 
     /// Whether the last message is a part of it; one that is too long for any batch is one alone.
@@ -95,8 +101,9 @@ impl<'a> Batch<'a> {
         if self.targets + looked_up <= self.targets_max {
             return true;
         }
-        self.is_long = self.messages.len() == 1 && looked_up > self.targets_max;
-        self.messages.len() == 1
+        self.is_alone = self.messages.len() == 1;
+        self.is_long = self.is_alone && looked_up > self.alone_max;
+        self.is_alone
     }
 
     /// The sequence of its link if only so many of its messages had come.
@@ -148,8 +155,7 @@ impl Core {
         if !part.session.passes(Kind::PUBLISH) {
             return Ok(());
         }
-        let targets_max = self.turn.uids_max().min(BATCH_TARGETS);
-        let mut batch = Batch::begun(&mut self.batches, part, targets_max);
+        let mut batch = Batch::begun(&mut self.batches, part, &self.turn);
         let begun = *rest;
         let gathered = self.gather(&mut batch, deframer, part, rest);
         let Some(left) = self.serve(links, part, batch) else { return gathered };
@@ -176,8 +182,7 @@ impl Core {
         message: &Message<'_>,
         bytes: &[u8],
     ) -> Result<(), Fault> {
-        let targets_max = self.turn.uids_max().min(BATCH_TARGETS);
-        let mut batch = Batch::begun(&mut self.batches, part, targets_max);
+        let mut batch = Batch::begun(&mut self.batches, part, &self.turn);
         batch.messages.push(*message);
         batch.takes_last();
         let judged = self.judge_last(&mut batch, part);
@@ -240,12 +245,12 @@ impl Core {
     /// Serves a batch, or what of it the turn has room for.
     fn serve(&mut self, links: &mut Links, part: &mut Part, batch: Batch<'_>) -> Option<Left> {
         let mut left = None;
-        if batch.is_long && batch.refusals.is_empty() && !batch.messages.is_empty() {
-            left = Some(Left { at: 0, is_long: true });
-        } else if !batch.messages.is_empty() {
-            let mut plan = std::mem::take(&mut self.batches.plan);
+        let mut plan = std::mem::take(&mut self.batches.plan);
+        if let Some(is_long) = self.must_leave(&batch, &mut plan) {
+            left = Some(Left { at: 0, is_long });
+            self.batches.plan = plan;
+        } else {
             let mut desk = std::mem::take(&mut self.batches.desk);
-            self.shared.routes.resolve(&batch.queries, &mut plan);
             let (mut looked_up, mut refused) = (0, batch.refusals.iter().peekable());
             for (at, message) in batch.messages.iter().enumerate() {
                 let refusal = match refused.next_if(|(place, _)| *place == at) {
@@ -284,6 +289,27 @@ impl Core {
         self.batches.queries = emptied(batch.queries);
         self.batches.refusals = emptied(batch.refusals);
         left
+    }
+
+    /// Looks a batch up, unless its only message is so long that this turn has no room for it;
+    /// `true`: nor has any.
+    fn must_leave(&mut self, batch: &Batch<'_>, plan: &mut Plan) -> Option<bool> {
+        let routes = &self.shared.routes;
+        if batch.messages.is_empty() {
+            return None;
+        }
+        if !batch.is_alone || !batch.refusals.is_empty() {
+            routes.resolve(&batch.queries, plan);
+            return None;
+        }
+        // What is looked up for nothing is looked up again.
+        if !batch.is_long && !self.turn.is_fresh() && self.turn.left() < batch.targets * UID_STEPS {
+            self.turn.ends_for_link();
+            return Some(false);
+        }
+        let fits = !batch.is_long
+            && routes.resolve_within(&batch.queries, self.turn.uids_alone_max() * UID_STEPS, plan);
+        (!fits).then_some(true)
     }
 
     /// A message that takes several turns is taken up; they begin with the next.
