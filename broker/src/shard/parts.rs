@@ -111,8 +111,8 @@ impl Turn {
         self.steps / UID_STEPS
     }
 
-    /// UIDs of such a piece, and of a batch: an eighth of a turn, since
-    /// each may be at several gateways.
+    /// UIDs of such a piece, and of a batch: an eighth of a turn, since each may be at several
+    /// gateways.
     pub(super) fn uids_max(&self) -> usize {
         (self.steps / (8 * UID_STEPS)).max(1)
     }
