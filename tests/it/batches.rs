@@ -161,7 +161,7 @@ pub(crate) struct Outcome {
     ledger: Ledger,
 }
 
-fn linked(net: &mut Net, role: Role, instance: u64, capabilities: u64) -> Line {
+pub(crate) fn linked(net: &mut Net, role: Role, instance: u64, capabilities: u64) -> Line {
     let line = net.connect();
     let credential = role.name().unwrap().as_bytes();
     net.send(line, &hello_offering(role, instance, credential, capabilities));
@@ -183,7 +183,7 @@ fn gateway(net: &mut Net, at: usize) -> Line {
 }
 
 /// What a line gets before the answer to a PING of now, or its end; without other PONGs.
-fn until_fence(net: &mut Net, line: Line) -> Vec<Vec<u8>> {
+pub(crate) fn until_fence(net: &mut Net, line: Line) -> Vec<Vec<u8>> {
     net.send(line, &encode(&Frame::Ping(Ping { token: FENCE })));
     let mut frames = Vec::new();
     while let Some(frame) = net.frame(line) {

@@ -14,13 +14,14 @@ use waybill_broker::{BrokerConfig, TokenConfig};
 use waybill_routing::{Change, Incarnation, Namespace, Op as Does, Slot, TagChange, Uid};
 use waybill_wire::Frame;
 use waybill_wire::code::{Kind, Level, Mode, Op, Role, capability};
-use waybill_wire::frame::{Ping, Pong, Record, Snapshot};
+use waybill_wire::frame::{Record, Snapshot};
 use waybill_wire::message::MessageHead;
 use waybill_wire::selector::{Selector, parse};
 use waybill_wire::targets::Uids;
 
+use crate::batches::{linked, until_fence};
 use crate::support::{Backend, Line, Net, backends};
-use crate::talk::{Receipt, encode, hello_offering};
+use crate::talk::{Receipt, encode};
 
 /// Messages for each state.
 const MESSAGES: usize = 60;
@@ -48,9 +49,6 @@ const LARGE: usize = 100_000;
 
 const TAGS: [&str; 3] = ["vip", "ios", "group:42"];
 const SELECTORS: [&str; 4] = ["vip", "ios & vip", "vip | group:42", "!(ios | nobody)"];
-
-/// Ends what a line is asked for.
-const FENCE: u32 = 4_711;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
@@ -90,29 +88,6 @@ struct State {
     sequence: u64,
     /// Who is registered where, in whatever state.
     held: BTreeSet<(u64, u64)>,
-}
-
-fn linked(net: &mut Net, role: Role, instance: u64, capabilities: u64) -> Line {
-    let line = net.connect();
-    let credential = role.name().unwrap().as_bytes();
-    net.send(line, &hello_offering(role, instance, credential, capabilities));
-    let welcome = net.frame(line).expect("WELCOME");
-    assert!(matches!(Frame::decode(&welcome), Ok(Frame::Welcome(_))));
-    line
-}
-
-/// What a line gets before the answer to a PING of now, or its end; without other PONGs.
-fn until_fence(net: &mut Net, line: Line) -> Vec<Vec<u8>> {
-    net.send(line, &encode(&Frame::Ping(Ping { token: FENCE })));
-    let mut frames = Vec::new();
-    while let Some(frame) = net.frame(line) {
-        match Frame::decode(&frame) {
-            Ok(Frame::Pong(Pong { token: FENCE })) => break,
-            Ok(Frame::Pong(_)) => {}
-            _ => frames.push(frame),
-        }
-    }
-    frames
 }
 
 impl State {
