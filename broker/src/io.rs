@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use crate::mail::Mail;
 
+pub(crate) mod orders;
 #[cfg(feature = "sim")]
 pub mod sim;
-pub mod tokio;
+pub(crate) mod socket;
+pub(crate) mod tokio;
 mod wall;
 
 /// A link of one shard. Given by the backend, never used again after its [`Input::Failed`] or

@@ -12,7 +12,9 @@ use tracing::{info, warn};
 
 use crate::admin::Admin;
 use crate::config::{BrokerConfig, ConfigError};
-use crate::io::tokio::{ORDERS_WAITING_MAX, Order, SignsOfLife, run};
+use crate::io::orders::{ORDERS_WAITING_MAX, Order};
+use crate::io::socket::SignsOfLife;
+use crate::io::tokio::run;
 use crate::ledger::{Counters, Ledger};
 use crate::shard::Shard;
 use crate::shared::Shared;

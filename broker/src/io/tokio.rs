@@ -18,29 +18,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{debug, warn};
 
-use crate::config::BrokerConfig;
+use crate::io::orders::{Backlog, Order};
+use crate::io::socket::{self, SignsOfLife};
 use crate::io::{Input, LinkId, Output, wall};
 use crate::limits::TICK_MS;
-use crate::mail::Mail;
 use crate::shard::Shard;
-
-/// Orders from outside a shard that may wait for it. Mail beyond it waits with its sender.
-pub const ORDERS_WAITING_MAX: usize = 1024;
 
 /// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
 /// enough that no link waits for more than this many others.
 const INPUTS_PER_TURN: usize = 256;
-
-/// What a shard is told from outside its thread.
-#[derive(Debug)]
-pub enum Order {
-    /// Serve this connection.
-    Accept(std::net::TcpStream),
-    /// Mail from another shard.
-    Mail(Mail),
-    /// Let the links leave within that many milliseconds, then end.
-    Drain(u32),
-}
 
 #[derive(Default)]
 struct Queue {
@@ -78,64 +64,22 @@ impl Drop for LinkIo {
     }
 }
 
-/// What the system itself does to notice that a peer is gone. The protocol's PING is quicker; this
-/// is for where it does not count: a link that is not read, and one whose keepalive is off.
-#[derive(Clone, Copy, Debug)]
-pub struct SignsOfLife {
-    /// Idle time before the first probe; zero: no probes.
-    pub keepalive: Duration,
-    /// How long sent bytes may stay unacknowledged; zero: the system's own.
-    pub user_timeout: Duration,
-}
-
-impl SignsOfLife {
-    /// As configured.
-    #[must_use]
-    pub fn new(config: &BrokerConfig) -> Self {
-        Self {
-            keepalive: Duration::from_millis(config.tcp_keepalive_ms.into()),
-            user_timeout: Duration::from_millis(config.tcp_user_timeout_ms.into()),
-        }
-    }
-
-    fn ask_of(self, stream: &std::net::TcpStream) -> std::io::Result<()> {
-        let socket = socket2::SockRef::from(stream);
-        if !self.keepalive.is_zero() {
-            let probes = socket2::TcpKeepalive::new()
-                .with_time(self.keepalive)
-                .with_interval((self.keepalive / PROBES).max(Duration::from_secs(1)))
-                .with_retries(PROBES);
-            socket.set_tcp_keepalive(&probes)?;
-        }
-        #[cfg(target_os = "linux")]
-        if !self.user_timeout.is_zero() {
-            socket.set_tcp_user_timeout(Some(self.user_timeout))?;
-        }
-        Ok(())
-    }
-}
-
-/// Unanswered probes after which the system ends a connection.
-const PROBES: u32 = 3;
-
 /// Runs one shard until it is drained. To be called inside a `LocalSet`. Times are counted from
 /// `started`, the same for all shards of a broker: what they share has deadlines.
-pub async fn run(
+pub(crate) async fn run(
     brain: Shard,
     signs_of_life: SignsOfLife,
     orders: mpsc::Receiver<Order>,
     others: Vec<mpsc::Sender<Order>>,
     started: Instant,
 ) {
-    let backlog = others.iter().map(|_| VecDeque::new()).collect();
     Loop {
         brain,
         signs_of_life,
         queue: Rc::default(),
         links: HashMap::new(),
         links_seen: 0,
-        others,
-        backlog,
+        backlog: Backlog::new(others),
         started,
         drained: false,
     }
@@ -149,9 +93,7 @@ struct Loop {
     queue: Rc<Queue>,
     links: HashMap<LinkId, LinkIo>,
     links_seen: u64,
-    others: Vec<mpsc::Sender<Order>>,
-    // Mail another shard had no room for; bounded by the outboxes it has reserved room in.
-    backlog: Vec<VecDeque<Mail>>,
+    backlog: Backlog,
     started: Instant,
     drained: bool,
 }
@@ -167,7 +109,7 @@ impl Loop {
             tokio::select! {
                 () = queue.ready.notified() => {}
                 Some(order) = orders.recv() => self.order(order),
-                () = some_room(&self.others, &self.backlog) => {}
+                () = self.backlog.some_room() => {}
                 () = std::future::ready(()), if self.brain.has_more() => {}
                 _ = tick.tick() => ticked = true,
             }
@@ -197,7 +139,7 @@ impl Loop {
             while let Some(output) = self.brain.output() {
                 self.carry_out(output);
             }
-            self.send_backlog();
+            self.backlog.send(|mail| self.brain.undeliverable(mail));
             if !queue.inputs.borrow().is_empty() {
                 queue.ready.notify_one();
             }
@@ -237,12 +179,9 @@ impl Loop {
     }
 
     fn accept(&mut self, stream: std::net::TcpStream) {
-        let peer = stream.peer_addr().ok().map(|peer| peer.to_string().into());
-        let stream = stream
-            .set_nodelay(true)
-            .and_then(|()| self.signs_of_life.ask_of(&stream))
-            .and_then(|()| stream.set_nonblocking(true))
-            .and_then(|()| TcpStream::from_std(stream));
+        let peer = socket::peer(&stream);
+        let prepared = self.signs_of_life.prepare(&stream, true);
+        let stream = prepared.and_then(|()| TcpStream::from_std(stream));
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => return warn!(%error, "an accepted connection could not be set up"),
@@ -273,7 +212,7 @@ impl Loop {
                 debug!(link = link.0, "link closed");
                 self.links.remove(&link);
             }
-            Output::Mail { to, mail } => self.backlog[usize::from(to)].push_back(mail),
+            Output::Mail { to, mail } => self.backlog.push(to, mail),
             Output::Drained => self.drained = true,
         }
     }
@@ -281,34 +220,6 @@ impl Loop {
     fn write(&self, link: LinkId, order: WriteOrder) {
         let sent = self.links.get(&link).map(|io| io.writes.try_send(order));
         debug_assert!(!matches!(sent, Some(Err(mpsc::error::TrySendError::Full(_)))));
-    }
-
-    fn send_backlog(&mut self) {
-        for (to, waiting) in self.others.iter().zip(&mut self.backlog) {
-            while let Some(mail) = waiting.pop_front() {
-                match to.try_send(Order::Mail(mail)) {
-                    Ok(()) => {}
-                    Err(mpsc::error::TrySendError::Full(Order::Mail(mail))) => {
-                        waiting.push_front(mail);
-                        break;
-                    }
-                    // That shard has drained: its links are gone, and so is what was for them.
-                    Err(mpsc::error::TrySendError::Closed(Order::Mail(mail))) => {
-                        self.brain.undeliverable(&mail);
-                    }
-                    Err(_) => unreachable!("shards send each other mail and nothing else"),
-                }
-            }
-        }
-    }
-}
-
-/// Waits until a shard for which mail is waiting has room for it.
-async fn some_room(others: &[mpsc::Sender<Order>], backlog: &[VecDeque<Mail>]) {
-    match others.iter().zip(backlog).find(|(_, waiting)| !waiting.is_empty()) {
-        // An error means that it has drained, which the next attempt finds out as well.
-        Some((to, _)) => drop(to.reserve().await),
-        None => std::future::pending().await,
     }
 }
 
@@ -348,26 +259,5 @@ async fn writer(
             debug!(link = link.0, %error, "write failed");
             return queue.push(Input::Failed { link });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_system_is_asked_for_what_is_configured() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let config = BrokerConfig::default();
-        SignsOfLife::new(&config).ask_of(&stream).unwrap();
-        let socket = socket2::SockRef::from(&stream);
-        assert!(socket.keepalive().unwrap());
-        #[cfg(target_os = "linux")]
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
-        let none = SignsOfLife { keepalive: Duration::ZERO, user_timeout: Duration::ZERO };
-        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        none.ask_of(&stream).unwrap();
-        assert!(!socket2::SockRef::from(&stream).keepalive().unwrap());
     }
 }

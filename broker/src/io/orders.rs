@@ -1,0 +1,76 @@
+//! What a shard is told from outside its thread, and the mail it could not hand over yet: the same
+//! for every backend with threads. Never: how a thread is woken.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+
+use crate::mail::Mail;
+
+/// Orders from outside a shard that may wait for it. Mail beyond it waits with its sender.
+pub(crate) const ORDERS_WAITING_MAX: usize = 1024;
+
+/// What a shard is told from outside its thread.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Serve this connection.
+    Accept(std::net::TcpStream),
+    /// Mail from another shard.
+    Mail(Mail),
+    /// Let the links leave within that many milliseconds, then end.
+    Drain(u32),
+}
+
+/// Mail for other shards, in order for each. Bounded by the outboxes it has reserved room in.
+pub(super) struct Backlog {
+    others: Vec<mpsc::Sender<Order>>,
+    waiting: Vec<VecDeque<Mail>>,
+}
+
+impl Backlog {
+    /// Nothing waits. `others` are the shards by number, the own one among them.
+    pub(super) fn new(others: Vec<mpsc::Sender<Order>>) -> Self {
+        let waiting = others.iter().map(|_| VecDeque::new()).collect();
+        Self { others, waiting }
+    }
+
+    /// Puts mail behind what waits for that shard.
+    pub(super) fn push(&mut self, to: u16, mail: Mail) {
+        self.waiting[usize::from(to)].push_back(mail);
+    }
+
+    /// Hands over what the others have room for; tells of mail for a shard that has ended.
+    pub(super) fn send(&mut self, mut undeliverable: impl FnMut(&Mail)) {
+        for (to, waiting) in self.others.iter().zip(&mut self.waiting) {
+            while let Some(mail) = waiting.pop_front() {
+                match to.try_send(Order::Mail(mail)) {
+                    Ok(()) => {}
+                    Err(mpsc::error::TrySendError::Full(Order::Mail(mail))) => {
+                        waiting.push_front(mail);
+                        break;
+                    }
+                    // That shard has drained: its links are gone, and so is what was for them.
+                    Err(mpsc::error::TrySendError::Closed(Order::Mail(mail))) => {
+                        undeliverable(&mail);
+                    }
+                    Err(_) => unreachable!("shards send each other mail and nothing else"),
+                }
+            }
+        }
+    }
+
+    /// The first shard that mail waits for.
+    pub(super) fn full(&self) -> Option<&mpsc::Sender<Order>> {
+        let mut pairs = self.others.iter().zip(&self.waiting);
+        pairs.find(|(_, waiting)| !waiting.is_empty()).map(|(to, _)| to)
+    }
+
+    /// Waits until a shard for which mail is waiting has room for it.
+    pub(super) async fn some_room(&self) {
+        match self.full() {
+            // An error means that it has drained, which the next attempt finds out as well.
+            Some(to) => drop(to.reserve().await),
+            None => std::future::pending().await,
+        }
+    }
+}
