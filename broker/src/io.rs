@@ -31,6 +31,15 @@ pub enum Input {
         /// The peer's address, if the transport knows: words for people.
         peer: Option<Arc<str>>,
     },
+    /// Another shard has handed a link over. Nothing is read until the brain orders it.
+    Adopted {
+        /// The link, by a new number.
+        link: LinkId,
+        /// As in [`Input::Accepted`].
+        peer: Option<Arc<str>>,
+        /// What the peer has sent so far: its HELLO, and what was read behind it.
+        data: Vec<u8>,
+    },
     /// Answer to [`Output::Read`]: the buffer, with what was read since in it. Never empty: the
     /// end of the stream is [`Input::Ended`].
     Bytes {
@@ -95,6 +104,18 @@ pub enum Output {
     Close {
         /// The link.
         link: LinkId,
+    },
+    /// Another shard is to serve the link: forget it here, and give its socket over. That shard's
+    /// input is [`Input::Adopted`]. Neither a read nor a write is on its way. No answer.
+    HandOver {
+        /// The link.
+        link: LinkId,
+        /// The shard.
+        to: u16,
+        /// For that input.
+        peer: Option<Arc<str>>,
+        /// For that input. What the backend has read beyond what was given, it adds.
+        data: Vec<u8>,
     },
     /// Hand this to another shard. In the order of these orders, for each pair of shards.
     Mail {

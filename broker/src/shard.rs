@@ -124,6 +124,7 @@ impl Shard {
         self.announce();
         match input {
             Input::Accepted { link, peer } => self.accepted(link, peer),
+            Input::Adopted { link, peer, data } => self.adopted(link, peer, data),
             Input::Bytes { link, data } => self.with(link, |core, links, link| {
                 core.bytes(links, link, data);
             }),
@@ -171,6 +172,20 @@ impl Shard {
 
     fn accepted(&mut self, id: LinkId, peer: Option<Arc<str>>) {
         count(&self.core.counters.links_accepted, 1);
+        if self.takes_up(id, peer) {
+            self.with(id, |core, _, link| core.read(&mut link.part));
+        }
+    }
+
+    /// A link whose HELLO asks for this shard. It was counted when it was accepted.
+    fn adopted(&mut self, id: LinkId, peer: Option<Arc<str>>, data: Vec<u8>) {
+        if self.takes_up(id, peer) {
+            self.with(id, |core, links, link| core.bytes(links, link, data));
+        }
+    }
+
+    /// A link without a HELLO is here, or is told why not. Whether it is here at all.
+    fn takes_up(&mut self, id: LinkId, peer: Option<Arc<str>>) -> bool {
         let shared = &self.core.shared;
         if self.core.strangers_now >= shared.strangers_max() || shared.is_full() {
             self.send_a_stranger_away();
@@ -183,14 +198,14 @@ impl Shard {
         } else {
             count(&core.counters.links_refused, 1);
             if !core.shared.refusal_opened() {
-                return core.outputs.push_back(Output::Close { link: id });
+                core.outputs.push_back(Output::Close { link: id });
+                return false;
             }
             Admission::Refusal
         };
         let outbox_bytes_max = core.shared.config.outbox_bytes_max;
         let mut link = Box::new(Link::new(id, core.now, outbox_bytes_max, admission));
         link.part.peer = peer;
-        core.read(&mut link.part);
         self.links.insert(id, link);
         let refusal = if admission == Admission::Refusal {
             Some((ErrorCode::TOO_MANY_LINKS, "this broker has as many links as links_max allows"))
@@ -204,6 +219,7 @@ impl Shard {
                 core.fault(links, &mut link.part, refused(code, Kind(0), words));
             });
         }
+        true
     }
 
     /// Whoever means it says HELLO at once, so the one that has waited longest makes room for the
@@ -298,7 +314,13 @@ impl Core {
                 }
                 break;
             };
-            let handled = match raw.decode() {
+            let decoded = raw.decode();
+            if let Ok(Frame::Hello(hello)) = &decoded
+                && let Some(to) = self.other_shard(part, hello)
+            {
+                return self.pass_link_on(links, part, to, [raw.bytes(), rest].concat());
+            }
+            let handled = match decoded {
                 Ok(Frame::Publish(message)) if part.session.passes(Kind::PUBLISH) => {
                     self.publish(links, part, &message, raw.bytes())
                 }

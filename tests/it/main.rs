@@ -13,6 +13,7 @@ mod explain;
 mod explain_http;
 mod hops;
 mod ledgers;
+mod links;
 mod liveness;
 mod logins;
 mod overload;

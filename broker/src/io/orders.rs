@@ -2,6 +2,7 @@
 //! for every backend with threads. Never: how a thread is woken.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -15,16 +16,26 @@ pub(crate) const ORDERS_WAITING_MAX: usize = 1024;
 pub(crate) enum Order {
     /// Serve this connection.
     Accept(std::net::TcpStream),
+    /// Go on with a link of another shard ([`Input::Adopted`](crate::io::Input::Adopted)).
+    Adopt {
+        /// Its socket.
+        stream: std::net::TcpStream,
+        /// For that input.
+        peer: Option<Arc<str>>,
+        /// For that input.
+        data: Vec<u8>,
+    },
     /// Mail from another shard.
     Mail(Mail),
     /// Let the links leave within that many milliseconds, then end.
     Drain(u32),
 }
 
-/// Mail for other shards, in order for each. Bounded by the outboxes it has reserved room in.
+/// Mail and links for other shards, in order for each. Mail is bounded by the outboxes it has
+/// reserved room in, and links are.
 pub(super) struct Backlog {
     others: Vec<mpsc::Sender<Order>>,
-    waiting: Vec<VecDeque<Mail>>,
+    waiting: Vec<VecDeque<Order>>,
 }
 
 impl Backlog {
@@ -34,38 +45,44 @@ impl Backlog {
         Self { others, waiting }
     }
 
-    /// Puts mail behind what waits for that shard.
-    pub(super) fn push(&mut self, to: u16, mail: Mail) {
-        self.waiting[usize::from(to)].push_back(mail);
+    /// Puts an order behind what waits for that shard.
+    pub(super) fn push(&mut self, to: u16, order: Order) {
+        self.waiting[usize::from(to)].push_back(order);
+    }
+
+    /// Where a shard takes orders, for one that need not wait behind others.
+    pub(super) fn shard(&self, to: u16) -> mpsc::Sender<Order> {
+        self.others[usize::from(to)].clone()
     }
 
     /// Hands over what the others have room for; tells of mail for a shard that has ended.
     pub(super) fn send(&mut self, mut undeliverable: impl FnMut(&Mail)) {
         for (to, waiting) in self.others.iter().zip(&mut self.waiting) {
-            while let Some(mail) = waiting.pop_front() {
-                match to.try_send(Order::Mail(mail)) {
+            while let Some(order) = waiting.pop_front() {
+                match to.try_send(order) {
                     Ok(()) => {}
-                    Err(mpsc::error::TrySendError::Full(Order::Mail(mail))) => {
-                        waiting.push_front(mail);
+                    Err(mpsc::error::TrySendError::Full(order)) => {
+                        waiting.push_front(order);
                         break;
                     }
                     // That shard has drained: its links are gone, and so is what was for them.
                     Err(mpsc::error::TrySendError::Closed(Order::Mail(mail))) => {
                         undeliverable(&mail);
                     }
-                    Err(_) => unreachable!("shards send each other mail and nothing else"),
+                    // It serves nobody: the connection ends.
+                    Err(mpsc::error::TrySendError::Closed(_)) => {}
                 }
             }
         }
     }
 
-    /// The first shard that mail waits for.
+    /// The first shard that something waits for.
     pub(super) fn full(&self) -> Option<&mpsc::Sender<Order>> {
         let mut pairs = self.others.iter().zip(&self.waiting);
         pairs.find(|(_, waiting)| !waiting.is_empty()).map(|(to, _)| to)
     }
 
-    /// Waits until a shard for which mail is waiting has room for it.
+    /// Waits until a shard for which something is waiting has room for it.
     pub(super) async fn some_room(&self) {
         match self.full() {
             // An error means that it has drained, which the next attempt finds out as well.

@@ -36,6 +36,14 @@ struct Pipe {
     stalled: bool,
     shut: bool,
     closed: bool,
+    // On its way from one shard to another.
+    moves: bool,
+}
+
+/// What goes from one shard to another.
+enum Post {
+    Mail(Mail),
+    Link { number: u64, peer: Option<Arc<str>>, data: Vec<u8> },
 }
 
 /// The wall clock at time zero of every simulation: 2027-01-15 08:00 UTC.
@@ -45,7 +53,7 @@ enum Action {
     Read(u64),
     Write(u64),
     Fail(u64),
-    Mail(usize, usize),
+    Post(usize, usize),
     GoOn(usize),
 }
 
@@ -54,7 +62,7 @@ pub struct Sim {
     shards: Vec<Shard>,
     shared: Arc<Shared>,
     pipes: BTreeMap<u64, Pipe>,
-    mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
+    post: BTreeMap<(usize, usize), VecDeque<Post>>,
     drained: Vec<bool>,
     random: SmallRng,
     now: Duration,
@@ -71,7 +79,7 @@ impl Sim {
             shards: (0..count).map(|id| Shard::new(id, Arc::clone(&shared))).collect(),
             shared,
             pipes: BTreeMap::new(),
-            mail: BTreeMap::new(),
+            post: BTreeMap::new(),
             drained: vec![false; count.into()],
             random: SmallRng::seed_from_u64(seed),
             now: Duration::ZERO,
@@ -132,7 +140,7 @@ impl Sim {
     pub fn step(&mut self) -> bool {
         let mut actions = Vec::new();
         for (&number, pipe) in &self.pipes {
-            if pipe.closed {
+            if pipe.closed || pipe.moves {
                 continue;
             }
             if pipe.reset {
@@ -146,8 +154,8 @@ impl Sim {
                 actions.push(Action::Write(number));
             }
         }
-        let pending = self.mail.iter().filter(|(_, waiting)| !waiting.is_empty());
-        actions.extend(pending.map(|(&(from, to), _)| Action::Mail(from, to)));
+        let pending = self.post.iter().filter(|(_, waiting)| !waiting.is_empty());
+        actions.extend(pending.map(|(&(from, to), _)| Action::Post(from, to)));
         let unfinished = self.shards.iter().enumerate().filter(|(_, shard)| shard.has_more());
         actions.extend(unfinished.map(|(shard, _)| Action::GoOn(shard)));
         if actions.is_empty() {
@@ -172,10 +180,15 @@ impl Sim {
                 self.shards[shard].go_on(self.now);
                 self.flush(shard);
             }
-            Action::Mail(from, to) => {
-                let mail = self.mail.get_mut(&(from, to)).and_then(VecDeque::pop_front);
-                if let Some(mail) = mail {
-                    self.input(to, Input::Mail(mail));
+            Action::Post(from, to) => {
+                match self.post.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+                    Some(Post::Mail(mail)) => self.input(to, Input::Mail(mail)),
+                    Some(Post::Link { number, peer, data }) => {
+                        let pipe = self.pipe(Peer(number));
+                        (pipe.shard, pipe.moves) = (to, false);
+                        self.input(to, Input::Adopted { link: LinkId(number), peer, data });
+                    }
+                    None => {}
                 }
             }
         }
@@ -278,6 +291,10 @@ impl Sim {
         }
     }
 
+    fn post(&mut self, from: usize, to: u16, post: Post) {
+        self.post.entry((from, to.into())).or_default().push_back(post);
+    }
+
     fn carry_out(&mut self, shard: usize, output: Output) {
         match output {
             Output::Read { link, buffer } => {
@@ -290,9 +307,13 @@ impl Sim {
             }
             Output::Shutdown { link } => self.pipe(Peer(link.0)).shut = true,
             Output::Close { link } => self.pipe(Peer(link.0)).closed = true,
-            Output::Mail { to, mail } => {
-                self.mail.entry((shard, to.into())).or_default().push_back(mail);
+            Output::HandOver { link, to, peer, data } => {
+                let pipe = self.pipe(Peer(link.0));
+                assert!(pipe.read_order.is_none() && pipe.write_order.is_none(), "idle");
+                pipe.moves = true;
+                self.post(shard, to, Post::Link { number: link.0, peer, data });
             }
+            Output::Mail { to, mail } => self.post(shard, to, Post::Mail(mail)),
             Output::Drained => self.drained[shard] = true,
         }
     }

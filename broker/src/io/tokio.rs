@@ -9,13 +9,14 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{JoinHandle, spawn_local};
 use tracing::{debug, warn};
 
 use crate::io::orders::{Backlog, Order};
@@ -53,14 +54,28 @@ enum WriteOrder {
 struct LinkIo {
     reads: mpsc::Sender<Vec<u8>>,
     writes: mpsc::Sender<WriteOrder>,
-    tasks: [AbortHandle; 2],
+    tasks: Tasks,
 }
 
-impl Drop for LinkIo {
+/// A link's tasks end with it. One that has nothing more to do gives its half of the socket back.
+struct Tasks {
+    reader: JoinHandle<Option<OwnedReadHalf>>,
+    writer: JoinHandle<Option<OwnedWriteHalf>>,
+}
+
+impl Tasks {
+    /// The socket, of a link that has no orders on their way and gets no more.
+    async fn into_stream(mut self) -> Option<std::net::TcpStream> {
+        let reader = (&mut self.reader).await.ok()??;
+        let writer = (&mut self.writer).await.ok()??;
+        reader.reunite(writer).ok()?.into_std().ok()
+    }
+}
+
+impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.reader.abort();
+        self.writer.abort();
     }
 }
 
@@ -172,32 +187,57 @@ impl Loop {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Accept(stream) => self.accept(stream),
+            Order::Accept(stream) => {
+                let peer = socket::peer(&stream);
+                if let Some(link) = self.take_up(stream) {
+                    debug!(link = link.0, "link accepted");
+                    self.input(Input::Accepted { link, peer });
+                }
+            }
+            Order::Adopt { stream, peer, data } => {
+                if let Some(link) = self.take_up(stream) {
+                    debug!(link = link.0, "link adopted");
+                    self.input(Input::Adopted { link, peer, data });
+                }
+            }
             Order::Mail(mail) => self.input(Input::Mail(mail)),
             Order::Drain(deadline_ms) => self.input(Input::Drain { deadline_ms }),
         }
     }
 
-    fn accept(&mut self, stream: std::net::TcpStream) {
-        let peer = socket::peer(&stream);
+    /// Sets a connection up, and gives it a number.
+    fn take_up(&mut self, stream: std::net::TcpStream) -> Option<LinkId> {
         let prepared = self.signs_of_life.prepare(&stream, true);
         let stream = prepared.and_then(|()| TcpStream::from_std(stream));
         let stream = match stream {
             Ok(stream) => stream,
-            Err(error) => return warn!(%error, "an accepted connection could not be set up"),
+            Err(error) => {
+                warn!(%error, "an accepted connection could not be set up");
+                return None;
+            }
         };
         self.links_seen += 1;
         let link = LinkId(self.links_seen);
-        debug!(link = link.0, "link accepted");
         let (read_half, write_half) = stream.into_split();
         let (reads, read_orders) = mpsc::channel(1);
         // One write and the shutdown after it.
         let (writes, write_orders) = mpsc::channel(2);
         let reader = spawn_local(reader(link, read_half, read_orders, Rc::clone(&self.queue)));
         let writer = spawn_local(writer(link, write_half, write_orders, Rc::clone(&self.queue)));
-        let tasks = [reader.abort_handle(), writer.abort_handle()];
-        self.links.insert(link, LinkIo { reads, writes, tasks });
-        self.input(Input::Accepted { link, peer });
+        self.links.insert(link, LinkIo { reads, writes, tasks: Tasks { reader, writer } });
+        Some(link)
+    }
+
+    /// The link's tasks have no orders and get no more; then their halves are one socket again.
+    fn hand_over(&mut self, link: LinkId, to: u16, peer: Option<Arc<str>>, data: Vec<u8>) {
+        let Some(LinkIo { tasks, .. }) = self.links.remove(&link) else { return };
+        let to = self.backlog.shard(to);
+        spawn_local(async move {
+            if let Some(stream) = tasks.into_stream().await {
+                // A shard that has ended serves nobody: the connection ends.
+                let _ = to.send(Order::Adopt { stream, peer, data }).await;
+            }
+        });
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -212,7 +252,8 @@ impl Loop {
                 debug!(link = link.0, "link closed");
                 self.links.remove(&link);
             }
-            Output::Mail { to, mail } => self.backlog.push(to, mail),
+            Output::HandOver { link, to, peer, data } => self.hand_over(link, to, peer, data),
+            Output::Mail { to, mail } => self.backlog.push(to, Order::Mail(mail)),
             Output::Drained => self.drained = true,
         }
     }
@@ -228,17 +269,19 @@ async fn reader(
     mut stream: OwnedReadHalf,
     mut orders: mpsc::Receiver<Vec<u8>>,
     queue: Rc<Queue>,
-) {
+) -> Option<OwnedReadHalf> {
     while let Some(mut data) = orders.recv().await {
         match stream.read_buf(&mut data).await {
             Ok(0) => queue.push(Input::Ended { link }),
             Ok(_) => queue.push(Input::Bytes { link, data }),
             Err(error) => {
                 debug!(link = link.0, %error, "read failed");
-                return queue.push(Input::Failed { link });
+                queue.push(Input::Failed { link });
+                return None;
             }
         }
     }
+    Some(stream)
 }
 
 async fn writer(
@@ -246,7 +289,7 @@ async fn writer(
     mut stream: OwnedWriteHalf,
     mut orders: mpsc::Receiver<WriteOrder>,
     queue: Rc<Queue>,
-) {
+) -> Option<OwnedWriteHalf> {
     while let Some(order) = orders.recv().await {
         let result = match order {
             WriteOrder::Bytes(data) => {
@@ -257,7 +300,9 @@ async fn writer(
         };
         if let Err(error) = result {
             debug!(link = link.0, %error, "write failed");
-            return queue.push(Input::Failed { link });
+            queue.push(Input::Failed { link });
+            return None;
         }
     }
+    Some(stream)
 }

@@ -7,15 +7,39 @@ use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::session::{Sequence, support};
 
-use super::Core;
-use super::link::{Admission, ConsumerState, Fault, Part, ProducerState, RoleState, refused};
+use super::link::{Admission, ConsumerState, Fault, Life, Part, ProducerState, RoleState, refused};
 use super::receipts::Receipts;
 use super::uplink::Owed;
+use super::{Core, Links};
 use crate::auth::Grant;
+use crate::io::Output;
 use crate::shared::{ConsumerPlace, Place};
 use crate::telemetry::count;
 
 impl Core {
+    /// The shard that a stranger wishes to be served by, if that is another one. It judges the
+    /// HELLO; one that is to be refused for want of time is refused here.
+    pub(super) fn other_shard(&self, part: &Part, hello: &Hello<'_>) -> Option<u16> {
+        let is_first = part.admission == Admission::Stranger && part.life == Life::Open;
+        let wanted = hello.wanted_shard;
+        let exists = wanted != self.id && wanted < self.shared.config.shards;
+        (is_first && exists && self.drain.is_none()).then_some(wanted)
+    }
+
+    /// Another shard takes the link up from its HELLO on. It finds a place there as one that comes
+    /// anew, so that no shard has more strangers than it may.
+    pub(super) fn pass_link_on(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        to: u16,
+        data: Vec<u8>,
+    ) {
+        let (link, peer) = (part.id, part.peer.take());
+        self.outputs.push_back(Output::HandOver { link, to, peer, data });
+        self.forget(links, part);
+    }
+
     pub(super) fn hello(&mut self, part: &mut Part, hello: &Hello<'_>) -> Result<(), Fault> {
         let version = support::judge(hello).inspect_err(|_| self.count_refused())?;
         let grant = self.judge(hello).inspect_err(|_| self.count_refused())?;

@@ -14,12 +14,19 @@ use super::{Actor, Event, Process, TICK, Work, World};
 use crate::net::{Far, Pipe};
 use crate::scenario::MS;
 
+/// What goes from one shard to another.
+pub(super) enum Post {
+    Mail(Mail),
+    /// A link, by the number of its pipe.
+    Link(usize, Option<Arc<str>>, Vec<u8>),
+}
+
 /// One broker.
 pub(super) struct Broker {
     pub(super) process: Process,
     pub(super) shards: Vec<Shard>,
     shared: Arc<Shared>,
-    mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
+    post: BTreeMap<(usize, usize), VecDeque<Post>>,
     /// Shards that are done.
     drained: usize,
     /// Links, in this life, of those who talk nonsense, and those that something was done to.
@@ -63,12 +70,12 @@ impl World {
         let process = Process::new(&mut self.chance, self.scenario.skewed);
         let (shards, shared) = self.brain();
         let broker = self.brokers.len();
-        let (mail, read_before) = (BTreeMap::new(), [0; 2]);
+        let (post, read_before) = (BTreeMap::new(), [0; 2]);
         self.brokers.push(Broker {
             process,
             shards,
             shared,
-            mail,
+            post,
             drained: 0,
             suspects: 0,
             read_before,
@@ -83,7 +90,7 @@ impl World {
         broker.process.alive = true;
         broker.process.life += 1;
         (broker.shards, broker.shared) = (shards, shared);
-        broker.mail.clear();
+        broker.post.clear();
         (broker.drained, broker.suspects) = (0, 0);
     }
 
@@ -131,8 +138,16 @@ impl World {
         if it.process.paused {
             return self.soon(50 * MS, Event::Mail { broker, life, from, to });
         }
-        if let Some(mail) = it.mail.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
-            self.input(broker, to, Input::Mail(mail));
+        match it.post.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+            Some(Post::Mail(mail)) => self.input(broker, to, Input::Mail(mail)),
+            Some(Post::Link(number, peer, data)) => {
+                // It may have been reset on its way.
+                if let Some(far) = self.far(link_of(number)) {
+                    far.shard = to;
+                    self.input(broker, to, Input::Adopted { link: link_of(number), peer, data });
+                }
+            }
+            None => {}
         }
     }
 
@@ -327,12 +342,13 @@ impl World {
             }
             Output::Shutdown { link } => self.far_ends(number_of(link)),
             Output::Close { link } => self.far_closes(number_of(link)),
-            Output::Mail { to, mail } => {
-                let (life, to) = (self.brokers[broker].process.life, usize::from(to));
-                let waiting = self.brokers[broker].mail.entry((shard, to)).or_default();
-                waiting.push_back(mail);
-                self.soon(200, Event::Mail { broker, life, from: shard, to });
+            Output::HandOver { link, to, peer, data } => {
+                if let Some(far) = self.far(link) {
+                    assert!(far.read.is_none() && far.write.is_none(), "it has nothing to do");
+                }
+                self.post(broker, shard, to, Post::Link(number_of(link), peer, data));
             }
+            Output::Mail { to, mail } => self.post(broker, shard, to, Post::Mail(mail)),
             Output::Drained => {
                 self.note(|_| format!("broker {broker}: shard {shard} has drained"));
                 self.brokers[broker].drained += 1;
@@ -341,6 +357,12 @@ impl World {
                 }
             }
         }
+    }
+
+    fn post(&mut self, broker: usize, from: usize, to: u16, post: Post) {
+        let (life, to) = (self.brokers[broker].process.life, usize::from(to));
+        self.brokers[broker].post.entry((from, to)).or_default().push_back(post);
+        self.soon(200, Event::Mail { broker, life, from, to });
     }
 
     fn far(&mut self, link: LinkId) -> Option<&mut Far> {
