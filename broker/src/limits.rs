@@ -41,8 +41,15 @@
 //! are sent. Mail that says that logins have lost, or what was told of an older slot, is at most
 //! `gateways_max` pieces of each, of 256 bytes.
 
-/// Bytes of a read buffer. 64 KiB is what one read of a saturated loopback socket brings.
-pub const READ_BYTES: usize = 64 << 10;
+/// Bytes of a read buffer, at most. Each read is followed by a write to every gateway it concerns,
+/// so the larger it is, the fewer system calls a message costs.
+pub const READ_BYTES: usize = 256 << 10;
+
+/// Bytes of a link's first read buffer. It doubles with every read that fills it.
+pub const READ_BYTES_MIN: usize = 16 << 10;
+
+/// Reads in a row that would have fitted into half of the buffer, after which it is halved.
+pub const SMALL_READS: u32 = 64;
 
 /// PUBLISHes that are looked up together, at most: enough for their places in the route table to
 /// be on their way to the processor at one time, few enough to stay in its nearest cache.

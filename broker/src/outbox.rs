@@ -17,6 +17,11 @@ use crate::limits::{SPARE_BYTES, WRITE_BYTES};
 /// Where `ttl_ms` lies in a message header.
 const TTL_OFFSET: usize = 28;
 
+/// Bytes reserved ahead for one outbox, at most; and as a part of all it may have, so that other
+/// shards find nearly all of it.
+const AHEAD_BYTES: usize = 32 << 10;
+const AHEAD_PART: usize = 64;
+
 /// The space of one outbox, shared with those who want to put something into it.
 #[derive(Debug)]
 pub struct Room {
@@ -103,6 +108,8 @@ pub struct Outbox {
     marks: VecDeque<Mark>,
     spare: Vec<u8>,
     room: Arc<Room>,
+    // Bytes reserved ahead, for what comes before the next write.
+    credit: usize,
     expired: Vec<u64>,
     traced: Vec<u64>,
 }
@@ -118,6 +125,7 @@ impl Outbox {
             marks: VecDeque::new(),
             spare: Vec::new(),
             room: Room::new(most),
+            credit: 0,
             expired: Vec::new(),
             traced: Vec::new(),
         }
@@ -163,13 +171,33 @@ impl Outbox {
         let before = self.messages.len();
         encode(&mut self.messages);
         let bytes = self.messages.len() - before;
-        let fits = self.room.reserve(bytes);
+        let fits = self.reserve(bytes);
         if fits {
             self.mark(now, bytes, terms);
         } else {
             self.messages.truncate(before);
         }
         fits
+    }
+
+    /// Takes place for a message, and for more at the same time: a locked addition for each of them
+    /// waits for all that was written before it, 18 of 250 ns that a small message took.
+    #[inline]
+    fn reserve(&mut self, bytes: usize) -> bool {
+        if let Some(left) = self.credit.checked_sub(bytes) {
+            self.credit = left;
+            return true;
+        }
+        let (lacking, ahead) =
+            (bytes - self.credit, AHEAD_BYTES.min(self.room.most() / AHEAD_PART));
+        let ahead = [ahead, 0].into_iter().find(|ahead| self.room.reserve(lacking + ahead));
+        self.credit = ahead.unwrap_or(self.credit);
+        ahead.is_some()
+    }
+
+    /// Gives back what was reserved ahead, and so many bytes more.
+    fn release(&mut self, bytes: usize) {
+        self.room.release(bytes + std::mem::take(&mut self.credit));
     }
 
     /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved.
@@ -218,7 +246,7 @@ impl Outbox {
             && self.marks.iter().all(|mark| mark.expires.is_none() && mark.number & TRACED == 0);
         let out = if swap {
             taken.frames = self.marks.len() as u64;
-            self.room.release(self.messages.len());
+            self.release(self.messages.len());
             self.marks.clear();
             std::mem::replace(&mut self.messages, std::mem::take(&mut self.spare))
         } else {
@@ -229,13 +257,13 @@ impl Outbox {
     }
 
     fn gather(&mut self, now: Duration, taken: &mut Taken) -> Vec<u8> {
+        let begun = self.start;
         let mut out = std::mem::take(&mut self.spare);
         out.append(&mut self.control);
         while out.len() < WRITE_BYTES {
             let Some(mark) = self.marks.pop_front() else { break };
             let frame = &self.messages[self.start..self.start + mark.bytes];
             self.start += mark.bytes;
-            self.room.release(mark.bytes);
             match mark.expires.map(|expires| expires.checked_sub(now)) {
                 None => out.extend_from_slice(frame),
                 Some(Some(left)) if left >= Duration::from_millis(1) => {
@@ -257,6 +285,7 @@ impl Outbox {
                 self.traced.push(mark.number & !TRACED);
             }
         }
+        self.release(self.start - begun);
         // Moving the rest down costs at most one copy of each byte for every half written.
         if self.start * 2 >= self.messages.len() {
             self.messages.drain(..self.start);
@@ -276,7 +305,7 @@ impl Outbox {
     /// Forgets the messages, not the answers; the number of messages that were waiting.
     pub fn abandon(&mut self) -> u64 {
         let lost = self.marks.len() as u64;
-        self.room.release(self.messages.len() - self.start);
+        self.release(self.messages.len() - self.start);
         self.messages = Vec::new();
         self.start = 0;
         self.marks.clear();

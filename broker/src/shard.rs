@@ -20,6 +20,7 @@ mod offline;
 mod parts;
 mod presence;
 pub(crate) mod publish;
+mod reading;
 mod receipts;
 mod resume;
 pub(crate) mod sending;
@@ -281,6 +282,7 @@ impl Core {
     fn bytes(&mut self, links: &mut Links, link: &mut Link, data: Vec<u8>) {
         link.part.session.received(self.now);
         self.turn.begins_for_link();
+        link.part.reading.brought(data.len(), data.capacity());
         self.serve_read(links, link, data, 0);
     }
 

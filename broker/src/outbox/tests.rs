@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Outbox, TTL_OFFSET, Taken, Terms};
+use super::{AHEAD_PART, Outbox, TTL_OFFSET, Taken, Terms};
 use crate::limits::WRITE_BYTES;
 
 const MOST: usize = 4096;
@@ -102,7 +102,8 @@ proptest! {
                 }
                 Step::Wait { ms } => now_ms += ms,
             }
-            prop_assert_eq!(outbox.room().waiting(), naive.waiting());
+            prop_assert_eq!(outbox.room().waiting() - outbox.credit, naive.waiting());
+            prop_assert!(outbox.credit <= MOST / AHEAD_PART);
             prop_assert_eq!(outbox.frames(), naive.frames.len());
         }
     }

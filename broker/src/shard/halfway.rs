@@ -361,8 +361,13 @@ impl Core {
             fates_of(message, routed, list, best)
         };
         let mut sums = Sums::default();
-        let found = (asking, trace.take());
-        self.conclude(links, part, message, (routed, offers), &fates, found, &mut sums);
+        if let RoleState::Producer(producer) = &part.role {
+            self.conclude(links, message, producer.instance, routed, &fates, &mut sums);
+        }
+        if message.level != Level::NONE {
+            let found = (asking, trace.take());
+            self.answer_publish(part, message, (routed, offers), &fates, found, &mut sums);
+        }
         self.concluded(&mut sums);
     }
 

@@ -16,13 +16,14 @@ use waybill_wire::session::{Refusal, Sequence, Session};
 
 use crate::auth::Grant;
 use crate::io::LinkId;
-use crate::limits::{CONTROL_BYTES_STOP, READ_BYTES};
+use crate::limits::CONTROL_BYTES_STOP;
 use crate::mail::Receiver;
 use crate::outbox::Outbox;
 use crate::shard::gateway::GatewayState;
 use crate::shard::halfway::Halfway;
 use crate::shard::hops::Unrouted;
 use crate::shard::parts::Rest;
+use crate::shard::reading::Reading;
 use crate::shard::receipts::Receipts;
 use crate::shard::uplink::Owed;
 
@@ -118,42 +119,6 @@ pub(super) struct ConsumerState {
     pub(super) owed: Owed,
 }
 
-/// Where the link's read buffer is.
-pub(super) enum Reading {
-    /// With the backend.
-    Ordered,
-    /// Here: there is no read on its way.
-    Held(Vec<u8>),
-    /// The peer will send nothing more.
-    Ended,
-}
-
-impl Reading {
-    pub(super) fn returned(&mut self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        *self = Self::Held(buffer);
-    }
-
-    pub(super) fn end(&mut self) {
-        *self = Self::Ended;
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        matches!(self, Self::Ended)
-    }
-
-    /// The buffer for a read, if none is on its way and one makes sense.
-    pub(super) fn next_buffer(&mut self) -> Option<Vec<u8>> {
-        let Self::Held(buffer) = self else { return None };
-        let mut buffer = std::mem::take(buffer);
-        *self = Self::Ordered;
-        if buffer.capacity() == 0 {
-            buffer.reserve_exact(READ_BYTES);
-        }
-        Some(buffer)
-    }
-}
-
 impl Link {
     pub(super) fn new(
         id: LinkId,
@@ -169,7 +134,7 @@ impl Link {
             outbox: Outbox::new(outbox_bytes_max),
             role: RoleState::None,
             capabilities: 0,
-            reading: Reading::Held(Vec::new()),
+            reading: Reading::default(),
             writing: false,
             receiver: Receiver::Gateways,
             handed: 0,

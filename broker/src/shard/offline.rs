@@ -13,14 +13,15 @@ use crate::shared::Feed;
 impl Core {
     /// Gives the message, narrowed to the users that were offline for it, to one consumer of each
     /// group that offers the feed. Nobody answers; one that finds no room is counted and gone.
+    /// `first` is the first of `offline`.
+    #[cold]
     pub(super) fn tell_offline(
         &mut self,
         links: &mut Links,
         message: &Message<'_>,
         instance: u64,
-        offline: &[u64],
+        (first, offline): (u64, &[u64]),
     ) {
-        let Some(&first) = offline.first() else { return };
         if !self.shared.is_wanted(Feed::Offline) {
             return;
         }

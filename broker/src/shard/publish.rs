@@ -39,6 +39,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    #[inline]
     fn add(&mut self, message: &Message<'_>, routed: Routed<'_>, fates: &Fates<'_>) {
         let all = [routed.offline().len(), routed.filtered().len(), routed.unresolved()];
         let all = routed.reached() + all.iter().sum::<usize>();
@@ -109,15 +110,34 @@ impl Core {
         self.deliver(links, message, Source { instance, is_traced }, asked, routed, desk);
         let Desk { offers, sums, .. } = desk;
         let fates = Fates::of(message, routed, offers);
-        self.conclude(links, part, message, (routed, offers), &fates, (asking, trace), sums);
+        self.conclude(links, message, instance, routed, &fates, sums);
+        // Most ask for nothing, and what an answer is made of need not be moved for them.
+        if message.level != Level::NONE {
+            self.answer_publish(part, message, (routed, offers), &fates, (asking, trace), sums);
+        }
         Ok(())
     }
 
-    /// All is offered: counts it, and answers.
-    #[expect(clippy::too_many_arguments, reason = "what two ways have found out, in one place")]
+    /// All is offered: counts it, and tells consumers who is offline.
+    #[inline]
     pub(super) fn conclude(
         &mut self,
         links: &mut Links,
+        message: &Message<'_>,
+        instance: u64,
+        routed: Routed<'_>,
+        fates: &Fates<'_>,
+        sums: &mut Sums,
+    ) {
+        sums.add(message, routed, fates);
+        if let Some(&first) = fates.offline.first() {
+            self.tell_offline(links, message, instance, (first, &fates.offline));
+        }
+    }
+
+    /// Answers a message that was concluded, to whoever asked.
+    pub(super) fn answer_publish(
+        &mut self,
         part: &mut Part,
         message: &Message<'_>,
         (routed, offers): (Routed<'_>, &[Offered]),
@@ -125,13 +145,6 @@ impl Core {
         (asking, trace): (Option<(u64, Merge)>, Option<Trace>),
         sums: &mut Sums,
     ) {
-        let RoleState::Producer(producer) = &part.role else { return };
-        let instance = producer.instance;
-        sums.add(message, routed, fates);
-        self.tell_offline(links, message, instance, &fates.offline);
-        if message.level == Level::NONE {
-            return;
-        }
         match asking {
             Some((number, mut merge)) => {
                 fates.answer(self, part, message, routed, offers, None);
@@ -293,11 +306,18 @@ impl<'a> Fates<'a> {
         Self { sent, offline: Cow::Owned(offline), filtered, dropped }
     }
 
+    #[inline]
     pub(crate) fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
-        let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
-        if !Self::are_mixed(offers) {
-            return Self { sent: routed.reached(), offline, filtered, dropped: Vec::new() };
+        if Self::are_mixed(offers) {
+            return Self::of_mixed(message, routed, offers);
         }
+        let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
+        Self { sent: routed.reached(), offline, filtered, dropped: Vec::new() }
+    }
+
+    #[cold]
+    fn of_mixed(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
+        let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
         let of = |wanted: fn(Offered) -> bool| {
             let parts = routed.parts().zip(offers).filter(move |(_, offered)| wanted(**offered));
             parts.flat_map(|((_, share), _)| match share {
@@ -393,6 +413,7 @@ pub(super) fn taken(offers: &[Offered]) -> u32 {
 }
 
 /// UIDs that nobody was asked for, in the order of the PUBLISH.
+#[inline]
 fn filtered<'a>(message: &Message<'_>, routed: Routed<'a>) -> Cow<'a, [u64]> {
     let filtered = routed.filtered();
     if message.selector.is_none() || message.except.is_empty() {
