@@ -1,5 +1,5 @@
 //! A power of two of buckets: a route lies in the bucket that its hash names, its home, or in one
-//! of the next, and the home says how far to look.
+//! of those behind it, and the home says how far to look.
 //!
 //! One writer at a time; readers take no lock. A route that is there all the time is met by each of
 //! them: it never moves within a block.
@@ -262,9 +262,11 @@ impl<'a> Block<'a> {
         hash as usize & (self.buckets.len() - 1)
     }
 
+    /// The triangular numbers from the home, which meet each bucket once: neighbours of a full home
+    /// do not fill up with it, so that the next ones to look at are seldom full together.
     #[inline]
     fn behind(self, at: usize, distance: usize) -> &'a Bucket {
-        &self.buckets[(at + distance) & (self.buckets.len() - 1)]
+        &self.buckets[(at + distance * (distance + 1) / 2) & (self.buckets.len() - 1)]
     }
 }
 

@@ -6,8 +6,8 @@
 //! this is). Every word is atomic, so a torn read is a value to be thrown away and never undefined.
 //!
 //! Invariants, while no change is under way: an entry is empty if its slot is [`EMPTY`]; `spilled`
-//! is how many entries whose home this is lie in later buckets, and none of them lies farther than
-//! `reach` away; if one UID whose home this is has more than one route, it says so.
+//! is how many entries whose home this is lie behind it, none of them farther than `reach`; if one
+//! UID whose home this is has more than one route, it says so.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -38,7 +38,7 @@ const CROWDED: u64 = 1 << 43;
 const CHANGES: u32 = 44;
 const CHANGE: u64 = 1 << CHANGES;
 
-/// How far from its home a route may lie, in buckets.
+/// Buckets behind its home that a route may lie in.
 pub(super) const REACH_MAX: usize = 15;
 
 /// What a bucket says when nothing is in it.
