@@ -28,6 +28,7 @@ use waybill_wire::code::BrokerState;
 use crate::explain::answer::Explanation;
 use crate::explain::explain;
 use crate::explain::question::{Mistake, QUESTION_BYTES_MAX, Question};
+use crate::io::choice::Backend;
 use crate::ledger::{Counters, Ledger};
 use crate::limits::ADMIN_CONNECTIONS_MAX;
 use crate::shared::Shared;
@@ -44,25 +45,36 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// See the module.
 pub(crate) struct Admin {
     shared: Arc<Shared>,
+    backend: Backend,
     counters: Vec<Arc<Counters>>,
     stopping: watch::Receiver<Option<u32>>,
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'a> {
     state: &'static str,
     links: u32,
     routes: usize,
+    backend: &'a Backend,
+}
+
+/// The ledger, and which backend its counters of I/O are of.
+#[derive(Serialize)]
+struct Account<'a> {
+    backend: &'a Backend,
+    #[serde(flatten)]
+    ledger: Ledger,
 }
 
 impl Admin {
     /// Serves until the sender of `stopping` is gone.
     pub(crate) fn new(
         shared: Arc<Shared>,
+        backend: Backend,
         counters: Vec<Arc<Counters>>,
         stopping: watch::Receiver<Option<u32>>,
     ) -> Self {
-        Self { shared, counters, stopping }
+        Self { shared, backend, counters, stopping }
     }
 
     pub(crate) async fn serve(self, listener: TcpListener) {
@@ -140,13 +152,14 @@ async fn health(State(admin): State<Arc<Admin>>) -> Response {
         state: state.name().unwrap_or("unknown"),
         links: admin.shared.links(),
         routes: admin.shared.routes.routes(),
+        backend: &admin.backend,
     };
     (code, NOT_STORED, Json(health)).into_response()
 }
 
 async fn ledger(State(admin): State<Arc<Admin>>) -> Response {
     let ledger = Ledger::of(admin.counters.iter().map(Arc::as_ref));
-    (NOT_STORED, Json(ledger)).into_response()
+    (NOT_STORED, Json(Account { backend: &admin.backend, ledger })).into_response()
 }
 
 /// A mistake is told with its field.

@@ -19,6 +19,9 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// Threads, each with its own event loop and links: 1 to 64.
     pub shards: u16,
+    /// What moves the bytes: `uring` (Linux 6.1 and newer), `tokio` (everywhere), or `auto`:
+    /// `uring` where the system lets it and it passes a test at the start, else `tokio`.
+    pub io: IoChoice,
     /// Most links at once, over all shards: 1 to 1,000,000.
     pub links_max: u32,
     /// Milliseconds of silence after which a link is asked for a sign of life; after three times
@@ -81,6 +84,19 @@ pub struct BrokerConfig {
     pub tags_max: usize,
     /// Who may link. Empty: anybody on this machine, and nobody from elsewhere.
     pub tokens: Vec<TokenConfig>,
+}
+
+/// What moves the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoChoice {
+    /// `Uring` where it can be used, else `Tokio`.
+    #[default]
+    Auto,
+    /// io_uring, or the broker does not start.
+    Uring,
+    /// Readiness, by tokio.
+    Tokio,
 }
 
 /// Which logins of one user may stand at once.
@@ -153,6 +169,7 @@ impl Default for BrokerConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7711)),
             shards: 1,
+            io: IoChoice::default(),
             links_max: 16_384,
             keepalive_ms: 1_000,
             tcp_keepalive_ms: 3_000,

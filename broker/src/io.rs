@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use crate::mail::Mail;
 
+pub mod choice;
 pub(crate) mod orders;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub(crate) mod socket;
 pub(crate) mod tokio;
+#[cfg(target_os = "linux")]
+pub(crate) mod uring;
 mod wall;
 
 /// A link of one shard. Given by the backend, never used again after its [`Input::Failed`] or
@@ -45,7 +48,7 @@ pub enum Input {
     Bytes {
         /// The link.
         link: LinkId,
-        /// The buffer of the order.
+        /// The buffer of the order, or another one in its place.
         data: Vec<u8>,
     },
     /// Answer to [`Output::Read`]: the peer will send nothing more.

@@ -38,6 +38,22 @@ counters! {
 }
 
 counters! {
+    /// What the io_uring backend ran into, and got over.
+    IoCounters => IoEvents {
+        /// Receipts that found no buffer, and were ordered again.
+        starved,
+        /// Standing orders to receive that ended since the link brought more than was read.
+        stopped,
+        /// Sends that took another order for their rest.
+        sends_resumed,
+        /// Turns that found more results than there is room for; none is lost.
+        overflows,
+        /// Results for a socket that had left its place. None is expected.
+        stale,
+    }
+}
+
+counters! {
     /// What a broker counts.
     Counters => Ledger {
         /// Links accepted.
@@ -122,6 +138,8 @@ counters! {
         gateways: FrameCounters => Frames,
         /// Frames for consumers.
         consumers: FrameCounters => Frames,
+        /// Of the io_uring backend.
+        io: IoCounters => IoEvents,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The broker: shards with a synchronous brain, bounded outboxes and I/O backends.
 //!
 //! A shard's brain ([`shard::Shard`]) is pure state: inputs and times go in, orders come out
-//! ([`io`]). It runs on the tokio backend in production and on a seeded simulator in tests.
+//! ([`io`]). It runs on io_uring or on tokio in production and on a seeded simulator in tests.
 //! [`Broker::start`] is the one door for programs. Never here: gateways' WebSockets, clients'
 //! retries, the meaning of payloads.
 
@@ -23,6 +23,6 @@ pub mod shared;
 pub mod telemetry;
 mod told;
 
-pub use config::{BrokerConfig, ConfigError, LoginPolicy, LoginsConfig, TokenConfig};
-pub use ledger::{Frames, Ledger};
+pub use config::{BrokerConfig, ConfigError, IoChoice, LoginPolicy, LoginsConfig, TokenConfig};
+pub use ledger::{Frames, IoEvents, Ledger};
 pub use server::{Broker, BrokerHandle, ShardFailed, StartError};

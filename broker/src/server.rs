@@ -1,6 +1,8 @@
-//! Starting and stopping a broker on the tokio backend: listener, acceptor, shard threads.
+//! Starting and stopping a broker on either backend with threads: listener, acceptor, shard threads.
 //!
-//! Connections are dealt to the shards in turn. Never: frames, what a shard decides.
+//! Connections are dealt to the shards in turn, by one thread for all: links are few and stand for
+//! long, so it does next to nothing, and the system would deal them by the hash of their addresses,
+//! which leaves shards of a few links uneven. Never: frames, what a shard decides.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,9 +14,12 @@ use tracing::{info, warn};
 
 use crate::admin::Admin;
 use crate::config::{BrokerConfig, ConfigError};
+use crate::io::choice::{self, Backend, Opened, Unavailable};
 use crate::io::orders::{ORDERS_WAITING_MAX, Order};
 use crate::io::socket::SignsOfLife;
-use crate::io::tokio::run;
+use crate::io::tokio as portable;
+#[cfg(target_os = "linux")]
+use crate::io::uring;
 use crate::ledger::{Counters, Ledger};
 use crate::shard::Shard;
 use crate::shared::Shared;
@@ -41,6 +46,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// io_uring was asked for by name.
+    #[error("io_uring cannot be used here: {0}")]
+    Uring(#[from] Unavailable),
     /// A thread or its event loop could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -57,6 +65,7 @@ pub struct BrokerHandle {
     local_addr: SocketAddr,
     admin_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
+    backend: Backend,
     counters: Vec<Arc<Counters>>,
     stop: watch::Sender<Option<u32>>,
     // One word from each thread at its end, and how many have yet to say it.
@@ -73,13 +82,15 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// A setting that cannot be used, an address that cannot be listened on, or no more threads.
+    /// A setting that cannot be used, an address that cannot be listened on, io_uring asked for by
+    /// name where it cannot be used, or no more threads.
     pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
         config.validate()?;
         let listen = config.listen;
         let (listener, local_addr) = bind(listen)?;
         let admin = config.admin_address()?.map(bind).transpose()?;
         let admin_addr = admin.as_ref().map(|(_, address)| *address);
+        let (opened, backend) = choice::open(config.io, config.shards)?;
         let shared = Arc::new(Shared::new(config, random_number(), random_number()));
         let brains: Vec<Shard> =
             (0..shared.config.shards).map(|id| Shard::new(id, Arc::clone(&shared))).collect();
@@ -88,23 +99,26 @@ impl Broker {
             brains.iter().map(|_| mpsc::channel(ORDERS_WAITING_MAX)).unzip();
         let (stop, stopping) = watch::channel(None);
         if let Some((listener, _)) = admin {
-            let admin = Admin::new(Arc::clone(&shared), counters.clone(), stop.subscribe());
+            let admin = Admin::new(
+                Arc::clone(&shared),
+                backend.clone(),
+                counters.clone(),
+                stop.subscribe(),
+            );
             spawn("waybill-admin".into(), None, move || admin.serve(listener))?;
         }
-        let signs_of_life = SignsOfLife::new(&shared.config);
         let running = brains.len() + 1;
         let (end, ends) = mpsc::channel(running);
-        let started = Instant::now();
-        for (id, (brain, orders)) in brains.into_iter().zip(receivers).enumerate() {
-            let others = senders.clone();
-            spawn(format!("waybill-shard-{id}"), Some(end.clone()), move || async move {
-                let shard = run(brain, signs_of_life, orders, others, started);
-                tokio::task::LocalSet::new().run_until(shard).await;
-            })?;
-        }
+        let shards = Shards {
+            signs_of_life: SignsOfLife::new(&shared.config),
+            senders: senders.clone(),
+            end: end.clone(),
+            started: Instant::now(),
+        };
+        shards.spawn(opened, brains.into_iter().zip(receivers))?;
         spawn("waybill-accept".into(), Some(end), move || accept(listener, senders, stopping))?;
         info!(%local_addr, shards = shared.config.shards, "broker listens");
-        Ok(BrokerHandle { local_addr, admin_addr, shared, counters, stop, ends, running })
+        Ok(BrokerHandle { local_addr, admin_addr, shared, backend, counters, stop, ends, running })
     }
 }
 
@@ -119,6 +133,12 @@ impl BrokerHandle {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addr
+    }
+
+    /// What moves the bytes, and why that.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Begins to stop: nobody is accepted any more, links are asked to leave and are ended after
@@ -200,6 +220,46 @@ impl Drop for Goodbye {
     }
 }
 
+/// What all shards' threads are given.
+struct Shards {
+    signs_of_life: SignsOfLife,
+    senders: Vec<mpsc::Sender<Order>>,
+    end: mpsc::Sender<End>,
+    started: Instant,
+}
+
+impl Shards {
+    fn spawn(
+        self,
+        opened: Opened,
+        brains: impl Iterator<Item = (Shard, mpsc::Receiver<Order>)>,
+    ) -> Result<(), StartError> {
+        let Self { signs_of_life, senders, end, started } = self;
+        let named = brains.enumerate().map(|(id, (brain, orders))| {
+            (format!("waybill-shard-{id}"), Some(end.clone()), brain, orders, senders.clone())
+        });
+        match opened {
+            Opened::Tokio => {
+                for (name, end, brain, orders, others) in named {
+                    spawn(name, end, move || async move {
+                        let shard = portable::run(brain, signs_of_life, orders, others, started);
+                        tokio::task::LocalSet::new().run_until(shard).await;
+                    })?;
+                }
+            }
+            #[cfg(target_os = "linux")]
+            Opened::Uring(rings) => {
+                for ((name, end, brain, orders, others), ring) in named.zip(rings) {
+                    thread(name, end, move || {
+                        uring::run(brain, ring, signs_of_life, orders, others, started);
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 fn spawn<F: Future<Output = ()>>(
     name: String,
     end: Option<mpsc::Sender<End>>,
@@ -207,9 +267,17 @@ fn spawn<F: Future<Output = ()>>(
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Thread)?;
+    thread(name, end, move || runtime.block_on(work()))
+}
+
+fn thread(
+    name: String,
+    end: Option<mpsc::Sender<End>>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), StartError> {
     let body = move || {
         let _goodbye = end.map(Goodbye);
-        runtime.block_on(work());
+        work();
     };
     std::thread::Builder::new().name(name).spawn(body).map(drop).map_err(StartError::Thread)
 }

@@ -4,7 +4,7 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use waybill_broker::{BrokerConfig, Ledger, TokenConfig};
+use waybill_broker::{BrokerConfig, IoEvents, Ledger, TokenConfig};
 use waybill_wire::Frame;
 use waybill_wire::code::{Class, ErrorCode, Kind, Level, Mode, Op, Role, capability};
 use waybill_wire::frame::{Ping, Pong, Record, Snapshot};
@@ -223,6 +223,7 @@ pub(crate) fn play(backend: Backend, ready: bool, script: &Script, pause: bool) 
     // These two depend on when something was asked, and are one.
     ledger.gateways.delivered += ledger.gateways.unconfirmed;
     ledger.gateways.unconfirmed = 0;
+    ledger.io = IoEvents::default();
     Outcome { producer, gateways, ledger }
 }
 
@@ -230,8 +231,7 @@ fn check(ready: bool) {
     for backend in backends() {
         for seed in 0..SEEDS {
             eprintln!("on {backend:?}, script {seed}");
-            let (Backend::Tokio(shards) | Backend::Sim(shards, _)) = backend;
-            let script = Script::new(seed, shards);
+            let script = Script::new(seed, backend.shards());
             let together = play(backend, ready, &script, false);
             let one_by_one = play(backend, ready, &script, true);
             assert_eq!(together, one_by_one);

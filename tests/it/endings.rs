@@ -188,7 +188,8 @@ fn a_link_whose_snapshot_ends_after_that_of_a_newer_one_takes_nothing_over() {
 fn a_hello_that_comes_after_the_order_to_stop_is_refused() {
     // On sockets a shard learns of the order at its own moment, so there it is one shard, whose
     // DRAIN to another link shows that it has.
-    let one_order = |it: &Backend| matches!(it, Backend::Tokio(1) | Backend::Sim(..));
+    let one_order =
+        |it: &Backend| matches!(it, Backend::Tokio(1) | Backend::Uring(1) | Backend::Sim(..));
     for backend in backends().into_iter().filter(one_order) {
         eprintln!("on {backend:?}");
         let config = BrokerConfig { drain_ms: 30_000, ..BrokerConfig::default() };

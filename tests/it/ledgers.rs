@@ -104,10 +104,16 @@ fn health_and_ledger_are_told_over_http() {
     };
     let broker = Broker::start(config.clone()).unwrap();
     let admin = broker.admin_addr().expect("it was asked for");
-    assert!(ask(admin, "/ledger").contains(r#""gateways":{"offered":0"#));
+    let told = ask(admin, "/ledger");
+    assert!(told.contains(r#""gateways":{"offered":0"#) && told.contains(r#""io":{"starved":0"#));
+    let backend = broker.backend();
+    assert!(["uring", "tokio"].contains(&backend.name) && !backend.reason.is_empty());
     assert!(ask(admin, "/anything").starts_with("HTTP/1.1 404"));
     let health = ask(admin, "/healthz");
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("not_ready"), "{health}");
+    for told in [told, health] {
+        assert!(told.contains(&format!(r#""backend":{{"name":"{}","#, backend.name)), "{told}");
+    }
     let ready = BrokerConfig { ready_quiet_ms: 0, ..config };
     let at_once = Broker::start(ready).unwrap();
     let health = ask(at_once.admin_addr().unwrap(), "/healthz");

@@ -57,7 +57,7 @@ fn promise_8_by_default_that_is_three_seconds() {
 #[test]
 fn promise_6_a_producer_that_the_broker_keeps_waiting_outlives_its_own_silence() {
     const PUBLISHES: u64 = 600;
-    let socket = |it: &Backend| matches!(it, Backend::Tokio(_));
+    let socket = |it: &Backend| matches!(it, Backend::Tokio(_) | Backend::Uring(_));
     for backend in backends().into_iter().filter(socket) {
         eprintln!("on {backend:?}");
         let mut net = Net::start(backend, quick());

@@ -11,7 +11,7 @@ use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Barrier, Delta, Displaced, Record, Resume, Snapshot};
 use waybill_wire::limits::RECORDS_MAX;
 
-use crate::support::{Backend, Line, Net, everywhere};
+use crate::support::{Backend, Line, Net, backends, everywhere};
 use crate::talk::{Producer, encode, fence, hello_in_session, in_effect, link_offering};
 
 /// Namespaces with these policies.
@@ -277,8 +277,9 @@ fn promise_8_a_login_that_went_with_the_older_link_displaces_none_of_the_newer_o
 #[test]
 fn promise_6_any_number_of_logins_may_lose_at_once_and_each_gateway_is_told_as_it_reads() {
     // LOG-7: those who wait wait among the logins, not on the link, which lives.
-    let cases = [Backend::Tokio(3), Backend::Sim(1, 1), Backend::Sim(3, 2)];
-    for backend in cases {
+    let sockets = |it: &Backend| matches!(it, Backend::Tokio(3) | Backend::Uring(3));
+    let sockets = backends().into_iter().filter(sockets);
+    for backend in sockets.chain([Backend::Sim(1, 1), Backend::Sim(3, 2)]) {
         eprintln!("on {backend:?}");
         // A socket takes much by itself, and its time is real.
         let simulated = matches!(backend, Backend::Sim(..));

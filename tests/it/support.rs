@@ -1,17 +1,18 @@
 //! One door to a broker on any I/O backend: open links, send bytes, take frames.
 //!
-//! A test written against [`Net`] runs on the tokio backend with one shard and with several, and
-//! on the simulator with any seed. Waiting ends with the event it waits for; [`PATIENCE`] is only
+//! A test written against [`Net`] runs on the tokio and the io_uring backend with one shard and
+//! with several, and on the simulator with any seed. Waiting ends with the event it waits for; [`PATIENCE`] is only
 //! there so that a broken build fails instead of hanging.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use waybill_broker::io::sim::{Peer, Sim};
 use waybill_broker::shared::Shared;
-use waybill_broker::{Broker, BrokerConfig, BrokerHandle, Ledger};
+use waybill_broker::{Broker, BrokerConfig, BrokerHandle, IoChoice, Ledger, StartError};
 use waybill_wire::Frame;
 use waybill_wire::deframe::Deframer;
 use waybill_wire::frame::{Ping, Pong};
@@ -32,15 +33,44 @@ const FEW_STEPS: usize = 20;
 /// Where a broker runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Backend {
-    /// Threads and sockets; the number of shards.
+    /// Threads and sockets, by readiness; the number of shards.
     Tokio(u16),
+    /// Threads and sockets, by io_uring; the number of shards.
+    Uring(u16),
     /// The simulator; the number of shards and the seed.
     Sim(u16, u64),
+}
+
+impl Backend {
+    pub(crate) fn shards(self) -> u16 {
+        let (Self::Tokio(shards) | Self::Uring(shards) | Self::Sim(shards, _)) = self;
+        shards
+    }
+}
+
+/// Whether this system lets a broker have io_uring; why not is printed.
+fn has_uring() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = BrokerConfig { listen, io: IoChoice::Uring, ..BrokerConfig::default() };
+        match Broker::start(config) {
+            Ok(_) => true,
+            Err(StartError::Uring(why)) => {
+                eprintln!("nothing is tested on io_uring: {why}");
+                false
+            }
+            Err(error) => panic!("{error}"),
+        }
+    })
 }
 
 /// The backends every test of this suite runs on.
 pub(crate) fn backends() -> Vec<Backend> {
     let mut all = vec![Backend::Tokio(1), Backend::Tokio(3)];
+    if has_uring() {
+        all.extend([Backend::Uring(1), Backend::Uring(3)]);
+    }
     all.extend((0..8).map(|seed| Backend::Sim(1 + u16::try_from(seed % 3).unwrap(), seed)));
     all
 }
@@ -78,7 +108,7 @@ pub(crate) struct Net {
 }
 
 enum Inner {
-    Tokio { broker: BrokerHandle, links: Vec<TcpStream> },
+    Sockets { broker: BrokerHandle, links: Vec<TcpStream> },
     Sim { sim: Box<Sim>, links: Vec<Peer> },
 }
 
@@ -90,10 +120,12 @@ impl Net {
             config.ready_quiet_ms = 0;
         }
         let inner = match backend {
-            Backend::Tokio(shards) => {
+            Backend::Tokio(shards) | Backend::Uring(shards) => {
                 config.shards = shards;
+                let is_uring = matches!(backend, Backend::Uring(_));
+                config.io = if is_uring { IoChoice::Uring } else { IoChoice::Tokio };
                 let broker = Broker::start(config).expect("a broker starts");
-                Inner::Tokio { broker, links: Vec::new() }
+                Inner::Sockets { broker, links: Vec::new() }
             }
             Backend::Sim(shards, seed) => {
                 config.shards = shards;
@@ -110,7 +142,7 @@ impl Net {
 
     pub(crate) fn connect(&mut self) -> Line {
         match &mut self.inner {
-            Inner::Tokio { broker, links } => {
+            Inner::Sockets { broker, links } => {
                 let stream = TcpStream::connect(broker.local_addr()).expect("the broker listens");
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -125,7 +157,7 @@ impl Net {
     pub(crate) fn send(&mut self, line: Line, bytes: &[u8]) {
         match &mut self.inner {
             // A broker that refused earlier bytes may have closed; what it said shows in `frame`.
-            Inner::Tokio { links, .. } => drop((&links[line.0]).write_all(bytes)),
+            Inner::Sockets { links, .. } => drop((&links[line.0]).write_all(bytes)),
             Inner::Sim { sim, links } => sim.send(links[line.0], bytes),
         }
     }
@@ -133,7 +165,7 @@ impl Net {
     /// The wall clock, in microseconds since 1970.
     pub(crate) fn wall_us(&self) -> u64 {
         match &self.inner {
-            Inner::Tokio { .. } => {
+            Inner::Sockets { .. } => {
                 let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
                 u64::try_from(since_1970.as_micros()).unwrap()
             }
@@ -150,7 +182,7 @@ impl Net {
     /// Ends our direction and waits for nothing.
     pub(crate) fn leave(&mut self, line: Line) {
         match &mut self.inner {
-            Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Write)),
+            Inner::Sockets { links, .. } => drop(links[line.0].shutdown(Shutdown::Write)),
             Inner::Sim { sim, links } => sim.close(links[line.0]),
         }
     }
@@ -158,7 +190,7 @@ impl Net {
     /// Breaks a link without a word and waits for nothing.
     pub(crate) fn cut(&mut self, line: Line) {
         match &mut self.inner {
-            Inner::Tokio { links, .. } => drop(links[line.0].shutdown(Shutdown::Both)),
+            Inner::Sockets { links, .. } => drop(links[line.0].shutdown(Shutdown::Both)),
             Inner::Sim { sim, links } => sim.reset(links[line.0]),
         }
     }
@@ -239,7 +271,7 @@ impl Net {
     fn more(&mut self, line: Line) -> bool {
         let unread = &mut self.unread[line.0];
         match &mut self.inner {
-            Inner::Tokio { links, .. } => {
+            Inner::Sockets { links, .. } => {
                 let mut piece = [0; 65_536];
                 match (&links[line.0]).read(&mut piece) {
                     Ok(0) => false,
@@ -271,7 +303,7 @@ impl Net {
     /// Sends from another thread, so that neither end waits for the other.
     pub(crate) fn send_in_background(&mut self, line: Line, bytes: Vec<u8>) {
         match &mut self.inner {
-            Inner::Tokio { links, .. } => {
+            Inner::Sockets { links, .. } => {
                 let mut stream = links[line.0].try_clone().unwrap();
                 std::thread::spawn(move || stream.write_all(&bytes));
             }
@@ -301,7 +333,7 @@ impl Net {
     /// if the guess came too early, too.
     pub(crate) fn settle(&mut self) {
         match &mut self.inner {
-            Inner::Tokio { broker, .. } => {
+            Inner::Sockets { broker, .. } => {
                 let (mut last, mut still) = (broker.ledger(), 0);
                 while still < STILL_POLLS {
                     std::thread::yield_now();
@@ -317,14 +349,14 @@ impl Net {
     /// Lets simulated time pass.
     pub(crate) fn advance(&mut self, by: Duration) {
         match &mut self.inner {
-            Inner::Tokio { .. } => panic!("real time cannot be advanced"),
+            Inner::Sockets { .. } => panic!("real time cannot be advanced"),
             Inner::Sim { sim, .. } => sim.advance(by),
         }
     }
 
     pub(crate) fn drain(&mut self) {
         match &mut self.inner {
-            Inner::Tokio { broker, .. } => broker.drain(),
+            Inner::Sockets { broker, .. } => broker.drain(),
             Inner::Sim { sim, .. } => sim.drain(sim.shared().config.drain_ms),
         }
     }
@@ -332,7 +364,7 @@ impl Net {
     /// Waits until a broker that drains has ended.
     pub(crate) fn stopped(&mut self) {
         match &mut self.inner {
-            Inner::Tokio { broker, .. } => {
+            Inner::Sockets { broker, .. } => {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 runtime.block_on(broker.stopped()).unwrap();
             }
@@ -351,14 +383,14 @@ impl Net {
     /// What the broker's shards share.
     pub(crate) fn shared(&self) -> &Shared {
         match &self.inner {
-            Inner::Tokio { broker, .. } => broker.shared(),
+            Inner::Sockets { broker, .. } => broker.shared(),
             Inner::Sim { sim, .. } => sim.shared(),
         }
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
         match &self.inner {
-            Inner::Tokio { broker, .. } => broker.ledger(),
+            Inner::Sockets { broker, .. } => broker.ledger(),
             Inner::Sim { sim, .. } => sim.ledger(),
         }
     }
@@ -380,7 +412,7 @@ impl Net {
         while !happened(&self.ledger()) {
             assert!(began.elapsed().max(waited) < PATIENCE, "it never came: {:?}", self.ledger());
             match &mut self.inner {
-                Inner::Tokio { .. } => std::thread::yield_now(),
+                Inner::Sockets { .. } => std::thread::yield_now(),
                 Inner::Sim { sim, .. } => {
                     sim.advance(SIM_STEP);
                     waited += SIM_STEP;
