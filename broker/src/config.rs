@@ -169,7 +169,7 @@ impl Default for BrokerConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7711)),
             shards: 1,
-            io: IoChoice::default(),
+            io: IoChoice::Tokio,
             links_max: 16_384,
             keepalive_ms: 1_000,
             tcp_keepalive_ms: 3_000,

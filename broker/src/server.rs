@@ -1,4 +1,4 @@
-//! Starting and stopping a broker on either backend with threads: listener, acceptor, shard threads.
+//! Starting and stopping a broker on either backend with threads: listener, acceptor, shards.
 //!
 //! Connections are dealt to the shards in turn, by one thread for all: links are few and stand for
 //! long, so it does next to nothing, and the system would deal them by the hash of their addresses,

@@ -20,6 +20,7 @@ pub(crate) fn start_broker(config: BrokerConfig, flag: &str) -> Outcome<BrokerHa
     use waybill_broker::StartError;
     Broker::start(config).map_err(|error| match &error {
         StartError::Listen { address, source } => listen_failure("broker", *address, source, flag),
+        StartError::Uring(why) => Failure::failed(&error, why.remedy()),
         StartError::Config(error) => Failure::usage(error, "change [broker] in the settings"),
         other => Failure::failed(other, "see the cause"),
     })

@@ -1,8 +1,8 @@
 //! One door to a broker on any I/O backend: open links, send bytes, take frames.
 //!
 //! A test written against [`Net`] runs on the tokio and the io_uring backend with one shard and
-//! with several, and on the simulator with any seed. Waiting ends with the event it waits for; [`PATIENCE`] is only
-//! there so that a broken build fails instead of hanging.
+//! with several, and on the simulator with any seed. Waiting ends with the event it waits for;
+//! [`PATIENCE`] is only there so that a broken build fails instead of hanging.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};

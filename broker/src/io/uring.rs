@@ -98,6 +98,13 @@ struct LinkIo {
     reads_in_turn: usize,
 }
 
+/// A link that another shard is to serve.
+struct Leaving {
+    to: u16,
+    peer: Option<Arc<str>>,
+    data: Vec<u8>,
+}
+
 /// Runs one shard until it is drained. Times are counted from `started`, the same for all shards of
 /// a broker: what they share has deadlines.
 ///
@@ -123,6 +130,7 @@ pub(crate) fn run(
         links_seen: 0,
         ready: VecDeque::new(),
         starved: Vec::new(),
+        leaving: HashMap::new(),
         failed: Vec::new(),
         backlog: Backlog::new(others),
         waker: Arc::new(Bell(bell.into())).into(),
@@ -145,6 +153,8 @@ struct Loop {
     ready: VecDeque<LinkId>,
     // Links the brain reads and that had no buffer.
     starved: Vec<LinkId>,
+    // Links that go to another shard as soon as nothing of them is under way.
+    leaving: HashMap<LinkId, Leaving>,
     // Links whose direction could not be ended.
     failed: Vec<LinkId>,
     backlog: Backlog,
@@ -261,7 +271,18 @@ impl Loop {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Bytes(link, data) => self.came(link, Ahead::Bytes(data)),
+            Event::Bytes(link, data) => match self.leaving.get_mut(&link) {
+                Some(leaving) => {
+                    leaving.data.extend_from_slice(&data);
+                    self.ring.put(data);
+                }
+                None => self.came(link, Ahead::Bytes(data)),
+            },
+            Event::Left(link, stream) => {
+                if let Some(leaving) = self.leaving.remove(&link) {
+                    self.handed_over(leaving, stream);
+                }
+            }
             Event::End(link) => self.came(link, Ahead::Ended),
             Event::Sent(link, data) => self.input(Input::Wrote { link, data }),
             Event::Starved(link) => {
@@ -337,6 +358,25 @@ impl Loop {
         }
     }
 
+    fn hand_over(&mut self, link: LinkId, mut leaving: Leaving) {
+        let Some(io) = self.links.remove(&link) else { return };
+        for what in io.ahead {
+            // Whatever else came comes again where it goes.
+            if let Ahead::Bytes(data) = what {
+                leaving.data.extend_from_slice(&data);
+                self.ring.put(data);
+            }
+        }
+        match self.ring.leave(io.place) {
+            Some(stream) => self.handed_over(leaving, stream),
+            None => drop(self.leaving.insert(link, leaving)),
+        }
+    }
+
+    fn handed_over(&mut self, Leaving { to, peer, data }: Leaving, stream: std::net::TcpStream) {
+        self.backlog.push(to, Order::Adopt { stream, peer, data });
+    }
+
     fn forget(&mut self, io: LinkIo) {
         for what in io.ahead {
             if let Ahead::Bytes(buffer) = what {
@@ -377,21 +417,33 @@ impl Loop {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Accept(stream) => self.accept(stream),
+            Order::Accept(stream) => {
+                let peer = socket::peer(&stream);
+                if let Some(link) = self.take_up(stream) {
+                    debug!(link = link.0, "link accepted");
+                    self.input(Input::Accepted { link, peer });
+                }
+            }
+            Order::Adopt { stream, peer, data } => {
+                if let Some(link) = self.take_up(stream) {
+                    debug!(link = link.0, "link adopted");
+                    self.input(Input::Adopted { link, peer, data });
+                }
+            }
             Order::Mail(mail) => self.input(Input::Mail(mail)),
             Order::Drain(deadline_ms) => self.input(Input::Drain { deadline_ms }),
         }
     }
 
-    fn accept(&mut self, stream: std::net::TcpStream) {
-        let peer = socket::peer(&stream);
+    /// Sets a connection up, and gives it a number.
+    fn take_up(&mut self, stream: std::net::TcpStream) -> Option<LinkId> {
         // An order to a socket that does not block fails where it should wait.
         if let Err(error) = self.signs_of_life.prepare(&stream, false) {
-            return warn!(%error, "an accepted connection could not be set up");
+            warn!(%error, "an accepted connection could not be set up");
+            return None;
         }
         self.links_seen += 1;
         let link = LinkId(self.links_seen);
-        debug!(link = link.0, "link accepted");
         let io = LinkIo {
             place: self.ring.adopt(link, stream),
             reads: None,
@@ -403,7 +455,7 @@ impl Loop {
             reads_in_turn: 0,
         };
         self.links.insert(link, io);
-        self.input(Input::Accepted { link, peer });
+        Some(link)
     }
 
     fn carry_out(&mut self) {
@@ -429,7 +481,10 @@ impl Loop {
                         self.forget(io);
                     }
                 }
-                Output::Mail { to, mail } => self.backlog.push(to, mail),
+                Output::HandOver { link, to, peer, data } => {
+                    self.hand_over(link, Leaving { to, peer, data });
+                }
+                Output::Mail { to, mail } => self.backlog.push(to, Order::Mail(mail)),
                 Output::Drained => self.drained = true,
             }
         }

@@ -166,6 +166,7 @@ fn unexpected(event: &Event) -> io::Error {
         Event::Starved(_) => other("a buffer was wanting where it was not"),
         Event::Stopped(_) => other("an order ended that was to stand"),
         Event::Sent(..) => other("something was sent that nobody ordered"),
+        Event::Left(..) => other("a connection left that was to stay"),
     }
 }
 

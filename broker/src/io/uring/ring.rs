@@ -58,6 +58,8 @@ pub(super) enum Event {
     ReceiveFailed(LinkId, io::Error),
     /// What was ordered to be sent failed, in full or in part.
     SendFailed(LinkId, io::Error),
+    /// Nothing of it is under way any more, and here is its socket.
+    Left(LinkId, TcpStream),
 }
 
 /// What is counted besides what links are told.
@@ -89,6 +91,15 @@ enum Receipt {
     Standing,
 }
 
+/// What becomes of a socket as soon as nothing of it is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Stays,
+    Closes,
+    Leaves,
+}
+
 #[derive(Default)]
 struct Slot {
     generation: u32,
@@ -97,7 +108,7 @@ struct Slot {
     receipt: Receipt,
     sends: Option<Sending>,
     cancels: u32,
-    closes: bool,
+    fate: Fate,
 }
 
 struct Sending {
@@ -119,6 +130,8 @@ pub(super) struct Ring {
     free: Vec<u32>,
     // Orders that the system has not made room for yet.
     waiting: VecDeque<squeue::Entry>,
+    // The next event.
+    left: Option<(LinkId, TcpStream)>,
     bell: OwnedFd,
     rings: u64,
     overflows: bool,
@@ -150,6 +163,7 @@ impl Ring {
             slots: Vec::new(),
             free: Vec::new(),
             waiting: VecDeque::new(),
+            left: None,
             bell: event().map_err(Unavailable::because("a descriptor to be woken by"))?,
             rings: 0,
             overflows: false,
@@ -199,7 +213,7 @@ impl Ring {
 
     fn slot(&mut self, place: Place) -> &mut Slot {
         let slot = &mut self.slots[place.slot as usize];
-        assert!(slot.generation == place.generation && !slot.closes, "it was closed");
+        assert!(slot.generation == place.generation && slot.fate == Fate::Stays, "it is gone");
         slot
     }
 
@@ -309,7 +323,7 @@ impl Ring {
     /// Closes a socket as soon as nothing of it is under way. No event of it follows.
     pub(super) fn close(&mut self, place: Place) {
         let slot = self.slot(place);
-        slot.closes = true;
+        slot.fate = Fate::Closes;
         if slot.is_quiet() {
             return drop(self.vacate(place.slot));
         }
@@ -324,6 +338,17 @@ impl Ring {
         unsafe { self.push(which.user_data(tagged(place, Kind::Cancel))) }
     }
 
+    /// Gives a socket back: now, or as an event when nothing of it is under way any more. What was
+    /// received until then comes before that.
+    pub(super) fn leave(&mut self, place: Place) -> Option<TcpStream> {
+        if self.receives(place) {
+            self.stop(place);
+        }
+        let slot = self.slot(place);
+        slot.fate = Fate::Leaves;
+        if slot.is_quiet() { self.vacate(place.slot) } else { None }
+    }
+
     fn vacate(&mut self, at: u32) -> Option<TcpStream> {
         let slot = &mut self.slots[at as usize];
         let generation = slot.generation.wrapping_add(1) & GENERATIONS;
@@ -335,8 +360,8 @@ impl Ring {
     /// Closes everything; whether nothing is under way any more.
     fn end(&mut self) -> bool {
         for at in 0..self.slots.len() {
-            let Slot { generation, closes, socket, .. } = &self.slots[at];
-            if socket.is_some() && !closes {
+            let Slot { generation, fate, socket, .. } = &self.slots[at];
+            if socket.is_some() && *fate == Fate::Stays {
                 let slot = u32::try_from(at).expect("fewer sockets than that");
                 self.close(Place { slot, generation: *generation });
             }
@@ -366,11 +391,11 @@ impl Ring {
     unsafe fn push(&mut self, entry: squeue::Entry) {
         self.waiting.push_back(entry);
         // SAFETY: as the callers promise, this one and those before it.
-        while let Err(full) = unsafe { self.push_waiting() } {
+        while unsafe { self.push_waiting() }.is_err() {
             // There is room again when the system has taken over what is there. If it does not,
             // for want of memory, the next turn tries again.
             if self.ring.submit().is_err() {
-                return drop(full);
+                return;
             }
         }
     }
@@ -417,6 +442,9 @@ impl Ring {
     /// What happened, one by one.
     pub(super) fn next(&mut self) -> Option<Event> {
         loop {
+            if let Some((link, socket)) = self.left.take() {
+                return Some(Event::Left(link, socket));
+            }
             let entry = self.ring.completion().next()?;
             let (place, kind) = untagged(entry.user_data());
             if kind == Kind::Bell as u8 {
@@ -440,16 +468,18 @@ impl Ring {
                 }
             };
             let slot = &self.slots[place.slot as usize];
-            if slot.closes {
-                let is_quiet = slot.is_quiet();
-                if let Some(Event::Bytes(_, buffer)) = event {
-                    self.buffers.put(buffer);
-                }
-                if is_quiet {
-                    drop(self.vacate(place.slot));
-                }
-            } else if event.is_some() {
-                return event;
+            let (fate, link) = (slot.fate, LinkId(slot.link));
+            if fate != Fate::Stays
+                && slot.is_quiet()
+                && let Some(socket) = self.vacate(place.slot)
+                && fate == Fate::Leaves
+            {
+                self.left = Some((link, socket));
+            }
+            match event {
+                Some(Event::Bytes(_, buffer)) if fate == Fate::Closes => self.buffers.put(buffer),
+                Some(_) if fate != Fate::Closes => return event,
+                _ => {}
             }
         }
     }
@@ -494,7 +524,7 @@ impl Ring {
         if sending.from >= sending.data.len() {
             return Some(Event::Sent(link, sending.data));
         }
-        if slot.closes {
+        if slot.fate != Fate::Stays {
             return None;
         }
         if bytes == 0 {
