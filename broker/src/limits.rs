@@ -25,6 +25,8 @@
 //!                                             are pending; by mode broadcast for each gateway
 //! + shards x HALFWAY_MAX x targets_max x (64 + 40 x gateways of a user)
 //!                                             what these have found
+//! + shards x BUFFERS_MAX x 4 x READ_BYTES_MIN   what io_uring receives into, and has received that
+//!                                             is not read yet
 //! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
 //!                                             would go: a question, and its answer twice
 //! + routes_max x (bytes of a route + 160)     routes, and registrations they follow from
@@ -50,6 +52,11 @@ pub const READ_BYTES_MIN: usize = 16 << 10;
 
 /// Reads in a row that would have fitted into half of the buffer, after which it is halved.
 pub const SMALL_READS: u32 = 64;
+
+/// Buffers that the io_uring backend receives into, of all links of a shard that have a standing
+/// order, those that were not read yet among them. It starts with few and takes more as these run
+/// out.
+pub const BUFFERS_MAX: u16 = 256;
 
 /// PUBLISHes that are looked up together, at most: enough for their places in the route table to
 /// be on their way to the processor at one time, few enough to stay in its nearest cache.

@@ -27,7 +27,7 @@ use crate::io::orders::{Backlog, Order};
 use crate::io::socket::{self, SignsOfLife};
 use crate::io::{Input, LinkId, Output, wall};
 use crate::ledger::Counters;
-use crate::limits::TICK_MS;
+use crate::limits::{BUFFERS_MAX, READ_BYTES_MIN, TICK_MS};
 use crate::shard::Shard;
 use crate::telemetry::count;
 
@@ -49,7 +49,7 @@ const READS_PER_TURN: usize = 4;
 const SINGLE_READS: u32 = 64;
 
 /// Buffers for all links of a shard that have standing orders.
-const BUFFERS: Sizes = Sizes { least: 16, most: 256, bytes: 16 << 10 };
+const BUFFERS: Sizes = Sizes { least: 16, most: BUFFERS_MAX, bytes: READ_BYTES_MIN };
 
 /// Ticks after which there are fewer buffers if they have sufficed.
 const RELAX_TICKS: u64 = 100;
