@@ -14,8 +14,8 @@ use crate::signals::Stops;
 #[command(after_help = "\
 Settings: [broker]. SIGTERM or Ctrl-C drains, a second one ends it now. With --json one line on \
 stdout says when it listens: {\"event\":\"ready\",\"broker\":\"ADDRESS\",\"admin\":\"ADDRESS\",\
-\"io\":\"uring\"}; admin is null unless broker.admin_listen is set, io is what --io came to: uring or \
-tokio.")]
+\"io\":\"uring\"}; admin is null unless broker.admin_listen is set, io is what --io came to: \
+uring or tokio.")]
 pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one. Default 127.0.0.1:7711.
     #[arg(long, value_name = "IP:PORT")]
