@@ -316,6 +316,7 @@ bits! {
         OFFLINE = 8 "offline",
         TRACE = 9 "trace",
         FILTERS = 10 "filters",
+        LINKS = 11 "links",
     }
 }
 

@@ -34,6 +34,7 @@ code! {
         HOP_LIMIT = 306 "hop_limit",
         EXPIRED = 307 "expired",
         BAD_EXPRESSION = 308 "bad_expression",
+        NO_SESSION = 309 "no_session",
         NOT_READY = 401 "not_ready",
         OVERLOADED = 402 "overloaded",
         OUTBOX_FULL = 403 "outbox_full",
@@ -42,6 +43,7 @@ code! {
         CONNECTION_TAGS = 406 "connection_tags",
         GATEWAY_TAGS = 407 "gateway_tags",
         BROKER_TAGS = 408 "broker_tags",
+        DATA_LINK_LOST = 409 "data_link_lost",
         SHUTTING_DOWN = 501 "shutting_down",
         SUPERSEDED = 502 "superseded",
     }
@@ -134,6 +136,7 @@ impl ErrorCode {
                 | Self::NOT_PERMITTED
                 | Self::NOT_SUPPORTED
                 | Self::NO_COMMON_VERSION
+                | Self::NO_SESSION
                 | Self::SUPERSEDED
         );
         !barred && !self.is_malformed()
