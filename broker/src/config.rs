@@ -73,6 +73,10 @@ pub struct BrokerConfig {
     pub drain_ms: u32,
     /// Gateways that may be known at once, those being forgotten included: 1 to 65,535.
     pub gateways_max: u32,
+    /// Data links that one gateway may have, each to another shard: 0 to 64. A shard to which it has
+    /// none hands what it reads for that gateway to the shard of the gateway's first link. 0: none
+    /// run.
+    pub data_links_max: u16,
     /// Routes, and registrations they follow from, that may be held at once: 1 to 1,000,000,000.
     pub routes_max: usize,
     /// Tags of one gateway that are kept, to tell whom a selector may be for: 0 to 1,048,576. A
@@ -98,6 +102,12 @@ pub enum IoChoice {
     /// Readiness, by tokio.
     Tokio,
 }
+
+/// More shards than that there are not.
+const SHARDS_MAX: u16 = 64;
+
+/// One to each shard.
+const DATA_LINKS_MAX: u16 = SHARDS_MAX;
 
 /// Which logins of one user may stand at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -186,6 +196,7 @@ impl Default for BrokerConfig {
             logins: Vec::new(),
             drain_ms: 5_000,
             gateways_max: 4_096,
+            data_links_max: DATA_LINKS_MAX,
             routes_max: 1 << 24,
             gateway_tags_max: GATEWAY_TAGS_MAX,
             tags_max: BROKER_TAGS_MAX,
@@ -252,7 +263,7 @@ impl BrokerConfig {
                 Err(ConfigError::Range { key, value, least, most })
             }
         };
-        range("shards", self.shards.into(), 1, 64)?;
+        range("shards", self.shards.into(), 1, SHARDS_MAX.into())?;
         range("links_max", self.links_max.into(), 1, 1_000_000)?;
         if self.keepalive_ms != 0 {
             range("keepalive_ms", self.keepalive_ms.into(), 100, 600_000)?;
@@ -273,6 +284,7 @@ impl BrokerConfig {
         range("gateways_expected", self.gateways_expected.into(), 0, 65_536)?;
         range("drain_ms", self.drain_ms.into(), 0, 3_600_000)?;
         range("gateways_max", self.gateways_max.into(), 1, Limits::SLOTS_MAX.into())?;
+        range("data_links_max", self.data_links_max.into(), 0, DATA_LINKS_MAX.into())?;
         range("routes_max", self.routes_max as u64, 1, 1_000_000_000)?;
         range("gateway_tags_max", self.gateway_tags_max as u64, 0, GATEWAY_TAGS_MAX as u64)?;
         range("tags_max", self.tags_max as u64, 0, BROKER_TAGS_MAX as u64)?;

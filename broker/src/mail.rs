@@ -1,7 +1,7 @@
 //! What shards say to each other. A frame in it has its place in the receiving outbox reserved
 //! already, so that mail on its way is bounded by the outboxes it is meant for. What has no frame
-//! says at its kind what bounds it; `Supersede` and `Release` go from link to link of one gateway
-//! as they end and begin, and links are bounded.
+//! says at its kind what bounds it; what goes from link to link of one gateway as they end and begin
+//! is bounded as links are.
 
 use waybill_routing::Slot;
 use waybill_wire::code::{ErrorCode, Kind};
@@ -145,6 +145,31 @@ pub enum Mail {
         link: Option<LinkId>,
         /// Its slot.
         slot: Slot,
+    },
+    /// A gateway has a data link to another shard, which has sent messages to one of your links
+    /// before. Say when that gateway has taken them in. There is one on its way for each data link.
+    Fence {
+        /// The gateway's control link.
+        link: LinkId,
+        /// Its new data link.
+        data: Writer,
+    },
+    /// It has: your data link may write messages.
+    Passed {
+        /// The data link.
+        link: LinkId,
+    },
+    /// A data link of a gateway has ended. What comes for the gateway after this comes instead.
+    DataLost {
+        /// The gateway's control link.
+        link: LinkId,
+        /// The data link's number.
+        number: u64,
+    },
+    /// The control link of one of your data links has ended.
+    SessionEnded {
+        /// The data link.
+        link: LinkId,
     },
     /// The link that yours took over from has been written out, or has gone: messages may flow.
     Release {

@@ -106,6 +106,7 @@ pub struct Outbox {
     messages: Vec<u8>,
     start: usize,
     marks: VecDeque<Mark>,
+    entered: u64,
     spare: Vec<u8>,
     room: Arc<Room>,
     // Bytes reserved ahead, for what comes before the next write.
@@ -123,6 +124,7 @@ impl Outbox {
             messages: Vec::new(),
             start: 0,
             marks: VecDeque::new(),
+            entered: 0,
             spare: Vec::new(),
             room: Room::new(most),
             credit: 0,
@@ -153,6 +155,19 @@ impl Outbox {
     #[must_use]
     pub fn frames(&self) -> usize {
         self.marks.len()
+    }
+
+    /// Messages that have ever come in: a mark for [`has_left`](Self::has_left).
+    #[must_use]
+    pub fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    /// Whether each message that had come in by then has been taken out to be written, or is gone.
+    #[must_use]
+    pub fn has_left(&self, mark: u64) -> bool {
+        // They leave in their order.
+        self.entered - self.marks.len() as u64 >= mark
     }
 
     /// Whether nothing waits.
@@ -211,6 +226,7 @@ impl Outbox {
         let number = if is_traced && number != 0 { number | TRACED } else { number };
         let expires = (ttl_ms != 0).then(|| now + Duration::from_millis(ttl_ms.into()));
         self.marks.push_back(Mark { bytes, expires, number });
+        self.entered += 1;
     }
 
     /// The numbers of the messages that have expired since the last call, 0 left out.

@@ -5,6 +5,7 @@
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
 pub(crate) mod batch;
+mod data;
 mod displacement;
 mod endings;
 mod filters;
@@ -42,7 +43,7 @@ use crate::ledger::Counters;
 use crate::limits::{FOLLOW_STEPS, LOGIN_STEPS, SWEEP_STEPS};
 use crate::mail::Mail;
 use crate::shard::batch::Batches;
-use crate::shard::link::{Admission, Fault, Life, Link, Part, refused};
+use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
 use crate::shard::parts::Turn;
 use crate::shard::resume::Burial;
 use crate::shard::sending::Offer;
@@ -93,7 +94,7 @@ impl Shard {
             shared,
             counters: Arc::default(),
             now: Duration::ZERO,
-            batches: Batches::default(),
+            batches: Batches::of(id),
             turn: Turn::default(),
             outputs: VecDeque::new(),
             touched: Vec::new(),
@@ -352,7 +353,7 @@ impl Core {
     ) -> Result<(), Fault> {
         match part.session.handle(self.now, frame)? {
             Step::Hello => match frame {
-                Frame::Hello(hello) => self.hello(part, hello),
+                Frame::Hello(hello) => self.hello(links, part, hello),
                 _ => unreachable!("that step is for HELLO"),
             },
             Step::Pass => self.pass(links, part, frame),
@@ -379,6 +380,9 @@ impl Core {
     }
 
     fn pass(&mut self, links: &mut Links, part: &mut Part, frame: &Frame<'_>) -> Result<(), Fault> {
+        if matches!(part.role, RoleState::Data(_)) {
+            return self.pass_data(links, part, frame);
+        }
         match frame {
             Frame::Snapshot(records) => self.snapshot(links, part, records),
             Frame::Delta(records) => self.delta(links, part, records),
@@ -426,6 +430,10 @@ impl Core {
             Mail::UplinkAnswer { question, code } => self.answer_here(links, question, code),
             Mail::Supersede { link } => self.supersede(links, link),
             Mail::Release { link } => self.release(links, link),
+            Mail::Fence { link, data } => self.fence(links, link, data),
+            Mail::Passed { link } => self.passed(links, link),
+            Mail::DataLost { link, number } => self.data_lost(links, link, number),
+            Mail::SessionEnded { link } => self.session_ended(links, link),
             Mail::Told { link, incarnation, old } => {
                 self.told_mailed(links, link, incarnation, old);
             }

@@ -9,6 +9,7 @@ mod contest;
 mod gateways;
 mod paths;
 pub(crate) mod sessions;
+pub(crate) mod sessions_open;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};

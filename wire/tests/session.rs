@@ -118,6 +118,8 @@ fn a_hello_is_judged() {
     assert_eq!(later, Err(ErrorCode::NO_COMMON_VERSION));
     assert_eq!(asks(|hello| hello.data = true), Err(ErrorCode::NOT_SUPPORTED));
     assert_eq!(asks(|hello| hello.role = Role::LEAF), Err(ErrorCode::NOT_SUPPORTED));
+    let data_link = asks(|hello| (hello.data, hello.role) = (true, Role::GATEWAY));
+    assert_eq!(data_link, Ok(1), "LNK-2");
 }
 
 /// SES-6.

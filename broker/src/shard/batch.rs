@@ -69,6 +69,14 @@ struct Left {
     is_long: bool,
 }
 
+impl Batches {
+    /// Those of a shard.
+    pub(super) fn of(shard: u16) -> Self {
+        let desk = Desk { places: Places::seen_from(shard), ..Desk::default() };
+        Self { desk, ..Self::default() }
+    }
+}
+
 impl<'a> Batch<'a> {
     fn begun(batches: &mut Batches, part: &Part, turn: &Turn) -> Self {
         let before = match &part.role {

@@ -85,10 +85,12 @@ impl Core {
     pub(super) fn leave(&mut self, links: &mut Links, part: &mut Part) {
         match std::mem::take(&mut part.role) {
             RoleState::Gateway(mut gateway) => {
+                self.end_data_links(gateway.session);
                 self.reports_lost(links, &mut gateway.reports);
                 self.uplinks_left(&gateway.uplinked);
                 self.gateway_left(*gateway);
             }
+            RoleState::Data(data) => self.data_left(links, part, *data),
             RoleState::Consumer(consumer) => self.consumer_left(links, part.id, consumer.owed),
             RoleState::Producer(producer) => {
                 self.receipts_lost(&producer.receipts);
@@ -126,6 +128,7 @@ impl Core {
         let part = &mut link.part;
         match part.life {
             Life::Open => {
+                self.check_fences(part);
                 self.ask_for_confirmation(part);
                 self.check_reports(part);
                 self.give_up_uplinks(links, part);

@@ -17,10 +17,16 @@ impl Core {
     /// The link's slot answers from here on. Older links end once they are written out, and this
     /// one waits for that.
     pub(super) fn take_over(&mut self, links: &mut Links, part: &mut Part) {
-        let incarnation = part.gateway().incarnation;
-        let older = self.shared.path_joined(incarnation, self.writer(part));
+        let (incarnation, session) = (part.gateway().incarnation, part.gateway().session);
+        let control = self.writer(part);
+        let older = self.shared.path_joined(incarnation, control);
         part.path = Some(incarnation);
         part.held = !older.is_empty();
+        for data in self.shared.data_links(session) {
+            if self.shared.path_joined_by_data(incarnation, control, data) {
+                self.release_one(links, data);
+            }
+        }
         for Writer { shard, link } in older {
             if shard == self.id {
                 self.supersede(links, link);
@@ -45,8 +51,12 @@ impl Core {
     /// The link has nothing more to write: the one that took over may begin.
     pub(super) fn release_successor(&mut self, links: &mut Links, part: &mut Part) {
         let Some(incarnation) = part.path.take() else { return };
-        let next = self.shared.path_left(incarnation, self.writer(part));
-        let Some(Writer { shard, link }) = next else { return };
+        for next in self.shared.path_left(incarnation, self.writer(part)) {
+            self.release_one(links, next);
+        }
+    }
+
+    fn release_one(&mut self, links: &mut Links, Writer { shard, link }: Writer) {
         if shard == self.id {
             self.release(links, link);
         } else {
@@ -61,7 +71,7 @@ impl Core {
         }
     }
 
-    fn writer(&self, part: &Part) -> Writer {
+    pub(super) fn writer(&self, part: &Part) -> Writer {
         Writer { shard: self.id, link: part.id }
     }
 }

@@ -13,6 +13,7 @@ use super::uplink::Owed;
 use super::{Core, Links};
 use crate::auth::Grant;
 use crate::io::Output;
+use crate::shared::sessions_open::Session;
 use crate::shared::{ConsumerPlace, Place};
 use crate::telemetry::count;
 
@@ -40,11 +41,20 @@ impl Core {
         self.forget(links, part);
     }
 
-    pub(super) fn hello(&mut self, part: &mut Part, hello: &Hello<'_>) -> Result<(), Fault> {
+    pub(super) fn hello(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        hello: &Hello<'_>,
+    ) -> Result<(), Fault> {
         let version = support::judge(hello).inspect_err(|_| self.count_refused())?;
         let grant = self.judge(hello).inspect_err(|_| self.count_refused())?;
-        part.capabilities = hello.capabilities & support::CAPABILITIES;
-        let admitted = self.admit(part, hello, grant.clone());
+        part.capabilities = hello.capabilities & self.capabilities();
+        let admitted = if hello.data {
+            self.open_data(links, part, hello, &grant)
+        } else {
+            self.admit(part, hello, grant.clone())
+        };
         part.role = admitted.inspect_err(|_| self.count_refused())?;
         part.admission = Admission::Link;
         self.strangers_now -= 1;
@@ -52,6 +62,7 @@ impl Core {
         tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");
         let (session, resumed) = match &part.role {
             RoleState::Gateway(gateway) => (gateway.session, gateway.registration.is_resuming()),
+            RoleState::Data(data) => (data.number, false),
             _ => (self.shared.next_session(), false),
         };
         let welcome = Welcome {
@@ -78,6 +89,12 @@ impl Core {
         let producer = hello.role == Role::PRODUCER;
         part.session.run(if producer { support::CAPABILITIES } else { part.capabilities });
         Ok(())
+    }
+
+    /// Of those with behaviour, what is switched on.
+    fn capabilities(&self) -> u64 {
+        let off = if self.shared.config.data_links_max == 0 { capability::LINKS } else { 0 };
+        support::CAPABILITIES & !off
     }
 
     fn count_refused(&self) {
@@ -124,7 +141,15 @@ impl Core {
                 }
                 let gateway = self.gateway_session(hello, grant)?;
                 let slot = gateway.slot;
-                self.shared.gateway_opened(slot, hello.instance, place, gateway.grant.clone());
+                let session = Session {
+                    id: gateway.session,
+                    incarnation: hello.instance,
+                    place,
+                    grant: gateway.grant.clone(),
+                    capabilities: part.capabilities,
+                    data: Vec::new(),
+                };
+                self.shared.gateway_opened(slot, session);
                 let now = self.now;
                 self.shared.readiness(|readiness| readiness.linked(now));
                 RoleState::Gateway(Box::new(gateway))

@@ -135,10 +135,11 @@ impl Core {
     /// Frames of a gateway that are traced were given to the transport.
     pub(super) fn written(&mut self, links: &mut Links, part: &mut Part) {
         let numbers = part.outbox.take_traced();
-        let RoleState::Gateway(gateway) = &part.role else { return };
-        let asked = numbers.into_iter().filter_map(|number| gateway.reports.asked(number));
+        let Some(gateway) = part.incarnation() else { return };
+        let Some(reports) = part.reports() else { return };
+        let asked = numbers.into_iter().filter_map(|number| reports.asked(number));
         let asked: Vec<Asked> = asked.collect();
-        let (process, gateway) = (self.shared.instance, gateway.incarnation);
+        let process = self.shared.instance;
         let hop = HopTime { time_us: self.wall_us(), process, gateway, hop: TraceHop::WRITTEN };
         asked.into_iter().for_each(|asked| self.tell_hop(links, asked, hop));
     }

@@ -19,12 +19,13 @@ use crate::io::LinkId;
 use crate::limits::CONTROL_BYTES_STOP;
 use crate::mail::Receiver;
 use crate::outbox::Outbox;
+use crate::shard::data::{DataState, Fence};
 use crate::shard::gateway::GatewayState;
 use crate::shard::halfway::Halfway;
 use crate::shard::hops::Unrouted;
 use crate::shard::parts::Rest;
 use crate::shard::reading::Reading;
-use crate::shard::receipts::Receipts;
+use crate::shard::receipts::{Receipts, Reports};
 use crate::shard::uplink::Owed;
 
 pub(super) use waybill_wire::session::Fault;
@@ -68,6 +69,10 @@ pub(super) struct Part {
     pub(super) farewell: Option<Fault>,
     // Messages wait until the link it took over from is written out.
     pub(super) held: bool,
+    // Those of a data link wait until what its shard sent by the control link was taken in.
+    pub(super) fenced: bool,
+    // Data links that wait for that of this control link.
+    pub(super) fences: Vec<Fence>,
     // The life of a gateway whose messages it writes, until it is written out, or gone.
     pub(super) path: Option<u64>,
     // What it has brought and waits for its next turn; then it is not read.
@@ -102,6 +107,7 @@ pub(super) enum RoleState {
     None,
     Producer(Box<ProducerState>),
     Gateway(Box<GatewayState>),
+    Data(Box<DataState>),
     Consumer(Box<ConsumerState>),
 }
 
@@ -147,6 +153,8 @@ impl Link {
             admission,
             farewell: None,
             held: false,
+            fenced: false,
+            fences: Vec::new(),
             path: None,
             rest: None,
             halfway: None,
@@ -174,7 +182,7 @@ impl Part {
             RoleState::Gateway(gateway) => gateway.uplinked.is_empty(),
             RoleState::Consumer(consumer) => consumer.owed.is_empty(),
             RoleState::Producer(producer) => producer.receipts.is_empty(),
-            RoleState::None => true,
+            RoleState::Data(_) | RoleState::None => true,
         };
         let sent = self.outbox.is_empty() && !self.writing && self.confirmed == self.handed;
         answered && sent && self.outbox.room().waiting() == 0
@@ -190,10 +198,30 @@ impl Part {
     pub(super) fn report_number(&mut self, kind: Kind) -> Option<u64> {
         let on_tags = kind == Kind::TAG;
         let reports = self.can(if on_tags { capability::TAGS } else { capability::REPORTS });
+        self.reports().filter(|_| reports).map(Reports::next)
+    }
+
+    /// What a gateway owes by this link, if it is one's.
+    pub(super) fn reports(&mut self) -> Option<&mut Reports> {
         match &mut self.role {
-            RoleState::Gateway(gateway) if reports => Some(gateway.reports.next()),
+            RoleState::Gateway(gateway) => Some(&mut gateway.reports),
+            RoleState::Data(data) => Some(&mut data.reports),
             _ => None,
         }
+    }
+
+    /// Whose link it is, if it is a gateway's.
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        match &self.role {
+            RoleState::Gateway(gateway) => Some(gateway.incarnation),
+            RoleState::Data(data) => Some(data.incarnation),
+            _ => None,
+        }
+    }
+
+    /// Whether its messages may not be written yet.
+    pub(super) fn holds_messages(&self) -> bool {
+        self.held || self.fenced
     }
 
     /// Answers a frame that is refused, and whose link lives on.
@@ -218,7 +246,7 @@ impl Part {
     pub(super) fn must_wait(&self) -> bool {
         let waiting = self.outbox.control_bytes();
         let stop = if self.waits { CONTROL_BYTES_STOP / 2 } else { CONTROL_BYTES_STOP };
-        let always_read = matches!(self.role, RoleState::Gateway(_)) || self.life != Life::Open;
+        let always_read = self.incarnation().is_some() || self.life != Life::Open;
         !always_read && waiting > stop
     }
 }

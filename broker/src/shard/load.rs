@@ -58,6 +58,7 @@ impl Shard {
                     (load.reports, load.uplinks) =
                         (gateway.reports.load(), gateway.uplinked.load());
                 }
+                RoleState::Data(data) => load.reports = data.reports.load(),
                 RoleState::Consumer(consumer) => load.uplinks = consumer.owed.load(),
             }
             load

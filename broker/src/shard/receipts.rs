@@ -211,24 +211,19 @@ impl Core {
     /// A frame whose fate is to be told was queued for a gateway. Whether there will be a word.
     pub(super) fn await_report(&self, part: &mut Part, number: u64, awaited: Awaited) -> bool {
         let until = self.report_by();
-        match &mut part.role {
-            RoleState::Gateway(gateway) => gateway.reports.insert(number, awaited, until),
-            _ => false,
-        }
+        part.reports().is_some_and(|reports| reports.insert(number, awaited, until))
     }
 
     /// REPORT came. One that nobody waits for changes nothing.
     pub(super) fn report(&mut self, links: &mut Links, part: &mut Part, report: &Report<'_>) {
-        let RoleState::Gateway(gateway) = &mut part.role else {
-            unreachable!("the session passes REPORT from gateways only");
-        };
-        let awaited = (report.stage == Level::DELIVERED)
-            .then(|| gateway.reports.first(report.origin, report.sequence))
-            .flatten();
+        let reports = part.reports().filter(|_| report.stage == Level::DELIVERED);
+        let awaited = reports.and_then(|it| it.first(report.origin, report.sequence));
         match awaited {
             Some(Awaited { asked, users, is_traced, .. }) => {
-                if is_traced && part.can(capability::TRACE) {
-                    let incarnation = part.gateway().incarnation;
+                if is_traced
+                    && part.can(capability::TRACE)
+                    && let Some(incarnation) = part.incarnation()
+                {
                     self.reported_hops(links, asked, incarnation, report);
                 }
                 let told = Told::of(report, users.into());
@@ -241,9 +236,9 @@ impl Core {
     /// Frames whose time ran out in the outbox of a gateway will not be reported.
     pub(super) fn expired_unreported(&mut self, links: &mut Links, part: &mut Part) {
         let numbers = part.outbox.take_expired();
-        let RoleState::Gateway(gateway) = &mut part.role else { return };
+        let Some(reports) = part.reports() else { return };
         let owed: Vec<Awaited> =
-            numbers.into_iter().filter_map(|number| gateway.reports.remove(number)).collect();
+            numbers.into_iter().filter_map(|number| reports.remove(number)).collect();
         owed.into_iter().for_each(|owed| self.tell(links, owed.asked, Word::Expired));
     }
 
@@ -289,10 +284,10 @@ impl Core {
 
     /// Gives up what has been waited for too long, at either end.
     pub(super) fn check_reports(&mut self, part: &mut Part) {
-        match &mut part.role {
-            RoleState::Gateway(gateway) => gateway.reports.pass_overdue(self.now),
-            RoleState::Producer(_) => self.answer_overdue(part),
-            _ => {}
+        if let Some(reports) = part.reports() {
+            reports.pass_overdue(self.now);
+        } else {
+            self.answer_overdue(part);
         }
     }
 

@@ -196,22 +196,32 @@ impl Core {
         let period_ms = if keepalive_ms == 0 { CONFIRM_MS } else { keepalive_ms.into() };
         let due = part.asked_at + Duration::from_millis(period_ms);
         let is_due = due <= self.now || self.drain.is_some();
-        if part.handed == part.confirmed || part.asked.is_some() || !is_due {
+        if part.handed != part.confirmed && is_due {
+            self.ask_now(part);
+        }
+    }
+
+    /// Asks, unless an answer is on its way.
+    pub(super) fn ask_now(&mut self, part: &mut Part) {
+        if part.asked.is_some() {
             return;
         }
         if let Some(token) = part.session.ping(self.now) {
             part.asked = Some((token, part.handed));
             part.asked_at = self.now;
+            self.touch(part);
         }
     }
 
     /// The peer answered a PING: it has read what came before.
     pub(super) fn answered(&mut self, part: &mut Part, token: u32) {
-        let Some((_, mark)) = part.asked.take_if(|(asked, _)| *asked == token) else { return };
-        let (frames, read) = (self.counters.frames(part.receiver), mark - part.confirmed);
-        count(&frames.delivered, read);
-        uncount(&frames.unconfirmed, read);
-        part.confirmed = mark;
+        if let Some((_, mark)) = part.asked.take_if(|(asked, _)| *asked == token) {
+            let (frames, read) = (self.counters.frames(part.receiver), mark - part.confirmed);
+            count(&frames.delivered, read);
+            uncount(&frames.unconfirmed, read);
+            part.confirmed = mark;
+        }
+        self.check_fences(part);
     }
 
     pub(super) fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
@@ -256,12 +266,13 @@ impl Core {
                 break;
             }
             let data = self.take(links, part);
+            self.check_fences(part);
             if !data.is_empty() {
                 part.writing = true;
                 self.outputs.push_back(Output::Write { link: part.id, data });
                 return;
             }
-            if part.held {
+            if part.holds_messages() {
                 return;
             }
         }
@@ -289,7 +300,7 @@ impl Core {
 
     /// What is written next.
     fn take(&mut self, links: &mut Links, part: &mut Part) -> Vec<u8> {
-        let (data, Taken { frames: handed, expired }) = if part.held {
+        let (data, Taken { frames: handed, expired }) = if part.holds_messages() {
             (part.outbox.take_answers(), Taken::default())
         } else {
             part.outbox.take(self.now)

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use waybill_routing::Slot;
 
+use super::sessions_open::Session;
 use super::{Place, Shared, UNPOISONED};
 use crate::auth::Grant;
 
@@ -15,11 +16,14 @@ struct GatewayPlace {
     place: Place,
     grant: Grant,
     age: u64,
+    session: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
     by_slot: Vec<Option<GatewayPlace>>,
+    // By the ids of sessions whose control link is open.
+    pub(super) sessions: HashMap<u64, Session>,
     // The credential of each incarnation that is linked, and by how many links.
     by_incarnation: HashMap<u64, (Grant, usize)>,
     // How often the places changed.
@@ -29,6 +33,16 @@ pub(super) struct Gateways {
 impl Gateways {
     fn at(&self, slot: Slot) -> Option<&GatewayPlace> {
         self.by_slot.get(slot.index())?.as_ref().filter(|held| held.slot == slot)
+    }
+
+    /// Where messages for a slot go that this shard reads: its own link of that gateway, if there
+    /// is one (LNK-5).
+    fn seen_from(&self, slot: Slot, shard: Option<u16>) -> Option<GatewayPlace> {
+        let found = self.at(slot)?;
+        let session = self.sessions.get(&found.session);
+        let own = session.and_then(|session| session.data_at(shard?));
+        let place = own.map_or(&found.place, |own| &own.place);
+        Some(GatewayPlace { place: place.clone(), ..found.clone() })
     }
 }
 
@@ -45,10 +59,17 @@ pub(crate) enum Found<'a> {
 /// shards write is touched for each frame. A copy is good until any place changes.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
+    // Whose links come first; without one, only those that registrations came by count.
+    shard: Option<u16>,
     by_slot: Vec<Option<(u64, GatewayPlace)>>,
 }
 
 impl Places {
+    /// As this shard sees them.
+    pub(crate) fn seen_from(shard: u16) -> Self {
+        Self { shard: Some(shard), by_slot: Vec::new() }
+    }
+
     /// The link that serves a slot, if that very slot still has one and its credential may see
     /// the namespace.
     pub(crate) fn of(&mut self, shared: &Shared, slot: Slot, namespace: u32) -> Found<'_> {
@@ -61,7 +82,8 @@ impl Places {
         let held = &mut self.by_slot[index];
         if !matches!(held, Some((at, held)) if *at == changes && held.slot == slot) {
             let gateways = shared.gateways.read().expect(UNPOISONED);
-            *held = gateways.at(slot).map(|found| (gateways.changes, found.clone()));
+            let found = gateways.seen_from(slot, self.shard);
+            *held = found.map(|found| (gateways.changes, found));
         }
         match held {
             Some((_, held)) if held.grant.covers(namespace) => Found::At(&held.place),
@@ -73,7 +95,7 @@ impl Places {
 
 impl Shared {
     /// Changes places, and makes the shards ask anew.
-    fn change_gateways(&self, change: impl FnOnce(&mut Gateways)) {
+    pub(super) fn change_gateways(&self, change: impl FnOnce(&mut Gateways)) {
         let mut gateways = self.gateways.write().expect(UNPOISONED);
         change(&mut gateways);
         gateways.changes += 1;
@@ -90,15 +112,17 @@ impl Shared {
     }
 
     /// A gateway's link is there, though its slot does not answer yet.
-    pub(crate) fn gateway_opened(&self, slot: Slot, incarnation: u64, place: Place, grant: Grant) {
+    pub(crate) fn gateway_opened(&self, slot: Slot, opened: Session) {
         let age = self.ages.fetch_add(1, Ordering::Relaxed);
+        let Session { id, incarnation, place, grant, .. } = opened.clone();
         self.change_gateways(|gateways| {
             if gateways.by_slot.len() <= slot.index() {
                 gateways.by_slot.resize(slot.index() + 1, None);
             }
-            gateways.by_slot[slot.index()] =
-                Some(GatewayPlace { slot, place, grant: grant.clone(), age });
+            let held = GatewayPlace { slot, place, grant: grant.clone(), age, session: id };
+            gateways.by_slot[slot.index()] = Some(held);
             gateways.by_incarnation.entry(incarnation).or_insert((grant, 0)).1 += 1;
+            gateways.sessions.insert(id, opened);
         });
     }
 
@@ -204,11 +228,19 @@ mod tests {
             Found::NotAllowed | Found::Gone => None,
         };
         assert_eq!(at(first), None);
-        shared.gateway_opened(first, 1, place(7), grant.clone());
+        let session = |id, place, grant| Session {
+            id,
+            incarnation: 1,
+            place,
+            grant,
+            capabilities: 0,
+            data: Vec::new(),
+        };
+        shared.gateway_opened(first, session(1, place(7), grant.clone()));
         assert_eq!(at(first), Some(LinkId(7)));
         shared.gateway_moved(first, second);
         assert_eq!((at(first), at(second)), (None, Some(LinkId(7))));
-        shared.gateway_opened(first, 1, place(8), grant);
+        shared.gateway_opened(first, session(2, place(8), grant));
         assert_eq!((at(first), at(second)), (Some(LinkId(8)), Some(LinkId(7))));
         shared.gateway_closed(second, 1);
         assert_eq!((at(first), at(second)), (Some(LinkId(8)), None));

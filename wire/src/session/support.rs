@@ -15,23 +15,25 @@ pub const CAPABILITIES: u64 = capability::RESUME
     | capability::OFFLINE
     | capability::TRACE
     | capability::FILTERS
-    | capability::TAGS;
+    | capability::TAGS
+    | capability::LINKS;
 
 /// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
 /// the features asked for. The draft to speak.
 ///
 /// # Errors
-/// `no_common_version`, or `not_supported` for a data link, a leaf or an admin.
+/// `no_common_version`, or `not_supported` for a leaf, an admin, or a data link of one that is no
+/// gateway.
 pub fn judge(hello: &Hello<'_>) -> Result<u16, Fault> {
     let draft = u16::from(DRAFT);
     if !(hello.version_min..=hello.version_max).contains(&draft) {
         let detail = "this broker speaks draft 1 only";
         return Err(Fault::refuse_hello(ErrorCode::NO_COMMON_VERSION, detail));
     }
-    let missing = if hello.data {
-        "data links do not run in this draft"
-    } else if matches!(hello.role, Role::LEAF | Role::ADMIN) {
+    let missing = if matches!(hello.role, Role::LEAF | Role::ADMIN) {
         "roles leaf and admin do not run in this draft"
+    } else if hello.data && hello.role != Role::GATEWAY {
+        "data links are for gateways"
     } else {
         return Ok(draft);
     };
