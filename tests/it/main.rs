@@ -8,6 +8,7 @@ mod chaos;
 mod clients;
 mod conformance;
 mod consumers;
+mod data_links;
 mod endings;
 mod explain;
 mod explain_http;

@@ -66,10 +66,12 @@ impl Core {
                 return refuse(ErrorCode::TOO_MANY_LINKS, words);
             }
         };
-        if let Some(older) = joined.older {
-            self.replace_data(links, older.link);
-        }
         let (control, data) = (joined.control, self.writer(part));
+        if let Some((older, number)) = joined.older {
+            self.replace_data(links, older.link);
+            // Whichever of them the gateway meant to be the newer.
+            self.tell_lost(links, control, number);
+        }
         part.path = Some(incarnation);
         part.held = !self.shared.path_joined_by_data(incarnation, control, data);
         part.fenced = true;
@@ -117,11 +119,15 @@ impl Core {
         self.reports_lost(links, &mut data.reports);
         let Some(control) = self.shared.data_closed(data.session, data.number) else { return };
         self.abandon(part);
-        if control.shard == self.id {
-            self.data_lost(links, control.link, data.number);
+        self.tell_lost(links, control, data.number);
+    }
+
+    fn tell_lost(&mut self, links: &mut Links, Writer { shard, link }: Writer, number: u64) {
+        if shard == self.id {
+            self.data_lost(links, link, number);
         } else {
-            let mail = Mail::DataLost { link: control.link, number: data.number };
-            self.outputs.push_back(Output::Mail { to: control.shard, mail });
+            let mail = Mail::DataLost { link, number };
+            self.outputs.push_back(Output::Mail { to: shard, mail });
         }
     }
 

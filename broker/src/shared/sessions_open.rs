@@ -49,8 +49,8 @@ pub(crate) struct Joining<'a> {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) control: Writer,
-    /// The one of the same shard that it replaces.
-    pub(crate) older: Option<Writer>,
+    /// The one of the same shard that it replaces, and its number.
+    pub(crate) older: Option<(Writer, u64)>,
 }
 
 /// Why one has not.
@@ -87,7 +87,7 @@ impl Shared {
             }
             let place = place(session.capabilities);
             let (shard, before) = (place.shard, session.data.len());
-            let older = session.data_at(shard).map(|older| older.place.writer());
+            let older = session.data_at(shard).map(|older| (older.place.writer(), older.number));
             if older.is_none() && before >= most {
                 result = Err(NotJoined::TooMany);
                 return;
@@ -164,7 +164,7 @@ mod tests {
         };
         let open = |joining, shard, link| {
             let opened = shared.data_opened(joining, link, |_| place(shard, link));
-            opened.map(|joined| joined.older.map(|older| older.link.0))
+            opened.map(|joined| joined.older.map(|(_, number)| number))
         };
         assert_eq!(open(joining(5, 1, 4), 1, 8), Err(NotJoined::NoSession), "it is not open");
         shared.gateway_opened(slot, control.clone());
