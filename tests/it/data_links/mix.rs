@@ -47,7 +47,13 @@ impl Mix {
                     }
                 }
             }
-            2..6 => {
+            // The broker finds out first; what is on its way can still be read.
+            2 => {
+                if let Some((line, _)) = self.gateway.data[at] {
+                    self.net.cut(line);
+                }
+            }
+            3..6 => {
                 for _ in 0..self.random.random_range(1..6) {
                     let producer = &mut self.producers[at];
                     producer.send_with(&mut self.net, MessageHead::default(), &[1], b"x");
