@@ -73,9 +73,9 @@ pub struct BrokerConfig {
     pub drain_ms: u32,
     /// Gateways that may be known at once, those being forgotten included: 1 to 65,535.
     pub gateways_max: u32,
-    /// Data links that one gateway may have, each to another shard: 0 to 64. A shard to which it has
-    /// none hands what it reads for that gateway to the shard of the gateway's first link. 0: none
-    /// run.
+    /// Data links that one gateway may have, each to another shard: 0 to 64. A shard to which it
+    /// has none hands what it reads for that gateway to the shard of the gateway's first link. 0:
+    /// none run.
     pub data_links_max: u16,
     /// Routes, and registrations they follow from, that may be held at once: 1 to 1,000,000,000.
     pub routes_max: usize,

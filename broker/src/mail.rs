@@ -1,7 +1,7 @@
 //! What shards say to each other. A frame in it has its place in the receiving outbox reserved
 //! already, so that mail on its way is bounded by the outboxes it is meant for. What has no frame
-//! says at its kind what bounds it; what goes from link to link of one gateway as they end and begin
-//! is bounded as links are.
+//! says at its kind what bounds it; what goes from link to link of one gateway as they begin and
+//! end is bounded as links are.
 
 use waybill_routing::Slot;
 use waybill_wire::code::{ErrorCode, Kind};
