@@ -5,10 +5,12 @@
 
 mod batches;
 mod chaos;
+mod churn;
 mod clients;
 mod conformance;
 mod consumers;
 mod data_links;
+mod differential;
 mod endings;
 mod explain;
 mod explain_http;

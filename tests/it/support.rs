@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -392,6 +392,21 @@ impl Net {
         match &self.inner {
             Inner::Sockets { broker, .. } => broker.ledger(),
             Inner::Sim { sim, .. } => sim.ledger(),
+        }
+    }
+
+    /// Where a broker with sockets listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let Inner::Sockets { broker, .. } = &self.inner else { panic!("nobody listens") };
+        broker.local_addr()
+    }
+
+    /// Waits until there are only so many links left on sockets.
+    pub(crate) fn until_links(&mut self, count: u32) {
+        let began = Instant::now();
+        while self.shared().links() > count {
+            assert!(began.elapsed() < PATIENCE, "{} links are left", self.shared().links());
+            std::thread::yield_now();
         }
     }
 

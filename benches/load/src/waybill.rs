@@ -34,14 +34,26 @@ pub fn targets() -> Vec<Target> {
             name: "waybill",
             driven: "one broker, one shard; frames of the wire crate, no receipts",
             routes: true,
-            start: |plan, place| frames(plan, place, Receipts::None),
+            start: |plan, place| frames(plan, place, Receipts::None, Io::Default),
+        },
+        Target {
+            name: "waybill-uring",
+            driven: "one broker, one shard, on io_uring; frames of the wire crate, no receipts",
+            routes: true,
+            start: |plan, place| frames(plan, place, Receipts::None, Io::Uring),
+        },
+        Target {
+            name: "waybill-tokio",
+            driven: "one broker, one shard, on tokio; frames of the wire crate, no receipts",
+            routes: true,
+            start: |plan, place| frames(plan, place, Receipts::None, Io::Tokio),
         },
         Target {
             name: "waybill/receipts",
             driven: "one broker, one shard; frames of the wire crate, a receipt of level routed \
                      for each message",
             routes: true,
-            start: |plan, place| frames(plan, place, Receipts::Routed),
+            start: |plan, place| frames(plan, place, Receipts::Routed, Io::Default),
         },
         Target {
             name: "waybill-client",
@@ -49,15 +61,33 @@ pub fn targets() -> Vec<Target> {
                      the generator's thread, no receipts; it is idle where nothing is delivered",
             routes: true,
             start: |plan, place| {
-                let (server, address) = broker(plan, place)?;
+                let (server, address) = broker(plan, place, Io::Default)?;
                 running(place, server, Box::new(Client::new(*plan.work, address)?))
             },
         },
     ]
 }
 
-fn frames(plan: &Plan<'_>, place: &Place, receipts: Receipts) -> Result<Running, Skipped> {
-    let (server, address) = broker(plan, place)?;
+/// What moves the broker's bytes: its setting `io`.
+#[derive(Clone, Copy, Debug)]
+enum Io {
+    Default,
+    Uring,
+    Tokio,
+}
+
+impl Io {
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Uring => "io = \"uring\"\n",
+            Self::Tokio => "io = \"tokio\"\n",
+        }
+    }
+}
+
+fn frames(plan: &Plan<'_>, place: &Place, receipts: Receipts, io: Io) -> Result<Running, Skipped> {
+    let (server, address) = broker(plan, place, io)?;
     running(place, server, Box::new(Frames::new(*plan.work, address, receipts)))
 }
 
@@ -72,8 +102,8 @@ fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Run
 }
 
 /// Starts a broker; where it listens.
-fn broker(plan: &Plan<'_>, place: &Place) -> Result<(Server, SocketAddr), Failure> {
-    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, "", place)
+fn broker(plan: &Plan<'_>, place: &Place, io: Io) -> Result<(Server, SocketAddr), Failure> {
+    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, io.setting(), place)
 }
 
 /// Starts a broker that listens there, at a free port if it is 0, with these settings of a broker
