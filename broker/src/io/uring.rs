@@ -10,6 +10,7 @@
 mod buffers;
 pub(crate) mod probe;
 mod ring;
+mod tag;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -32,7 +33,8 @@ use crate::shard::Shard;
 use crate::telemetry::count;
 
 use buffers::Sizes;
-use ring::{Event, Incidents, Place, Ring};
+use ring::{Event, Incidents, Ring};
+use tag::Place;
 
 /// Events and orders the brain is given before what it has to write is written. Large enough to
 /// batch, small enough that no link waits for more than this many others.

@@ -156,7 +156,7 @@ async fn a_broker_is_found_by_a_name_that_is_looked_up() {
 }
 
 /// Status and body of a GET.
-fn get(address: SocketAddr, path: &str) -> (u16, Value) {
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

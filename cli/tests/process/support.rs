@@ -53,7 +53,20 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waybill"));
+        self.command_by(&[], arguments)
+    }
+
+    /// As the arguments of another command.
+    fn command_by(&self, other: &[&str], arguments: &[&str]) -> Command {
+        let waybill = env!("CARGO_BIN_EXE_waybill");
+        let mut command = match other {
+            [] => Command::new(waybill),
+            [other, before @ ..] => {
+                let mut command = Command::new(other);
+                command.args(before).arg(waybill);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("WAYBILL_") || name == "RUST_LOG" {
                 command.env_remove(name);
@@ -89,7 +102,12 @@ impl Place {
 
     /// Starts it in the background.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).spawn().unwrap();
+        self.start_by(&[], arguments)
+    }
+
+    /// Starts it in the background as the arguments of another command.
+    pub(crate) fn start_by(&self, other: &[&str], arguments: &[&str]) -> Running {
+        let mut child = self.command_by(other, arguments).spawn().unwrap();
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Running { child, stdout, stderr, name: arguments.join(" ") }

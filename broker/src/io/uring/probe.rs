@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::buffers::Sizes;
-use super::ring::{Event, Place, Ring};
+use super::ring::{Event, Ring};
+use super::tag::Place;
 use crate::io::LinkId;
 use crate::io::choice::Unavailable;
 

@@ -19,6 +19,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffers::{Buffers, GROUP, Sizes};
+use super::tag::{GENERATIONS, Kind, Place, tagged, untagged};
 use crate::io::LinkId;
 use crate::io::choice::Unavailable;
 
@@ -34,12 +35,8 @@ const RESULTS: u32 = 8 * ORDERS;
 const END_WAIT: Duration = Duration::from_millis(100);
 const END_WAITS: usize = 50;
 
-/// A socket's place in a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    slot: u32,
-    generation: u32,
-}
+/// Of the order that belongs to no socket.
+const NOWHERE: Place = Place { slot: u32::MAX, generation: 0 };
 
 /// What happened to a link.
 #[derive(Debug)]
@@ -71,14 +68,6 @@ pub(super) struct Incidents {
     pub(super) overflows: u64,
     /// Results for a socket that had left its place.
     pub(super) stale: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Receive = 1,
-    Send = 2,
-    Cancel = 3,
-    Bell = 4,
 }
 
 #[derive(Default)]
@@ -383,7 +372,7 @@ impl Ring {
     fn watch_bell(&mut self) {
         let entry = opcode::PollAdd::new(Fd(self.bell.as_raw_fd()), libc::POLLIN as _).multi(true);
         // SAFETY: the order has no address.
-        unsafe { self.push(entry.build().user_data(Kind::Bell as u64)) }
+        unsafe { self.push(entry.build().user_data(tagged(NOWHERE, Kind::Bell))) }
     }
 
     /// # Safety
@@ -446,8 +435,8 @@ impl Ring {
                 return Some(Event::Left(link, socket));
             }
             let entry = self.ring.completion().next()?;
-            let (place, kind) = untagged(entry.user_data());
-            if kind == Kind::Bell as u8 {
+            let Some((place, kind)) = untagged(entry.user_data()) else { continue };
+            if kind == Kind::Bell {
                 self.rings += 1;
                 if !cqueue::more(entry.flags()) && entry.result() >= 0 {
                     self.watch_bell();
@@ -460,9 +449,9 @@ impl Ring {
                 continue;
             }
             let event = match kind {
-                kind if kind == Kind::Receive as u8 => self.received(place, &entry),
-                kind if kind == Kind::Send as u8 => self.sent(place, entry.result()),
-                _ => {
+                Kind::Receive => self.received(place, &entry),
+                Kind::Send => self.sent(place, entry.result()),
+                Kind::Cancel | Kind::Bell => {
                     self.slots[place.slot as usize].cancels -= 1;
                     None
                 }
@@ -559,19 +548,6 @@ impl Slot {
     }
 }
 
-/// Bits of a generation: what user data has room for.
-const GENERATIONS: u32 = (1 << 24) - 1;
-
-fn tagged(place: Place, kind: Kind) -> u64 {
-    u64::from(place.slot) << 32 | u64::from(place.generation) << 8 | kind as u64
-}
-
-fn untagged(data: u64) -> (Place, u8) {
-    let [kind, low, middle, high, slot @ ..] = data.to_le_bytes();
-    let generation = u32::from_le_bytes([low, middle, high, 0]);
-    (Place { slot: u32::from_le_bytes(slot), generation }, kind)
-}
-
 /// Whether to go on: nothing came in time, a signal did, or results have to be taken out first.
 fn passes(error: &io::Error) -> bool {
     matches!(
@@ -590,3 +566,6 @@ fn event() -> io::Result<OwnedFd> {
     // SAFETY: it is new, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+#[cfg(test)]
+mod tests;
