@@ -72,7 +72,7 @@ fn publish(random: &mut SmallRng, sequence: u64) -> Vec<u8> {
     };
     // Now and then more than a read or a write takes.
     let most = if random.random_range(0..8) == 0 { 200_000 } else { 400 };
-    let payload: Vec<u8> = (0..random.random_range(0..most)).map(|at| at as u8).collect();
+    let payload: Vec<u8> = (0..=u8::MAX).cycle().take(random.random_range(0..most)).collect();
     let mut out = Vec::new();
     head.encode_publish(&targets, &payload, &mut out).expect("the test makes a valid PUBLISH");
     out

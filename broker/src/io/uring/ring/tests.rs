@@ -1,3 +1,5 @@
+//! The ring against real sockets: nothing is let go of while the system may touch it.
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
