@@ -333,8 +333,7 @@ fn distinct_without(uids: UidRun<'_>, except: UidRun<'_>, key: u64, plan: &mut P
     distinct.extend(uids.iter().map(|uid| (uid, map::hash(key, uid))));
     // A list in rising order, as many are, has nobody twice.
     if !distinct.is_sorted_by(|a, b| a.0 < b.0) {
-        once.begin(distinct.len());
-        distinct.retain(|(uid, hash)| once.insert(*uid, *hash));
+        once.leave_first(distinct);
     }
     if excepted.is_empty() {
         return;

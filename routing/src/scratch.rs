@@ -1,48 +1,63 @@
-//! Working space of a query: a set that is emptied in no time, and counters for each slot.
+//! Working space of a query: a set, and counters for each slot.
 
 #![expect(
     clippy::cast_possible_truncation,
-    reason = "a place is chosen by the highest bits of a hash"
+    reason = "a place is chosen by the highest bits of a hash; a list has fewer than 2^32 UIDs"
 )]
 
-/// UIDs that have come by. Open addressing with linear probing; what an earlier list left is known
-/// by its round and counts as free, so nothing is cleared.
+/// Finds who comes again in a list. Open addressing with linear probing over places in the list,
+/// which has the UIDs: four a UID, so that they are few bytes and seldom taken.
 #[derive(Debug, Default)]
 pub(crate) struct Once {
-    places: Vec<(u64, u32)>,
-    round: u32,
-    shift: u32,
+    /// One more than a place in the list, or 0.
+    places: Vec<u32>,
 }
 
 impl Once {
-    /// Empty, with room for `len` UIDs.
-    pub(crate) fn begin(&mut self, len: usize) {
-        let places = (2 * len).next_power_of_two().max(16);
-        if self.places.len() < places || self.round == u32::MAX {
-            self.places.clear();
-            self.places.resize(places, (0, 0));
-            self.round = 0;
+    /// Leaves each UID where it came first. Hashes are keyed ones, so that no list can be chosen to
+    /// collide.
+    pub(crate) fn leave_first(&mut self, users: &mut Vec<(u64, u64)>) {
+        let len = (4 * users.len()).next_power_of_two();
+        if self.places.len() < len {
+            self.places.resize(len, 0);
         }
-        self.round += 1;
-        self.shift = u64::BITS - self.places.len().ilog2();
+        let places = &mut self.places[..len];
+        places.fill(0);
+        let shift = u64::BITS - len.ilog2();
+        let mut kept = 0;
+        for at in 0..users.len() {
+            let user = users[at];
+            let place = (user.1 >> shift) as usize;
+            let new = match places[place] {
+                0 => {
+                    places[place] = kept as u32 + 1;
+                    true
+                }
+                _ => insert(places, place, kept as u32 + 1, |other| users[other].0 == user.0),
+            };
+            if new {
+                users[kept] = user;
+                kept += 1;
+            }
+        }
+        users.truncate(kept);
     }
+}
 
-    /// Whether the UID comes for the first time. `hash` is a keyed one, so that no list can be
-    /// chosen to collide.
-    pub(crate) fn insert(&mut self, uid: u64, hash: u64) -> bool {
-        let mask = self.places.len() - 1;
-        let mut at = (hash >> self.shift) as usize;
-        loop {
-            let place = &mut self.places[at];
-            if place.1 != self.round {
-                *place = (uid, self.round);
-                return true;
-            }
-            if place.0 == uid {
-                return false;
-            }
-            at = (at + 1) & mask;
+/// Puts a number into the next free place, unless one that is on the way is of the same.
+#[cold]
+fn insert(places: &mut [u32], mut at: usize, new: u32, is_same: impl Fn(usize) -> bool) -> bool {
+    let mask = places.len() - 1;
+    loop {
+        let place = &mut places[at];
+        if *place == 0 {
+            *place = new;
+            return true;
         }
+        if is_same(*place as usize - 1) {
+            return false;
+        }
+        at = (at + 1) & mask;
     }
 }
 
