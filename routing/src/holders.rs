@@ -56,7 +56,10 @@ impl Table {
         slots.clear();
         if let Some(space) = self.spaces().around(namespace).get(namespace) {
             let (user, mut several) = ((uid, map::hash(space.map.key(), uid)), Vec::new());
-            space.map.view().find(&[user], &mut several, |_, found| slots.extend_from_slice(found));
+            space
+                .map
+                .view()
+                .find(&[user], &mut several, |_, found| slots.extend_from_slice(found.as_slice()));
         }
         slots.sort_unstable();
     }

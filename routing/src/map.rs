@@ -44,7 +44,7 @@ const STEPS: usize = 1;
 /// Groups that are made at once, as a power of two.
 const GROUPS_TOGETHER: u32 = size(5, 1, 0) as u32;
 
-/// Which group each highest bits of a hash belong to.
+/// The way to the group that each highest bits of a hash belong to.
 type Directory = Box<[AtomicU32]>;
 
 /// The map.
@@ -91,9 +91,9 @@ impl Map {
     /// An empty map. `key` is to be drawn at random, so that nobody knows it.
     pub(crate) fn new(key: u64) -> Self {
         let ground = Ground { key, blocks: Blocks::new() };
-        let groups = Arena::new(1, GROUPS_TOGETHER);
-        only(groups.make(0)).begin(Group::first(&ground));
-        let directory: Directory = Box::new([AtomicU32::new(0)]);
+        let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
+        groups.make(0).begin(Group::first(&ground));
+        let directory: Directory = Box::new([AtomicU32::new(groups.way(0))]);
         let directory = ArcSwap::from_pointee(directory);
         Self { ground, groups, directory, number: Mutex::new(1) }
     }
@@ -108,9 +108,8 @@ impl Map {
         self.ground.hash(uid)
     }
 
-    #[inline]
     fn group(&self, number: u32) -> &Group {
-        only(self.groups.at(number))
+        self.groups.at(self.groups.way(number))
     }
 
     /// For a batch of look-ups.
@@ -204,7 +203,7 @@ impl Map {
         let (heirs, writing) = group.successors(&self.ground)?;
         let first = *number;
         for heir in heirs {
-            only(self.groups.make(*number)).begin(heir);
+            self.groups.make(*number).begin(heir);
             *number += 1;
         }
         let numbers = first..*number;
@@ -226,7 +225,7 @@ impl Map {
         let bits = directory.len().ilog2() - depth;
         let first = usize::try_from(prefix << bits).expect("a place in memory");
         for place in &directory[first..first + (1 << bits)] {
-            place.store(number, Ordering::Release);
+            place.store(self.groups.way(number), Ordering::Release);
         }
     }
 
@@ -262,8 +261,8 @@ impl Map {
     pub(crate) fn copy(&self) -> Self {
         let number = *self.number.lock().expect("no invariant broke in an earlier call");
         let ground = Ground { key: self.ground.key, blocks: self.ground.blocks.copy() };
-        let groups = Arena::new(1, GROUPS_TOGETHER);
-        (0..number).for_each(|number| only(groups.make(number)).begin(self.group(number).heir()));
+        let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
+        (0..number).for_each(|number| groups.make(number).begin(self.group(number).heir()));
         let places = self.directory.load();
         let places = places.iter().map(|place| place.load(Ordering::Relaxed));
         let directory: Directory = places.map(AtomicU32::new).collect();
@@ -282,12 +281,6 @@ impl Map {
     }
 }
 
-/// What is there once under a number.
-#[inline]
-fn only(groups: &[Group]) -> &Group {
-    &groups[0]
-}
-
 fn doubled(directory: &Directory) -> Directory {
     let twice = directory.iter().flat_map(|place| [place.load(Ordering::Relaxed); 2]);
     twice.map(AtomicU32::new).collect()
@@ -298,7 +291,7 @@ impl View<'_> {
     fn group(&self, hash: u64) -> &Group {
         let bits = self.directory.len().ilog2();
         let at = hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
-        self.map.group(self.directory[at].load(Ordering::Acquire))
+        self.map.groups.at(self.directory[at].load(Ordering::Acquire))
     }
 
     /// The groups of some hashes, whose lines are asked for; one at least, `TOGETHER` at most.
@@ -314,52 +307,57 @@ impl View<'_> {
 
     /// Tells `found` the slots of each of these users, whose hashes are given with them: each slot
     /// once. All lines are asked for before the first is looked at.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(
         &self,
         users: &[(u64, u64)],
         slots: &mut Vec<u16>,
-        mut found: impl FnMut(u64, &[u16]),
+        mut found: impl FnMut(u64, Slots<'_>),
     ) {
+        let (directory, groups) = (&**self.directory, &self.map.groups);
+        let ground = &self.map.ground;
+        // In two steps: of one place, no bit counts.
+        let shift = u64::BITS - 1 - directory.len().ilog2();
+        let group = |hash: u64| {
+            let place = &directory[(hash >> 1 >> shift) as usize];
+            groups.at(place.load(Ordering::Acquire))
+        };
+        let mut tell = |located: &Located<'_>, (uid, hash): (u64, u64)| {
+            let slots = match located.find(hash, uid) {
+                Found::Lone(slot) => Slots::One(slot),
+                Found::Nobody => Slots::Some(&[]),
+                Found::Unclear => Slots::Some(self.find_all(*located, (uid, hash), slots)),
+            };
+            found(uid, slots);
+        };
+        let Some(first) = users.first() else { return };
+        let first = group(first.1);
         if let &[user] = users {
-            let located = self.group(user.1).locate(&self.map.ground, user.1);
-            self.find_one(located, user, slots, &mut found);
+            tell(&first.locate(ground, user.1), user);
             return;
         }
-        let mut hashes = [0; TOGETHER];
+        let mut located = [first.elsewhere(); TOGETHER];
         for together in users.chunks(TOGETHER) {
-            hashes.iter_mut().zip(together).for_each(|(hash, user)| *hash = user.1);
-            let groups = self.groups(&hashes[..together.len()]);
-            let first = groups[0].locate(&self.map.ground, hashes[0]);
-            let mut located = [first; TOGETHER];
-            for at in 1..together.len() {
-                located[at] = groups[at].locate(&self.map.ground, hashes[at]);
+            let mut their = [first; TOGETHER];
+            for ((_, hash), its) in together.iter().zip(&mut their) {
+                *its = group(*hash);
+                its.ask();
             }
-            for (user, located) in together.iter().zip(located) {
-                self.find_one(located, *user, slots, &mut found);
+            for (((_, hash), its), located) in together.iter().zip(their).zip(&mut located) {
+                *located = its.locate(ground, *hash);
             }
-        }
-    }
-
-    #[inline]
-    fn find_one(
-        &self,
-        located: Located<'_>,
-        (uid, hash): (u64, u64),
-        slots: &mut Vec<u16>,
-        found: &mut impl FnMut(u64, &[u16]),
-    ) {
-        match located.find(hash, uid) {
-            Found::Lone(slot) => found(uid, slot.as_slice()),
-            Found::Several | Found::Moved => {
-                self.find_all(located, (uid, hash), slots);
-                found(uid, slots);
-            }
+            together.iter().zip(&located).for_each(|(user, located)| tell(located, *user));
         }
     }
 
     /// There is more to look at, or something moved.
-    fn find_all(&self, located: Located<'_>, (uid, hash): (u64, u64), slots: &mut Vec<u16>) {
+    #[cold]
+    fn find_all<'a>(
+        &self,
+        located: Located<'_>,
+        (uid, hash): (u64, u64),
+        slots: &'a mut Vec<u16>,
+    ) -> &'a [u16] {
         slots.clear();
         let mut is_found = located.find_all(hash, uid, slots);
         while !is_found {
@@ -369,6 +367,26 @@ impl View<'_> {
             let view = self.map.view();
             let located = view.group(hash).locate(&self.map.ground, hash);
             is_found = located.find_all(hash, uid, slots);
+        }
+        slots
+    }
+}
+
+/// Slots of a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Slots<'a> {
+    /// What nearly all have.
+    One(u16),
+    /// Each once.
+    Some(&'a [u16]),
+}
+
+impl Slots<'_> {
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u16] {
+        match self {
+            Self::One(slot) => std::slice::from_ref(slot),
+            Self::Some(slots) => slots,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use waybill_wire::targets::UidRun;
 
 use crate::cost;
-use crate::map::{self, TOGETHER, View};
+use crate::map::{self, Slots, TOGETHER, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
 use crate::slots::SlotsView;
 use crate::space::Space;
@@ -108,7 +108,7 @@ impl Place<'_> {
         ahead.clear();
         match self.view {
             Some(view) => view.find(distinct, found, |uid, slots| ahead.push(uid, slots)),
-            None => distinct.iter().for_each(|(uid, _)| ahead.push(*uid, &[])),
+            None => distinct.iter().for_each(|(uid, _)| ahead.push(*uid, Slots::Some(&[]))),
         }
     }
 
@@ -190,10 +190,20 @@ impl Place<'_> {
     /// were reached.
     fn narrow_one(&self, query: &Query<'_>, ahead: usize, plan: &mut Plan) -> usize {
         let before = plan.filtered.len();
-        let Plan { offline, scratch: Scratch { ahead: found, hits, .. }, .. } = plan;
+        let Plan { targets, offline, parts, scratch: Scratch { ahead: found, hits, .. }, .. } =
+            plan;
         let (uid, slots) = found.at(ahead);
+        if let (Slots::One(slot), None) = (slots, query.selector)
+            && self.slots.is_live(slot)
+        {
+            // Nearly all there are.
+            let uids = Some(targets.len()..targets.len() + 1);
+            targets.push(uid);
+            parts.push(PartSpan { slot: self.slots.slot(slot), uids });
+            return 1;
+        }
         hits.clear();
-        let live = slots.iter().filter(|slot| self.slots.is_live(**slot));
+        let live = slots.as_slice().iter().filter(|slot| self.slots.is_live(**slot));
         hits.extend(live.map(|slot| (uid, *slot)));
         if hits.is_empty() {
             offline.push(uid);
@@ -264,15 +274,20 @@ impl Place<'_> {
             return;
         };
         for some in distinct.chunks(BETWEEN_LOOKS) {
-            view.find(some, found, |uid, slots| {
-                let before = hits.len();
-                for &slot in slots.iter().filter(|slot| self.slots.is_live(**slot)) {
-                    hits.push((uid, slot));
-                    if counted {
-                        shares.count(slot);
+            view.find(some, found, |uid, there| {
+                let mut hit = |slot| {
+                    let is_live = || self.slots.is_live(slot);
+                    let counts = if counted { shares.count_live(slot, is_live) } else { is_live() };
+                    if counts {
+                        hits.push((uid, slot));
                     }
-                }
-                if hits.len() == before {
+                    counts
+                };
+                let is_reached = match there {
+                    Slots::One(slot) => hit(slot),
+                    Slots::Some(slots) => slots.iter().filter(|slot| hit(**slot)).count() > 0,
+                };
+                if !is_reached {
                     offline.push(uid);
                 }
             });

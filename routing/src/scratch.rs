@@ -2,8 +2,10 @@
 
 #![expect(
     clippy::cast_possible_truncation,
-    reason = "a place is chosen by the highest bits of a hash; a list has fewer than 2^32 UIDs"
+    reason = "a place is chosen by the highest bits of a hash; lists have fewer than 2^32 UIDs"
 )]
+
+use crate::map::Slots;
 
 /// Finds who comes again in a list. Open addressing with linear probing over places in the list,
 /// which has the UIDs: four a UID, so that they are few bytes and seldom taken.
@@ -17,7 +19,7 @@ impl Once {
     /// Leaves each UID where it came first. Hashes are keyed ones, so that no list can be chosen to
     /// collide.
     pub(crate) fn leave_first(&mut self, users: &mut Vec<(u64, u64)>) {
-        let len = (4 * users.len()).next_power_of_two();
+        let len = (4 * users.len()).next_power_of_two().max(2);
         if self.places.len() < len {
             self.places.resize(len, 0);
         }
@@ -64,29 +66,47 @@ fn insert(places: &mut [u32], mut at: usize, new: u32, is_same: impl Fn(usize) -
 /// UIDs that were looked up, with the slots of each.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
-    /// With where its slots end.
-    uids: Vec<(u64, usize)>,
+    users: Vec<(u64, Has)>,
     slots: Vec<u16>,
+}
+
+/// What a UID has.
+#[derive(Clone, Copy, Debug)]
+enum Has {
+    /// One slot.
+    One(u16),
+    /// Those between two places.
+    Some(u32, u32),
 }
 
 impl Ahead {
     pub(crate) fn clear(&mut self) {
-        self.uids.clear();
+        self.users.clear();
         self.slots.clear();
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, uid: u64, slots: &[u16]) {
-        self.slots.extend_from_slice(slots);
-        self.uids.push((uid, self.slots.len()));
+    pub(crate) fn push(&mut self, uid: u64, slots: Slots<'_>) {
+        let has = match slots {
+            Slots::One(slot) => Has::One(slot),
+            Slots::Some(slots) => {
+                let start = self.slots.len() as u32;
+                self.slots.extend_from_slice(slots);
+                Has::Some(start, self.slots.len() as u32)
+            }
+        };
+        self.users.push((uid, has));
     }
 
     /// The UID that came there, counted from nought, and its slots.
     #[inline]
-    pub(crate) fn at(&self, at: usize) -> (u64, &[u16]) {
-        let (uid, end) = self.uids[at];
-        let start = at.checked_sub(1).map_or(0, |before| self.uids[before].1);
-        (uid, &self.slots[start..end])
+    pub(crate) fn at(&self, at: usize) -> (u64, Slots<'_>) {
+        let (uid, has) = self.users[at];
+        let slots = match has {
+            Has::One(slot) => Slots::One(slot),
+            Has::Some(start, end) => Slots::Some(&self.slots[start as usize..end as usize]),
+        };
+        (uid, slots)
     }
 }
 
@@ -118,6 +138,20 @@ impl Shares {
         let at = usize::from(slot);
         self.counts[at] += 1;
         self.involved[at / 64] |= 1 << (at % 64);
+    }
+
+    /// The same, if the slot is live, which is asked for the first one alone; whether it is.
+    #[inline]
+    pub(crate) fn count_live(&mut self, slot: u16, is_live: impl Fn() -> bool) -> bool {
+        if let Some(count @ 1..) = self.counts.get_mut(usize::from(slot)) {
+            *count += 1;
+            return true;
+        }
+        let is_live = is_live();
+        if is_live {
+            self.count(slot);
+        }
+        is_live
     }
 
     /// Asks `place` for each slot that gets any, in rising order, where its part begins.

@@ -11,11 +11,9 @@ const TABLES: usize = 20;
 
 type Chunk<T> = OnceLock<Box<[T]>>;
 
-/// Some `T` under each number.
+/// A `T` under each number.
 #[derive(Debug)]
 pub(super) struct Arena<T> {
-    /// How many `T` a number has.
-    each: usize,
     /// Numbers of a chunk at most, as a power of two.
     most: u32,
     tables: [OnceLock<Box<[Chunk<T>]>>; TABLES],
@@ -30,33 +28,46 @@ struct Place {
     size: usize,
 }
 
+/// Of a way: what is left for the place in a chunk, and in a table.
+const AT: u32 = 5;
+const TABLE: u32 = 27;
+
 impl<T: Default> Arena<T> {
-    /// Nothing, for `each` things under a number, and 2^`most` numbers of a chunk at most.
-    pub(super) fn new(each: usize, most: u32) -> Self {
-        Self { each, most, tables: [const { OnceLock::new() }; TABLES] }
+    /// Nothing, for 2^`most` numbers of a chunk at most.
+    pub(super) fn new(most: u32) -> Self {
+        assert!(most <= AT, "a way has room for its places");
+        Self { most, tables: [const { OnceLock::new() }; TABLES] }
     }
 
-    /// What is under a number that was made.
-    #[inline]
-    pub(super) fn at(&self, number: u32) -> &[T] {
+    /// The way to a number: what a reader needs, worked out once.
+    pub(super) fn way(&self, number: u32) -> u32 {
         let Place { chunk, at, .. } = self.place(number);
         let (table, place) = table(chunk);
-        let table = self.tables[table].get().expect("who knows a number was told it by its maker");
-        let chunk = table[place].get().expect("who knows a number was told it by its maker");
-        &chunk[at * self.each..][..self.each]
+        let number = (table << TABLE) | place << AT | at;
+        u32::try_from(number).expect("there are few tables")
+    }
+
+    /// What is there, on the way to a number that was made.
+    #[inline(always)]
+    pub(super) fn at(&self, way: u32) -> &T {
+        let (table, place) = (way >> TABLE, way >> AT & ((1 << (TABLE - AT)) - 1));
+        let at = way & ((1 << AT) - 1);
+        let table = self.tables[table as usize].get();
+        let table = table.expect("who knows a way was told it by its maker");
+        let chunk = table[place as usize].get();
+        &chunk.expect("who knows a way was told it by its maker")[at as usize]
     }
 
     /// Makes what is under a number, unless it is there.
-    pub(super) fn make(&self, number: u32) -> &[T] {
+    pub(super) fn make(&self, number: u32) -> &T {
         let Place { chunk, size, .. } = self.place(number);
         let (table, place) = table(chunk);
         let chunks = || (0..1usize << table).map(|_| OnceLock::new()).collect();
-        let things = || (0..size * self.each).map(|_| T::default()).collect();
+        let things = || (0..size).map(|_| T::default()).collect();
         self.tables[table].get_or_init(chunks)[place].get_or_init(things);
-        self.at(number)
+        self.at(self.way(number))
     }
 
-    #[inline]
     fn place(&self, number: u32) -> Place {
         let number = number + PARTS;
         let size = (number.ilog2() - PARTS.ilog2()).min(self.most);
@@ -67,7 +78,6 @@ impl<T: Default> Arena<T> {
 }
 
 /// The table of a chunk, and where it is there.
-#[inline]
 fn table(chunk: usize) -> (usize, usize) {
     let table = (chunk + 1).ilog2();
     (table as usize, chunk + 1 - (1 << table))
@@ -75,11 +85,13 @@ fn table(chunk: usize) -> (usize, usize) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::ptr;
+
     use super::*;
 
     #[test]
     fn numbers_fill_chunk_after_chunk_each_an_eighth_of_what_is_there_or_of_the_size_given() {
-        let arena = Arena::<u8>::new(3, 4);
+        let arena = Arena::<u8>::new(4);
         let mut expected = Place { chunk: 0, at: 0, size: 1 };
         for number in 0..10_000 {
             let place = arena.place(number);
@@ -96,9 +108,11 @@ mod tests {
 
     #[test]
     fn what_is_under_a_number_stays_where_it_is() {
-        let arena = Arena::<u64>::new(3, 2);
-        let first: Vec<*const u64> = (0..100).map(|number| arena.make(number).as_ptr()).collect();
-        assert!((0..100).all(|number| arena.at(number).as_ptr() == first[number as usize]));
-        assert!((0..100).all(|number| arena.make(number).len() == 3));
+        let arena = Arena::<u64>::new(2);
+        let first: Vec<*const u64> =
+            (0..100).map(|number| ptr::from_ref(arena.make(number))).collect();
+        let there = |number| ptr::from_ref(arena.at(arena.way(number)));
+        assert!((0..100).all(|number| there(number) == first[number as usize]));
+        assert!((0..100).all(|number| ptr::eq(arena.make(number), first[number as usize])));
     }
 }

@@ -21,11 +21,21 @@ const SMALL: usize = (BUCKETS_MAX / BUCKETS_MIN).ilog2() as usize;
 /// Blocks that are made at once, as a power of two: 128 KiB, whose pages cost some 40 us.
 const TOGETHER: u32 = 3;
 
+/// The buckets of a block of full size.
+#[derive(Debug)]
+struct Large([Bucket; BUCKETS_MAX]);
+
+impl Default for Large {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Bucket::default()))
+    }
+}
+
 /// The blocks. They are only ever added.
 #[derive(Debug)]
 pub(super) struct Blocks {
     small: [OnceLock<Box<[Bucket]>>; SMALL],
-    large: Arena<Bucket>,
+    large: Arena<Large>,
     /// Large ones there are. Nothing hangs on its order, so that it is not modelled.
     number: AtomicU32,
 }
@@ -34,7 +44,7 @@ impl Blocks {
     /// None.
     pub(super) fn new() -> Self {
         let small = [const { OnceLock::new() }; SMALL];
-        let large = Arena::new(BUCKETS_MAX, TOGETHER);
+        let large = Arena::new(TOGETHER);
         Self { small, large, number: AtomicU32::new(0) }
     }
 
@@ -47,16 +57,22 @@ impl Blocks {
         }
         let large = self.number.fetch_add(1, Ordering::Relaxed);
         self.large.make(large);
-        number(SMALL) + large
+        number(SMALL) + self.large.way(large)
     }
 
     /// A block that there is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn at(&self, number: u32) -> Block<'_> {
-        match self.small.get(number as usize) {
-            Some(small) => Block::of(small.get().expect("a group names blocks that there are")),
-            None => Block::of(self.large.at(number - SMALL as u32)),
+        match number.checked_sub(SMALL as u32) {
+            Some(way) => Block::of(&self.large.at(way).0),
+            None => self.small(number),
         }
+    }
+
+    #[cold]
+    fn small(&self, number: u32) -> Block<'_> {
+        let small = self.small[number as usize].get();
+        Block::of(small.expect("a group names blocks that there are"))
     }
 
     /// How many buckets the blocks of such a map have.

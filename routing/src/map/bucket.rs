@@ -66,8 +66,20 @@ pub(super) struct Probe {
     state: State,
 }
 
+/// A slot that a bucket has for a UID, at first sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// One.
+    Slot(u16),
+    /// None.
+    Nothing,
+    /// It has to be looked at closely: it is about UID 0, which is what entries without a route
+    /// have.
+    Unclear,
+}
+
 /// What a bucket says of the routes whose home it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State(u64);
 
 impl Default for Bucket {
@@ -93,6 +105,28 @@ impl Bucket {
         Probe { matches, slots, state: State(state) }
     }
 
+    /// One of the slots it has for a UID, and what it says; without a branch for each entry.
+    #[inline(always)]
+    pub(super) fn glance(&self, uid: u64) -> (Sight, State) {
+        let ((entry, slot), state) = self.at_one_moment(|words| {
+            let mut entry = ENTRIES;
+            for (at, word) in words[..ENTRIES].iter().enumerate() {
+                if word.load(Ordering::Relaxed) == uid {
+                    entry = at;
+                }
+            }
+            // By place and not by a branch, which would be foretold wrong for one UID in three.
+            let slots = words[SLOTS + entry / 4].load(Ordering::Relaxed);
+            (entry, (slots >> (16 * (entry % 4))) as u16)
+        });
+        let sight = match entry {
+            ENTRIES => Sight::Nothing,
+            _ if slot == EMPTY => Sight::Unclear,
+            _ => Sight::Slot(slot),
+        };
+        (sight, State(state))
+    }
+
     /// Whether it still says this, after whatever else was read before.
     #[inline]
     pub(super) fn says(&self, state: State) -> bool {
@@ -101,7 +135,7 @@ impl Bucket {
     }
 
     /// What `read` makes of words between whose reading none was changed, and the state word.
-    #[inline]
+    #[inline(always)]
     fn at_one_moment<T>(&self, read: impl Fn(&[AtomicU64; ENTRIES + 2]) -> T) -> (T, u64) {
         loop {
             let before = self.words[STATE].load(Ordering::Acquire);

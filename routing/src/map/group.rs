@@ -16,10 +16,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::block::{Block, Put, Several};
+use super::block::{Block, Put};
 use super::blocks::{BUCKETS_MAX, Blocks};
 use super::bucket::ENTRIES;
-use super::shape::{BLOCKS_MAX, Shape, heirloom};
+use super::shape::{self, BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
 use crate::sync::{ArcSwapOption, AtomicU32, AtomicU64, Mutex, MutexGuard, fence, own, own_value};
 
@@ -84,12 +84,12 @@ pub(super) struct Located<'a> {
 /// What was found of a UID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The one slot it has, if any.
-    Lone(Option<u16>),
-    /// It may have several.
-    Several,
-    /// Something moved: what was found does not count.
-    Moved,
+    /// The one slot it has.
+    Lone(u16),
+    /// It has none.
+    Nobody,
+    /// It may have several, or something moved: it has to be looked for closely.
+    Unclear,
 }
 
 /// The right to change a group.
@@ -122,15 +122,11 @@ impl Default for Group {
 
 impl Located<'_> {
     /// Looks for a UID.
-    #[inline]
-    pub(super) fn find(self, hash: u64, uid: u64) -> Found {
-        let Some(block) = self.block else { return Found::Moved };
+    #[inline(always)]
+    pub(super) fn find(&self, hash: u64, uid: u64) -> Found {
+        let Some(block) = self.block else { return Found::Unclear };
         let found = block.find_one(hash, uid);
-        match found {
-            _ if !self.holds() => Found::Moved,
-            Ok(slot) => Found::Lone(slot),
-            Err(Several) => Found::Several,
-        }
+        if self.holds() { found } else { Found::Unclear }
     }
 
     /// Appends each slot of the UID, once; whether that counts. `slots` is empty.
@@ -200,6 +196,12 @@ impl Group {
         Shape::of(own(&self.shape))
     }
 
+    /// Where the routes of a hash of another group lie.
+    #[inline]
+    pub(super) fn elsewhere(&self) -> Located<'_> {
+        Located { group: self, word: 0, block: None }
+    }
+
     /// Asks for the line with what readers need.
     #[inline]
     pub(super) fn ask(&self) {
@@ -210,8 +212,7 @@ impl Group {
     #[inline]
     pub(super) fn locate<'a>(&'a self, ground: &'a Ground, hash: u64) -> Located<'a> {
         let word = self.shape.load(Ordering::Acquire);
-        let shape = Shape::of(word);
-        let block = shape.owns(hash).then(|| self.block(ground, shape.block(hash)));
+        let block = shape::place(word, hash).map(|at| self.block(ground, at));
         if let Some(block) = block {
             block.ask(hash);
         }

@@ -21,7 +21,7 @@ fn every_order(switches: usize, run: impl Fn() + Sync + Send + 'static) {
 fn slots_of(map: &Map, uid: u64) -> Vec<u16> {
     let (mut slots, mut found) = (Vec::new(), Vec::new());
     let user = (uid, super::hash(map.key(), uid));
-    map.view().find(&[user], &mut found, |_, there| slots.extend_from_slice(there));
+    map.view().find(&[user], &mut found, |_, there| slots.extend_from_slice(there.as_slice()));
     slots
 }
 

@@ -22,8 +22,21 @@ pub(super) const BLOCKS_MAX: usize = size(8, 8, 2);
 const CELL: u32 = 8;
 const CELLS: usize = 1 << CELL;
 
-/// The block of each cell, for one block and more.
-static PLACES: [[u8; CELLS]; BLOCKS_MAX] = places();
+/// Where fields of a word begin; the first is the depth.
+const ROW: u32 = 6;
+const DOUBLINGS: u32 = 13;
+const PREFIX: u32 = 18;
+
+/// The block of each cell, for each number of blocks, and for each of the steps towards one more:
+/// a row for a shape, so that no reader has to ask whether it is growing.
+static PLACES: [[u8; CELLS]; ROWS] = rows();
+
+/// Rows of a number of blocks: while it stays as it is, and while so many have given nothing yet.
+const STEPS: usize = BLOCKS_MAX + 1;
+const ROWS: usize = (BLOCKS_MAX + 1) * STEPS;
+
+/// The block of all cells where there is none.
+const NONE: u8 = u8::MAX;
 
 /// A group's shape. No group has the same one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,49 +52,55 @@ pub(super) struct Shape {
     doublings: u32,
 }
 
+/// Which block has a hash, in a group whose shape is this word; `None` if the group has not.
+#[inline]
+pub(super) fn place(word: u64, hash: u64) -> Option<usize> {
+    let depth = word as u32 & ((1 << ROW) - 1);
+    // In two steps: of no bits, no bit counts.
+    let differs = (word ^ hash) >> 1 >> (u64::BITS - 1 - depth);
+    let row = (word >> ROW) as usize & ((1 << (DOUBLINGS - ROW)) - 1);
+    let cell = (hash << depth >> (u64::BITS - CELL)) as usize;
+    let block = PLACES[row][cell];
+    (differs == 0 && block != NONE).then_some(block.into())
+}
+
 impl Shape {
     /// Of a map's first group.
     pub(super) fn first() -> Self {
         Self { prefix: 0, depth: 0, blocks: 1, growing: None, doublings: 0 }
     }
 
-    /// As a word: five fields of 6, 4, 4, 4 and 46 bits.
+    /// As a word: the prefix in the highest bits, as in a hash; then what it is doubled, the row,
+    /// and the depth, in 5, 7 and 6 bits.
     pub(super) fn word(self) -> u64 {
         let growing = self.growing.map_or(0, |at| at + 1);
-        let numbers = self.depth | self.blocks << 6 | growing << 10 | self.doublings << 14;
-        self.prefix << 18 | u64::from(numbers)
+        let row = self.blocks * STEPS as u32 + growing;
+        let numbers = self.depth | row << ROW | self.doublings << DOUBLINGS;
+        self.prefix.checked_shl(u64::BITS - self.depth).unwrap_or(0) | u64::from(numbers)
     }
 
     /// From a word.
     #[inline]
     pub(super) fn of(word: u64) -> Self {
-        let number = |first: u32, bits: u32| (word >> first) as u32 & ((1 << bits) - 1);
+        let number = |first: u32, end: u32| (word >> first) as u32 & ((1 << (end - first)) - 1);
+        let (depth, row) = (number(0, ROW), number(ROW, DOUBLINGS));
         Self {
-            prefix: word >> 18,
-            depth: number(0, 6),
-            blocks: number(6, 4),
-            growing: number(10, 4).checked_sub(1),
-            doublings: number(14, 4),
+            prefix: word.checked_shr(u64::BITS - depth).unwrap_or(0),
+            depth,
+            blocks: row / STEPS as u32,
+            growing: (row % STEPS as u32).checked_sub(1),
+            doublings: number(DOUBLINGS, PREFIX),
         }
     }
 
     /// Whether a hash is the group's.
-    #[inline]
     pub(super) fn owns(self, hash: u64) -> bool {
-        let begins = hash.checked_shr(u64::BITS - self.depth).unwrap_or(0);
-        begins == self.prefix && self.blocks > 0
+        place(self.word(), hash).is_some()
     }
 
     /// Which block has a hash of the group.
-    #[inline]
     pub(super) fn block(self, hash: u64) -> usize {
-        let cell = (hash << self.depth >> (u64::BITS - CELL)) as usize;
-        let blocks = self.blocks as usize;
-        let at = PLACES[blocks - 1][cell];
-        match self.growing {
-            Some(given) if u32::from(at) >= given => PLACES[blocks][cell].into(),
-            _ => at.into(),
-        }
+        place(self.word(), hash).expect("it is of the group")
     }
 
     /// Blocks there are, but for one that is being filled.
@@ -163,6 +182,29 @@ const fn last(cell: usize) -> usize {
         2 => first,
         _ => third << 2 | first << 1 | second,
     }
+}
+
+const fn rows() -> [[u8; CELLS]; ROWS] {
+    let places = places();
+    let mut rows = [[NONE; CELLS]; ROWS];
+    let mut blocks = 1;
+    while blocks <= BLOCKS_MAX {
+        let mut step = 0;
+        while step == 0 || (step <= blocks + 1 && blocks < BLOCKS_MAX) {
+            let row = &mut rows[blocks * STEPS + step];
+            let mut cell = 0;
+            while cell < CELLS {
+                let at = places[blocks - 1][cell];
+                // Those from `step - 1` on have given.
+                let has_given = step > 0 && at as usize >= step - 1;
+                row[cell] = if has_given { places[blocks][cell] } else { at };
+                cell += 1;
+            }
+            step += 1;
+        }
+        blocks += 1;
+    }
+    rows
 }
 
 const fn places() -> [[u8; CELLS]; BLOCKS_MAX] {
@@ -284,7 +326,7 @@ mod tests {
     fn three_quarters_of_all_cells_move_while_a_group_doubles() {
         let moved =
             |of: &[[u8; CELLS]]| (0..CELLS).filter(|cell| of[0][*cell] != of[1][*cell]).count();
-        let moves: Vec<usize> = PLACES[BLOCKS_MAX / 2 - 1..].windows(2).map(moved).collect();
+        let moves: Vec<usize> = places()[BLOCKS_MAX / 2 - 1..].windows(2).map(moved).collect();
         assert!(moves.iter().sum::<usize>() * 100 <= 80 * CELLS, "{moves:?}");
     }
 }

@@ -10,7 +10,7 @@ const KEY: u64 = 0x5eed_0f0a_3a17_2b91;
 fn slots(map: &Map, uid: u64) -> BTreeSet<u16> {
     let (mut slots, mut found) = (Vec::new(), Vec::new());
     let user = (uid, hash(KEY, uid));
-    map.view().find(&[user], &mut found, |_, there| slots.extend_from_slice(there));
+    map.view().find(&[user], &mut found, |_, there| slots.extend_from_slice(there.as_slice()));
     let distinct: BTreeSet<u16> = slots.iter().copied().collect();
     assert_eq!(distinct.len(), slots.len(), "each slot once");
     distinct
