@@ -84,11 +84,12 @@ impl Declared {
         self.set.contains(&registered)
     }
 
-    /// Registrations of one user, at most `most`.
-    pub(crate) fn logins(&self, namespace: u32, uid: u64, most: usize) -> usize {
+    /// Registrations of one user.
+    pub(crate) fn logins(&self, namespace: u32, uid: u64) -> impl Iterator<Item = Registered> {
         let first = Registered { namespace, uid, device_class: 0, login: 0 };
-        let last = Registered { namespace, uid, device_class: u8::MAX, login: u64::MAX };
-        self.set.range(first..=last).take(most).count()
+        // Where they end is seen on the way: to look for that end as well is as much again.
+        let all = self.set.range(first..).copied();
+        all.take_while(move |it| (it.namespace, it.uid) == (namespace, uid))
     }
 
     /// Whether it was not there.

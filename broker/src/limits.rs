@@ -83,6 +83,15 @@ pub const LINK_STEPS: usize = 1 << 15;
 /// something to be written, so it should be worth that.
 pub const TURN_LINKS: usize = 8;
 
+/// A gateway's link has one in so many of a producer's steps: whole frames until they are used up,
+/// the last one whatever it takes. A record is 12, so that is some 340 records, or three DELTAs of
+/// 100, in 0.12 ms.
+pub const GATEWAY_PART: usize = 8;
+
+/// Gateways' links that may take as many in one turn. What they bring is waited for by messages,
+/// and each has its turn before any has another; fewer than this would be more writes of answers.
+pub const TURN_GATEWAYS: usize = 2;
+
 /// Messages of a shard that are on their way through several turns. What they have found is kept
 /// meanwhile; others wait as they came.
 pub const HALFWAY_MAX: usize = 16;
@@ -154,8 +163,15 @@ pub const FLUSH_MS: u64 = 10_000;
 /// Milliseconds between ticks. Deadlines of sessions are some seconds; a tick walks the links.
 pub const TICK_MS: u64 = 100;
 
-/// Buckets of the route table looked at in one tick of one shard, while a gateway is dead, for what
-/// it left. Queries do not wait for it; who registers waits for that part of the table alone.
+/// Milliseconds between two portions of what is left to be done and nobody waits for, while other
+/// things happen on the shard. Else all that is due is done on the tick.
+pub const CHORES_MS: u64 = 10;
+
+/// Portions of a tick: the bounds below are divided by it.
+pub const CHORES_PER_TICK: usize = (TICK_MS / CHORES_MS) as usize;
+
+/// Buckets of the route table looked at in the time of one tick of one shard, while a gateway is
+/// dead, for what it left. Queries do not wait for it; who registers waits for that part of the table alone.
 ///
 /// 20,000 of them took 0.9 ms of CPU time of the thread, at most 1.0 (10^6 routes of 8 gateways and
 /// 10^7 of 100, one of them dead), and 1.8 where every route was of the dead. So a table of 10^7
@@ -166,7 +182,7 @@ pub const TICK_MS: u64 = 100;
 /// run each). With a bucket of tags as one step they took 10 to 48 ms, at most 64.
 pub const SWEEP_STEPS: usize = 20_000;
 
-/// Logins looked at in one tick of one shard for those that slots which left have left behind.
+/// Logins looked at in the time of one tick of one shard for those that slots which left have left behind.
 ///
 /// With this, [`BURIAL_STEPS`] and [`FOLLOW_STEPS`] the longest turns of one shard whose gateway of
 /// 10^6 users went and came were, in milliseconds of CPU time of its thread (release build, busy
@@ -176,7 +192,7 @@ pub const SWEEP_STEPS: usize = 20_000;
 /// one, 2,000 in a tick.
 pub const LOGIN_STEPS: usize = 2_000;
 
-/// Registrations of dead gateways freed in one tick of one shard, and told to consumers as lost.
+/// Registrations of dead gateways freed in the time of one tick of one shard, and told to consumers as lost.
 pub const BURIAL_STEPS: usize = 2_000;
 
 /// Registrations that came with a snapshot and are told to consumers, or made to contend with other

@@ -5,6 +5,7 @@
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
 pub(crate) mod batch;
+mod chores;
 mod data;
 mod displacement;
 mod endings;
@@ -40,9 +41,10 @@ use waybill_wire::session::Step;
 
 use crate::io::{Input, LinkId, Output};
 use crate::ledger::Counters;
-use crate::limits::{FOLLOW_STEPS, LOGIN_STEPS, SWEEP_STEPS};
+use crate::limits::FOLLOW_STEPS;
 use crate::mail::Mail;
 use crate::shard::batch::Batches;
+use crate::shard::chores::Chores;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
 use crate::shard::parts::Turn;
 use crate::shard::resume::Burial;
@@ -75,6 +77,7 @@ struct Core {
     touched: Vec<LinkId>,
     // What slots that died had declared.
     burials: VecDeque<Burial>,
+    chores: Chores,
     // The links of this shard know that the broker is ready.
     told_ready: bool,
     // Links without a HELLO, oldest first, and some that have said theirs or gone since.
@@ -99,6 +102,7 @@ impl Shard {
             outputs: VecDeque::new(),
             touched: Vec::new(),
             burials: VecDeque::new(),
+            chores: Chores::default(),
             strangers: VecDeque::new(),
             strangers_now: 0,
             drain: None,
@@ -144,6 +148,7 @@ impl Shard {
     pub fn flush(&mut self, now: Duration) {
         self.core.now = now;
         self.core.turn.begins();
+        self.core.chores.look(now);
         while let Some(link) = self.core.touched.pop() {
             self.with(link, Core::flush);
         }
@@ -249,10 +254,7 @@ impl Shard {
         }
         let core = &mut self.core;
         core.end_overdue();
-        core.bury_some(&mut self.links);
-        core.shared.routes.sweep(SWEEP_STEPS);
-        core.shared.sweep_logins(LOGIN_STEPS);
-        sort_what_was_freed();
+        core.catch_up_on_chores(&mut self.links);
         let links = &self.links;
         let known = |id: &LinkId| {
             links.get(id).is_none_or(|link| link.part.admission != Admission::Stranger)
@@ -269,20 +271,10 @@ impl Shard {
     }
 }
 
-/// An allocator may put off its work on what was freed until it is asked for a larger piece, and
-/// do it all in one go then, for 5 to 15 ms after a million registrations (glibc). So it is asked
-/// once in every tick, and no later turn pays for many.
-fn sort_what_was_freed() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(ASKED_BYTES)));
-}
-
-/// More than an allocator keeps ready for one thread.
-const ASKED_BYTES: usize = 4 << 10;
-
 impl Core {
     fn bytes(&mut self, links: &mut Links, link: &mut Link, data: Vec<u8>) {
         link.part.session.received(self.now);
-        self.turn.begins_for_link();
+        self.turn.begins_for_link(link.part.side());
         link.part.reading.brought(data.len(), data.capacity());
         self.serve_read(links, link, data, 0);
     }
@@ -330,7 +322,10 @@ impl Core {
                 Ok(Frame::Tag(tag)) if part.session.passes(Kind::TAG) => {
                     self.tag(links, part, &tag, raw.bytes())
                 }
-                Ok(frame) => self.frame(links, part, &frame),
+                Ok(frame) => {
+                    self.take_word(part, &frame);
+                    self.frame(links, part, &frame)
+                }
                 Err(malformed) => Err(malformed.into()),
             };
             // Many PINGs may be in one read; their answers wait in the outbox, not in the session.

@@ -1,5 +1,6 @@
-//! A message that asks for much is served in parts, and others between them (SEC-24): one shard by
-//! hand, turn by turn, so that what each turn does can be counted.
+//! A message that asks for much is served in parts, and others between them (SEC-24), and so is
+//! what gateways declare and what dead ones left: one shard by hand, turn by turn, so that what
+//! each turn does can be counted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,12 +8,16 @@ use std::time::Duration;
 
 use waybill_broker::BrokerConfig;
 use waybill_broker::io::{Input, LinkId, Output};
+use waybill_broker::limits::{CHORES_MS, CHORES_PER_TICK, SWEEP_STEPS, TICK_MS};
 use waybill_broker::shard::Shard;
 use waybill_broker::shared::Shared;
 use waybill_wire::Frame;
 use waybill_wire::code::{Fate, Kind, Level, Mode, Op, Role, capability};
 use waybill_wire::deframe::Deframer;
-use waybill_wire::frame::{FateSet, Ping, Record, Report, Snapshot, Tag, TagChange};
+use waybill_wire::digest::{Digest, Registered};
+use waybill_wire::frame::{
+    Barrier, Delta, FateSet, Ping, Record, Report, Snapshot, Tag, TagChange,
+};
 use waybill_wire::message::MessageHead;
 use waybill_wire::targets::Uids;
 
@@ -41,6 +46,7 @@ struct Site {
     /// Buffers of reads that are ordered.
     reads: BTreeMap<LinkId, Vec<u8>>,
     closed: Vec<LinkId>,
+    now: Duration,
 }
 
 impl Site {
@@ -51,7 +57,8 @@ impl Site {
         let mut shard = Shard::new(0, Arc::clone(&shared));
         shard.set_turn(STEPS);
         let (written, reads) = (BTreeMap::new(), BTreeMap::new());
-        let mut site = Self { shard, shared, written, reads, closed: Vec::new() };
+        let (closed, now) = (Vec::new(), Duration::ZERO);
+        let mut site = Self { shard, shared, written, reads, closed, now };
         for gateway in 1..=GATEWAYS {
             site.gateway(LinkId(gateway), gateway, 1);
         }
@@ -84,18 +91,31 @@ impl Site {
 
     /// One turn with this input, without what is left of others.
     fn input(&mut self, input: Input) {
-        self.shard.handle(Duration::ZERO, input);
+        self.at(self.now, input);
+    }
+
+    /// The same at this time, and time goes on from there.
+    fn at(&mut self, now: Duration, input: Input) {
+        self.now = now;
+        self.shard.handle(now, input);
         self.carry_out();
+    }
+
+    /// A turn that finds little to do.
+    fn pinged(&mut self, now_ms: u64) {
+        let mut data = self.reads.remove(&PRODUCER).expect("it is read");
+        data.extend(encode(&Frame::Ping(Ping { token: 1 })));
+        self.at(Duration::from_millis(now_ms), Input::Bytes { link: PRODUCER, data });
     }
 
     /// One turn of what is left.
     fn go_on(&mut self) {
-        self.shard.go_on(Duration::ZERO);
+        self.shard.go_on(self.now);
         self.carry_out();
     }
 
     fn carry_out(&mut self) {
-        self.shard.flush(Duration::ZERO);
+        self.shard.flush(self.now);
         let mut wrote = Vec::new();
         while let Some(output) = self.shard.output() {
             match output {
@@ -358,4 +378,106 @@ fn sec_24_a_mode_that_looks_nobody_up_takes_turns_as_well() {
     assert!(turns.len() > 1 && turns.iter().all(|turn| turn.len() <= STEPS / 25 + 1));
     assert_eq!(turns.iter().map(Vec::len).sum::<usize>() as u64, GATEWAYS);
     assert!(site.shared.routes.counts().slots_live > 0 && site.closed.is_empty());
+}
+
+/// As many DELTAs of three users each, in one read, and the question whether all are in effect:
+/// 52 steps each, where a gateway's link has 50 in a turn.
+fn deltas(first: u64, count: u64) -> Vec<u8> {
+    let of = |uid| Record { uid, login: 0, namespace: 0, op: Op::ADD, device_class: 0 };
+    let (mut frames, mut digest) = (Vec::new(), Digest::default());
+    (0..USERS).for_each(|uid| digest.add(registered(uid)));
+    for at in 0..count {
+        let uids = first + 3 * at..first + 3 * at + 3;
+        uids.clone().for_each(|uid| digest.add(registered(uid)));
+        let records: Vec<Record> = uids.map(of).collect();
+        let delta = Delta { version: 2 + at, records: (&records).into() };
+        frames.extend(encode(&Frame::Delta(delta)));
+    }
+    let barrier = Barrier { version: 1 + count, digest: digest.value() };
+    frames.extend(encode(&Frame::Barrier(barrier)));
+    frames
+}
+
+fn registered(uid: u64) -> Registered {
+    Registered { namespace: 0, uid, device_class: 0, login: 0 }
+}
+
+#[test]
+fn sec_24_what_a_gateway_declares_delays_neither_messages_nor_other_gateways() {
+    let mut site = Site::new();
+    let (large, small) = (LinkId(1), LinkId(2));
+    site.bytes(large, &deltas(1_000, 40));
+    site.bytes(small, &deltas(5_000, 3));
+    let (mut turns, mut in_effect) = (0, Vec::new());
+    while site.shard.has_more() {
+        assert!(!site.reads.contains_key(&large), "it is not read before it is served");
+        turns += 1;
+        let one = publish(MessageHead { sequence: turns, ..MessageHead::default() }, &[7]);
+        site.bytes(PRODUCER, &one);
+        assert_eq!(site.taken(Kind::DELIVER).len() as u64, GATEWAYS, "turn {turns}");
+        site.go_on();
+        let more = site.shared.routes.counts().routes as u64 - GATEWAYS * USERS;
+        assert!(more <= 3 * (2 + 2 * turns), "{more} users after {turns} turns");
+        let told = site.taken(Kind::IN_EFFECT);
+        in_effect.extend(told.into_iter().map(|(link, _)| (link, turns)));
+    }
+    let [(first, early), (second, late)] = in_effect[..] else { panic!("{in_effect:?}") };
+    assert_eq!((first, second), (small, large));
+    assert!(early <= 4 && (35..=41).contains(&late), "{early} {late}");
+    assert!(site.reads.contains_key(&large) && site.closed.is_empty());
+}
+
+#[test]
+fn promise_8_users_of_a_gateway_that_fails_are_offline_whatever_it_had_said() {
+    let mut site = Site::new();
+    site.bytes(LinkId(1), &deltas(1_000, 40));
+    assert!(site.shard.has_more());
+    site.input(Input::Failed { link: LinkId(1) });
+    let head = MessageHead { sequence: 1, level: Level::ROUTED, ..MessageHead::default() };
+    site.bytes(PRODUCER, &publish(head, &[7, 1_000]));
+    let receipts = site.taken(Kind::RECEIPT);
+    let [(_, receipt)] = &receipts[..] else { panic!("{receipts:?}") };
+    let Ok(Frame::Receipt(receipt)) = Frame::decode(receipt) else { panic!("{receipt:?}") };
+    assert_eq!((receipt.sent, receipt.offline, receipt.gateways), (1, 1, GATEWAYS as u32 - 1));
+    assert_eq!(site.taken(Kind::DELIVER).len() as u64, GATEWAYS - 1);
+    assert_eq!(site.shared.routes.counts().slots_live as u64, GATEWAYS - 1);
+}
+
+#[test]
+fn what_the_dead_left_is_swept_between_turns_and_never_more_at_once() {
+    let mut site = Site::new();
+    let (link, last) = (LinkId(400), 10);
+    site.link(link, Role::GATEWAY, link.0);
+    for part in 0..=last {
+        let uids = 10_000 * (1 + part)..10_000 * (1 + part) + 4_096;
+        let of = |uid| Record { uid, login: 0, namespace: 0, op: Op::ADD, device_class: 0 };
+        let records: Vec<Record> = uids.map(of).collect();
+        let (first, last, records) = (part == 0, part == last, (&records).into());
+        let snapshot = Snapshot { first, last, version: 1, records };
+        site.bytes(link, &encode(&Frame::Snapshot(snapshot)));
+    }
+    while site.shard.has_more() {
+        site.go_on();
+    }
+    let dead = |site: &Site| site.shared.routes.counts().routes_dead;
+    site.input(Input::Failed { link });
+    let all = dead(&site);
+    assert_eq!(all, 11 * 4_096, "it has not offered to resume");
+    site.at(Duration::from_millis(TICK_MS), Input::Tick);
+    // Every portion but the first is due when its time has come, and not before.
+    let portion = SWEEP_STEPS / CHORES_PER_TICK;
+    let (mut now, mut before, mut portions) = (TICK_MS, dead(&site), 1);
+    assert!(before < all && all - before <= 6 * portion, "{before} of {all}");
+    while before > 0 {
+        site.pinged(now);
+        assert!(!site.shard.has_more(), "at {now} ms");
+        now += CHORES_MS;
+        site.pinged(now);
+        assert!(site.shard.has_more(), "at {now} ms");
+        site.go_on();
+        let after = dead(&site);
+        assert!(before - after <= 6 * portion, "{after} of {before} at {now} ms");
+        (before, portions) = (after, portions + 1);
+    }
+    assert!(portions > 3, "{portions}");
 }

@@ -105,10 +105,13 @@ impl GatewayState {
 
     fn add(&mut self, shared: &Shared, record: &Record) -> Result<Option<RouteOp>, &'static str> {
         let registered = registered(record);
-        if self.declared.contains(registered) {
-            return Ok(None);
+        let mut logins = 0;
+        for login in self.declared.logins(record.namespace, record.uid) {
+            if login == registered {
+                return Ok(None);
+            }
+            logins += 1;
         }
-        let logins = self.declared.logins(record.namespace, record.uid, LOGINS_PER_USER_MAX);
         if logins >= LOGINS_PER_USER_MAX {
             return Err("a user has more logins at one gateway than this broker keeps: 256");
         }
@@ -129,7 +132,7 @@ impl GatewayState {
         }
         shared.release_registrations(1);
         self.effects.push((Event::LOGOUT, registered));
-        let last = self.declared.logins(record.namespace, record.uid, 1) == 0;
+        let last = self.declared.logins(record.namespace, record.uid).next().is_none();
         last.then_some(RouteOp::Remove)
     }
 

@@ -56,6 +56,7 @@ impl Core {
             self.admit(part, hello, grant.clone())
         };
         part.role = admitted.inspect_err(|_| self.count_refused())?;
+        self.turn.begins_for_link(part.side());
         part.admission = Admission::Link;
         self.strangers_now -= 1;
         let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());

@@ -175,8 +175,8 @@ impl Part {
         self.life == Life::Open || self.farewell.is_some()
     }
 
-    /// Whether nobody waits for anything: nothing unsent, unread, or reserved by another shard, and
-    /// no uplink without its answer.
+    /// Whether nobody waits for anything: nothing unsent, unread, unserved or reserved by another
+    /// shard, and no uplink without its answer.
     pub(super) fn is_idle(&self) -> bool {
         let answered = match &self.role {
             RoleState::Gateway(gateway) => gateway.uplinked.is_empty(),
@@ -185,7 +185,7 @@ impl Part {
             RoleState::Data(_) | RoleState::None => true,
         };
         let sent = self.outbox.is_empty() && !self.writing && self.confirmed == self.handed;
-        answered && sent && self.outbox.room().waiting() == 0
+        answered && sent && self.rest.is_none() && self.outbox.room().waiting() == 0
     }
 
     /// Whether its HELLO offered that, and this broker runs it.

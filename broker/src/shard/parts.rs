@@ -6,18 +6,23 @@
 //! by nobody but itself (promise 6). The next turn begins with such links, the first that waited
 //! first.
 //!
-//! The links of gateways and consumers are served whatever they bring: it is bounded by the read.
+//! Gateways are always read, so none of them is slowed by what waits for it (promise 6). But a flood
+//! of changes at one would delay messages, and changes of the others. So their links have a share
+//! of a turn of their own, and less of it: whole frames until it is used up, then the next link's.
+//!
+//! Consumers' links are served whatever they bring: it is bounded by the read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use waybill_routing::{Part as Share, Routed};
+use waybill_routing::{Part as Portion, Routed};
+use waybill_wire::Frame;
 
 use super::link::{Life, Link, Part, RoleState};
 use super::{Core, Links, Shard};
 use crate::io::LinkId;
-use crate::limits::{HALFWAY_MAX, LINK_STEPS, TURN_LINKS};
+use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, TURN_GATEWAYS, TURN_LINKS};
 
 /// A UID is looked up: 51 to 76 ns with up to 10^7 users, 250 with 10^8, where a step is some 30.
 pub(super) const UID_STEPS: usize = 4;
@@ -26,17 +31,37 @@ const FRAME_STEPS: usize = 8;
 /// Bytes that are copied in one step.
 const STEP_BYTES: usize = 256;
 
+/// A registration is declared, or a tag.
+const RECORD_STEPS: usize = 12;
+/// Whatever a gateway says is looked up and answered.
+const WORD_STEPS: usize = 16;
+
+/// Whose share of a turn is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Producers,
+    Gateways,
+}
+
 /// What is left of a turn, and who goes on in the next.
 pub(super) struct Turn {
-    /// What each link has.
+    /// What each producer's link has.
     steps: usize,
-    /// What is left for the present link, and for all.
+    /// What is left for the present link, and whose it is.
     left: usize,
-    left_for_all: usize,
-    /// Links with a rest, each once; some that have gone since.
-    waiting: VecDeque<LinkId>,
+    side: Side,
+    producers: Share,
+    gateways: Share,
     /// One more than messages that are halfway.
     places: Arc<()>,
+}
+
+/// What all links of one side have of a turn.
+#[derive(Default)]
+struct Share {
+    left: usize,
+    /// Links with a rest, each once; some that have gone since.
+    waiting: VecDeque<LinkId>,
 }
 
 /// What a message holds that is halfway.
@@ -44,9 +69,14 @@ pub(super) type Place = Arc<()>;
 
 impl Default for Turn {
     fn default() -> Self {
-        let (left, left_for_all, waiting) = (0, 0, VecDeque::new());
-        let mut turn =
-            Self { steps: LINK_STEPS, left, left_for_all, waiting, places: Arc::default() };
+        let mut turn = Self {
+            steps: LINK_STEPS,
+            left: 0,
+            side: Side::Producers,
+            producers: Share::default(),
+            gateways: Share::default(),
+            places: Arc::default(),
+        };
         turn.begins();
         turn
     }
@@ -77,7 +107,9 @@ impl Turn {
 
     pub(super) fn take(&mut self, steps: usize) {
         self.left = self.left.saturating_sub(steps);
-        self.left_for_all = self.left_for_all.saturating_sub(steps);
+        let side = self.side;
+        let share = self.of(side);
+        share.left = share.left.saturating_sub(steps);
     }
 
     /// The present link is not served further.
@@ -91,13 +123,33 @@ impl Turn {
     }
 
     pub(super) fn begins(&mut self) {
-        self.left_for_all = TURN_LINKS * self.steps;
-        self.begins_for_link();
+        self.producers.left = TURN_LINKS * self.steps;
+        self.gateways.left = TURN_GATEWAYS * self.gateway_steps();
+        self.begins_for_link(Side::Producers);
     }
 
     /// Another link is served.
-    pub(super) fn begins_for_link(&mut self) {
-        self.left = self.steps.min(self.left_for_all);
+    pub(super) fn begins_for_link(&mut self, side: Side) {
+        let most = if side == Side::Gateways { self.gateway_steps() } else { self.steps };
+        self.side = side;
+        self.left = most.min(self.of(side).left);
+    }
+
+    /// The present link is served to the end, whatever that takes.
+    fn has_no_end(&mut self) {
+        self.left = usize::MAX;
+    }
+
+    /// What each gateway's link has.
+    fn gateway_steps(&self) -> usize {
+        (self.steps / GATEWAY_PART).max(1)
+    }
+
+    fn of(&mut self, side: Side) -> &mut Share {
+        match side {
+            Side::Producers => &mut self.producers,
+            Side::Gateways => &mut self.gateways,
+        }
     }
 
     /// A place for one more message that takes several turns; none if these are taken.
@@ -120,18 +172,31 @@ impl Turn {
 
 /// Steps of a frame for one gateway, of so many bytes without its list, or with a list of so many.
 #[inline]
-pub(super) fn frame_steps(bytes: usize, targets: usize, share: Share<'_>) -> usize {
+pub(super) fn frame_steps(bytes: usize, targets: usize, portion: Portion<'_>) -> usize {
     FRAME_STEPS
-        + match share {
-            Share::Uids(uids) => uids.len() + bytes / STEP_BYTES,
-            Share::Whole => (8 * targets + bytes) / STEP_BYTES,
+        + match portion {
+            Portion::Uids(uids) => uids.len() + bytes / STEP_BYTES,
+            Portion::Whole => (8 * targets + bytes) / STEP_BYTES,
+        }
+}
+
+/// Steps of what a gateway says.
+fn word_steps(frame: &Frame<'_>) -> usize {
+    WORD_STEPS
+        + match frame {
+            Frame::Delta(delta) => RECORD_STEPS * delta.records.len(),
+            Frame::Snapshot(snapshot) => RECORD_STEPS * snapshot.records.len(),
+            Frame::TagDelta(delta) => RECORD_STEPS * delta.tag_records.len(),
+            Frame::Report(report) => report.fate_sets.iter().map(|set| set.uids.len()).sum(),
+            Frame::Uplink(message) => message.payload.len() / STEP_BYTES,
+            _ => 0,
         }
 }
 
 /// Steps of a message that was looked up together with others.
 #[inline]
 pub(super) fn steps_of(targets: usize, bytes: usize, routed: Routed<'_>) -> usize {
-    let frames = routed.parts().map(|(_, share)| frame_steps(bytes, targets, share));
+    let frames = routed.parts().map(|(_, portion)| frame_steps(bytes, targets, portion));
     targets * UID_STEPS + frames.sum::<usize>()
 }
 
@@ -139,22 +204,32 @@ impl Shard {
     /// Whether [`go_on`](Self::go_on) has something to do.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        !self.core.turn.waiting.is_empty()
+        let turn = &self.core.turn;
+        !turn.producers.waiting.is_empty()
+            || !turn.gateways.waiting.is_empty()
+            || self.core.chores.are_due()
     }
 
-    /// Serves links further that have brought more than a turn had room for. To be called once in a
-    /// turn while [`has_more`](Self::has_more), before what has happened meanwhile is handled.
+    /// Serves links further that have brought more than a turn had room for, and does a portion of
+    /// what is left to be done. To be called once in a turn while [`has_more`](Self::has_more),
+    /// before what has happened meanwhile is handled.
     pub fn go_on(&mut self, now: Duration) {
         debug_assert!(now >= self.core.now);
         self.core.now = now;
         self.core.turn.begins();
-        for _ in 0..self.core.turn.waiting.len() {
-            let Some(id) = self.core.turn.waiting.pop_front() else { return };
-            self.core.turn.begins_for_link();
-            self.with(id, Core::serve_rest);
-            if self.core.turn.left_for_all == 0 {
-                return;
+        for side in [Side::Producers, Side::Gateways] {
+            for _ in 0..self.core.turn.of(side).waiting.len() {
+                let share = self.core.turn.of(side);
+                if share.left == 0 {
+                    break;
+                }
+                let Some(id) = share.waiting.pop_front() else { break };
+                self.core.turn.begins_for_link(side);
+                self.with(id, Core::serve_rest);
             }
+        }
+        if self.core.chores.are_due() {
+            self.core.do_chores(&mut self.links);
         }
     }
 
@@ -169,8 +244,15 @@ impl Shard {
 impl Core {
     /// Whether a link is not served further in this turn.
     pub(super) fn must_pause(&self, part: &Part) -> bool {
-        part.halfway.is_some()
-            || (self.turn.is_over() && matches!(part.role, RoleState::Producer(_)))
+        let has_share = matches!(part.role, RoleState::Producer(_) | RoleState::Gateway(_));
+        part.halfway.is_some() || (self.turn.is_over() && has_share)
+    }
+
+    /// What a frame takes of a gateway's share; what a PUBLISH or TAG takes depends on more.
+    pub(super) fn take_word(&mut self, part: &Part, frame: &Frame<'_>) {
+        if part.side() == Side::Gateways {
+            self.turn.take(word_steps(frame));
+        }
     }
 
     /// What was not served of a read stays with its link, or there is nothing.
@@ -178,7 +260,7 @@ impl Core {
         let has_more = at < data.len() || part.halfway.is_some();
         if part.life == Life::Open && has_more {
             part.rest = Some(Rest { data, at, failed: false });
-            self.turn.waiting.push_back(part.id);
+            self.turn.of(part.side()).waiting.push_back(part.id);
         } else {
             part.halfway = None;
             part.reading.returned(data);
@@ -199,11 +281,27 @@ impl Core {
         }
     }
 
-    /// The transport has failed. What was read before that is served first.
+    /// The transport has failed. What was read before that is served first: a gateway's at once,
+    /// since its users are offline (promise 8).
     pub(super) fn transport_failed(&mut self, links: &mut Links, link: &mut Link) {
         match &mut link.part.rest {
             Some(rest) => rest.failed = true,
-            None => self.failed(links, link),
+            None => return self.failed(links, link),
+        }
+        if link.part.side() == Side::Gateways {
+            self.turn.begins_for_link(Side::Gateways);
+            self.turn.has_no_end();
+            self.serve_rest(links, link);
+        }
+    }
+}
+
+impl Part {
+    /// Whose share of a turn it uses.
+    pub(super) fn side(&self) -> Side {
+        match self.role {
+            RoleState::Gateway(_) => Side::Gateways,
+            _ => Side::Producers,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A suspended slot answers nothing (promise 8). Death is O(1) for the routes; what was declared is
-//! buried in portions, on ticks.
+//! buried in portions (`chores.rs`).
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::{Core, Links};
 use crate::auth::Grant;
 use crate::declared::Declared;
 use crate::io::{LinkId, Output};
-use crate::limits::{BURIAL_STEPS, SWEEP_STEPS};
+use crate::limits::SWEEP_STEPS;
 use crate::mail::Mail;
 use crate::shared::sessions::Held;
 use crate::told::Told;
@@ -338,9 +338,9 @@ impl Core {
     }
 
     /// Frees a portion of what the dead had declared, and tells consumers.
-    pub(super) fn bury_some(&mut self, links: &mut Links) {
+    pub(super) fn bury_some(&mut self, links: &mut Links, steps: usize) {
         let wanted = self.presence_wanted();
-        for _ in 0..BURIAL_STEPS {
+        for _ in 0..steps {
             let Some(burial) = self.burials.front_mut() else { return };
             let (incarnation, tells) = (burial.incarnation, burial.tells && wanted);
             match burial.declared.bury_one() {

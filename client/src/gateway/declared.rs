@@ -16,11 +16,15 @@ use std::ops::Bound;
 use waybill_wire::code::Op;
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::Record;
-use waybill_wire::limits::{RECORDS_MAX, TAG_RECORDS_MAX};
+use waybill_wire::limits::TAG_RECORDS_MAX;
 use waybill_wire::selector::is_tag;
 
 use super::history::{History, Undone};
 use super::tags::{DeclaredTag, TagUpdate};
+
+/// Registrations in one frame, of `records_max` there may be. A broker serves whole frames, and
+/// messages wait for one meanwhile: 1.2 to 1.6 ms for one of 4,096, and an eighth of that for this.
+const RECORDS_TOGETHER: usize = 512;
 
 /// One login of one user at this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -290,7 +294,7 @@ impl Declared {
             }
             Cursor::End => {}
         }
-        while records.registrations.len() < RECORDS_MAX {
+        while records.registrations.len() < RECORDS_TOGETHER {
             let Some((op, registration)) = self.registrations.pop() else { break };
             match op {
                 Op::ADD => self.told.add(registration.registered()),
@@ -314,7 +318,7 @@ impl Declared {
     fn next_part(&mut self, after: Option<Registration>, records: &mut Records) -> Batch {
         let mut rest = self.registrations.after(after.as_ref());
         let mut at = after;
-        for registration in rest.by_ref().take(RECORDS_MAX) {
+        for registration in rest.by_ref().take(RECORDS_TOGETHER) {
             self.told.add(registration.registered());
             records.registrations.push(registration.record(Op::ADD));
             at = Some(*registration);
