@@ -171,7 +171,8 @@ pub const CHORES_MS: u64 = 10;
 pub const CHORES_PER_TICK: usize = (TICK_MS / CHORES_MS) as usize;
 
 /// Buckets of the route table looked at in the time of one tick of one shard, while a gateway is
-/// dead, for what it left. Queries do not wait for it; who registers waits for that part of the table alone.
+/// dead, for what it left. Queries do not wait for it; who registers waits for that part of the
+/// table alone.
 ///
 /// 20,000 of them took 0.9 ms of CPU time of the thread, at most 1.0 (10^6 routes of 8 gateways and
 /// 10^7 of 100, one of them dead), and 1.8 where every route was of the dead. So a table of 10^7
@@ -182,7 +183,8 @@ pub const CHORES_PER_TICK: usize = (TICK_MS / CHORES_MS) as usize;
 /// run each). With a bucket of tags as one step they took 10 to 48 ms, at most 64.
 pub const SWEEP_STEPS: usize = 20_000;
 
-/// Logins looked at in the time of one tick of one shard for those that slots which left have left behind.
+/// Logins looked at in the time of one tick of one shard for those that slots which left have left
+/// behind.
 ///
 /// With this, [`BURIAL_STEPS`] and [`FOLLOW_STEPS`] the longest turns of one shard whose gateway of
 /// 10^6 users went and came were, in milliseconds of CPU time of its thread (release build, busy
@@ -192,7 +194,8 @@ pub const SWEEP_STEPS: usize = 20_000;
 /// one, 2,000 in a tick.
 pub const LOGIN_STEPS: usize = 2_000;
 
-/// Registrations of dead gateways freed in the time of one tick of one shard, and told to consumers as lost.
+/// Registrations of dead gateways freed in the time of one tick of one shard, and told to consumers
+/// as lost.
 pub const BURIAL_STEPS: usize = 2_000;
 
 /// Registrations that came with a snapshot and are told to consumers, or made to contend with other

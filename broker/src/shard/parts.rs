@@ -6,7 +6,7 @@
 //! by nobody but itself (promise 6). The next turn begins with such links, the first that waited
 //! first.
 //!
-//! Gateways are always read, so none of them is slowed by what waits for it (promise 6). But a flood
+//! Gateways are always read: none of them is slowed by what waits for it (promise 6). But a flood
 //! of changes at one would delay messages, and changes of the others. So their links have a share
 //! of a turn of their own, and less of it: whole frames until it is used up, then the next link's.
 //!
