@@ -244,7 +244,8 @@ impl Shard {
 impl Core {
     /// Whether a link is not served further in this turn.
     pub(super) fn must_pause(&self, part: &Part) -> bool {
-        let has_share = matches!(part.role, RoleState::Producer(_) | RoleState::Gateway(_));
+        let has_share =
+            part.side() == Side::Gateways || matches!(part.role, RoleState::Producer(_));
         part.halfway.is_some() || (self.turn.is_over() && has_share)
     }
 
@@ -300,7 +301,7 @@ impl Part {
     /// Whose share of a turn it uses.
     pub(super) fn side(&self) -> Side {
         match self.role {
-            RoleState::Gateway(_) => Side::Gateways,
+            RoleState::Gateway(_) | RoleState::Data(_) => Side::Gateways,
             _ => Side::Producers,
         }
     }
