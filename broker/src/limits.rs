@@ -88,10 +88,10 @@ pub const TURN_LINKS: usize = 8;
 /// 100, in 0.12 ms.
 pub const GATEWAY_PART: usize = 8;
 
-/// Gateways' links that may take as many in one turn: half a millisecond for all. What they bring is
-/// waited for by messages. But a turn ends with writes, of 5 to 10 us each, to every gateway
-/// that has something to be written, and should be worth that; and each link has its turn before
-/// any has another.
+/// Gateways' links that may take as many in one turn: half a millisecond for all. Messages wait for
+/// what they bring. But a turn ends with writes, of 5 to 10 us each, to every gateway that has
+/// something to be written, and should be worth that; and each link has its turn before any has
+/// another.
 pub const TURN_GATEWAYS: usize = 4;
 
 /// Messages of a shard that are on their way through several turns. What they have found is kept
