@@ -4,11 +4,14 @@
 //! is the program's business. A file with an unknown key does not deserialise.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use waybill_routing::{Limits, Namespace, Policies, Policy};
 use waybill_wire::code::Role;
 use waybill_wire::limits::{BROKER_TAGS_MAX, GATEWAY_TAGS_MAX};
+
+pub use crate::outbox::Policy as OutboxPolicy;
 
 /// Settings of one broker process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -50,6 +53,15 @@ pub struct BrokerConfig {
     /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
     /// is accounted twice as much, since what is being written no longer counts as waiting.
     pub outbox_bytes_max: usize,
+    /// What happens to messages for a gateway when a bound of its outbox is reached, after those whose
+    /// time to live ran out were dropped and those with a conflation key have replaced older ones:
+    /// `refuse` the new one (its producer is told at once), `drop_oldest`, those of the lowest
+    /// priority first, or `close` the link: the gateway comes back and goes on with what is new.
+    pub outbox_policy: OutboxPolicy,
+    /// Milliseconds that a message may wait for a gateway, or a write to it, before that policy
+    /// acts, whatever the outbox holds: 1,000 to 600,000, or 0 for any time. It is looked at ten
+    /// times a second, and with an error of a sixteenth.
+    pub outbox_age_max_ms: u32,
     /// Milliseconds for which what a gateway registered is kept when its link has gone, so that it
     /// can go on with it: 0 to 600,000. Its users are offline meanwhile.
     pub resume_window_ms: u32,
@@ -188,6 +200,8 @@ impl Default for BrokerConfig {
             uplink_timeout_ms: 30_000,
             admin_listen: String::new(),
             outbox_bytes_max: 8 << 20,
+            outbox_policy: OutboxPolicy::Refuse,
+            outbox_age_max_ms: 30_000,
             resume_window_ms: 10_000,
             ready_quiet_ms: 6_000,
             ready_max_ms: 60_000,
@@ -278,6 +292,9 @@ impl BrokerConfig {
         range("uplink_timeout_ms", self.uplink_timeout_ms.into(), 100, 3_600_000)?;
         self.admin_address()?;
         range("outbox_bytes_max", self.outbox_bytes_max as u64, 262_144, 1 << 30)?;
+        if self.outbox_age_max_ms != 0 {
+            range("outbox_age_max_ms", self.outbox_age_max_ms.into(), 1_000, 600_000)?;
+        }
         range("resume_window_ms", self.resume_window_ms.into(), 0, 600_000)?;
         range("ready_quiet_ms", self.ready_quiet_ms.into(), 0, 600_000)?;
         range("ready_max_ms", self.ready_max_ms.into(), 1, 3_600_000)?;
@@ -319,6 +336,13 @@ impl BrokerConfig {
             Some(address) => Ok(Some(address)),
             None => Err(ConfigError::Admin(self.admin_listen.clone())),
         }
+    }
+
+    /// For how long a message may wait for a gateway, if that is bounded.
+    #[must_use]
+    pub fn outbox_age_max(&self) -> Option<Duration> {
+        let age_max = Duration::from_millis(self.outbox_age_max_ms.into());
+        (!age_max.is_zero()).then_some(age_max)
     }
 
     /// What holds for each namespace.
@@ -424,6 +448,8 @@ mod tests {
         check("report_timeout_ms = 99", |config| config.report_timeout_ms = 99);
         check("uplink_timeout_ms = 99", |config| config.uplink_timeout_ms = 99);
         check("outbox_bytes_max = 1", |config| config.outbox_bytes_max = 1);
+        check("outbox_age_max_ms = 999", |config| config.outbox_age_max_ms = 999);
+        check("outbox_age_max_ms = 600001", |config| config.outbox_age_max_ms = 600_001);
         check("resume_window_ms = 600001", |config| config.resume_window_ms = 600_001);
         check("ready_quiet_ms = 600001", |config| config.ready_quiet_ms = 600_001);
         check("ready_max_ms = 0", |config| config.ready_max_ms = 0);

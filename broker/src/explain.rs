@@ -26,6 +26,7 @@ use answer::{
 };
 use question::{Mistake, Question, UserId};
 
+use crate::config::OutboxPolicy;
 use crate::shard::batch::{query, refusal};
 use crate::shard::publish::Fates;
 use crate::shard::sending::Offered;
@@ -145,8 +146,11 @@ impl<'a> Sight<'a> {
                 }
             };
             let bytes = FrameBytes { header: out.len(), payload: self.payload_bytes };
-            let fits = |waiting: usize, most| waiting + bytes.header + bytes.payload <= most;
+            let drops_oldest = self.shared.config.outbox_policy == OutboxPolicy::DropOldest;
+            let whole = bytes.header + bytes.payload;
+            let fits = |waiting: usize, most| drops_oldest || waiting + whole <= most;
             let offered = match places.of(self.shared, slot, message.namespace) {
+                Found::At(place) if !place.room.is_open() => Offered::Aged,
                 Found::At(place) if fits(place.room.waiting(), place.room.most()) => Offered::Taken,
                 Found::At(_) => Offered::Full,
                 Found::NotAllowed => Offered::NotAllowed,
@@ -195,7 +199,7 @@ impl<'a> Sight<'a> {
             sent: fates.sent,
             offline: fates.offline.len(),
             filtered: fates.filtered.len(),
-            dropped: fates.dropped.len(),
+            dropped: fates.dropped(),
             unknown: routed.unresolved(),
             gateways: offers.iter().filter(|offered| offered.is_taken()).count(),
         }
@@ -249,7 +253,7 @@ impl<'a> Sight<'a> {
             Fate::Filtered
         } else if any(&[Outcome::Sent]) {
             if self.has_selector() { Fate::May } else { Fate::Sent }
-        } else if any(&[Outcome::OutboxFull]) {
+        } else if any(&[Outcome::OutboxFull, Outcome::OutboxAge]) {
             Fate::Dropped
         } else if any(&[Outcome::NoMatch, Outcome::TagsNotAgreed]) {
             // Who is there, if for other messages only, is not offline.
@@ -341,6 +345,7 @@ fn outcome_of(offered: Offered) -> Outcome {
     match offered {
         Offered::Taken | Offered::Untold => Outcome::Sent,
         Offered::Full => Outcome::OutboxFull,
+        Offered::Aged => Outcome::OutboxAge,
         Offered::NoLink => Outcome::NoLink,
         Offered::NotAllowed => Outcome::NotPermitted,
         Offered::NotSupported => unreachable!("only a TAG is"),

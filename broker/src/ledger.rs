@@ -18,6 +18,8 @@ counters! {
         queued,
         /// Frames that found no room in the outbox they were for; never queued.
         dropped_outbox_full,
+        /// Frames that found those which waited too old; never queued.
+        dropped_outbox_age,
         /// Frames for a receiver whose link had just gone; never queued.
         dropped_no_link,
         /// Gauge: frames on their way to the outbox, which is that of another shard.
@@ -26,6 +28,12 @@ counters! {
         delivered,
         /// Frames whose time to live ran out in the outbox.
         expired,
+        /// Frames whose place in the outbox a newer one with the same key took.
+        conflated,
+        /// Frames dropped from the outbox to make room for others.
+        evicted_outbox_full,
+        /// Frames dropped from the outbox because they had waited too long.
+        evicted_outbox_age,
         /// Frames never written, since their link ended first.
         lost,
         /// Frames written, or in a write, when their link ended, and not confirmed.
@@ -62,6 +70,10 @@ counters! {
         links_refused,
         /// Links ended with an error of the peer (codes 101-299).
         links_faulted,
+        /// Links of gateways ended for want of room in their outbox.
+        links_slow_full,
+        /// Links of gateways ended because what waited for them was too old.
+        links_slow_age,
         /// HELLOs refused.
         hellos_refused,
         /// Registration records applied.
@@ -231,18 +243,30 @@ impl Frames {
 
     fn balances(&self, class: &str) -> Result<(), String> {
         equal(
-            &format!("{class}: offered = queued + outbox_full + no_link + between_shards"),
+            &format!(
+                "{class}: offered = queued + outbox_full + outbox_age + no_link + between_shards"
+            ),
             self.offered,
-            &[self.queued, self.dropped_outbox_full, self.dropped_no_link, self.between_shards],
+            &[
+                self.queued,
+                self.dropped_outbox_full,
+                self.dropped_outbox_age,
+                self.dropped_no_link,
+                self.between_shards,
+            ],
         )?;
         equal(
             &format!(
-                "{class}: queued = delivered + expired + lost + in_doubt + waiting + unconfirmed"
+                "{class}: queued = delivered + expired + conflated + evicted_outbox_full + \
+                 evicted_outbox_age + lost + in_doubt + waiting + unconfirmed"
             ),
             self.queued,
             &[
                 self.delivered,
                 self.expired,
+                self.conflated,
+                self.evicted_outbox_full,
+                self.evicted_outbox_age,
                 self.lost,
                 self.in_doubt,
                 self.waiting,

@@ -102,6 +102,14 @@ pub const HALFWAY_MAX: usize = 16;
 /// behind more than this.
 pub const WRITE_BYTES: usize = 256 << 10;
 
+/// Frames with a conflation key that are known by it in one priority of an outbox, each with at most
+/// two entries. With more, those that wait are written as they are, and it begins anew.
+pub const CONFLATION_KEYS_MAX: usize = 65_536;
+
+/// Where an outbox drops its oldest to make room: the part of its bound by which mail from other
+/// shards may be beyond, one in this many. It makes room for itself when it arrives.
+pub const MAIL_BEYOND_PART: usize = 4;
+
 /// Waiting answers, in bytes, at which a link that is not a gateway's is no longer read. It is
 /// read again at half of it. Receipts are never dropped, so this is what bounds them.
 pub const CONTROL_BYTES_STOP: usize = 256 << 10;
@@ -161,6 +169,10 @@ pub const LINGER_MS: u64 = 1_000;
 
 /// Milliseconds for which a link that ends is still written to.
 pub const FLUSH_MS: u64 = 10_000;
+
+/// The same for one that is ended because it reads too slowly: so long it has to take the one write
+/// that is on its way, so that it is told why.
+pub const SLOW_FLUSH_MS: u64 = 3_000;
 
 /// Milliseconds between ticks. Deadlines of sessions are some seconds; a tick walks the links.
 pub const TICK_MS: u64 = 100;

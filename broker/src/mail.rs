@@ -9,6 +9,7 @@ use waybill_wire::frame::HopTime;
 
 use crate::io::LinkId;
 use crate::merge::Word;
+use crate::outbox::Care;
 use crate::told::Told;
 
 /// An uplink that waits for a consumer's answer. The answer goes to the link that asked and to no
@@ -87,8 +88,8 @@ pub enum Mail {
         frame: Vec<u8>,
         /// What that link is.
         receiver: Receiver,
-        /// Time to live that is left, in milliseconds; 0 = without limit.
-        ttl_ms: u32,
+        /// What it asks of the outbox.
+        care: Care,
         /// Whether its fate is to be told, and to whom.
         awaited: Option<Awaited>,
     },

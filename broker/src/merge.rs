@@ -14,6 +14,8 @@ use waybill_wire::code::{ErrorCode, Fate};
 use waybill_wire::frame::Report;
 use waybill_wire::limits::FATES_MAX;
 
+use crate::outbox::Cause;
+
 /// What a gateway was asked to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share<'a> {
@@ -32,12 +34,27 @@ pub enum Word {
     Unknown,
     /// Its time to live ran out before it was written.
     Expired,
-    /// Its gateway's outbox had no room.
+    /// Another message took its place before it was written.
+    Conflated,
+    /// Its gateway's outbox had no room, or others made room for themselves.
     Full,
+    /// What waited in its gateway's outbox waited too long, itself perhaps.
+    Aged,
     /// Its gateway's link had gone before the frame reached the outbox.
     Gone,
     /// Its gateway does not run what the frame asks for, and was not sent it.
     NotSupported,
+}
+
+impl From<Cause> for Word {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Expired => Self::Expired,
+            Cause::Conflated => Self::Conflated,
+            Cause::Full => Self::Full,
+            Cause::Aged => Self::Aged,
+        }
+    }
 }
 
 /// A REPORT, owned.
@@ -315,7 +332,9 @@ impl Merge {
             Word::Told(told) => return self.learn_told(places, told),
             Word::Unknown => (Rank::Unknown, Reverse(0)),
             Word::Expired => (Rank::Dropped, Reverse(ErrorCode::EXPIRED.0)),
+            Word::Conflated => (Rank::Dropped, Reverse(ErrorCode::CONFLATED.0)),
             Word::Full => (Rank::Dropped, Reverse(ErrorCode::OUTBOX_FULL.0)),
+            Word::Aged => (Rank::Dropped, Reverse(ErrorCode::OUTBOX_AGE.0)),
             Word::Gone => (Rank::Offline, Reverse(0)),
             Word::NotSupported => (Rank::Dropped, Reverse(ErrorCode::NOT_SUPPORTED.0)),
         };

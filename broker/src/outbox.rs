@@ -1,136 +1,204 @@
-//! Bytes waiting to be written to one link: answers first, then messages, bounded in bytes.
+//! Bytes waiting to be written to one link: answers first, then messages by their priority.
 //!
+//! Messages are bounded in bytes and, if wanted, in time; [`Policy`] says what happens at a bound.
 //! Frames for the link are encoded straight into the outbox. What is handed to the kernel is the
 //! outbox's own buffer, whose place a spare takes, so the steady state neither allocates nor
-//! copies. Another shard reserves the place of a message before it sends it over. Never: sockets,
-//! who gets what.
+//! copies; nothing that was handed over is touched again. Another shard reserves the place of a
+//! message before it sends it over. Never: sockets, who gets what.
 //!
-//! Invariant: the lengths in `marks` sum to `messages.len() - start`.
+//! Invariant: frames of `queues`, `credit` and room reserved for mail on its way sum to what `room`
+//! has.
 
-use std::collections::VecDeque;
+mod conflation;
+mod lane;
+mod room;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::limits::{SPARE_BYTES, WRITE_BYTES};
+use serde::{Deserialize, Serialize};
+use waybill_wire::code::Priority;
 
-/// Where `ttl_ms` lies in a message header.
-const TTL_OFFSET: usize = 28;
+use self::conflation::Keys;
+use self::lane::{Lane, Noted};
+use crate::limits::{MAIL_BEYOND_PART, SPARE_BYTES, WRITE_BYTES};
 
-/// Bytes reserved ahead for one outbox, at most; and as a part of all it may have, so that other
-/// shards find nearly all of it.
-const AHEAD_BYTES: usize = 32 << 10;
-const AHEAD_PART: usize = 64;
+pub use self::room::Room;
 
-/// The space of one outbox, shared with those who want to put something into it.
-#[derive(Debug)]
-pub struct Room {
-    waiting: AtomicUsize,
-    most: usize,
+/// What happens to messages for a gateway when a bound of its outbox is reached, after what has
+/// expired was dropped and what has a conflation key has replaced what it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The new message is refused.
+    #[default]
+    Refuse,
+    /// The oldest ones are dropped, those of the lowest priority first (DEL-34).
+    DropOldest,
+    /// The link is ended as `slow_link` (DEL-35).
+    Close,
 }
 
-impl Room {
-    /// Space for `most` bytes.
-    #[must_use]
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { waiting: AtomicUsize::new(0), most })
-    }
-
-    /// Takes place for a frame of that many bytes, or says that there is none.
-    #[must_use]
-    pub fn reserve(&self, bytes: usize) -> bool {
-        // Relaxed: the counter guards an amount, not other memory.
-        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.most;
-        if !fits {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    /// Bytes reserved.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Bytes there may be.
-    #[must_use]
-    pub fn most(&self) -> usize {
-        self.most
-    }
-
-    /// Gives place back that was reserved for a frame that will not come.
-    pub fn release(&self, bytes: usize) {
-        let before = self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "released {bytes} of {before}");
-    }
+/// Why a message left an outbox unwritten, or did not get into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its time to live ran out.
+    Expired,
+    /// Another one took its place.
+    Conflated,
+    /// There was no room in bytes.
+    Full,
+    /// What waits has waited too long.
+    Aged,
 }
 
-#[derive(Debug)]
-struct Mark {
-    bytes: usize,
-    expires: Option<Duration>,
-    // Not 0: whoever waits for word of this frame is told when it expires; with `TRACED`, also when
-    // it is written.
-    number: u64,
+/// What a message asks of every queue that it waits in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// Milliseconds to live, counted from when it is taken in; 0 = without limit.
+    pub ttl_ms: u32,
+    /// Which messages it goes ahead of.
+    pub priority: Priority,
+    /// Whether it has a conflation key.
+    pub conflates: bool,
 }
-
-/// Beyond every number of a message.
-const TRACED: u64 = 1 << 63;
 
 /// How a message is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Milliseconds to live, counted from when it is taken in; 0 = without limit.
-    pub ttl_ms: u32,
-    /// Its number in [`Outbox::take_expired`]; 0 for one that nobody asks for.
+    /// What it asks for.
+    pub care: Care,
+    /// Its number in [`Gone`]; 0 for one that nobody asks for.
     pub number: u64,
     /// Whether its number is in [`Outbox::take_traced`] when it is written.
     pub is_traced: bool,
 }
 
-/// What one write took from the outbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Messages in the buffer.
-    pub frames: u64,
-    /// Messages whose time to live ran out; they are gone.
+/// Messages that left the outbox unwritten.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Their time to live ran out.
     pub expired: u64,
+    /// Another one took their place.
+    pub conflated: u64,
+    /// Dropped to make room.
+    pub full: u64,
+    /// Dropped because they had waited too long.
+    pub aged: u64,
+    /// The numbers of those that have one, and why.
+    pub numbers: Vec<(u64, Cause)>,
+}
+
+impl Gone {
+    fn add(&mut self, cause: Cause, number: u64) {
+        *match cause {
+            Cause::Expired => &mut self.expired,
+            Cause::Conflated => &mut self.conflated,
+            Cause::Full => &mut self.full,
+            Cause::Aged => &mut self.aged,
+        } += 1;
+        if number != 0 {
+            self.numbers.push((number, cause));
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.expired + self.conflated + self.full + self.aged
+    }
+}
+
+/// All messages of an outbox at some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark([u64; QUEUES]);
+
+/// Messages of one priority, and where those with a key lie.
+#[derive(Debug, Default)]
+struct Queue {
+    lane: Lane,
+    keys: Keys,
+}
+
+impl Queue {
+    /// To be called when frames have left or were replaced.
+    fn settle(&mut self) {
+        if self.lane.settle() {
+            self.keys.rebuild(&self.lane);
+        }
+        if self.lane.frames() == 0 {
+            self.keys.clear();
+        }
+    }
+}
+
+/// Priorities that messages have: high, normal, bulk. Answers are the fourth.
+const QUEUES: usize = 3;
+
+fn queue_of(priority: Priority) -> usize {
+    usize::from(priority.rank()).saturating_sub(1).min(QUEUES - 1)
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Outbox {
     control: Vec<u8>,
-    messages: Vec<u8>,
-    start: usize,
-    marks: VecDeque<Mark>,
-    entered: u64,
+    // From the highest priority to the lowest.
+    queues: [Queue; QUEUES],
     spare: Vec<u8>,
     room: Arc<Room>,
-    // Bytes reserved ahead, for what comes before the next write.
+    policy: Policy,
+    age_max: Option<Duration>,
+    // Bytes up to which a message from here finds room: none while what waits is too old and
+    // nothing is dropped for it.
+    limit: usize,
+    is_old: bool,
+    // Bytes reserved ahead, so that not each message costs an atomic addition.
     credit: usize,
-    expired: Vec<u64>,
+    // Since when the transport has had what it was given last, unless it has taken it.
+    written_at: Option<Duration>,
+    // Messages that found no room since those were looked for whose time ran out.
+    unswept: usize,
+    gone: Gone,
     traced: Vec<u64>,
 }
 
 impl Outbox {
-    /// An empty outbox for at most `most` bytes of messages.
+    /// An empty outbox for at most `most` bytes of messages, which refuses what is beyond.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
             control: Vec::new(),
-            messages: Vec::new(),
-            start: 0,
-            marks: VecDeque::new(),
-            entered: 0,
+            queues: Default::default(),
             spare: Vec::new(),
             room: Room::new(most),
+            policy: Policy::Refuse,
+            age_max: None,
+            limit: most,
+            is_old: false,
             credit: 0,
-            expired: Vec::new(),
+            written_at: None,
+            unswept: 0,
+            gone: Gone::default(),
             traced: Vec::new(),
         }
+    }
+
+    /// Sets what happens at a bound, and for how long messages may wait.
+    pub fn set_policy(&mut self, policy: Policy, age_max: Option<Duration>) {
+        (self.policy, self.age_max) = (policy, age_max);
+        self.open();
+    }
+
+    /// Opens the room, or closes it, as policy and age have it.
+    fn open(&mut self) {
+        self.give_back(0);
+        let most = self.room.most();
+        let is_shut = self.is_old && self.policy == Policy::Refuse;
+        self.limit = if is_shut { 0 } else { most };
+        // What comes from another shard makes room for itself when it is here.
+        let beyond = if self.policy == Policy::DropOldest { most / MAIL_BEYOND_PART } else { 0 };
+        self.room.open_up_to(self.limit + beyond);
     }
 
     /// The space of this outbox.
@@ -154,84 +222,244 @@ impl Outbox {
     /// Messages waiting.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.marks.len()
-    }
-
-    /// Messages that have ever come in: a mark for [`has_left`](Self::has_left).
-    #[must_use]
-    pub fn entered(&self) -> u64 {
-        self.entered
-    }
-
-    /// Whether each message that had come in by then has been taken out to be written, or is gone.
-    #[must_use]
-    pub fn has_left(&self, mark: u64) -> bool {
-        // They leave in their order.
-        self.entered - self.marks.len() as u64 >= mark
+        self.queues.iter().map(|queue| queue.lane.frames()).sum()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.marks.is_empty()
+        self.control.is_empty() && self.frames() == 0
     }
 
-    /// Encodes one message if there is room for it; else nothing changes and the answer is `false`.
+    /// Encodes one message, if there is or can be made room for it; else nothing changes for it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    #[inline]
     pub fn offer(
         &mut self,
         now: Duration,
         terms: Terms,
         encode: impl FnOnce(&mut Vec<u8>),
-    ) -> bool {
-        let before = self.messages.len();
-        encode(&mut self.messages);
-        let bytes = self.messages.len() - before;
-        let fits = self.reserve(bytes);
-        if fits {
-            self.mark(now, bytes, terms);
-        } else {
-            self.messages.truncate(before);
+    ) -> Result<(), Cause> {
+        let at = queue_of(terms.care.priority);
+        let buffer = self.queues[at].lane.buffer();
+        let before = buffer.len();
+        encode(buffer);
+        let bytes = buffer.len() - before;
+        if !terms.care.conflates && self.pays(bytes) {
+            self.add(now, at, before, terms);
+            return Ok(());
         }
-        fits
+        self.squeeze(now, at, before, terms)
+    }
+
+    /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved.
+    pub fn accept(&mut self, now: Duration, terms: Terms, frame: &[u8]) {
+        let at = queue_of(terms.care.priority);
+        let Queue { lane, keys } = &mut self.queues[at];
+        let before = lane.buffer().len();
+        lane.buffer().extend_from_slice(frame);
+        let place = if terms.care.conflates { keys.place_for(lane, before) } else { None };
+        if let Some(place) = place {
+            self.room.release(lane.frame(place).len());
+            self.replace(now, at, (place, before), terms);
+        } else {
+            self.add(now, at, before, terms);
+        }
+        let is_alone =
+            |queues: &[Queue]| queues.iter().map(|it| it.lane.frames()).sum::<usize>() < 2;
+        if self.room.waiting() > self.room.most() {
+            self.give_back(0);
+        }
+        // The message itself stays: there is room for it beyond the bound.
+        while self.policy == Policy::DropOldest
+            && self.room.waiting() > self.room.most()
+            && !is_alone(&self.queues[at..])
+        {
+            self.drop_oldest(at);
+        }
+        self.settle();
     }
 
     /// Takes place for a message, and for more at the same time: a locked addition for each of them
     /// waits for all that was written before it, 18 of 250 ns that a small message took.
     #[inline]
-    fn reserve(&mut self, bytes: usize) -> bool {
-        if let Some(left) = self.credit.checked_sub(bytes) {
-            self.credit = left;
-            return true;
+    fn pays(&mut self, bytes: usize) -> bool {
+        if bytes > self.credit {
+            let lacking = bytes - self.credit;
+            let ahead = AHEAD_BYTES.min(self.room.most() / AHEAD_PART);
+            if !self.room.reserve_within(lacking + ahead, self.limit) {
+                return false;
+            }
+            self.credit += lacking + ahead;
         }
-        let (lacking, ahead) =
-            (bytes - self.credit, AHEAD_BYTES.min(self.room.most() / AHEAD_PART));
-        let ahead = [ahead, 0].into_iter().find(|ahead| self.room.reserve(lacking + ahead));
-        self.credit = ahead.unwrap_or(self.credit);
-        ahead.is_some()
+        self.credit -= bytes;
+        true
     }
 
-    /// Gives back what was reserved ahead, and so many bytes more.
-    fn release(&mut self, bytes: usize) {
-        self.room.release(bytes + std::mem::take(&mut self.credit));
+    /// Gives place back: that of so many bytes, and what was reserved ahead.
+    fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes + std::mem::take(&mut self.credit);
+        if bytes > 0 {
+            self.room.release(bytes);
+        }
     }
 
-    /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved.
-    pub fn accept(&mut self, now: Duration, terms: Terms, frame: &[u8]) {
-        self.messages.extend_from_slice(frame);
-        self.mark(now, frame.len(), terms);
+    #[inline]
+    fn add(&mut self, now: Duration, at: usize, before: usize, terms: Terms) {
+        let Terms { care: Care { ttl_ms, conflates, .. }, number, is_traced } = terms;
+        let Queue { lane, keys } = &mut self.queues[at];
+        if ttl_ms == 0 && number == 0 && !conflates {
+            return lane.add(before);
+        }
+        lane.add_noted(before, Noted::new(now, ttl_ms, number, is_traced));
+        if conflates {
+            keys.put(lane, lane.position(before));
+        }
     }
 
-    fn mark(&mut self, now: Duration, bytes: usize, terms: Terms) {
-        let Terms { ttl_ms, number, is_traced } = terms;
-        let number = if is_traced && number != 0 { number | TRACED } else { number };
-        let expires = (ttl_ms != 0).then(|| now + Duration::from_millis(ttl_ms.into()));
-        self.marks.push_back(Mark { bytes, expires, number });
-        self.entered += 1;
+    /// A message with a key, or one for which there is no room as it is.
+    #[cold]
+    fn squeeze(
+        &mut self,
+        now: Duration,
+        at: usize,
+        before: usize,
+        terms: Terms,
+    ) -> Result<(), Cause> {
+        self.give_back(0);
+        let bytes = self.queues[at].lane.encoded(before).len();
+        let mut has_swept = false;
+        let outcome = loop {
+            let Queue { lane, keys } = &self.queues[at];
+            let place = if terms.care.conflates { keys.place_for(lane, before) } else { None };
+            if let Some(place) = place {
+                if self.room.exchange(lane.frame(place).len(), bytes) {
+                    self.replace(now, at, (place, before), terms);
+                    break Ok(());
+                }
+            } else if self.room.reserve_within(bytes, self.limit) {
+                self.add(now, at, before, terms);
+                break Ok(());
+            }
+            if !has_swept {
+                has_swept = true;
+                if self.sweep(now) {
+                    continue;
+                }
+            }
+            if self.policy == Policy::DropOldest && self.drop_oldest(at) {
+                continue;
+            }
+            self.queues[at].lane.buffer().truncate(before);
+            self.room.note_full();
+            break Err(if self.limit == 0 { Cause::Aged } else { Cause::Full });
+        };
+        self.settle();
+        outcome
     }
 
-    /// The numbers of the messages that have expired since the last call, 0 left out.
-    pub fn take_expired(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.expired)
+    fn replace(&mut self, now: Duration, at: usize, (place, before): (usize, usize), terms: Terms) {
+        let noted = Noted::new(now, terms.care.ttl_ms, terms.number, terms.is_traced);
+        let number = self.queues[at].lane.replace(place, before, noted);
+        self.gone.add(Cause::Conflated, number);
+    }
+
+    /// Drops one message that is no more urgent than those of that queue, if there is one.
+    fn drop_oldest(&mut self, at: usize) -> bool {
+        let mut queues = self.queues[at..].iter_mut().rev();
+        let Some(queue) = queues.find(|queue| queue.lane.frames() > 0) else { return false };
+        let before = queue.lane.waiting();
+        queue.lane.drop_oldest(Cause::Full, &mut self.gone);
+        self.room.release(before - queue.lane.waiting());
+        true
+    }
+
+    /// Drops all whose time ran out, if it was refused often enough since to be worth it: each
+    /// refusal pays for a few looks. Whether there was one.
+    fn sweep(&mut self, now: Duration) -> bool {
+        self.unswept += 1;
+        let looks: usize = self.queues.iter().map(|queue| queue.lane.to_sweep(now)).sum();
+        if looks == 0 || looks > self.unswept * LOOKS_PER_REFUSAL {
+            return false;
+        }
+        self.unswept = 0;
+        let before = self.gone.expired;
+        self.leave(|lane, gone| lane.sweep(now, gone));
+        let has_swept = self.gone.expired > before;
+        if has_swept {
+            self.queues.iter_mut().for_each(|Queue { lane, keys }| keys.rebuild(lane));
+        }
+        has_swept
+    }
+
+    /// Lets messages leave, and gives their room back. What follows them is not moved yet.
+    fn leave(&mut self, mut act: impl FnMut(&mut Lane, &mut Gone)) {
+        let mut left = 0;
+        for Queue { lane, .. } in &mut self.queues {
+            let before = lane.waiting();
+            act(lane, &mut self.gone);
+            left += before - lane.waiting();
+        }
+        self.give_back(left);
+    }
+
+    fn settle(&mut self) {
+        self.queues.iter_mut().for_each(Queue::settle);
+    }
+
+    /// Looks at how long messages have waited; to be called every now and then. Why the link is to
+    /// be ended, if it is.
+    pub fn look(&mut self, now: Duration) -> Option<Cause> {
+        let was_full = self.policy == Policy::Close && self.room.take_was_full();
+        let Some(age_max) = self.age_max else { return was_full.then_some(Cause::Full) };
+        for Queue { lane, .. } in &mut self.queues {
+            lane.note_age(now, age_max / AGES);
+        }
+        if self.policy == Policy::DropOldest
+            && let Some(since) = now.checked_sub(age_max)
+        {
+            self.leave(|lane, gone| lane.drop_older(since, gone));
+            self.settle();
+        }
+        self.judge_age(now);
+        let is_too_old = self.policy == Policy::Close && self.is_old;
+        was_full.then_some(Cause::Full).or(is_too_old.then_some(Cause::Aged))
+    }
+
+    fn judge_age(&mut self, now: Duration) {
+        let waiting = self.queues.iter_mut().filter_map(|queue| queue.lane.waits_since());
+        let since = waiting.chain(self.written_at).min();
+        let is_old = since.zip(self.age_max).is_some_and(|(since, most)| now - since > most);
+        if is_old != self.is_old {
+            self.is_old = is_old;
+            self.open();
+        }
+    }
+
+    /// Stands for all messages that are here now.
+    #[must_use]
+    pub fn entered(&self) -> Mark {
+        Mark(self.queues.each_ref().map(|queue| queue.lane.entered()))
+    }
+
+    /// Whether all messages that were here when the mark was taken have left: written, or gone. It
+    /// may say so later than need be, where some have gone from between others.
+    #[must_use]
+    pub fn has_left(&self, mark: Mark) -> bool {
+        self.queues.iter().zip(mark.0).all(|(queue, entered)| queue.lane.left_first() >= entered)
+    }
+
+    /// Whether messages have left unwritten that [`Outbox::take_gone`] has not told of.
+    #[must_use]
+    pub fn has_gone(&self) -> bool {
+        self.gone.count() > 0
+    }
+
+    /// The messages that have left unwritten since the last call.
+    pub fn take_gone(&mut self) -> Gone {
+        std::mem::take(&mut self.gone)
     }
 
     /// Whether messages were written whose time is wanted.
@@ -252,85 +480,104 @@ impl Outbox {
         out
     }
 
-    /// What to write next: all answers, then whole messages until [`WRITE_BYTES`] are reached.
-    /// A message whose time ran out is left out; what is left of the others' is written into them.
-    pub fn take(&mut self, now: Duration) -> (Vec<u8>, Taken) {
-        let mut taken = Taken::default();
-        let swap = self.control.is_empty()
-            && self.start == 0
-            && self.messages.len() <= WRITE_BYTES
-            && self.marks.iter().all(|mark| mark.expires.is_none() && mark.number & TRACED == 0);
-        let out = if swap {
-            taken.frames = self.marks.len() as u64;
-            self.release(self.messages.len());
-            self.marks.clear();
-            std::mem::replace(&mut self.messages, std::mem::take(&mut self.spare))
-        } else {
-            self.gather(now, &mut taken)
+    /// What to write next: all answers, then whole messages until [`WRITE_BYTES`] are reached, the
+    /// higher priority first; and how many messages that are. One whose time ran out is left out;
+    /// what is left of the others' is written into them.
+    pub fn take(&mut self, now: Duration) -> (Vec<u8>, u64) {
+        let (out, frames) = match self.only_queue() {
+            Some(at) if self.queues[at].lane.may_swap() => {
+                let Queue { lane, keys } = &mut self.queues[at];
+                let (frames, bytes) = (lane.frames() as u64, lane.waiting());
+                keys.clear();
+                let out = lane.swap(std::mem::take(&mut self.spare));
+                self.give_back(bytes);
+                (out, frames)
+            }
+            _ => self.gather(now),
         };
-        debug_assert!(self.invariant());
-        (out, taken)
+        if !out.is_empty() {
+            self.written_at = Some(now);
+        }
+        if self.is_old {
+            self.judge_age(now);
+        }
+        (out, frames)
     }
 
-    fn gather(&mut self, now: Duration, taken: &mut Taken) -> Vec<u8> {
-        let begun = self.start;
+    /// The queue that has all that is to be written.
+    fn only_queue(&self) -> Option<usize> {
+        let [high, normal, bulk] = self.queues.each_ref().map(|queue| queue.lane.frames() > 0);
+        match (high, normal, bulk) {
+            _ if !self.control.is_empty() => None,
+            (false, true, false) => Some(1),
+            (true, false, false) => Some(0),
+            (false, false, true) => Some(2),
+            _ => None,
+        }
+    }
+
+    fn gather(&mut self, now: Duration) -> (Vec<u8>, u64) {
         let mut out = std::mem::take(&mut self.spare);
         out.append(&mut self.control);
-        while out.len() < WRITE_BYTES {
-            let Some(mark) = self.marks.pop_front() else { break };
-            let frame = &self.messages[self.start..self.start + mark.bytes];
-            self.start += mark.bytes;
-            match mark.expires.map(|expires| expires.checked_sub(now)) {
-                None => out.extend_from_slice(frame),
-                Some(Some(left)) if left >= Duration::from_millis(1) => {
-                    let at = out.len() + TTL_OFFSET;
-                    out.extend_from_slice(frame);
-                    let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-                    out[at..at + 4].copy_from_slice(&left_ms.to_le_bytes());
-                }
-                Some(_) => {
-                    taken.expired += 1;
-                    if mark.number != 0 {
-                        self.expired.push(mark.number & !TRACED);
-                    }
-                    continue;
-                }
+        let (mut frames, mut left) = (0, 0);
+        for queue in &mut self.queues {
+            if queue.lane.frames() == 0 || out.len() >= WRITE_BYTES {
+                continue;
             }
-            taken.frames += 1;
-            if mark.number & TRACED != 0 {
-                self.traced.push(mark.number & !TRACED);
-            }
+            let before = queue.lane.waiting();
+            frames += queue.lane.take(now, &mut out, &mut self.gone, &mut self.traced);
+            left += before - queue.lane.waiting();
+            queue.settle();
+            debug_assert!(queue.lane.invariant());
         }
-        self.release(self.start - begun);
-        // Moving the rest down costs at most one copy of each byte for every half written.
-        if self.start * 2 >= self.messages.len() {
-            self.messages.drain(..self.start);
-            self.start = 0;
-        }
-        out
+        self.give_back(left);
+        (out, frames)
     }
 
     /// Takes back the buffer of a finished write.
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+    pub fn recycle(&mut self, now: Duration, mut buffer: Vec<u8>) {
+        self.written_at = None;
         buffer.clear();
         if buffer.capacity() <= SPARE_BYTES && buffer.capacity() > self.spare.capacity() {
             self.spare = buffer;
+        }
+        if self.is_old {
+            self.judge_age(now);
         }
     }
 
     /// Forgets the messages, not the answers; the number of messages that were waiting.
     pub fn abandon(&mut self) -> u64 {
-        let lost = self.marks.len() as u64;
-        self.release(self.messages.len() - self.start);
-        self.messages = Vec::new();
-        self.start = 0;
-        self.marks.clear();
-        lost
+        let waiting: usize = self.queues.iter().map(|queue| queue.lane.waiting()).sum();
+        self.give_back(waiting);
+        self.queues.iter_mut().for_each(|queue| queue.keys.clear());
+        self.queues.iter_mut().map(|queue| queue.lane.abandon()).sum()
+    }
+}
+
+/// Bytes reserved ahead for one outbox, at most; and as a part of all it may have, so that other
+/// shards find nearly all of it.
+const AHEAD_BYTES: usize = 32 << 10;
+const AHEAD_PART: usize = 64;
+
+/// Notes looked at for one message that found no room.
+const LOOKS_PER_REFUSAL: usize = 8;
+
+/// Times that are noted within the longest that a message may wait: by a part of it in so many the
+/// age of what waits is known.
+const AGES: u32 = 16;
+
+#[cfg(test)]
+impl Outbox {
+    fn invariant(&self) -> bool {
+        let waiting: usize = self.queues.iter().map(|queue| queue.lane.waiting()).sum();
+        let holds = self.queues.iter().all(|queue| queue.lane.invariant());
+        holds && waiting == self.waiting()
     }
 
-    fn invariant(&self) -> bool {
-        let sum: usize = self.marks.iter().map(|mark| mark.bytes).sum();
-        sum == self.messages.len() - self.start
+    /// Bytes reserved for what waits here and what is on its way.
+    fn waiting(&self) -> usize {
+        self.room.waiting() - self.credit
     }
 }
 

@@ -414,8 +414,8 @@ impl Core {
 
     fn mail(&mut self, links: &mut Links, mail: Mail) {
         match mail {
-            Mail::Deliver { link, receiver, frame, ttl_ms, awaited } => {
-                self.deliver_mailed(links, link, &frame, Offer { receiver, ttl_ms, awaited });
+            Mail::Deliver { link, receiver, frame, care, awaited } => {
+                self.deliver_mailed(links, link, &frame, Offer { receiver, care, awaited });
             }
             Mail::Word { asked, word } => self.told(links, asked, &word),
             Mail::Hop { asked, hop } => Self::hop_told(links, asked, hop),

@@ -19,6 +19,7 @@ mod ledgers;
 mod links;
 mod liveness;
 mod logins;
+mod outbox;
 mod overload;
 mod parts;
 mod presence;

@@ -232,6 +232,8 @@ pub enum Outcome {
     Sent,
     /// That has no room.
     OutboxFull,
+    /// What waits there has waited too long.
+    OutboxAge,
     /// It answers and has no link any more.
     NoLink,
     /// Its credential has no right to the namespace.
@@ -262,6 +264,7 @@ impl Outcome {
             Self::OutboxFull => {
                 "dropped: no room in its outbox, as it reads too slowly or the frame is too large"
             }
+            Self::OutboxAge => "dropped: what waits for it waits too long, as it reads too slowly",
             Self::NoLink => "not sent: its link has just ended",
             Self::NotPermitted => "not sent: its credential has no right to this namespace",
             Self::Filling => "not sent: it is still declaring its users",

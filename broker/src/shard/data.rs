@@ -30,7 +30,7 @@ pub(super) struct DataState {
 pub(super) struct Fence {
     data: Writer,
     /// Messages that had come into the outbox.
-    mark: u64,
+    mark: Mark,
     /// Messages that had been given to the transport when all of these were.
     handed: Option<u64>,
 }

@@ -12,7 +12,7 @@ use waybill_wire::session::Phase;
 use super::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
 use super::{Core, Links};
 use crate::io::Output;
-use crate::limits::{FLUSH_MS, LINGER_MS};
+use crate::limits::{FLUSH_MS, LINGER_MS, SLOW_FLUSH_MS};
 use crate::telemetry::count;
 
 impl Core {
@@ -50,7 +50,9 @@ impl Core {
         }
         self.leave(links, part);
         self.abandon(part);
-        self.close_after(part, fault, FLUSH_MS);
+        // What a newer link of the same gateway has to write waits for the end of this one.
+        let is_slow = fault.code() == ErrorCode::SLOW_LINK;
+        self.close_after(part, fault, if is_slow { SLOW_FLUSH_MS } else { FLUSH_MS });
     }
 
     /// Ends a link that did nothing wrong: what waits for it is written before the fatal ERROR.
@@ -83,6 +85,9 @@ impl Core {
 
     /// Takes back what the link's role gave it; once.
     pub(super) fn leave(&mut self, links: &mut Links, part: &mut Part) {
+        if part.outbox.has_gone() {
+            self.tell_gone(links, part);
+        }
         match std::mem::take(&mut part.role) {
             RoleState::Gateway(mut gateway) => {
                 self.end_data_links(gateway.session);
@@ -132,6 +137,7 @@ impl Core {
                 self.ask_for_confirmation(part);
                 self.check_reports(part);
                 self.give_up_uplinks(links, part);
+                self.check_outbox(links, part);
                 if let Err(fault) = part.session.expired(self.now) {
                     self.fault(links, part, fault);
                 } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {

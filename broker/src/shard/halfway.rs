@@ -434,8 +434,10 @@ fn rank(offered: Offered) -> u8 {
     match offered {
         Offered::NotAllowed | Offered::NotSupported => 0,
         Offered::NoLink => 1,
-        Offered::Full => 2,
-        Offered::Taken | Offered::Untold => 3,
+        // Of two causes the lower number counts (REP-6).
+        Offered::Aged => 2,
+        Offered::Full => 3,
+        Offered::Taken | Offered::Untold => 4,
     }
 }
 
@@ -446,13 +448,15 @@ fn fates_of<'a>(
     list: &[u8],
     best: &BTreeMap<u64, Offered>,
 ) -> Fates<'a> {
-    let (mut offline, mut dropped, mut there) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut offline, mut there) = (Vec::new(), Vec::new());
+    let (mut full, mut aged) = (Vec::new(), Vec::new());
     let mut lost = 0;
     let elsewhere: BTreeSet<u64> = routed.filtered_in_part().iter().copied().collect();
     let mut unknown = routed.offline().iter().peekable();
     for uid in UidRun::new(list).unwrap_or_default().iter() {
         match best.get(&uid) {
-            Some(Offered::Full) => dropped.push(uid),
+            Some(Offered::Full) => full.push(uid),
+            Some(Offered::Aged) => aged.push(uid),
             Some(Offered::NoLink) => {
                 lost += 1;
                 // Who is at a gateway that can have no match is there all the same.
@@ -462,8 +466,8 @@ fn fates_of<'a>(
             None => offline.extend(unknown.next_if(|it| **it == uid)),
         }
     }
-    let sent = routed.reached() - dropped.len() - lost;
-    Fates::new(message, routed, (sent, offline, dropped), there)
+    let sent = routed.reached() - full.len() - aged.len() - lost;
+    Fates::new(message, routed, (sent, offline, [full, aged]), there)
 }
 
 fn length(share: Share<'_>) -> usize {

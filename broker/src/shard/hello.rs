@@ -58,6 +58,10 @@ impl Core {
         part.role = admitted.inspect_err(|_| self.count_refused())?;
         self.turn.begins_for_link(part.side());
         part.admission = Admission::Link;
+        if hello.role == Role::GATEWAY {
+            let config = &self.shared.config;
+            part.outbox.set_policy(config.outbox_policy, config.outbox_age_max());
+        }
         self.strangers_now -= 1;
         let (shard, link, role, holder) = (self.id, part.id.0, hello.role, grant.holder());
         tracing::info!(shard, link, %role, holder, instance = hello.instance, "link opens");

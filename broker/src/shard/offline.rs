@@ -7,7 +7,6 @@ use waybill_wire::message::Message;
 
 use super::sending::Offer;
 use super::{Core, Links};
-use crate::mail::Receiver;
 use crate::shared::Feed;
 
 impl Core {
@@ -29,7 +28,7 @@ impl Core {
         let user = (message.namespace, first);
         for place in self.shared.consumers_for(Feed::Offline, user, &fields) {
             // The time to live is passed on as it came (OFL-2): it is not a delivery that waits.
-            let offer = Offer { receiver: Receiver::Consumers, ttl_ms: 0, awaited: None };
+            let offer = Offer::to_consumer();
             self.offer(links, &place, offer, |out| {
                 message.offline_narrowed(instance, offline, out);
             });

@@ -7,7 +7,6 @@ use waybill_wire::frame::Presence;
 
 use super::sending::Offer;
 use super::{Core, Links};
-use crate::mail::Receiver;
 use crate::shared::Feed;
 
 impl Core {
@@ -30,7 +29,7 @@ impl Core {
         let frame = Presence { event, device_class, namespace, uid, login, gateway: incarnation };
         let fields = Fields::of_presence(event, &uid, device_class);
         for place in self.shared.consumers_for(Feed::Presence, (namespace, uid), &fields) {
-            let offer = Offer { receiver: Receiver::Consumers, ttl_ms: 0, awaited: None };
+            let offer = Offer::to_consumer();
             self.offer(links, &place, offer, |out| frame.encode(out));
         }
     }

@@ -20,6 +20,7 @@ use super::{Core, Links};
 use crate::ledger::Counters;
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::{self, Merge};
+use crate::outbox::Care;
 use crate::shared::{Found, Place, Places};
 use crate::telemetry::count;
 
@@ -48,7 +49,7 @@ impl Sums {
         self.sent += fates.sent as u64;
         self.offline += fates.offline.len() as u64;
         self.filtered += fates.filtered.len() as u64;
-        self.dropped += fates.dropped.len() as u64;
+        self.dropped += fates.dropped() as u64;
         self.unresolved += routed.unresolved() as u64;
         self.asked += u64::from(message.level != Level::NONE);
     }
@@ -230,7 +231,9 @@ impl Core {
             let (kind, origin, sequence) = (Kind::DELIVER, instance, message.sequence);
             Awaited { asked, kind, origin, sequence, users, is_traced }
         });
-        let offer = Offer { receiver: Receiver::Gateways, ttl_ms, awaited };
+        let conflates = message.conflate.is_some();
+        let care = Care { ttl_ms, priority: message.priority, conflates };
+        let offer = Offer { receiver: Receiver::Gateways, care, awaited };
         self.offer(links, place, offer, |out| match share {
             Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
                 let all: Vec<u64> = message.targets.iter().collect();
@@ -286,24 +289,32 @@ pub(crate) struct Fates<'a> {
     /// The except list names them, or no gateway that has them can have a match.
     pub(crate) filtered: Cow<'a, [u64]>,
     /// No gateway took the frame for them, and one had no room.
-    pub(crate) dropped: Vec<u64>,
+    pub(crate) full: Vec<u64>,
+    /// No gateway took the frame for them, and at one what waits is too old; none had no room.
+    pub(crate) aged: Vec<u64>,
 }
 
 impl<'a> Fates<'a> {
     /// Whether some user may be neither sent to nor offline by what was offered.
     pub(super) fn are_mixed(offers: &[Offered]) -> bool {
-        offers.iter().any(|offered| matches!(offered, Offered::Full | Offered::NoLink))
+        let is_mixed = |it: &Offered| matches!(it, Offered::Full | Offered::Aged | Offered::NoLink);
+        offers.iter().any(is_mixed)
+    }
+
+    /// How many were dropped.
+    pub(crate) fn dropped(&self) -> usize {
+        self.full.len() + self.aged.len()
     }
 
     /// Those of a message whose users were judged one by one.
     pub(super) fn new(
         message: &Message<'_>,
         routed: Routed<'a>,
-        (sent, offline, dropped): (usize, Vec<u64>, Vec<u64>),
+        (sent, offline, [full, aged]): (usize, Vec<u64>, [Vec<u64>; 2]),
         there: Vec<u64>,
     ) -> Self {
         let filtered = with(message, filtered(message, routed), there);
-        Self { sent, offline: Cow::Owned(offline), filtered, dropped }
+        Self { sent, offline: Cow::Owned(offline), filtered, full, aged }
     }
 
     #[inline]
@@ -312,7 +323,8 @@ impl<'a> Fates<'a> {
             return Self::of_mixed(message, routed, offers);
         }
         let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
-        Self { sent: routed.reached(), offline, filtered, dropped: Vec::new() }
+        let (full, aged) = (Vec::new(), Vec::new());
+        Self { sent: routed.reached(), offline, filtered, full, aged }
     }
 
     #[cold]
@@ -328,17 +340,21 @@ impl<'a> Fates<'a> {
         };
         let taken: BTreeSet<u64> = of(Offered::is_taken).copied().collect();
         let full = of(|it| it == Offered::Full).copied();
-        let dropped: BTreeSet<u64> = full.filter(|uid| !taken.contains(uid)).collect();
-        let settled = |uid: &u64| taken.contains(uid) || dropped.contains(uid);
+        let full: BTreeSet<u64> = full.filter(|uid| !taken.contains(uid)).collect();
+        let settled = |uid: &u64| taken.contains(uid) || full.contains(uid);
+        let aged = of(|it| it == Offered::Aged).copied();
+        let aged: BTreeSet<u64> = aged.filter(|uid| !settled(uid)).collect();
+        let settled = |uid: &u64| settled(uid) || aged.contains(uid);
         let gone = of(|it| it == Offered::NoLink).copied();
         let gone: BTreeSet<u64> = gone.filter(|uid| !settled(uid)).collect();
-        let sent = routed.reached() - dropped.len() - gone.len();
+        let sent = routed.reached() - full.len() - aged.len() - gone.len();
         // Who is at a gateway that can have no match is there all the same.
         let (there, gone): (Vec<u64>, Vec<u64>) =
             gone.into_iter().partition(|uid| routed.filtered_in_part().contains(uid));
         let offline = with(message, offline, gone);
         let filtered = with(message, filtered, there);
-        Self { sent, offline, filtered, dropped: in_order(message, dropped) }
+        let (full, aged) = (in_order(message, full), in_order(message, aged));
+        Self { sent, offline, filtered, full, aged }
     }
 
     /// Puts the receipt of stage `routed`, with the message's way so far if it is the last.
@@ -354,9 +370,10 @@ impl<'a> Fates<'a> {
         let sets = [
             (Fate::OFFLINE, ErrorCode(0), &*self.offline),
             (Fate::FILTERED, ErrorCode(0), &*self.filtered),
-            (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.dropped[..]),
+            (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.full[..]),
+            (Fate::DROPPED, ErrorCode::OUTBOX_AGE, &self.aged[..]),
         ];
-        let mut named = [FateSet::default(); 3];
+        let mut named = [FateSet::default(); 4];
         let mut count = 0;
         for (fate, cause, uids) in sets {
             if !uids.is_empty() {
@@ -370,7 +387,7 @@ impl<'a> Fates<'a> {
             offline: length(self.offline.len()),
             unknown: length(routed.unresolved()),
             filtered: length(self.filtered.len()),
-            dropped: length(self.dropped.len()),
+            dropped: length(self.dropped()),
             gateways: taken(offers),
             fate_sets: (&named[..count]).into(),
             ..empty_receipt(message)

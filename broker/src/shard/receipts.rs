@@ -25,6 +25,7 @@ use crate::io::Output;
 use crate::limits::{RECEIPTS_PENDING_BYTES_MAX, RECEIPTS_PENDING_MAX, REPORTS_AWAITED_MAX};
 use crate::mail::{Asked, Awaited, Mail};
 use crate::merge::{Merge, Outcome, Told, Word};
+use crate::outbox::Cause;
 use crate::telemetry::{count, uncount};
 
 /// Receipts that one producer's link waits for.
@@ -233,13 +234,19 @@ impl Core {
         }
     }
 
-    /// Frames whose time ran out in the outbox of a gateway will not be reported.
-    pub(super) fn expired_unreported(&mut self, links: &mut Links, part: &mut Part) {
-        let numbers = part.outbox.take_expired();
-        let Some(reports) = part.reports() else { return };
-        let owed: Vec<Awaited> =
-            numbers.into_iter().filter_map(|number| reports.remove(number)).collect();
-        owed.into_iter().for_each(|owed| self.tell(links, owed.asked, Word::Expired));
+    /// Frames that left the outbox of a gateway unwritten will not be reported.
+    pub(super) fn gone_unreported(
+        &mut self,
+        links: &mut Links,
+        part: &mut Part,
+        numbers: Vec<(u64, Cause)>,
+    ) {
+        for (number, cause) in numbers {
+            let Some(reports) = part.reports() else { return };
+            if let Some(owed) = reports.remove(number) {
+                self.tell(links, owed.asked, cause.into());
+            }
+        }
     }
 
     /// The gateway's link has ended: nobody will say what became of what it was sent.

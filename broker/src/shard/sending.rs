@@ -17,7 +17,7 @@ use crate::ledger::{Counters, FrameCounters};
 use crate::limits::{CONFIRM_MS, CONTROL_BYTES_MAX};
 use crate::mail::{Awaited, Mail, Receiver};
 use crate::merge::Word;
-use crate::outbox::{Taken, Terms};
+use crate::outbox::{Care, Cause, Gone, Terms};
 use crate::shared::Place;
 use crate::telemetry::{count, uncount};
 
@@ -28,6 +28,8 @@ pub(crate) enum Offered {
     /// Taken, and nobody will tell what becomes of it.
     Untold,
     Full,
+    /// What waits there has waited too long.
+    Aged,
     NoLink,
     /// Not offered: its credential has no right to the namespace.
     NotAllowed,
@@ -46,6 +48,7 @@ impl Offered {
             Self::Taken => None,
             Self::Untold => Some(Word::Unknown),
             Self::Full => Some(Word::Full),
+            Self::Aged => Some(Word::Aged),
             Self::NoLink | Self::NotAllowed => Some(Word::Gone),
             Self::NotSupported => Some(Word::NotSupported),
         }
@@ -56,9 +59,16 @@ impl Offered {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
     pub(super) receiver: Receiver,
-    pub(super) ttl_ms: u32,
+    pub(super) care: Care,
     // Whether its fate is to be told.
     pub(super) awaited: Option<Awaited>,
+}
+
+impl Offer {
+    /// A frame for a consumer, of which nobody waits to hear.
+    pub(super) fn to_consumer() -> Self {
+        Self { receiver: Receiver::Consumers, care: Care::default(), awaited: None }
+    }
 }
 
 impl Counters {
@@ -67,6 +77,19 @@ impl Counters {
             Receiver::Gateways => &self.gateways,
             Receiver::Consumers => &self.consumers,
         }
+    }
+}
+
+impl FrameCounters {
+    /// Counts a frame that found no room.
+    #[cold]
+    fn refused(&self, cause: Cause) -> Offered {
+        if cause == Cause::Aged {
+            count(&self.dropped_outbox_age, 1);
+            return Offered::Aged;
+        }
+        count(&self.dropped_outbox_full, (!planted::is(Bug::LostDropCount)).into());
+        Offered::Full
     }
 }
 
@@ -79,19 +102,18 @@ impl Core {
         offer: Offer,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Offered {
-        let Offer { receiver, ttl_ms, awaited } = offer;
+        let Offer { receiver, care, awaited } = offer;
         let frames = self.counters.frames(receiver);
         count(&frames.offered, 1);
-        let counts_drops = !planted::is(Bug::LostDropCount);
         if place.shard != self.id {
             let mut frame = Vec::new();
             encode(&mut frame);
             if !place.room.reserve(frame.len()) {
-                count(&frames.dropped_outbox_full, counts_drops.into());
-                return Offered::Full;
+                let cause = if place.room.is_open() { Cause::Full } else { Cause::Aged };
+                return frames.refused(cause);
             }
             count(&frames.between_shards, 1);
-            let mail = Mail::Deliver { link: place.link, receiver, frame, ttl_ms, awaited };
+            let mail = Mail::Deliver { link: place.link, receiver, frame, care, awaited };
             self.outputs.push_back(Output::Mail { to: place.shard, mail });
             return Offered::Taken;
         }
@@ -101,10 +123,13 @@ impl Core {
         };
         let number = awaited.and_then(|awaited| link.part.report_number(awaited.kind));
         let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
-        let terms = Terms { ttl_ms, number: number.unwrap_or(0), is_traced };
-        if !link.part.outbox.offer(self.now, terms, encode) {
-            count(&frames.dropped_outbox_full, counts_drops.into());
-            return Offered::Full;
+        let terms = Terms { care, number: number.unwrap_or(0), is_traced };
+        if let Err(cause) = link.part.outbox.offer(self.now, terms, encode) {
+            let refused = frames.refused(cause);
+            if link.part.outbox.has_gone() {
+                self.touch(&mut link.part);
+            }
+            return refused;
         }
         self.queued(receiver, &mut link.part);
         let Some(awaited) = awaited else { return Offered::Taken };
@@ -120,7 +145,7 @@ impl Core {
         frame: &[u8],
         offer: Offer,
     ) {
-        let Offer { receiver, ttl_ms, awaited } = offer;
+        let Offer { receiver, care, awaited } = offer;
         let frames = self.counters.frames(receiver);
         uncount(&frames.between_shards, 1);
         let Some(link) = links.get_mut(&link).filter(|it| it.part.takes_messages()) else {
@@ -132,7 +157,7 @@ impl Core {
         };
         let number = awaited.and_then(|awaited| link.part.report_number(awaited.kind));
         let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
-        let terms = Terms { ttl_ms, number: number.unwrap_or(0), is_traced };
+        let terms = Terms { care, number: number.unwrap_or(0), is_traced };
         link.part.outbox.accept(self.now, terms, frame);
         self.queued(receiver, &mut link.part);
         let Some(awaited) = awaited else { return };
@@ -172,8 +197,48 @@ impl Core {
         self.touch(part);
     }
 
+    /// Counts what left an outbox unwritten.
+    fn count_gone(&self, receiver: Receiver, gone: &Gone) {
+        let frames = self.counters.frames(receiver);
+        count(&frames.expired, gone.expired);
+        count(&frames.conflated, gone.conflated);
+        count(&frames.evicted_outbox_full, gone.full);
+        count(&frames.evicted_outbox_age, gone.aged);
+        uncount(&frames.waiting, gone.count());
+    }
+
+    /// Counts what left a link's outbox unwritten, and tells those who wait for word of it: there
+    /// will be no REPORT.
+    pub(super) fn tell_gone(&mut self, links: &mut Links, part: &mut Part) {
+        let gone = part.outbox.take_gone();
+        self.count_gone(part.receiver, &gone);
+        if !gone.numbers.is_empty() {
+            self.gone_unreported(links, part, gone.numbers);
+        }
+    }
+
+    /// Looks at how long messages have waited for a gateway, and ends its link if it is too slow
+    /// and that is the policy.
+    pub(super) fn check_outbox(&mut self, links: &mut Links, part: &mut Part) {
+        let Some(cause) = part.outbox.look(self.now) else { return };
+        let (counter, words) = if cause == Cause::Aged {
+            (
+                &self.counters.links_slow_age,
+                "what waits for this link waits too long: it reads too slowly",
+            )
+        } else {
+            (
+                &self.counters.links_slow_full,
+                "more waits for this link than may: it reads too slowly",
+            )
+        };
+        count(counter, 1);
+        self.fault(links, part, refused(ErrorCode::SLOW_LINK, Kind(0), words));
+    }
+
     /// Gives up the messages that wait for a link.
     pub(super) fn abandon(&mut self, part: &mut Part) {
+        self.count_gone(part.receiver, &part.outbox.take_gone());
         let (frames, lost) = (self.counters.frames(part.receiver), part.outbox.abandon());
         count(&frames.lost, lost);
         uncount(&frames.waiting, lost);
@@ -227,7 +292,7 @@ impl Core {
     pub(super) fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
         let part = &mut link.part;
         part.writing = false;
-        part.outbox.recycle(data);
+        part.outbox.recycle(self.now, data);
         self.touch(part);
         self.read(part);
     }
@@ -242,6 +307,9 @@ impl Core {
     pub(super) fn flush(&mut self, links: &mut Links, link: &mut Link) {
         let part = &mut link.part;
         part.touched = false;
+        if part.outbox.has_gone() {
+            self.tell_gone(links, part);
+        }
         self.end_of_turn(part);
         part.session.transmit(part.outbox.control());
         if !part.writing {
@@ -300,18 +368,15 @@ impl Core {
 
     /// What is written next.
     fn take(&mut self, links: &mut Links, part: &mut Part) -> Vec<u8> {
-        let (data, Taken { frames: handed, expired }) = if part.holds_messages() {
-            (part.outbox.take_answers(), Taken::default())
-        } else {
-            part.outbox.take(self.now)
-        };
+        let holds = part.holds_messages();
+        let (data, handed) =
+            if holds { (part.outbox.take_answers(), 0) } else { part.outbox.take(self.now) };
         part.handed += handed;
         let frames = self.counters.frames(part.receiver);
-        count(&frames.expired, expired);
         count(&frames.unconfirmed, handed);
-        uncount(&frames.waiting, expired + handed);
-        if expired > 0 {
-            self.expired_unreported(links, part);
+        uncount(&frames.waiting, handed);
+        if part.outbox.has_gone() {
+            self.tell_gone(links, part);
         }
         if part.outbox.has_traced() {
             self.written(links, part);

@@ -23,6 +23,7 @@ use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::Merge;
+use crate::outbox::Care;
 use crate::shared::{Found, Place, Places};
 use crate::telemetry::count;
 
@@ -168,7 +169,7 @@ impl Core {
         let users = u16::try_from(tag.uids.len()).expect("targets_max fits");
         let (kind, origin, sequence, is_traced) = (Kind::TAG, tag.origin, tag.sequence, false);
         let awaited = Some(Awaited { asked, kind, origin, sequence, users, is_traced });
-        let offer = Offer { receiver: Receiver::Gateways, ttl_ms: 0, awaited };
+        let offer = Offer { receiver: Receiver::Gateways, care: Care::default(), awaited };
         self.offer(links, place, offer, |out| {
             tag.encode(out).expect("it was decoded, and lists no more users than then");
         })

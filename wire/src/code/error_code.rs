@@ -26,6 +26,7 @@ code! {
         SEQUENCE_ORDER = 205 "sequence_order",
         HELLO_TIMEOUT = 206 "hello_timeout",
         KEEPALIVE_TIMEOUT = 207 "keepalive_timeout",
+        SLOW_LINK = 208 "slow_link",
         BAD_CREDENTIAL = 301 "bad_credential",
         NOT_PERMITTED = 302 "not_permitted",
         NOT_SUPPORTED = 303 "not_supported",
@@ -35,6 +36,7 @@ code! {
         EXPIRED = 307 "expired",
         BAD_EXPRESSION = 308 "bad_expression",
         NO_SESSION = 309 "no_session",
+        CONFLATED = 310 "conflated",
         NOT_READY = 401 "not_ready",
         OVERLOADED = 402 "overloaded",
         OUTBOX_FULL = 403 "outbox_full",
@@ -44,6 +46,7 @@ code! {
         GATEWAY_TAGS = 407 "gateway_tags",
         BROKER_TAGS = 408 "broker_tags",
         DATA_LINK_LOST = 409 "data_link_lost",
+        OUTBOX_AGE = 410 "outbox_age",
         SHUTTING_DOWN = 501 "shutting_down",
         SUPERSEDED = 502 "superseded",
     }
@@ -116,7 +119,8 @@ impl ErrorCode {
             Self::VERSION_GAP
             | Self::DIGEST_MISMATCH
             | Self::HELLO_TIMEOUT
-            | Self::KEEPALIVE_TIMEOUT => Retry::Elsewhere,
+            | Self::KEEPALIVE_TIMEOUT
+            | Self::SLOW_LINK => Retry::Elsewhere,
             Self::NO_CONSUMER => Retry::Later,
             Self::SUPERSEDED => Retry::Never,
             other => match other.class() {
