@@ -7,10 +7,15 @@
 //!       READ_BYTES                            the buffer being read into
 //!     + header_bytes_max + payload_bytes_max  one frame split between reads
 //!     + header_bytes_max + payload_bytes_max  a PUBLISH or TAG that takes several turns
-//!     + 5 x outbox_bytes_max                  frames waiting: themselves; what was written of their
-//!                                             buffer and not moved, at most as much; the buffer's
-//!                                             growth, at most both again; a mark of each, at most
-//!                                             32 bytes for a frame of 40
+//!     + 8 x outbox_bytes_max                  frames waiting: themselves, and those on their way
+//!                                             from other shards, which are at most a quarter more;
+//!                                             what was written of their buffers and not moved, at
+//!                                             most as much; the buffers' growth, at most both
+//!                                             again, and a third time when one is built anew; a
+//!                                             note of each, of 32 bytes for a frame of 48, and its
+//!                                             growth
+//!     + CONFLATION_KEYS_MAX x 3 x 112         where the last frames of each key wait, of three
+//!                                             priorities: 41 bytes and growth
 //!     + 2 x (WRITE_BYTES + one frame)         being written, and its spare
 //!     + CONTROL_BYTES_MAX                     answers waiting
 //!     + UPLINKS_UNANSWERED_MAX x 400          uplinks without an answer, asked or owed, and whom

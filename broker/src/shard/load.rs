@@ -2,9 +2,10 @@
 
 use super::Shard;
 use super::link::RoleState;
+use crate::config::{BrokerConfig, OutboxPolicy};
 use crate::limits::{
-    CONTROL_BYTES_MAX, RECEIPTS_PENDING_BYTES_MAX, RECEIPTS_PENDING_MAX, REPORTS_AWAITED_MAX,
-    UPLINKS_UNANSWERED_MAX, WRITE_BYTES,
+    CONTROL_BYTES_MAX, MAIL_BEYOND_PART, RECEIPTS_PENDING_BYTES_MAX, RECEIPTS_PENDING_MAX,
+    REPORTS_AWAITED_MAX, UPLINKS_UNANSWERED_MAX, WRITE_BYTES,
 };
 
 /// What one link holds.
@@ -27,7 +28,11 @@ pub struct Load {
 impl Load {
     /// Which bound is exceeded, if one is.
     #[must_use]
-    pub fn exceeds(&self, outbox_bytes_max: usize) -> Option<&'static str> {
+    pub fn exceeds(&self, config: &BrokerConfig) -> Option<&'static str> {
+        let most = config.outbox_bytes_max;
+        // What is on its way from other shards may be beyond, where it makes room for itself.
+        let drops_oldest = config.outbox_policy == OutboxPolicy::DropOldest;
+        let outbox_bytes_max = if drops_oldest { most + most / MAIL_BEYOND_PART } else { most };
         // A link that is about to be ended for it may have the answers of one read more.
         let control_bytes_max = CONTROL_BYTES_MAX + WRITE_BYTES;
         let bounds = [

@@ -44,7 +44,7 @@ Examples:
 
 A line of --lines is a JSON object: `uids` (strings or numbers), `selector`, both, or `all`: true; \
 `data` (text) or `data64` (base64); and, over what the flags say, `except`, `namespace`, `mode`, \
-`priority`, `ttl`, `labels`, `content_type`. Blank lines are passed over.
+`priority`, `ttl`, `conflate_key`, `labels`, `content_type`. Blank lines are passed over.
 
 With several --broker the first that answers and is ready is used, and the next when it is lost: \
 what was on its way then is sent again if that succeeds within 5 s, else its fate is unknown; \
@@ -94,6 +94,10 @@ pub(crate) struct Args {
     /// Dropped when it has waited so long: 500ms, 5s, 2m, 1h, 7d.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     ttl: Option<Duration>,
+    /// Where a gateway reads too slowly, the message takes the place of one that waits for it with
+    /// the same key, namespace, priority and audience: 0 to 18446744073709551615.
+    #[arg(long, value_name = "KEY")]
+    conflate_key: Option<u64>,
     /// What it is about, such as order.paid; may be repeated.
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use waybill_client::{ErrorCode, Publish, PublishError, Receipt};
+use waybill_wire::code::Priority;
 use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::message as wire;
 
@@ -44,6 +45,8 @@ pub(crate) struct Message {
     namespace: u32,
     except: Vec<u64>,
     expires: bool,
+    priority: Priority,
+    conflate: Option<u64>,
     receipted: bool,
     delivered: bool,
     list: bool,
@@ -116,6 +119,8 @@ impl Message {
             namespace: publish.namespace,
             except: publish.except.clone(),
             expires: publish.ttl.is_some(),
+            priority: publish.priority,
+            conflate: publish.conflate,
             receipted: publish.level != waybill_client::ReceiptLevel::None,
             delivered: publish.level == waybill_client::ReceiptLevel::Delivered,
             list: publish.targets().is_some() && publish.mode != waybill_client::Mode::BROADCAST,
@@ -183,8 +188,9 @@ struct Stay {
     known: BTreeMap<usize, (u64, Option<u64>)>,
     /// Messages, and when they came.
     got: BTreeMap<u64, u64>,
-    /// By producer's link: the last message that was not sent again.
-    last: BTreeMap<usize, u64>,
+    /// By producer's link and priority: the last message that was not sent again and has no key,
+    /// and that of each key.
+    last: BTreeMap<(usize, u8, Option<u64>), u64>,
 }
 
 /// See the module.
@@ -206,6 +212,8 @@ pub(crate) struct Oracle {
     taggings: Vec<Tagging>,
     /// Queues are so small that what nobody asked a receipt for may be dropped.
     pub(crate) tight: bool,
+    /// Brokers drop what was queued to make room.
+    pub(crate) drops_oldest: bool,
 }
 
 /// The number a payload begins with.
@@ -416,7 +424,12 @@ impl Oracle {
         let once = before.is_none() || self.memory.is_excused(stay.gateway, key);
         assert!(once, "promise 3: twice: {about:?}");
         let Some((pipe, _)) = message.part_for(stay.who.1).once() else { return };
-        let before = stay.last.insert(pipe, number);
+        // One with a key may have taken the place of an older one: it may come ahead of others, not
+        // behind those that are newer, and nothing newer of its key was there before.
+        let of = (pipe, message.priority.rank());
+        let without = stay.last.get(&(of.0, of.1, None)).copied();
+        let before = stay.last.insert((of.0, of.1, message.conflate), number);
+        let before = before.max(without);
         assert!(before.is_none_or(|before| before < number), "promise 2: {before:?} {about:?}");
     }
 

@@ -2,6 +2,7 @@
 //! by itself so that rare combinations come up.
 
 use waybill_broker::LoginPolicy;
+use waybill_broker::config::OutboxPolicy;
 
 use crate::chance::Chance;
 
@@ -99,6 +100,12 @@ pub(crate) struct Scenario {
     pub(crate) socket_bytes: usize,
     /// Bytes that may wait for one link at a broker.
     pub(crate) outbox_bytes: usize,
+    /// What happens to messages for a gateway beyond that, or when they have waited too long.
+    pub(crate) outbox_policy: OutboxPolicy,
+    /// For how many milliseconds they may wait, if it matters.
+    pub(crate) outbox_age_max_ms: u32,
+    /// Whether some messages have conflation keys.
+    pub(crate) conflates: bool,
     /// Bytes that may wait for one user at a gateway.
     pub(crate) queue_bytes: usize,
     /// Largest payload.
@@ -183,6 +190,14 @@ impl Scenario {
                 [chance.place(3)],
             tags: chance.one_in(2),
             tags_kept: if chance.one_in(4) { 2 } else { 4_096 },
+            outbox_policy: match chance.below(4) {
+                0 => OutboxPolicy::DropOldest,
+                // Where outboxes are small a link would hardly ever last.
+                1 if !tight => OutboxPolicy::Close,
+                _ => OutboxPolicy::Refuse,
+            },
+            outbox_age_max_ms: [0, 2_000, 30_000][chance.place(3)],
+            conflates: chance.one_in(2),
         }
     }
 }

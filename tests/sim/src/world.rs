@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use waybill_broker::config::OutboxPolicy;
+
 use crate::chance::Chance;
 use crate::net::Pipe;
 use crate::oracle::Oracle;
@@ -242,6 +244,7 @@ impl World {
             events: 0,
         };
         world.oracle.tight = world.scenario.outbox_bytes < 1 << 20;
+        world.oracle.drops_oldest = world.scenario.outbox_policy == OutboxPolicy::DropOldest;
         world.oracle.remembered(world.scenario.recent);
         world.note(|it| format!("{:?}", it.scenario));
         world.start();

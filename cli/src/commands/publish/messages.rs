@@ -147,6 +147,7 @@ fn template(args: &Args) -> Outcome<Publish> {
         .level(args.level())
         .priority(args.priority);
     publish.ttl = args.ttl;
+    publish.conflate = args.conflate_key;
     publish.labels.clone_from(&args.labels);
     publish.content = args
         .content_type
@@ -209,6 +210,7 @@ struct Object {
     mode: Option<String>,
     priority: Option<String>,
     ttl: Option<String>,
+    conflate_key: Option<Uid>,
     labels: Option<Vec<String>>,
     content_type: Option<String>,
     data: Option<String>,
@@ -287,6 +289,7 @@ fn object(line: &[u8], template: &Publish) -> Result<Publish, String> {
     if let Some(ttl) = &object.ttl {
         publish.ttl = Some(parse::duration(ttl)?);
     }
+    publish.conflate = object.conflate_key.map(|key| key.0).or(publish.conflate);
     publish.labels = object.labels.unwrap_or(publish.labels);
     if let Some(content_type) = &object.content_type {
         let content_type = parse::content_type(content_type)?;

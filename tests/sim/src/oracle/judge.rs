@@ -105,6 +105,18 @@ impl Oracle {
         assert!(!late, "promise 6: the receipt of {number} came late: {message:?}");
     }
 
+    /// Whether it may have left an outbox unwritten after it was queued, of which only a receipt of
+    /// stage `delivered` tells.
+    fn may_be_gone(&self, number: u64, message: &Message) -> bool {
+        let like = |it: &Message| {
+            (it.namespace, it.conflate, it.priority)
+                == (message.namespace, message.conflate, message.priority)
+        };
+        let newer = usize::try_from(number + 1).unwrap_or(usize::MAX);
+        let conflated = message.conflate.is_some() && self.messages[newer..].iter().any(like);
+        conflated || (self.drops_oldest && self.tight)
+    }
+
     fn judge_message(&self, number: u64, message: &Message) {
         let settled = message.settled.as_ref();
         let Some((at, Verdict { receipt: Some(receipt), .. })) = settled else { return };
@@ -139,8 +151,11 @@ impl Oracle {
             let silent = unreceipted && (late || self.tight);
             // A user at two gateways counts as sent if one of them has room.
             let elsewhere = |it: &Stay| it.who == stay.who && it.gateway != stay.gateway;
-            let halved = self.tight && self.stays.iter().any(elsewhere);
-            if excused || silent || halved {
+            let elsewhere = self.stays.iter().any(elsewhere);
+            let halved = self.tight && elsewhere;
+            let told = message.delivered && message.list && !elsewhere;
+            let gone = !told && self.may_be_gone(number, message);
+            if excused || silent || halved || gone {
                 continue;
             }
             let there = self.was_here(stay, broker, message.at, at + GRACE);

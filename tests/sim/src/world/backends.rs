@@ -7,6 +7,7 @@ use waybill_client::{
     ConsumerConfig, ConsumerEvent, ErrorCode, Group, Mode, Options, Publish, ReceiptLevel,
     UplinkMessage,
 };
+use waybill_wire::code::Priority;
 use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::{Deframer, Frame};
 
@@ -123,6 +124,13 @@ impl World {
             if self.chance.one_in(6) {
                 let ttl = self.chance.between(1, 500);
                 publish = publish.ttl(Duration::from_millis(ttl));
+            }
+            if self.chance.one_in(3) {
+                let priorities = [Priority::HIGH, Priority::NORMAL, Priority::BULK];
+                publish = publish.priority(priorities[self.chance.place(3)]);
+            }
+            if self.scenario.conflates && self.chance.one_in(3) {
+                publish = publish.conflate(self.chance.below(3));
             }
             let asks = self.scenario.tags && self.chance.one_in(3);
             let wish = asks.then(|| Wish::any(&mut self.chance, 2));
