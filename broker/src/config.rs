@@ -53,10 +53,11 @@ pub struct BrokerConfig {
     /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
     /// is accounted twice as much, since what is being written no longer counts as waiting.
     pub outbox_bytes_max: usize,
-    /// What happens to messages for a gateway when a bound of its outbox is reached, after those whose
-    /// time to live ran out were dropped and those with a conflation key have replaced older ones:
-    /// `refuse` the new one (its producer is told at once), `drop_oldest`, those of the lowest
-    /// priority first, or `close` the link: the gateway comes back and goes on with what is new.
+    /// What happens to messages for a gateway when a bound of its outbox is reached, after those
+    /// whose time to live ran out were dropped and those with a conflation key have replaced older
+    /// ones: `refuse` the new one (its producer is told at once), `drop_oldest`, those of the
+    /// lowest priority first, or `close` the link: the gateway comes back and goes on with what is
+    /// new.
     pub outbox_policy: OutboxPolicy,
     /// Milliseconds that a message may wait for a gateway, or a write to it, before that policy
     /// acts, whatever the outbox holds: 1,000 to 600,000, or 0 for any time. It is looked at ten

@@ -79,8 +79,8 @@ pub struct Publish {
     /// Trace id, opaque. With one the receipt says when the message passed where:
     /// [`Receipt::hops`](crate::Receipt::hops).
     pub trace: Option<[u8; 16]>,
-    /// Key under which it may take the place of a message that waits for a slow gateway, in the same
-    /// namespace, with the same priority and audience: [`Publish::conflate`].
+    /// Key under which it may take the place of a message that waits for a slow gateway, in the
+    /// same namespace, with the same priority and audience.
     pub conflate: Option<u64>,
     /// The message itself, at most `payload_bytes_max` bytes; shared, not copied, until it is
     /// written.
@@ -204,8 +204,8 @@ impl Publish {
         Self { trace: Some(trace), ..self }
     }
 
-    /// With this conflation key: where a link to a gateway is slow, the message takes the place of one
-    /// that waits for it with the same namespace, key, priority and audience.
+    /// With this conflation key: where a link to a gateway is slow, the message takes the place of
+    /// one that waits for it with the same namespace, key, priority and audience.
     #[must_use]
     pub fn conflate(self, key: u64) -> Self {
         Self { conflate: Some(key), ..self }

@@ -14,10 +14,9 @@ use crate::receipts::gateway_offering;
 use crate::support::{Line, Net, everywhere};
 use crate::talk::{Producer, encode};
 
-/// Longer than it takes on a busy machine to find a link blocked.
 const AGE_MAX_MS: u32 = 4_000;
 
-const FILLING: [u8; 64 << 10] = [b'f'; 64 << 10];
+static FILLING: [u8; 64 << 10] = [b'f'; 64 << 10];
 
 fn config(policy: OutboxPolicy, age_max_ms: u32) -> BrokerConfig {
     BrokerConfig {
@@ -45,17 +44,19 @@ fn blocked(net: &mut Net, priority: Priority) -> (Line, Producer) {
     let gateway = gateway_offering(net, 1, &[1], capability::REPORTS);
     net.stall(gateway, true);
     let mut producer = Producer::link(net, 7);
-    let waits = |net: &Net| {
-        let frames = net.ledger().gateways;
-        frames.waiting + frames.between_shards >= 4
-    };
     loop {
-        assert_eq!(producer.publish_with(net, of(priority), &[1], &FILLING).sent, 1);
-        if waits(net) {
-            net.settle();
-            if waits(net) {
-                return (gateway, producer);
-            }
+        let sent = producer.publish_with(net, of(priority), &[1], &FILLING).sent;
+        let before = net.ledger();
+        if sent == 1 && before.gateways.waiting + before.gateways.between_shards < 4 {
+            continue;
+        }
+        net.settle();
+        let after = net.ledger();
+        let stands = after.gateways.written() == before.gateways.written();
+        // A busy machine may take so long for it that the bound in time is reached, too.
+        let is_over = after.links_slow_age + after.gateways.dropped_outbox_age > 0;
+        if is_over || (stands && after.gateways.waiting >= 4) {
+            return (gateway, producer);
         }
     }
 }
@@ -182,19 +183,19 @@ fn promise_6_the_oldest_of_the_lowest_priority_make_room() {
 fn promise_6_a_link_that_is_too_slow_is_ended_with_a_code_that_says_why() {
     for age_max_ms in [0, AGE_MAX_MS] {
         everywhere(&config(OutboxPolicy::Close, age_max_ms), |net| {
+            let mut asks = Producer::link(net, 8);
             let (gateway, mut producer) = blocked(net, Priority::NORMAL);
-            producer.send_with(net, told(MessageHead::default()), &[1], b"lost");
-            let lost = producer.sequence;
+            asks.send_with(net, told(MessageHead::default()), &[1], b"lost");
             let ended = |it: &Ledger| it.links_slow_full + it.links_slow_age == 1;
             if age_max_ms == 0 {
                 flood(net, &mut producer);
             }
             net.until(ended);
             assert_eq!(net.ledger().links_slow_age, u64::from(age_max_ms != 0));
-            // What it was not told is not known.
-            assert_eq!(last(net, &producer), (lost, 0, BTreeMap::new()));
+            // What became of it is not known.
+            assert_eq!(last(net, &asks), (1, 0, BTreeMap::new()));
             assert_eq!(producer.publish(net, &[1], b"gone").offline, [1]);
-            assert!(net.ledger().gateways.lost >= 4);
+            assert!(net.ledger().gateways.lost > 0);
             net.stall(gateway, false);
             loop {
                 let frame = net.frame(gateway).expect("messages, then an ERROR");
@@ -226,14 +227,14 @@ fn promise_6_what_waits_too_long_keeps_newer_messages_out() {
         };
         assert_eq!(refused.dropped, [1], "{refused:?} {:?}", net.ledger());
         let frames = net.ledger().gateways;
-        assert_eq!((frames.dropped_outbox_age, frames.dropped_outbox_full), (1, 0));
+        assert!(frames.dropped_outbox_age > 0 && frames.dropped_outbox_full == 0, "{frames:?}");
         producer.send_with(net, told(MessageHead::default()), &[1], b"too late");
         let sequence = producer.sequence;
         assert_eq!(last(net, &producer), (sequence, 0, only(ErrorCode::OUTBOX_AGE)));
-        // As soon as it reads again, it is served again.
+        // As soon as it has read, it is served again.
         let count = underway(&net.ledger());
         arrivals(net, gateway, count);
-        assert_eq!(producer.publish(net, &[1], b"again").sent, 1);
+        while producer.publish(net, &[1], b"again").sent == 0 {}
         assert_eq!(arrivals(net, gateway, 1), ["again"]);
     });
 }
@@ -246,13 +247,14 @@ fn promise_6_what_has_waited_too_long_is_dropped_where_the_oldest_are() {
         let old = producer.sequence;
         net.until(|it| it.gateways.evicted_outbox_age >= 5);
         assert_eq!(last(net, &producer), (old, 0, only(ErrorCode::OUTBOX_AGE)));
+        arrivals(net, gateway, net.ledger().gateways.written());
         assert_eq!(producer.publish(net, &[1], b"new").sent, 1);
-        net.settle();
-        let ledger = net.ledger();
-        assert_eq!(ledger.gateways.waiting, 1);
-        let all = arrivals(net, gateway, underway(&ledger));
-        assert_eq!(all.last().map(String::as_str), Some("new"));
-        assert!(!all.contains(&"old".to_owned()));
+        loop {
+            match &arrivals(net, gateway, 1)[0][..] {
+                "new" => break,
+                other => assert_ne!(other, "old"),
+            }
+        }
     });
 }
 

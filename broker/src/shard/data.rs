@@ -16,6 +16,7 @@ use crate::auth::Grant;
 use crate::io::{LinkId, Output};
 use crate::limits::LINGER_MS;
 use crate::mail::{Mail, Writer};
+use crate::outbox::Mark;
 use crate::shared::sessions_open::{Joining, NotJoined};
 
 /// What a data link is.
