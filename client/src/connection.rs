@@ -8,8 +8,10 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use waybill_wire::code::Role;
 
@@ -76,6 +78,37 @@ where
             let problem = "0 is not a random number of this process".into();
             return Err(OptionsError { field: "incarnation", problem });
         }
+        let (connection, control) = Self::new(options, identity, machine, commands, outlet);
+        tokio::spawn(connection.run());
+        Ok(control)
+    }
+
+    /// Starts the task after a time, with options and an identity of a connection that was started.
+    pub(crate) fn start_after(
+        delay: Duration,
+        options: Options,
+        identity: Identity,
+        machine: M,
+        commands: mpsc::Receiver<M::Command>,
+        outlet: O,
+    ) -> AbortHandle {
+        let (connection, control) = Self::new(options, identity, machine, commands, outlet);
+        let task = async move {
+            // With it would go the wish to close.
+            let _control = control;
+            sleep(delay).await;
+            connection.run().await;
+        };
+        tokio::spawn(task).abort_handle()
+    }
+
+    fn new(
+        options: Options,
+        identity: Identity,
+        machine: M,
+        commands: mpsc::Receiver<M::Command>,
+        outlet: O,
+    ) -> (Self, Control) {
         let (state, states) = watch::channel(LinkState::Connecting);
         let (close, closing) = watch::channel(false);
         let connection = Self {
@@ -88,8 +121,7 @@ where
             options,
             turn: 0,
         };
-        tokio::spawn(connection.run());
-        Ok(Control::new(states, close))
+        (connection, Control::new(states, close))
     }
 
     /// Attempts until the owner closes or the broker says something final.

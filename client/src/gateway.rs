@@ -6,12 +6,14 @@
 //! decided here: the gateway re-checks every target of a delivery ([TGT-7]).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Role};
 use waybill_wire::message::{Content, Message};
@@ -20,16 +22,25 @@ use crate::connection::{Connection, Control, Identity};
 use crate::link::{LinkError, LinkGone, LinkState, Welcomed};
 use crate::options::{Options, OptionsError};
 use crate::outlet::{Queuing, Weight, queue};
+use joint::{ControlOutlet, Joint};
 
+mod data;
 mod declared;
 mod encode;
 mod history;
+mod joint;
 mod machine;
 mod report;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod together;
 mod uplinks;
+
+#[cfg(feature = "sim")]
+pub(crate) use data::{DataEvent, DataMachine, shard_of};
+#[cfg(feature = "sim")]
+pub(crate) use together::{Order, Together};
 
 pub use declared::{Change, Registration};
 pub use machine::GatewayMachine;
@@ -127,6 +138,12 @@ pub enum GatewayEvent {
         /// That of the first tag it did not keep.
         version: u64,
     },
+    /// A data link has ended, and what was on its way by it is of unknown fate. Messages of its
+    /// shard come by the control link until there is another one.
+    DataLinkLost {
+        /// Its number at the broker.
+        number: u64,
+    },
     /// The answer to an uplink; code 0 = a consumer has it. Every uplink that is not abandoned gets
     /// exactly one, or is [lost](Self::UplinkLost): `no_consumer` while there is no link,
     /// `overloaded` if too many wait.
@@ -219,6 +236,7 @@ pub struct Delivery {
 pub struct GatewayLink {
     commands: mpsc::Sender<GatewayCommand>,
     control: Control,
+    joint: Arc<Joint>,
 }
 
 /// The events of a [`GatewayLink`]; ends after [`GatewayLink::close`] or [`GatewayEvent::Failed`].
@@ -246,10 +264,13 @@ impl GatewayLink {
         let (in_flight_max, bytes_max) = (options.max_in_flight, options.max_pending_bytes);
         let machine = GatewayMachine::new(incarnation, in_flight_max, bytes_max);
         let machine = machine.offering_tags(options.tags);
+        let machine = machine.offering_links(options.data_links > 0);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (outlet, events) = queue(EVENTS_MAX, options.max_pending_bytes);
+        let (queue, events) = queue(EVENTS_MAX, options.max_pending_bytes);
+        let joint = Joint::new(options.data_links);
+        let outlet = ControlOutlet::new(queue, Arc::clone(&joint), options.clone(), incarnation);
         let control = Connection::start(options, identity, machine, inbox, outlet)?;
-        Ok((Self { commands, control }, GatewayEvents { events }))
+        Ok((Self { commands, control, joint }, GatewayEvents { events }))
     }
 
     /// Registrations come and go; [`GatewayEvent::InEffect`] with this ticket or a later one says
@@ -278,6 +299,15 @@ impl GatewayLink {
     ///
     /// The link is closed or has failed.
     pub async fn command(&self, command: GatewayCommand) -> Result<(), LinkGone> {
+        if let GatewayCommand::Report(report) = &command
+            && let Some(way) = self.joint.way_of(report)
+        {
+            if let (Some(way), GatewayCommand::Report(report)) = (way, command) {
+                // A data link that has gone takes its reports with it.
+                let _gone = way.send(report).await;
+            }
+            return Ok(());
+        }
         self.commands.send(command).await.map_err(|_| LinkGone)
     }
 
@@ -286,11 +316,20 @@ impl GatewayLink {
     /// # Errors
     ///
     /// The command, and whether the task is behind or the link is gone.
-    pub fn try_command(
-        &self,
-        command: GatewayCommand,
-    ) -> Result<(), mpsc::error::TrySendError<GatewayCommand>> {
-        self.commands.try_send(command)
+    pub fn try_command(&self, command: GatewayCommand) -> Result<(), TrySendError<GatewayCommand>> {
+        let GatewayCommand::Report(report) = command else {
+            return self.commands.try_send(command);
+        };
+        let Some(way) = self.joint.way_of(&report) else {
+            return self.commands.try_send(GatewayCommand::Report(report));
+        };
+        match way.map(|way| way.try_send(report)) {
+            Some(Err(TrySendError::Full(report))) => {
+                Err(TrySendError::Full(GatewayCommand::Report(report)))
+            }
+            // A data link that has gone takes its reports with it.
+            _ => Ok(()),
+        }
     }
 
     /// The link's state now.
@@ -331,7 +370,8 @@ impl Delivery {
         Self { frame, header_bytes, link, received }
     }
 
-    /// The link it came by: this handle's links count from 1.
+    /// The link it came by: this handle's control links count from 1, its data links are above
+    /// 2^63.
     #[must_use]
     pub fn link(&self) -> u64 {
         self.link

@@ -72,6 +72,11 @@ pub(crate) trait Machine {
     /// The link, open or not, is gone; `ending` says when it is tried again, or that it is not.
     fn handle_down(&mut self, now: Instant, ending: &Ending);
 
+    /// Whether a link that ended for this reason is not tried again, although others would be.
+    fn gives_up(&self, _error: &LinkError) -> bool {
+        false
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due, whatever the state of the link; `None`
     /// if nothing happens by time alone.
     fn deadline(&self) -> Option<Instant> {
@@ -102,8 +107,10 @@ pub(crate) trait Machine {
 pub(crate) struct Wishes {
     /// Bits of the registry's `capabilities`.
     pub(crate) capabilities: u64,
-    /// Session to go on with; 0 = a new one.
+    /// Session to go on with, or to join; 0 = a new one.
     pub(crate) session: u64,
+    /// For a data link of that session: the shard it is to be served by.
+    pub(crate) data: Option<u16>,
 }
 
 /// How a link ended.

@@ -22,6 +22,9 @@ pub const PENDING_BYTES_MIN: usize = HEADER_BYTES_MAX + PAYLOAD_BYTES_MAX;
 /// counters that guard them can hold on every platform.
 pub const COUNT_MAX: usize = (u32::MAX >> 3) as usize;
 
+/// As many as a broker has shards, if it can.
+const DATA_LINKS: u16 = 64;
+
 /// How a link is made and what it may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -50,6 +53,9 @@ pub struct Options {
     /// Whether to declare tags of connections to brokers that take them, and to be sent messages
     /// with a selector (gateway).
     pub tags: bool,
+    /// Most data links to a broker beside the control link, one to each of its other shards; 0 =
+    /// none (gateway).
+    pub data_links: u16,
     /// Most publishes without a receipt (producer), uplinks without an answer (gateway, consumer).
     pub max_in_flight: usize,
     /// Most bytes of targets and payload of unsettled publishes (producer); of uplinks waiting to
@@ -70,6 +76,7 @@ impl Default for Options {
             dns_refresh: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             tags: false,
+            data_links: DATA_LINKS,
             max_in_flight: 16_384,
             max_pending_bytes: 16 << 20,
         }

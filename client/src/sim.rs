@@ -6,6 +6,7 @@
 //! [`deadline`](Link::deadline) has come, and [`end`](Link::end) with the first error. After each
 //! call its events are taken and [`output`](Link::output) is written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use waybill_wire::code::{ErrorCode, Role};
 use crate::connection::{Identity, LinkCore};
 pub use crate::consumer::sim::Consumer;
 use crate::error::{InvalidTags, PublishError};
+use crate::gateway::{DataEvent, DataMachine, Order as DataOrder, Together, shard_of};
 use crate::gateway::{GatewayCommand, GatewayEvent, GatewayMachine};
 use crate::link::LinkError;
 use crate::machine::Machine;
@@ -242,10 +244,25 @@ impl Producer {
     }
 }
 
-/// A gateway's link to one broker.
+/// A gateway's links to one broker: a control link, and data links as the broker has shards.
 #[derive(Debug)]
 pub struct GatewayLink {
     core: LinkCore<GatewayMachine>,
+    together: Together,
+    data: BTreeMap<u16, LinkCore<DataMachine>>,
+    news: Vec<DataNews>,
+    lives: u32,
+    options: Options,
+    incarnation: u64,
+}
+
+/// What became of the data link to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataNews {
+    /// There is one, to be driven from its first attempt on.
+    New(u16),
+    /// It is not to be driven any more, and its transport is to be let go.
+    Gone(u16),
 }
 
 impl GatewayLink {
@@ -256,28 +273,117 @@ impl GatewayLink {
         let (in_flight_max, bytes_max) = (options.max_in_flight, options.max_pending_bytes);
         let machine = GatewayMachine::new(incarnation, in_flight_max, bytes_max);
         let machine = machine.offering_tags(options.tags);
+        let machine = machine.offering_links(options.data_links > 0);
         let identity = Identity { role: Role::GATEWAY, instance: incarnation };
-        Self { core: LinkCore::new(machine, identity, options) }
+        Self {
+            core: LinkCore::new(machine, identity, options),
+            together: Together::new(options.data_links),
+            data: BTreeMap::new(),
+            news: Vec::new(),
+            lives: 0,
+            options: options.clone(),
+            incarnation,
+        }
     }
 
     /// Takes a command over.
     pub fn command(&mut self, now: Instant, command: GatewayCommand) {
-        self.core.command(now, command);
+        match command {
+            GatewayCommand::Report(report) if shard_of(report.link).is_some() => {
+                let data = shard_of(report.link).and_then(|shard| self.data.get_mut(&shard));
+                if let Some(data) = data {
+                    data.command(now, report);
+                }
+            }
+            command => self.core.command(now, command),
+        }
     }
 
     /// Whether another command has room.
     #[must_use]
     pub fn wants_commands(&self) -> bool {
-        self.core.wants_commands()
+        self.core.wants_commands() && self.data.values().all(LinkCore::wants_commands)
     }
 
-    /// What it tells next.
+    /// What it tells next. [`data_news`](Self::data_news) may have something after it.
     pub fn poll(&mut self) -> Option<GatewayEvent> {
-        self.core.poll_event()
+        // First what the control link told: it was asked whether that was taken in, before a data
+        // link had anything (LNK-6).
+        if let Some(event) = self.core.poll_event() {
+            let mut orders = Vec::new();
+            self.together.heard(&event, &mut orders);
+            self.carry_out(orders);
+            return Some(event);
+        }
+        for shard in self.data.keys().copied().collect::<Vec<_>>() {
+            while let Some(event) = self.data.get_mut(&shard).and_then(LinkCore::poll_event) {
+                match event {
+                    DataEvent::Came(event) => return Some(event),
+                    DataEvent::Ended => self.together.ended(shard),
+                    DataEvent::Numbered(number) => {
+                        let mut orders = Vec::new();
+                        self.together.numbered(shard, number, &mut orders);
+                        self.carry_out(orders);
+                    }
+                }
+            }
+        }
+        None
     }
 
-    /// Its link.
+    /// Data links that have come and gone, in order.
+    pub fn data_news(&mut self) -> Vec<DataNews> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn carry_out(&mut self, orders: Vec<DataOrder>) {
+        for order in orders {
+            match order {
+                DataOrder::Drop { shard } => {
+                    self.data.remove(&shard);
+                    self.news.push(DataNews::Gone(shard));
+                }
+                DataOrder::Open { shard, joining, .. } => {
+                    let brokers = vec![joining.broker.to_string()];
+                    let options = Options { brokers, ..self.options.clone() };
+                    let bounds = (options.max_in_flight, options.max_pending_bytes);
+                    self.lives += 1;
+                    let of_it = (self.incarnation, shard, self.lives);
+                    let machine = DataMachine::new(&joining, of_it, bounds);
+                    let identity = Identity { role: Role::GATEWAY, instance: self.incarnation };
+                    self.data.insert(shard, LinkCore::new(machine, identity, &options));
+                    self.news.push(DataNews::New(shard));
+                }
+            }
+        }
+    }
+
+    /// Whether each data link that is wanted was welcomed.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.together.is_whole()
+    }
+
+    /// Whether its owner takes no events now.
+    pub fn set_held(&mut self, is_held: bool) {
+        self.core.set_untaken(is_held);
+        self.data.values_mut().for_each(|data| data.set_untaken(is_held));
+    }
+
+    /// All its data links go: the control link is over for good.
+    pub fn finish(&mut self) {
+        let mut orders = Vec::new();
+        self.together.down(&mut orders);
+        self.carry_out(orders);
+    }
+
+    /// Its control link.
     pub fn link(&mut self) -> &mut dyn Link {
         &mut self.core
+    }
+
+    /// Its data link to a shard, if there is one.
+    pub fn data_link(&mut self, shard: u16) -> Option<&mut dyn Link> {
+        self.data.get_mut(&shard).map(|core| core as &mut dyn Link)
     }
 }

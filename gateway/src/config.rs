@@ -63,6 +63,10 @@ pub struct BrokerConfig {
     /// Whether brokers that run tags are told which ones connections have. Without, a broker sends
     /// no message with a selector here. Default true.
     pub tags: bool,
+    /// Links to one broker beside the first, on which messages come, one for each of its other
+    /// shards as far as there are so many: 0 to 64, default 64. 0: all comes by the first, and
+    /// brokers hand it from shard to shard.
+    pub data_links: u16,
 }
 
 /// Login tokens.
@@ -271,6 +275,7 @@ impl BrokerConfig {
             }
         }
         in_range("broker.dns_refresh_ms", self.dns_refresh_ms, 100, 3_600_000)?;
+        in_range("broker.data_links", self.data_links.into(), 0, DATA_LINKS_MAX.into())?;
         in_range("broker.connect_timeout_ms", self.connect_timeout_ms, 100, 600_000)?;
         let bytes_max = waybill_wire::limits::CREDENTIAL_BYTES_MAX;
         if self.token.len() > bytes_max {
@@ -343,6 +348,9 @@ impl LimitConfig {
     }
 }
 
+/// As many as a broker has shards, if it can.
+const DATA_LINKS_MAX: u16 = 64;
+
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) {
         return Ok(());
@@ -384,6 +392,7 @@ impl Default for BrokerConfig {
             connect_timeout_ms: 2_000,
             token: String::new(),
             tags: true,
+            data_links: DATA_LINKS_MAX,
         }
     }
 }
@@ -460,10 +469,11 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         type Spoil = fn(&mut GatewayConfig);
-        let wrong: [(&str, Spoil); 17] = [
+        let wrong: [(&str, Spoil); 18] = [
             ("broker.addresses", |c| c.broker.addresses.clear()),
             ("broker.addresses", |c| c.broker.addresses.push("localhost".into())),
             ("broker.connect_timeout_ms", |c| c.broker.connect_timeout_ms = 99),
+            ("broker.data_links", |c| c.broker.data_links = 65),
             ("broker.token", |c| c.broker.token = "x".repeat(4097)),
             ("jwt.algorithm", |c| c.jwt.algorithm = "RS256".into()),
             ("jwt.secret", |c| c.jwt.secret = "short".into()),

@@ -123,6 +123,7 @@ impl Links {
             options = options.token(&config.broker.token);
         }
         options.tags = config.broker.tags;
+        options.data_links = config.broker.data_links;
         options.max_in_flight = config.limits.uplinks_max;
         options.connect_timeout = Duration::from_millis(config.broker.connect_timeout_ms);
         let refresh = Duration::from_millis(config.broker.dns_refresh_ms);

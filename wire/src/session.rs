@@ -102,6 +102,8 @@ pub struct Session {
     began: Duration,
     keepalive: Keepalive,
     control: Vec<u8>,
+    /// PONGs, which wait for what came before them to be taken in.
+    answers: Vec<u8>,
 }
 
 impl Session {
@@ -119,7 +121,8 @@ impl Session {
 
     fn new(side: Side, phase: Phase, role: Role, now: Duration) -> Self {
         let keepalive = Keepalive::new(now);
-        Self { side, phase, role, version: 0, runs: 0, began: now, keepalive, control: Vec::new() }
+        let (control, answers) = (Vec::new(), Vec::new());
+        Self { side, phase, role, version: 0, runs: 0, began: now, keepalive, control, answers }
     }
 
     /// Where the link is in its life.
@@ -237,7 +240,7 @@ impl Session {
             }
             Frame::Ping(Ping { token }) => {
                 self.make_room()?;
-                Pong { token: *token }.encode(&mut self.control);
+                Pong { token: *token }.encode(&mut self.answers);
                 Ok(Step::Done)
             }
             Frame::Pong(Pong { token }) => {
@@ -344,14 +347,27 @@ impl Session {
     /// Appends the control bytes this end has to send, ahead of what waits; at most
     /// [`TRANSMIT_BYTES_MAX`].
     pub fn transmit(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.answers);
+        self.transmit_but_answers(out);
+    }
+
+    /// The same without PONGs, for an end that has not taken in all that came before their PINGs
+    /// (SES-16). They stay.
+    pub fn transmit_but_answers(&mut self, out: &mut Vec<u8>) {
         debug_assert!(self.invariants());
         out.append(&mut self.control);
     }
 
-    /// Whether [`Session::transmit`] has something to send.
+    /// Whether [`Session::transmit_but_answers`] has something to send.
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.control.is_empty()
+    }
+
+    /// Whether PONGs wait.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
     }
 
     /// Since when nothing has come, if that is long enough for a PING to have stayed unanswered
@@ -399,7 +415,7 @@ impl Session {
 
     /// Refuses more control frames than may wait. The other end asks faster than it reads.
     fn make_room(&self) -> Result<(), Fault> {
-        if self.control.len() < CONTROL_BYTES_MAX {
+        if self.control.len() + self.answers.len() < CONTROL_BYTES_MAX {
             return Ok(());
         }
         let detail = "PINGs come faster than their answers can be written";
@@ -411,7 +427,7 @@ impl Session {
     pub fn invariants(&self) -> bool {
         let bound =
             if self.phase == Phase::Closed { TRANSMIT_BYTES_MAX } else { CONTROL_BYTES_MAX };
-        self.control.len() <= bound
+        self.control.len() + self.answers.len() <= bound
     }
 }
 

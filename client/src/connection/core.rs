@@ -44,6 +44,8 @@ pub(crate) struct LinkCore<M: Machine> {
     close_timeout: Duration,
     /// An event that had no room where it goes. While there is one nothing is to be read.
     held: Option<M::Event>,
+    /// Events are not asked for at present.
+    is_untaken: bool,
     /// No command comes any more.
     commands_ended: bool,
     /// When all is over at the latest; set when the owner closes it.
@@ -144,6 +146,7 @@ impl<M: Machine> LinkCore<M> {
             token: options.token.clone(),
             close_timeout: options.close_timeout,
             held: None,
+            is_untaken: false,
             commands_ended: false,
             close_at: None,
             link: None,
@@ -174,7 +177,8 @@ impl<M: Machine> LinkCore<M> {
             instance: self.identity.instance,
             session: wishes.session,
             capabilities: wishes.capabilities,
-            wanted_shard: Hello::ANY_SHARD,
+            data: wishes.data.is_some(),
+            wanted_shard: wishes.data.unwrap_or(Hello::ANY_SHARD),
             credential: self.token.as_deref().unwrap_or_default().as_bytes(),
             ..Hello::default()
         };
@@ -205,7 +209,12 @@ impl<M: Machine> LinkCore<M> {
         let Some(link) = &mut self.link else { return &[] };
         if link.output.is_empty() {
             self.machine.handle_written();
-            link.session.transmit(&mut link.output);
+            // A PONG says that what came before it has been taken in (SES-16).
+            if self.held.is_none() && !self.is_untaken {
+                link.session.transmit(&mut link.output);
+            } else {
+                link.session.transmit_but_answers(&mut link.output);
+            }
             if link.phase == Phase::Open {
                 self.machine.transmit(now, &mut link.output);
             }
@@ -236,7 +245,9 @@ impl<M: Machine> LinkCore<M> {
     pub(crate) fn is_busy(&self) -> bool {
         self.link.as_ref().is_some_and(|link| {
             let unshut = matches!(link.phase, Phase::Leaving { shut: false, .. });
-            link.output.is_empty() && (link.session.has_output() || unshut)
+            let is_taken = self.held.is_none() && !self.is_untaken;
+            let answers = is_taken && link.session.has_answers();
+            link.output.is_empty() && (answers || link.session.has_output() || unshut)
         })
     }
 
@@ -452,7 +463,7 @@ impl<M: Machine> LinkCore<M> {
         }
         self.link = None;
         self.reconnect.ended(now);
-        if error.is_final() || self.may_leave(now) {
+        if error.is_final() || self.machine.gives_up(error) || self.may_leave(now) {
             return None;
         }
         let was_open = matches!(self.state, LinkState::Open(_));
@@ -524,6 +535,12 @@ impl<M: Machine> LinkCore<M> {
     pub(crate) fn hold(&mut self, event: M::Event) {
         debug_assert!(self.held.is_none(), "one event is handed out at a time");
         self.held = Some(event);
+    }
+
+    /// Whether nobody asks for events now, as far as what waits in the machine is not taken in.
+    #[cfg(feature = "sim")]
+    pub(crate) fn set_untaken(&mut self, is_untaken: bool) {
+        self.is_untaken = is_untaken;
     }
 
     /// Whether an event waits for room.

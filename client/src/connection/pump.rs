@@ -32,6 +32,8 @@ where
     }
 
     async fn turn(&mut self, transport: &mut Transport) -> Result<(), LinkError> {
+        // Before a PONG says that it was taken in.
+        self.flush_events();
         if let Err(error) = self.send(transport) {
             // The broker's reason may have come before its reset.
             self.receive(transport)?;

@@ -175,7 +175,7 @@ impl Machine for ConsumerMachine {
     }
 
     fn hello(&self) -> Wishes {
-        Wishes { capabilities: self.capabilities, session: 0 }
+        Wishes { capabilities: self.capabilities, ..Wishes::default() }
     }
 
     fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {

@@ -78,6 +78,8 @@ pub struct GatewayMachine {
     resumable: bool,
     /// Whether links offer to declare tags, and whether this one agreed on it.
     offers_tags: bool,
+    /// Whether links offer to have data links beside them.
+    offers_links: bool,
     agreed_on_tags: bool,
     /// Whether this link went on with the session of the one before.
     resumed: bool,
@@ -127,6 +129,7 @@ impl GatewayMachine {
             session: 0,
             resumable: false,
             offers_tags: false,
+            offers_links: false,
             agreed_on_tags: false,
             resumed: false,
             in_effect: false,
@@ -155,6 +158,12 @@ impl GatewayMachine {
     #[must_use]
     pub fn offering_tags(self, offers_tags: bool) -> Self {
         Self { offers_tags, ..self }
+    }
+
+    /// The same, whose links offer to have data links beside them, or do not.
+    #[must_use]
+    pub fn offering_links(self, offers_links: bool) -> Self {
+        Self { offers_links, ..self }
     }
 
     /// Takes a command over, whatever the state of the link.
@@ -216,8 +225,9 @@ impl GatewayMachine {
     pub(crate) fn wishes(&self) -> Wishes {
         let session = if self.history.is_useful() { self.session } else { 0 };
         let tags = if self.offers_tags { capability::TAGS } else { 0 };
+        let links = if self.offers_links { capability::LINKS } else { 0 };
         let always = capability::RESUME | capability::REPORTS | capability::TRACE;
-        Wishes { capabilities: always | tags, session }
+        Wishes { capabilities: always | tags | links, session, data: None }
     }
 
     /// The broker said WELCOME: a new session, which knows nothing, or that of the last link.
@@ -541,6 +551,10 @@ impl Machine for GatewayMachine {
         if matches!(error.code, ErrorCode::GATEWAY_TAGS | ErrorCode::BROKER_TAGS) {
             let ErrorFrame { code, reference, .. } = *error;
             self.events.push_back(GatewayEvent::TagsNotKept { code, version: reference });
+        }
+        // LNK-7: it is told before what comes instead.
+        if error.code == ErrorCode::DATA_LINK_LOST {
+            self.events.push_back(GatewayEvent::DataLinkLost { number: error.reference });
         }
     }
 

@@ -433,7 +433,7 @@ impl<R: Reply> Machine for ProducerMachine<R> {
     }
 
     fn hello(&self) -> Wishes {
-        Wishes { capabilities: capability::TRACE, session: 0 }
+        Wishes { capabilities: capability::TRACE, ..Wishes::default() }
     }
 
     fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {

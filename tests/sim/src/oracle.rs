@@ -374,9 +374,9 @@ impl Oracle {
     }
 
     /// The broker confirmed what the gateway declared, over this connection.
-    pub(crate) fn link_sure(&mut self, gateway: usize, broker: usize, pipe: usize) {
+    pub(crate) fn link_sure(&mut self, gateway: usize, broker: usize, pipes: &[usize]) {
         let now = self.now;
-        if self.disturbed.contains_key(&pipe) {
+        if pipes.iter().any(|pipe| self.disturbed.contains_key(pipe)) {
             return;
         }
         let spans = self.links.entry((gateway, broker)).or_default();

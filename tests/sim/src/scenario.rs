@@ -76,6 +76,8 @@ pub(crate) struct Scenario {
     pub(crate) brokers: usize,
     /// Shards of each broker.
     pub(crate) shards: u16,
+    /// Data links that gateways open to a broker at most.
+    pub(crate) data_links: u16,
     /// Gateways.
     pub(crate) gateways: usize,
     /// Users, each with one UID.
@@ -156,7 +158,7 @@ impl Scenario {
         let gateways = chance.size(2, 4);
         Self {
             brokers: chance.size(1, 3),
-            shards: if chance.one_in(2) { 1 } else { 2 },
+            shards: [1, 2, 3][chance.place(3)],
             gateways,
             users,
             uids: chance.between(2, 2 + users as u64),
@@ -198,6 +200,7 @@ impl Scenario {
             },
             outbox_age_max_ms: [0, 2_000, 30_000][chance.place(3)],
             conflates: chance.one_in(2),
+            data_links: [0, 1, 64][chance.place(3)],
         }
     }
 }

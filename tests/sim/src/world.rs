@@ -379,7 +379,7 @@ impl World {
     fn owner_process(&self, owner: Owner) -> &Process {
         match owner {
             Owner::Producer(at) => &self.producers[at].process,
-            Owner::Gateway(at, _) => &self.gateways[at].process,
+            Owner::Gateway(at, _) | Owner::Data(at, ..) => &self.gateways[at].process,
             Owner::Consumer(at, _) => &self.consumers[at].process,
         }
     }

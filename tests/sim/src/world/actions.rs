@@ -90,7 +90,9 @@ impl World {
         }
         let near = pipe.near;
         match near.map(|end| self.ends[end].owner) {
-            Some(Owner::Gateway(gateway, broker)) => self.oracle.link_unsure(gateway, broker),
+            Some(Owner::Gateway(gateway, broker) | Owner::Data(gateway, broker, _)) => {
+                self.oracle.link_unsure(gateway, broker);
+            }
             Some(Owner::Consumer(at, broker)) => self.oracle.consumer_unsure(at, broker),
             _ => {}
         }
@@ -110,7 +112,10 @@ impl World {
     fn ends_of(&self, actor: Actor) -> Vec<usize> {
         match actor {
             Actor::Broker(_) => Vec::new(),
-            Actor::Gateway(at) => self.gateways[at].ends.clone(),
+            Actor::Gateway(at) => {
+                let gateway = &self.gateways[at];
+                gateway.ends.iter().chain(gateway.data_ends.values()).copied().collect()
+            }
             Actor::Producer(at) => vec![self.producers[at].end],
             Actor::Consumer(at) => self.consumers[at].ends.clone(),
         }

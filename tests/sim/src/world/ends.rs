@@ -9,11 +9,14 @@ use super::gateways::Stage;
 use super::{Event, Work, World};
 use crate::scenario::SECOND;
 
-/// Whose link it is; a gateway's and a consumer's with the broker.
+/// Whose link it is; a gateway's and a consumer's with the broker. A data link's is over as soon as
+/// its gateway does not have it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Producer(usize),
     Gateway(usize, usize),
+    /// The data link to a shard, for a life of it.
+    Data(usize, usize, u16),
     Consumer(usize, usize),
 }
 
@@ -61,6 +64,10 @@ impl World {
         match owner {
             Owner::Producer(at) => self.producers[at].sim.link(),
             Owner::Gateway(at, broker) => self.gateways[at].links[broker].link(),
+            Owner::Data(at, broker, shard) => {
+                let link = self.gateways[at].links[broker].data_link(shard);
+                link.expect("an end that is driven has a link")
+            }
             Owner::Consumer(at, broker) => self.consumers[at].sim.link(broker),
         }
     }
@@ -96,6 +103,9 @@ impl World {
 
     fn wake_later(&mut self, end: usize) {
         let End { owner, phase, due, .. } = self.ends[end];
+        if phase == Phase::Over {
+            return;
+        }
         let now = self.owner_now(owner);
         let deadline = self.link(owner).deadline(now);
         let deadline = deadline.map(|at| self.real(self.owner_process(owner), at));
@@ -150,7 +160,7 @@ impl World {
         match owner {
             Owner::Producer(at) => self.producers[at].linked(broker, pipe),
             Owner::Consumer(at, _) => self.oracle.consumer_linked(at, broker),
-            Owner::Gateway(..) => {}
+            Owner::Gateway(..) | Owner::Data(..) => {}
         }
         self.work.push_back(Work::End(end));
     }
@@ -173,9 +183,11 @@ impl World {
         if self.ends[end].reset {
             return Err(self.link(owner).lost());
         }
+        self.tell_whether_held(owner);
         let mut progress = self.write_up(end);
         progress |= self.read_down(end)?;
         self.take_events(end);
+        self.tell_whether_held(owner);
         let Some(number) = self.ends[end].pipe else { return Ok(false) };
         if self.link(owner).advance(now)? {
             let at = self.arrival();
@@ -236,7 +248,7 @@ impl World {
     /// Whether a gateway takes nothing from this link before it has done what that said last.
     fn is_held(&self, owner: Owner) -> bool {
         match owner {
-            Owner::Gateway(at, broker) => {
+            Owner::Gateway(at, broker) | Owner::Data(at, broker, _) => {
                 let gateway = &self.gateways[at];
                 gateway.stage != Stage::Leaving && gateway.sim.is_held(broker)
             }
@@ -244,10 +256,19 @@ impl World {
         }
     }
 
+    fn tell_whether_held(&mut self, owner: Owner) {
+        if let Owner::Gateway(at, broker) | Owner::Data(at, broker, _) = owner {
+            let is_held = self.is_held(owner);
+            self.gateways[at].links[broker].set_held(is_held);
+        }
+    }
+
     fn take_events(&mut self, end: usize) {
         match self.ends[end].owner {
             Owner::Producer(at) => self.producer_news(at),
-            Owner::Gateway(at, broker) => self.gateway_news(at, broker),
+            Owner::Gateway(at, broker) | Owner::Data(at, broker, _) => {
+                self.gateway_news(at, broker);
+            }
             Owner::Consumer(at, broker) => self.consumer_news(at, broker),
         }
     }
@@ -279,6 +300,14 @@ impl World {
             Some(_) => self.wake_later(end),
             None => self.link_is_over(owner),
         }
+    }
+
+    /// Its owner does not have the link any more.
+    pub(super) fn end_is_gone(&mut self, end: usize) {
+        self.near_closes(end);
+        let it = &mut self.ends[end];
+        it.phase = Phase::Over;
+        it.attempt += 1;
     }
 
     /// The client lets go of its socket. With bytes in it that resets the connection.

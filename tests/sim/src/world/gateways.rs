@@ -1,9 +1,10 @@
 //! Gateway processes: the real switchboard and sessions, with the real links to every broker.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use waybill_client::gateway::{GatewayCommand, GatewayEvent};
-use waybill_client::sim::GatewayLink;
+use waybill_client::sim::{DataNews, GatewayLink};
 use waybill_client::{Backoff, Options};
 use waybill_gateway::GatewayConfig;
 use waybill_gateway::session::Now;
@@ -24,6 +25,8 @@ pub(super) struct Gateway {
     pub(super) links: Vec<GatewayLink>,
     pub(super) incarnation: u64,
     pub(super) ends: Vec<usize>,
+    /// Of data links, by broker and shard.
+    pub(super) data_ends: BTreeMap<(usize, u16), usize>,
     /// Sockets of this life.
     pub(super) sockets: Vec<usize>,
     due: u64,
@@ -70,7 +73,8 @@ impl World {
         let incarnation = self.chance.id();
         let mut sim = SimGateway::new(&config, incarnation);
         sim.set_part(self.scenario.part);
-        let options = |at| Options { tags: config.broker.tags, ..options([at]) };
+        let (tags, data_links) = (config.broker.tags, self.scenario.data_links);
+        let options = |at| Options { tags, data_links, ..options([at]) };
         let links = brokers.map(|at| GatewayLink::new(&options(at), incarnation)).collect();
         (sim, links, incarnation)
     }
@@ -89,6 +93,7 @@ impl World {
             links,
             incarnation,
             ends,
+            data_ends: BTreeMap::new(),
             sockets,
             due,
             stage,
@@ -105,6 +110,10 @@ impl World {
         (gateway.sim, gateway.links, gateway.incarnation) = (sim, links, incarnation);
         gateway.due = u64::MAX;
         gateway.stage = Stage::Serving;
+        for end in std::mem::take(&mut gateway.data_ends).into_values() {
+            self.end_is_gone(end);
+        }
+        let gateway = &self.gateways[at];
         for end in gateway.ends.clone() {
             self.end_again(end);
         }
@@ -126,20 +135,50 @@ impl World {
             match &event {
                 GatewayEvent::InEffect { ticket } => {
                     self.oracle.in_effect(at, broker, *ticket);
-                    let pipe = self.ends[self.gateways[at].ends[broker]].pipe;
-                    pipe.into_iter().for_each(|pipe| self.oracle.link_sure(at, broker, pipe));
+                    self.link_is_sure(at, broker);
                 }
                 GatewayEvent::Delivery(delivery) => {
                     let message = delivery.message();
                     self.oracle.given(at, &message);
                 }
-                GatewayEvent::Down { .. } => self.oracle.link_unsure(at, broker),
+                GatewayEvent::Down { .. } | GatewayEvent::DataLinkLost { .. } => {
+                    self.oracle.link_unsure(at, broker);
+                }
                 _ => {}
             }
             self.gateways[at].sim.link_event(broker, event, now);
         }
+        self.data_news(at, broker);
         if any {
             self.work.push_back(Work::Gateway(at));
+        }
+    }
+
+    /// What is published from now on arrives, unless something is done to one of its links.
+    fn link_is_sure(&mut self, at: usize, broker: usize) {
+        let gateway = &self.gateways[at];
+        let data = gateway.data_ends.range((broker, 0)..=(broker, u16::MAX)).map(|(_, end)| *end);
+        let ends = std::iter::once(gateway.ends[broker]).chain(data);
+        let pipes: Option<Vec<usize>> = ends.map(|end| self.ends[end].pipe).collect();
+        if let Some(pipes) = pipes.filter(|_| gateway.links[broker].is_whole()) {
+            self.oracle.link_sure(at, broker, &pipes);
+        }
+    }
+
+    /// Data links come and go with the control link, and when they are lost.
+    pub(super) fn data_news(&mut self, at: usize, broker: usize) {
+        for news in self.gateways[at].links[broker].data_news() {
+            match news {
+                DataNews::New(shard) => {
+                    let end = self.add_end(Owner::Data(at, broker, shard));
+                    self.gateways[at].data_ends.insert((broker, shard), end);
+                }
+                DataNews::Gone(shard) => {
+                    if let Some(end) = self.gateways[at].data_ends.remove(&(broker, shard)) {
+                        self.end_is_gone(end);
+                    }
+                }
+            }
         }
     }
 
@@ -182,8 +221,10 @@ impl World {
             self.soon(50, Event::Gateway { gateway: at });
         }
         if let Some(broker) = freed {
-            let end = self.gateways[at].ends[broker];
-            self.work.push_back(Work::End(end));
+            let gateway = &self.gateways[at];
+            self.work.push_back(Work::End(gateway.ends[broker]));
+            let data = gateway.data_ends.range((broker, 0)..=(broker, u16::MAX));
+            self.work.extend(data.map(|(_, end)| Work::End(*end)));
         }
     }
 
@@ -224,6 +265,8 @@ impl World {
             } else if gateway.links[link].wants_commands() {
                 gateway.links[link].command(now, command);
                 self.work.push_back(Work::End(end));
+                let data = gateway.data_ends.range((link, 0)..=(link, u16::MAX));
+                self.work.extend(data.map(|(_, end)| Work::End(*end)));
             } else {
                 gateway.sim.not_taken(link, command);
             }

@@ -42,6 +42,14 @@ impl World {
 
     /// A link is over for good: so it should be only where its gateway leaves.
     pub(super) fn link_is_over(&mut self, owner: Owner) {
+        // Its session has ended, or a newer one took its place: the control link knows.
+        if let Owner::Data(..) = owner {
+            return;
+        }
+        if let Owner::Gateway(at, link) = owner {
+            self.gateways[at].links[link].finish();
+            self.data_news(at, link);
+        }
         let leaves = |at: usize| self.gateways[at].stage == Stage::Leaving;
         let Some((at, link)) = (match owner {
             Owner::Gateway(at, link) if leaves(at) => Some((at, link)),
