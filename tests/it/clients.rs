@@ -15,6 +15,7 @@ use waybill_wire::code::Fate;
 
 use wire::Wire;
 
+mod links;
 mod wire;
 
 /// Longer than anything here takes.

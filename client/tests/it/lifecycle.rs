@@ -54,8 +54,14 @@ async fn a_final_refusal_is_not_tried_again() {
 /// [ERR-4]: what may be tried again, code by code, whether the link was open or not.
 #[tokio::test]
 async fn every_code_is_either_final_or_tried_again() {
-    const FINAL: [&str; 5] =
-        ["bad_credential", "not_permitted", "not_supported", "no_common_version", "superseded"];
+    const FINAL: [&str; 6] = [
+        "bad_credential",
+        "not_permitted",
+        "not_supported",
+        "no_common_version",
+        "no_session",
+        "superseded",
+    ];
     let (mut finals, mut retried) = (0, 0);
     for &(name, code) in ErrorCode::ALL {
         let is_final = (101..=199).contains(&code.0) || FINAL.contains(&name);

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 /// Passes bytes on in both directions. Dropping it cuts it and takes nothing new.
 pub(crate) struct Wire {
     address: SocketAddr,
-    cuts: watch::Sender<()>,
+    cuts: watch::Sender<usize>,
     mute: Arc<AtomicBool>,
     accepting: JoinHandle<()>,
 }
@@ -21,12 +21,14 @@ impl Wire {
     pub(crate) async fn to(broker: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (cuts, cut) = watch::channel(());
+        let (cuts, cut) = watch::channel(ALL);
         let mute = Arc::new(AtomicBool::new(false));
         let muted = Arc::clone(&mute);
         let accepting = tokio::spawn(async move {
+            let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, broker, cut.clone(), Arc::clone(&muted)));
+                tokio::spawn(pass(client, broker, number, cut.clone(), Arc::clone(&muted)));
+                number += 1;
             }
         });
         Self { address, cuts, mute, accepting }
@@ -38,7 +40,12 @@ impl Wire {
 
     /// Ends every connection without a word; the next ones are passed on again.
     pub(crate) fn cut(&self) {
-        self.cuts.send_replace(());
+        self.cuts.send_replace(ALL);
+    }
+
+    /// Ends one connection, by its number from 0 in the order in which they came.
+    pub(crate) fn cut_one(&self, number: usize) {
+        self.cuts.send_replace(number);
     }
 
     /// From now on what the broker says is lost.
@@ -54,10 +61,14 @@ impl Drop for Wire {
     }
 }
 
+/// Every connection there is.
+const ALL: usize = usize::MAX;
+
 async fn pass(
     client: TcpStream,
     broker: SocketAddr,
-    mut cut: watch::Receiver<()>,
+    number: usize,
+    mut cut: watch::Receiver<usize>,
     mute: Arc<AtomicBool>,
 ) {
     cut.mark_unchanged();
@@ -75,6 +86,11 @@ async fn pass(
     tokio::select! {
         _ = tokio::io::copy(&mut from_client, &mut to_broker) => {}
         () = down => {}
-        _ = cut.changed() => {}
+        _ = is_cut(&mut cut, number) => {}
     }
+}
+
+async fn is_cut(cut: &mut watch::Receiver<usize>, number: usize) {
+    // An error says that the wire is gone.
+    while cut.changed().await.is_ok() && ![ALL, number].contains(&*cut.borrow_and_update()) {}
 }
