@@ -16,7 +16,8 @@ use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
 /// Marks the numbers of data links among those of [`Delivery::link`].
 const IS_DATA: u64 = 1 << 63;
 
-/// Where the shard lies in such a number. Below it, the life of the data link's task, and its links.
+/// Where the shard lies in such a number. Below it are the life of the data link's task, and its
+/// links.
 const SHARD_AT: u32 = 44;
 
 /// Links of one life are counted below this.
