@@ -192,7 +192,7 @@ impl Default for BrokerConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7711)),
             shards: 1,
-            io: IoChoice::Tokio,
+            io: IoChoice::Auto,
             links_max: 16_384,
             keepalive_ms: 1_000,
             tcp_keepalive_ms: 3_000,

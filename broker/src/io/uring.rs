@@ -132,6 +132,7 @@ pub(crate) fn run(
         links_seen: 0,
         ready: VecDeque::new(),
         starved: Vec::new(),
+        held: 0,
         leaving: HashMap::new(),
         failed: Vec::new(),
         backlog: Backlog::new(others),
@@ -155,6 +156,8 @@ struct Loop {
     ready: VecDeque<LinkId>,
     // Links the brain reads and that had no buffer.
     starved: Vec<LinkId>,
+    // Buffers in the `ahead` of links.
+    held: usize,
     // Links that go to another shard as soon as nothing of them is under way.
     leaving: HashMap<LinkId, Leaving>,
     // Links whose direction could not be ended.
@@ -194,6 +197,7 @@ impl Loop {
             self.carry_out();
             self.backlog.send(|mail| self.brain.undeliverable(mail));
             self.feed();
+            self.ring.hold(self.held);
         }
     }
 
@@ -289,8 +293,12 @@ impl Loop {
             Event::Sent(link, data) => self.input(Input::Wrote { link, data }),
             Event::Starved(link) => {
                 count(&self.counters.io.starved, 1);
-                // A link that has more than its share waiting is no reason for more buffers.
-                if self.links.get(&link).is_some_and(|io| io.ahead.is_empty()) {
+                let Some(io) = self.links.get_mut(&link) else { return };
+                if 2 * self.held >= BUFFERS_MAX.into() {
+                    // There will not be many more until those are read: it has one of its own.
+                    io.singles = SINGLE_READS;
+                } else if io.ahead.is_empty() {
+                    // One that has more waiting than is read is no reason for more buffers.
                     self.ring.starve();
                 }
                 self.starved.push(link);
@@ -314,6 +322,7 @@ impl Loop {
         {
             io.singles = if data.len() > BUFFERS.bytes { SINGLE_READS } else { io.singles - 1 };
         }
+        self.held += usize::from(matches!(what, Ahead::Bytes(_)));
         io.ahead.push_back(what);
         self.offer(link);
         let Some(io) = self.links.get_mut(&link) else { return };
@@ -346,7 +355,10 @@ impl Loop {
             };
             self.ring.put(buffer);
             match what {
-                Ahead::Bytes(data) => self.input(Input::Bytes { link, data }),
+                Ahead::Bytes(data) => {
+                    self.held -= 1;
+                    self.input(Input::Bytes { link, data });
+                }
                 Ahead::Ended => self.input(Input::Ended { link }),
                 Ahead::Failed => self.fail(link),
             }
@@ -366,6 +378,7 @@ impl Loop {
             // Whatever else came comes again where it goes.
             if let Ahead::Bytes(data) = what {
                 leaving.data.extend_from_slice(&data);
+                self.held -= 1;
                 self.ring.put(data);
             }
         }
@@ -382,6 +395,7 @@ impl Loop {
     fn forget(&mut self, io: LinkIo) {
         for what in io.ahead {
             if let Ahead::Bytes(buffer) = what {
+                self.held -= 1;
                 self.ring.put(buffer);
             }
         }

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// What moves the bytes. auto: io_uring where the system lets the broker use it and it passes a
     /// test at the start (Linux 6.1 and newer; containers block it by default), else tokio; uring:
     /// io_uring, or an error; tokio: the portable one. /healthz says which runs, and why. Default
-    /// tokio.
+    /// auto.
     #[arg(long, value_name = "auto|uring|tokio", value_parser = ["auto", "uring", "tokio"])]
     io: Option<String>,
 }

@@ -79,6 +79,8 @@ pub(super) struct Buffers {
     // The next to be given, the last one first: it is the likeliest to be in a cache.
     spare: Vec<Vec<u8>>,
     wanted: u16,
+    // Buffers elsewhere that count as if they were in the ring.
+    held: u16,
     starved: bool,
 }
 
@@ -105,10 +107,22 @@ impl Buffers {
             free: (0..most).rev().collect(),
             spare: Vec::new(),
             wanted: least,
+            held: 0,
             starved: false,
         };
         buffers.fill();
         Ok(buffers)
+    }
+
+    /// So many of its buffers are full, and nobody has taken what is in them: together with those in
+    /// the ring they are no more than there may be.
+    pub(super) fn hold(&mut self, held: usize) {
+        self.held = u16::try_from(held).unwrap_or(u16::MAX);
+    }
+
+    /// How many are to be in the ring.
+    fn length(&self) -> usize {
+        self.wanted.min(self.sizes.most.saturating_sub(self.held)).into()
     }
 
     fn in_ring(&self) -> usize {
@@ -121,7 +135,7 @@ impl Buffers {
         if !(self.sizes.bytes..=4 * self.sizes.bytes).contains(&buffer.capacity()) {
             return;
         }
-        if self.in_ring() < self.wanted.into() {
+        if self.in_ring() < self.length() {
             self.give(buffer);
         } else if self.spare.len() < self.sizes.least.into() {
             self.spare.push(buffer);
@@ -135,7 +149,7 @@ impl Buffers {
 
     /// Brings the ring to its length.
     pub(super) fn fill(&mut self) {
-        while self.in_ring() < self.wanted.into() {
+        while self.in_ring() < self.length() {
             let buffer = self.spare();
             self.give(buffer);
         }
@@ -227,6 +241,12 @@ mod tests {
         let five = buffers.take(5, 0);
         buffers.put(five);
         assert_eq!((buffers.in_ring(), buffers.spare.len()), (7, 1), "four are enough now");
+        for number in [1, 2, 3, 4] {
+            buffers.take(number, 1);
+        }
+        buffers.hold(5);
+        buffers.fill();
+        assert_eq!(buffers.in_ring(), 3, "and five are full");
         buffers.release(&ring, true);
     }
 

@@ -265,6 +265,11 @@ impl Ring {
         self.buffers.spare()
     }
 
+    /// So many full buffers wait elsewhere.
+    pub(super) fn hold(&mut self, held: usize) {
+        self.buffers.hold(held);
+    }
+
     /// There are to be more buffers: there was none for a link that needs one.
     pub(super) fn starve(&mut self) {
         self.buffers.starve();
