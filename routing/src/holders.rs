@@ -56,10 +56,8 @@ impl Table {
         slots.clear();
         if let Some(space) = self.spaces().around(namespace).get(namespace) {
             let (user, mut several) = ((uid, map::hash(space.map.key(), uid)), Vec::new());
-            space
-                .map
-                .view()
-                .find(&[user], &mut several, |_, found| slots.extend_from_slice(found.as_slice()));
+            let view = space.map.view();
+            slots.extend_from_slice(view.find_one(user, &mut several).as_slice());
         }
         slots.sort_unstable();
     }

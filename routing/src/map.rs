@@ -287,11 +287,12 @@ fn doubled(directory: &Directory) -> Directory {
 }
 
 impl View<'_> {
-    #[inline]
+    #[inline(always)]
     fn group(&self, hash: u64) -> &Group {
-        let bits = self.directory.len().ilog2();
-        let at = hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
-        self.map.groups.at(self.directory[at].load(Ordering::Acquire))
+        // In two steps: of one place, no bit counts.
+        let shift = u64::BITS - 1 - self.directory.len().ilog2();
+        let place = &self.directory[(hash >> 1 >> shift) as usize];
+        self.map.groups.at(place.load(Ordering::Acquire))
     }
 
     /// The groups of some hashes, whose lines are asked for; one at least, `TOGETHER` at most.
@@ -316,26 +317,13 @@ impl View<'_> {
     ) {
         let (directory, groups) = (&**self.directory, &self.map.groups);
         let ground = &self.map.ground;
-        // In two steps: of one place, no bit counts.
         let shift = u64::BITS - 1 - directory.len().ilog2();
         let group = |hash: u64| {
             let place = &directory[(hash >> 1 >> shift) as usize];
             groups.at(place.load(Ordering::Acquire))
         };
-        let mut tell = |located: &Located<'_>, (uid, hash): (u64, u64)| {
-            let slots = match located.find(hash, uid) {
-                Found::Lone(slot) => Slots::One(slot),
-                Found::Nobody => Slots::Some(&[]),
-                Found::Unclear => Slots::Some(self.find_all(*located, (uid, hash), slots)),
-            };
-            found(uid, slots);
-        };
         let Some(first) = users.first() else { return };
         let first = group(first.1);
-        if let &[user] = users {
-            tell(&first.locate(ground, user.1), user);
-            return;
-        }
         let mut located = [first.elsewhere(); TOGETHER];
         for together in users.chunks(TOGETHER) {
             let mut their = [first; TOGETHER];
@@ -346,7 +334,30 @@ impl View<'_> {
             for (((_, hash), its), located) in together.iter().zip(their).zip(&mut located) {
                 *located = its.locate(ground, *hash);
             }
-            together.iter().zip(&located).for_each(|(user, located)| tell(located, *user));
+            for (user, located) in together.iter().zip(&located) {
+                found(user.0, self.slots(located, *user, slots));
+            }
+        }
+    }
+
+    /// The slots of one user: nothing is asked for ahead.
+    #[inline(always)]
+    pub(crate) fn find_one<'a>(&self, user: (u64, u64), slots: &'a mut Vec<u16>) -> Slots<'a> {
+        let located = self.group(user.1).locate(&self.map.ground, user.1);
+        self.slots(&located, user, slots)
+    }
+
+    #[inline(always)]
+    fn slots<'a>(
+        &self,
+        located: &Located<'_>,
+        (uid, hash): (u64, u64),
+        slots: &'a mut Vec<u16>,
+    ) -> Slots<'a> {
+        match located.find(hash, uid) {
+            Found::Lone(slot) => Slots::One(slot),
+            Found::Nobody => Slots::Some(&[]),
+            Found::Unclear => Slots::Some(self.find_all(*located, (uid, hash), slots)),
         }
     }
 

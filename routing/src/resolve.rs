@@ -13,6 +13,7 @@ use waybill_wire::targets::UidRun;
 use crate::cost;
 use crate::map::{self, Slots, TOGETHER, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
+use crate::scratch::Ahead;
 use crate::slots::SlotsView;
 use crate::space::Space;
 use crate::table::Table;
@@ -106,9 +107,10 @@ impl Place<'_> {
         distinct.clear();
         distinct.extend(uids.map(|uid| (uid, map::hash(self.key, uid))));
         ahead.clear();
-        match self.view {
-            Some(view) => view.find(distinct, found, |uid, slots| ahead.push(uid, slots)),
-            None => distinct.iter().for_each(|(uid, _)| ahead.push(*uid, Slots::Some(&[]))),
+        match (self.view, &distinct[..]) {
+            (Some(view), [user]) => ahead.push(user.0, view.find_one(*user, found)),
+            (Some(view), _) => many_ahead(view, distinct, found, ahead),
+            (None, _) => distinct.iter().for_each(|(uid, _)| ahead.push(*uid, Slots::Some(&[]))),
         }
     }
 
@@ -262,6 +264,7 @@ impl Place<'_> {
 
     /// Looks up the distinct UIDs that are left: routes of live slots as hits, counted by slot, and
     /// who is offline.
+    #[inline(never)]
     fn look_up(&self, counted: bool, plan: &mut Plan) {
         let Plan { offline, scratch, .. } = plan;
         let Scratch { distinct, hits, hits_max, is_over, found, shares, .. } = scratch;
@@ -333,6 +336,12 @@ impl Place<'_> {
             parts.push(PartSpan { slot: self.slots.slot(of_one[0].1), uids: Some(uids) });
         }
     }
+}
+
+/// Apart, so that a message alone is not answered in a frame that has room for many.
+#[inline(never)]
+fn many_ahead(view: &View<'_>, users: &[(u64, u64)], slots: &mut Vec<u16>, ahead: &mut Ahead) {
+    view.find(users, slots, |uid, slots| ahead.push(uid, slots));
 }
 
 /// Leaves the distinct UIDs of `uids` that are not in `except` in the scratch, in list order; those
