@@ -2,7 +2,7 @@
 //! of threads and sockets still has under way for one that is gone reaches nobody else, and all of
 //! it ends.
 //!
-//! This is also what runs under the address sanitizer (CONTRIBUTING.md): the system writes into the
+//! This is also what runs under the address sanitizer (decision 22): the system writes into the
 //! buffers of io_uring by itself. `WAYBILL_CHURN_ROUNDS` makes it longer.
 
 use std::io::{Read as _, Write as _};
