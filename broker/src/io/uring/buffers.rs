@@ -114,8 +114,8 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// So many of its buffers are full, and nobody has taken what is in them: together with those in
-    /// the ring they are no more than there may be.
+    /// So many of its buffers are full, and nobody has taken what is in them: with those in the
+    /// ring they are no more than there may be.
     pub(super) fn hold(&mut self, held: usize) {
         self.held = u16::try_from(held).unwrap_or(u16::MAX);
     }
