@@ -14,6 +14,7 @@ pub mod io;
 pub mod ledger;
 pub mod limits;
 pub mod mail;
+pub mod memory;
 pub mod merge;
 pub mod outbox;
 pub mod readiness;

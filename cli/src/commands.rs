@@ -5,6 +5,7 @@ mod config;
 mod explain;
 mod gateway;
 mod inspect;
+mod plan;
 mod publish;
 mod sub;
 mod tag;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Check and show settings.
     Config(config::Args),
+    /// Tell what memory, links and cores a deployment needs.
+    Plan(plan::Args),
 }
 
 impl Command {
@@ -56,6 +59,7 @@ impl Command {
             Self::Token(args) => token::run(&args, common),
             Self::Inspect(args) => inspect::run(&args, common),
             Self::Config(args) => config::run(&args, common),
+            Self::Plan(args) => plan::run(&args, common),
         }
     }
 }

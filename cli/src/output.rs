@@ -174,6 +174,20 @@ fn is_format(c: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// A number of bytes for people: three digits or four, and the unit.
+pub(crate) fn bytes_in_words(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1 << 10 {
+        return format!("{bytes} B");
+    }
+    let (mut scaled, mut unit) = (bytes as f64 / 1024.0, 0);
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        (scaled, unit) = (scaled / 1024.0, unit + 1);
+    }
+    let digits = if scaled < 9.995 { 2 } else { usize::from(scaled < 99.95) };
+    format!("{scaled:.digits$} {}", UNITS[unit])
+}
+
 /// Whether stderr may be coloured: a terminal, and NO_COLOR is unset or empty (no-color.org).
 pub(crate) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -191,6 +205,14 @@ mod tests {
         }
         let ordinary = "ä ش 日本 👩\u{200d}🚀 \"quoted\" \\";
         assert_eq!(printable(ordinary), ordinary);
+    }
+
+    #[test]
+    fn bytes_are_told_in_a_unit_that_fits() {
+        let told = [0, 1023, 1024, 1536, 10 << 20, 300 << 30, u64::MAX].map(bytes_in_words);
+        let expected =
+            ["0 B", "1023 B", "1.00 KiB", "1.50 KiB", "10.0 MiB", "300 GiB", "16384 PiB"];
+        assert_eq!(told, expected);
     }
 
     #[test]

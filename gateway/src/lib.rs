@@ -17,6 +17,7 @@ pub mod fanout;
 mod http;
 pub mod hub;
 mod links;
+pub mod memory;
 mod recent;
 mod reports;
 mod server;

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod limits;
 pub mod list;
+pub mod memory;
 pub mod message;
 pub mod planted;
 pub mod prologue;

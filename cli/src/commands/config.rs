@@ -1,10 +1,11 @@
 //! `waybill config`: check settings, show what they amount to, print the commented defaults.
 
 use serde_json::json;
+use waybill_wire::memory::{Term, sum};
 
 use crate::Common;
 use crate::failure::{Failure, Outcome};
-use crate::output::{self, Form};
+use crate::output::{self, Form, bytes_in_words};
 use crate::settings::{self, Flags, Mistake, Part};
 
 /// Arguments of `waybill config`.
@@ -22,6 +23,8 @@ enum What {
     Print,
     /// Print a commented settings file with every key at its default.
     Defaults,
+    /// Print the most memory that a broker and a gateway with these settings may take, term by term.
+    Memory,
 }
 
 pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
@@ -29,6 +32,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
         What::Check => check(common),
         What::Print => print(common),
         What::Defaults => defaults(common.form()),
+        What::Memory => memory(common),
     }
 }
 
@@ -77,4 +81,36 @@ fn defaults(form: Form) -> Outcome {
         Form::Human => output::text(settings::DEFAULT_FILE),
         Form::Json => output::json(&settings::Settings::default()),
     }
+}
+
+fn memory(common: &Common) -> Outcome {
+    let loaded = common.load(Flags::default())?.usable(&[Part::Broker, Part::GatewayButSecret])?;
+    let settings = &loaded.settings;
+    let roles = [
+        ("broker", waybill_broker::memory::terms(&settings.broker)),
+        ("gateway", waybill_gateway::memory::terms(&settings.gateway)),
+    ];
+    if common.form().is_json() {
+        let shown = roles.map(|(role, terms)| {
+            let all: Vec<_> = terms.iter().map(term_json).collect();
+            json!({ "role": role, "terms": all, "bytes_max": sum(&terms) })
+        });
+        return shown.iter().try_for_each(output::json);
+    }
+    let mut page = output::Page::default();
+    for (role, terms) in &roles {
+        page.line(format_args!("{role}: at most {}", bytes_in_words(sum(terms))))?;
+        for term in terms {
+            let Term { what, count, of, each } = *term;
+            let (all, each) = (bytes_in_words(term.bytes()), bytes_in_words(each));
+            page.line(format_args!("  {all:>10}  {what}: {count} {of} of {each}"))?;
+        }
+    }
+    page.line("A bound whatever happens, not what is used; `waybill plan` tells what is needed.")?;
+    page.write()
+}
+
+fn term_json(term: &Term) -> serde_json::Value {
+    let Term { what, count, of, each } = *term;
+    json!({ "what": what, "count": count, "of": of, "each": each, "bytes_max": term.bytes() })
 }

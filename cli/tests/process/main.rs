@@ -9,6 +9,7 @@ mod consumer;
 mod explain;
 mod hostile;
 mod inspect;
+mod plan;
 mod receipts;
 mod scripted;
 mod selecting;

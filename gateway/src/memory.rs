@@ -1,0 +1,106 @@
+//! The most memory that a gateway may take, term by term: the sum that
+//! [`LimitConfig`](crate::config::LimitConfig) documents, with the numbers of one configuration. A
+//! bound, not what is used.
+
+use waybill_wire::limits::{FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use waybill_wire::memory::Term;
+
+use crate::config::GatewayConfig;
+
+/// Text that is all control characters, as JSON, is so many times as long.
+const JSON_TIMES: u64 = 6;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// A number of bytes or things as wide as the sum.
+fn wide(number: usize) -> u64 {
+    number as u64
+}
+
+/// Every term of a gateway with these settings. An entry of `broker.addresses` counts as one broker
+/// also where it stands for every address of a host.
+#[must_use]
+pub fn terms(config: &GatewayConfig) -> Vec<Term> {
+    [of_connections(config), of_messages(config), of_brokers(config)].concat()
+}
+
+fn of_connections(config: &GatewayConfig) -> Vec<Term> {
+    let limits = &config.limits;
+    let connections = wide(limits.connections_max);
+    let queue = wide(limits.queue_bytes_max) + JSON_TIMES * wide(PAYLOAD_BYTES_MAX);
+    let tags = connections * wide(limits.tags_per_connection_max);
+    let term = |what, count, of, each| Term { what, count, of, each };
+    vec![
+        term("what waits to be written", connections, "connections", queue),
+        term("messages being put together", connections, "connections", 2 * 64 * KIB),
+        term("what was read, and answers to it", connections, "connections", 64 * KIB),
+        term("socket, session, registration", connections, "connections", 3 * KIB),
+        term("heads of requests", connections + 1_024, "connections", 16 * KIB),
+        term("the mailbox, and what a turn takes", 4_096 + 256, "messages", 64 * KIB),
+        term("tags of connections", tags, "tags", 24 + 136),
+        term("tags that connections have", wide(limits.tags_max), "tags", 512),
+    ]
+}
+
+fn of_messages(config: &GatewayConfig) -> Vec<Term> {
+    let limits = &config.limits;
+    let recent = wide(limits.recent_messages_max);
+    let term = |what, count, of, each| Term { what, count, of, each };
+    vec![
+        term("recent message ids, and for whom", recent, "messages", 16 * 8 + 128),
+        term("the list of the newest", 1, "lists", 32 * KIB),
+        term("who was reached, afterwards", recent, "messages", 16 * 32 + 256),
+        term("who was reached, until it is reported", 2 * wide(limits.reports_max), "users", 96),
+        term("sends without an answer", wide(limits.uplink_bytes_max), "bytes", 1),
+        term("who waits for an answer", wide(limits.uplinks_max), "sends", 256),
+    ]
+}
+
+fn of_brokers(config: &GatewayConfig) -> Vec<Term> {
+    let limits = &config.limits;
+    let brokers = wide(config.broker.addresses.len());
+    let connections = wide(limits.connections_max);
+    let users = connections * 80 + wide(limits.reports_max) * 64;
+    let frame = wide(FRAME_BYTES_MAX);
+    let term = |what, each| Term { what, count: brokers, of: "brokers", each };
+    vec![
+        term("events not taken yet, and what is being read", 16 * MIB + frame + 64 * KIB),
+        term("uplinks and commands on their way", 16 * MIB + 256 * 64 * KIB + 128 * KIB),
+        term("registrations declared", connections * 128),
+        term("changes it is behind with", (65_536 + 256) * 64),
+        term("tags declared", wide(limits.tags_max) * 256),
+        term("what is remembered to go on with a session", 7 * MIB),
+        term("one frame that is handed out in parts", frame + 5 * MIB / 2),
+        term("its users, where somebody asks for them", users),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use waybill_wire::memory::sum;
+
+    use super::*;
+
+    #[test]
+    fn promise_7_every_setting_that_bounds_a_queue_is_in_the_sum() {
+        let config = GatewayConfig::default();
+        let before = sum(&terms(&config));
+        let larger: [fn(&mut GatewayConfig); 9] = [
+            |it| it.limits.connections_max += 1,
+            |it| it.limits.queue_bytes_max += 1,
+            |it| it.limits.uplinks_max += 1,
+            |it| it.limits.uplink_bytes_max += 1,
+            |it| it.limits.recent_messages_max += 1,
+            |it| it.limits.reports_max += 1,
+            |it| it.limits.tags_per_connection_max += 1,
+            |it| it.limits.tags_max += 1,
+            |it| it.broker.addresses.push("another:7711".into()),
+        ];
+        for (at, enlarge) in larger.into_iter().enumerate() {
+            let mut config = config.clone();
+            enlarge(&mut config);
+            assert!(sum(&terms(&config)) > before, "setting {at}");
+        }
+    }
+}
