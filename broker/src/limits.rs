@@ -1,4 +1,5 @@
-//! Every bound of the broker that is no setting, and the one sum they make.
+//! Every bound of the broker that is no setting, and the one sum they make; `memory.rs` has it in
+//! numbers.
 //!
 //! Memory of a broker under any load is at most
 //!

@@ -6,9 +6,9 @@ use waybill_wire::memory::Term;
 
 use crate::config::BrokerConfig;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BUFFERS_MAX, CONTROL_BYTES_MAX, HALFWAY_MAX, READ_BYTES, READ_BYTES_MIN,
-    RECEIPTS_PENDING_BYTES_MAX, REFUSALS_MAX, REPORTS_AWAITED_MAX, UPLINKS_UNANSWERED_MAX,
-    WRITE_BYTES,
+    ADMIN_CONNECTIONS_MAX, BUFFERS_MAX, CONFLATION_KEYS_MAX, CONTROL_BYTES_MAX, HALFWAY_MAX,
+    READ_BYTES, READ_BYTES_MIN, RECEIPTS_PENDING_BYTES_MAX, REFUSALS_MAX, REPORTS_AWAITED_MAX,
+    UPLINKS_UNANSWERED_MAX, WRITE_BYTES,
 };
 
 /// Bytes of a route, growth included: 14.8 to 15.6 were measured with 10^5 to 10^8
@@ -36,7 +36,8 @@ fn of_links(config: &BrokerConfig) -> Vec<Term> {
         ("the buffer being read into", wide(READ_BYTES)),
         ("one frame split between reads", wide(FRAME_BYTES_MAX)),
         ("a PUBLISH or TAG that takes several turns", wide(FRAME_BYTES_MAX)),
-        ("frames waiting to be written", 5 * outbox),
+        ("frames waiting to be written", 8 * outbox),
+        ("where the last frames of keys wait", wide(CONFLATION_KEYS_MAX) * 3 * 112),
         ("frames being written, and a spare buffer", 2 * wide(WRITE_BYTES + FRAME_BYTES_MAX)),
         ("answers waiting", wide(CONTROL_BYTES_MAX)),
         ("uplinks without an answer", wide(UPLINKS_UNANSWERED_MAX) * 400),

@@ -23,7 +23,7 @@ enum What {
     Print,
     /// Print a commented settings file with every key at its default.
     Defaults,
-    /// Print the most memory that a broker and a gateway with these settings may take, term by term.
+    /// Print the most memory that a broker and a gateway with these settings may take, by term.
     Memory,
 }
 
