@@ -358,16 +358,16 @@ impl Session {
         out.append(&mut self.control);
     }
 
-    /// Whether [`Session::transmit_but_answers`] has something to send.
+    /// Whether [`Session::transmit`] has something to send.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !self.control.is_empty()
+        self.has_more_than_answers() || !self.answers.is_empty()
     }
 
-    /// Whether PONGs wait.
+    /// Whether [`Session::transmit_but_answers`] has something to send.
     #[must_use]
-    pub fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
+    pub fn has_more_than_answers(&self) -> bool {
+        !self.control.is_empty()
     }
 
     /// Since when nothing has come, if that is long enough for a PING to have stayed unanswered

@@ -245,9 +245,12 @@ impl<M: Machine> LinkCore<M> {
     pub(crate) fn is_busy(&self) -> bool {
         self.link.as_ref().is_some_and(|link| {
             let unshut = matches!(link.phase, Phase::Leaving { shut: false, .. });
-            let is_taken = self.held.is_none() && !self.is_untaken;
-            let answers = is_taken && link.session.has_answers();
-            link.output.is_empty() && (answers || link.session.has_output() || unshut)
+            // PONGs wait for what came before them to be taken (SES-16).
+            let has_output = match self.held.is_none() && !self.is_untaken {
+                true => link.session.has_output(),
+                false => link.session.has_more_than_answers(),
+            };
+            link.output.is_empty() && (has_output || unshut)
         })
     }
 
