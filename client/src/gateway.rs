@@ -31,6 +31,7 @@ mod history;
 mod joint;
 mod machine;
 mod report;
+mod reports;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -169,6 +170,22 @@ pub enum GatewayEvent {
     },
     /// The link is not tried again. The last event.
     Failed(LinkError),
+}
+
+impl GatewayEvent {
+    /// What a broker gives a gateway to do, which comes by control and data links; `None` for
+    /// anything else. `bytes` is the whole frame.
+    fn of_work(frame: &Frame<'_>, bytes: &[u8], link: u64, now: Instant) -> Option<Self> {
+        match frame {
+            Frame::Deliver(message) => {
+                let header_bytes = bytes.len() - message.payload.len();
+                let bytes = Bytes::copy_from_slice(bytes);
+                Some(Self::Delivery(Delivery::new(bytes, header_bytes, link, now)))
+            }
+            Frame::Tag(_) => Some(Self::Tagging(Tagging::new(Bytes::copy_from_slice(bytes), link))),
+            _ => None,
+        }
+    }
 }
 
 /// A message from a user to the backends.

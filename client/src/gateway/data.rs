@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
 use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, capability};
 use waybill_wire::error::Violation;
 
+use super::reports::Reports;
 use super::together::Joining;
-use super::{Delivery, GatewayEvent, Report, Tagging};
+use super::{GatewayEvent, Report};
 use crate::link::{LinkError, LinkErrorKind, Welcomed};
-use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
+use crate::machine::{Ending, Machine, Wishes, unexpected};
 
 /// Marks the numbers of data links among those of [`Delivery::link`].
 const IS_DATA: u64 = 1 << 63;
@@ -42,16 +42,13 @@ pub(crate) enum DataEvent {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct DataMachine {
-    incarnation: u64,
     session: u64,
     capabilities: u64,
     shard: u16,
     /// This link's number in [`Delivery::link`].
     link: u64,
     open: bool,
-    traces: bool,
-    reports: VecDeque<Report>,
-    report_bytes: usize,
+    reports: Reports,
     events: VecDeque<DataEvent>,
     in_flight_max: usize,
     pending_bytes_max: usize,
@@ -66,23 +63,16 @@ impl DataMachine {
     ) -> Self {
         let life = u64::from(life) & ((1 << (SHARD_AT - LIFE_AT)) - 1);
         Self {
-            incarnation,
             session: joining.session,
             capabilities: joining.capabilities,
             shard,
             link: IS_DATA | u64::from(shard) << SHARD_AT | life << LIFE_AT,
             open: false,
-            traces: joining.capabilities & capability::TRACE != 0,
-            reports: VecDeque::new(),
-            report_bytes: 0,
+            reports: Reports::new(incarnation),
             events: VecDeque::new(),
             in_flight_max,
             pending_bytes_max,
         }
-    }
-
-    fn came(&mut self, event: GatewayEvent) {
-        self.events.push_back(DataEvent::Came(event));
     }
 }
 
@@ -92,16 +82,12 @@ impl Machine for DataMachine {
 
     const IS_SERVED: bool = true;
 
-    /// A report on a delivery of an earlier link is for nobody.
     fn handle_command(&mut self, _now: Instant, report: Report) {
-        if self.open && report.link == self.link {
-            self.report_bytes += report.pending_bytes();
-            self.reports.push_back(report);
-        }
+        self.reports.push(report);
     }
 
     fn wants_commands(&self) -> bool {
-        self.events.len() < self.in_flight_max && self.report_bytes < self.pending_bytes_max
+        self.events.len() < self.in_flight_max && self.reports.bytes() < self.pending_bytes_max
     }
 
     fn hello(&self) -> Wishes {
@@ -112,6 +98,7 @@ impl Machine for DataMachine {
     fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
         self.link += 1;
         self.open = true;
+        self.reports.open(self.link, self.capabilities & capability::TRACE != 0);
         self.events.push_back(DataEvent::Numbered(welcomed.session));
     }
 
@@ -121,29 +108,18 @@ impl Machine for DataMachine {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        match frame {
-            Frame::Deliver(message) => {
-                let header_bytes = bytes.len() - message.payload.len();
-                let bytes = Bytes::copy_from_slice(bytes);
-                let delivery = Delivery::new(bytes, header_bytes, self.link, now);
-                self.came(GatewayEvent::Delivery(delivery));
-                Ok(())
-            }
-            Frame::Tag(_) => {
-                let tagging = Tagging::new(Bytes::copy_from_slice(bytes), self.link);
-                self.came(GatewayEvent::Tagging(tagging));
-                Ok(())
-            }
-            other => Err(unexpected(other.kind(), 0, "not a frame for a data link")),
-        }
+        let Some(event) = GatewayEvent::of_work(frame, bytes, self.link, now) else {
+            return Err(unexpected(frame.kind(), 0, "not a frame for a data link"));
+        };
+        self.events.push_back(DataEvent::Came(event));
+        Ok(())
     }
 
     fn handle_down(&mut self, _now: Instant, _ending: &Ending) {
         if std::mem::take(&mut self.open) {
             self.events.push_back(DataEvent::Ended);
         }
-        self.reports.clear();
-        self.report_bytes = 0;
+        self.reports.close();
     }
 
     /// Another attempt would not find more room: the control link serves its shard.
@@ -152,16 +128,7 @@ impl Machine for DataMachine {
     }
 
     fn transmit(&mut self, _now: Instant, out: &mut Vec<u8>) {
-        while out.len() < WRITE_BYTES
-            && let Some(report) = self.reports.pop_front()
-        {
-            self.report_bytes -= report.pending_bytes();
-            let traced_by = self.traces.then_some(self.incarnation);
-            if let Err(error) = report.encode(traced_by, out) {
-                // The broker counts its targets as unknown when the report does not come.
-                tracing::error!(%error, "a report cannot be encoded");
-            }
-        }
+        self.reports.transmit(out);
     }
 
     fn poll_event(&mut self) -> Option<DataEvent> {

@@ -17,7 +17,6 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
 use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, capability};
 use waybill_wire::error::{Breach, Violation};
@@ -25,10 +24,9 @@ use waybill_wire::frame::{self, ErrorFrame};
 
 use super::declared::{Batch, Declared, Records};
 use super::history::History;
+use super::reports::Reports;
 use super::uplinks::{Answer, Uplinks};
-use super::{
-    Delivery, GatewayCommand, GatewayEvent, Registration, Report, Tagging, Uplink, encode,
-};
+use super::{GatewayCommand, GatewayEvent, Registration, Uplink, encode};
 use crate::link::{LinkError, LinkErrorKind, Welcomed};
 use crate::machine::{Ending, Machine, WRITE_BYTES, Wishes, unexpected};
 
@@ -67,8 +65,6 @@ struct Mark {
 /// [`poll_event`]: Self::poll_event
 #[derive(Debug)]
 pub struct GatewayMachine {
-    /// The life of this gateway.
-    incarnation: u64,
     declared: Declared,
     telling: Telling,
     history: History,
@@ -101,11 +97,7 @@ pub struct GatewayMachine {
     /// Reused for each frame.
     records: Records,
     uplinks: Uplinks,
-    /// Reports of this link that wait to be written, and their bytes.
-    reports: VecDeque<Report>,
-    report_bytes: usize,
-    /// Whether this link's broker takes hop times.
-    traces: bool,
+    reports: Reports,
     /// This link, counted from 1.
     link: u64,
     /// SUSPEND is to be said, with this window.
@@ -122,7 +114,6 @@ impl GatewayMachine {
     #[must_use]
     pub fn new(incarnation: u64, in_flight_max: usize, pending_bytes_max: usize) -> Self {
         Self {
-            incarnation,
             declared: Declared::default(),
             telling: Telling::default(),
             history: History::default(),
@@ -143,9 +134,7 @@ impl GatewayMachine {
             open: false,
             records: Records::default(),
             uplinks: Uplinks::new(in_flight_max, pending_bytes_max),
-            reports: VecDeque::new(),
-            report_bytes: 0,
-            traces: false,
+            reports: Reports::new(incarnation),
             link: 0,
             suspend: None,
             events: VecDeque::new(),
@@ -177,7 +166,7 @@ impl GatewayMachine {
             }
             GatewayCommand::Uplink(uplink) => self.handle_uplink(uplink),
             GatewayCommand::Abandon { sequence } => self.uplinks.abandon(sequence),
-            GatewayCommand::Report(report) => self.handle_report(report),
+            GatewayCommand::Report(report) => self.reports.push(report),
             GatewayCommand::Suspend { window_ms } => self.handle_suspend(window_ms),
         }
     }
@@ -189,14 +178,6 @@ impl GatewayMachine {
         };
         if let Err(answer) = taken {
             self.events.push_back(answered(answer));
-        }
-    }
-
-    /// A report on a delivery of an earlier link is for nobody.
-    fn handle_report(&mut self, report: Report) {
-        if self.open && report.link == self.link {
-            self.report_bytes += report.pending_bytes();
-            self.reports.push_back(report);
         }
     }
 
@@ -237,7 +218,7 @@ impl GatewayMachine {
         self.open = true;
         self.session = welcomed.session;
         self.resumable = welcomed.capabilities & capability::RESUME != 0;
-        self.traces = welcomed.capabilities & capability::TRACE != 0;
+        self.reports.open(self.link, welcomed.capabilities & capability::TRACE != 0);
         self.agreed_on_tags = self.offers_tags && welcomed.capabilities & capability::TAGS != 0;
         self.resumed = welcomed.resumed;
         if welcomed.resumed {
@@ -290,21 +271,13 @@ impl GatewayMachine {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<(), Violation> {
+        if let Some(event) = GatewayEvent::of_work(frame, bytes, self.link, now) {
+            self.events.push_back(event);
+            return Ok(());
+        }
         match frame {
-            Frame::Deliver(message) => {
-                let header_bytes = bytes.len() - message.payload.len();
-                let delivery =
-                    Delivery::new(Bytes::copy_from_slice(bytes), header_bytes, self.link, now);
-                self.events.push_back(GatewayEvent::Delivery(delivery));
-                Ok(())
-            }
             Frame::UplinkAck(ack) => {
                 self.handle_uplink_ack(ack.sequence, ack.code);
-                Ok(())
-            }
-            Frame::Tag(_) => {
-                let tagging = Tagging::new(Bytes::copy_from_slice(bytes), self.link);
-                self.events.push_back(GatewayEvent::Tagging(tagging));
                 Ok(())
             }
             Frame::InEffect(effect) => self.handle_in_effect(now, effect.version, effect.digest),
@@ -372,8 +345,7 @@ impl GatewayMachine {
         }
         self.open = false;
         self.marks.clear();
-        self.reports.clear();
-        self.report_bytes = 0;
+        self.reports.close();
         self.suspend = None;
         self.events.extend(self.uplinks.give_up().map(lost));
     }
@@ -387,7 +359,7 @@ impl GatewayMachine {
             encode::suspend(window_ms, out);
             self.telling = Telling::Suspended;
         }
-        self.transmit_reports(out);
+        self.reports.transmit(out);
         self.uplinks.transmit(out, |answer| self.events.push_back(answered(answer)));
     }
 
@@ -460,19 +432,6 @@ impl GatewayMachine {
         self.marks.push_back(Mark { version, digest, ticket });
     }
 
-    fn transmit_reports(&mut self, out: &mut Vec<u8>) {
-        while out.len() < WRITE_BYTES
-            && let Some(report) = self.reports.pop_front()
-        {
-            self.report_bytes -= report.pending_bytes();
-            let traced_by = self.traces.then_some(self.incarnation);
-            if let Err(error) = report.encode(traced_by, out) {
-                // The broker counts its targets as unknown when the report does not come.
-                tracing::error!(%error, "a report cannot be encoded");
-            }
-        }
-    }
-
     /// The next event, in order.
     pub fn poll_event(&mut self) -> Option<GatewayEvent> {
         self.events.pop_front()
@@ -518,7 +477,7 @@ impl Machine for GatewayMachine {
     /// Changes are folded into the set at once and uplinks beyond the bound are answered at once,
     /// so those never have to wait; the events they make and the reports have a bound.
     fn wants_commands(&self) -> bool {
-        self.events.len() < self.in_flight_max && self.report_bytes < self.pending_bytes_max
+        self.events.len() < self.in_flight_max && self.reports.bytes() < self.pending_bytes_max
     }
 
     fn hello(&self) -> Wishes {
