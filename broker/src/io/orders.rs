@@ -2,24 +2,31 @@
 //! for every backend with threads. Never: how a thread is woken.
 
 use std::collections::VecDeque;
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tracing::debug;
 
+use super::{Input, LinkId, socket};
 use crate::mail::Mail;
 
 /// Orders from outside a shard that may wait for it. Mail beyond it waits with its sender.
 pub(crate) const ORDERS_WAITING_MAX: usize = 1024;
 
+/// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
+/// enough that no link waits for more than this many others.
+pub(super) const INPUTS_PER_TURN: usize = 256;
+
 /// What a shard is told from outside its thread.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Serve this connection.
-    Accept(std::net::TcpStream),
-    /// Go on with a link of another shard ([`Input::Adopted`](crate::io::Input::Adopted)).
+    Accept(TcpStream),
+    /// Go on with a link of another shard ([`Input::Adopted`]).
     Adopt {
         /// Its socket.
-        stream: std::net::TcpStream,
+        stream: TcpStream,
         /// For that input.
         peer: Option<Arc<str>>,
         /// For that input.
@@ -29,6 +36,31 @@ pub(crate) enum Order {
     Mail(Mail),
     /// Let the links leave within that many milliseconds, then end.
     Drain(u32),
+}
+
+impl Order {
+    /// What the brain is told of it. `take_up` sets a connection up and gives it a number, or says
+    /// that there is none to be served.
+    pub(super) fn into_input(
+        self,
+        take_up: impl FnOnce(TcpStream) -> Option<LinkId>,
+    ) -> Option<Input> {
+        match self {
+            Self::Accept(stream) => {
+                let peer = socket::peer(&stream);
+                let link = take_up(stream)?;
+                debug!(link = link.0, "link accepted");
+                Some(Input::Accepted { link, peer })
+            }
+            Self::Adopt { stream, peer, data } => {
+                let link = take_up(stream)?;
+                debug!(link = link.0, "link adopted");
+                Some(Input::Adopted { link, peer, data })
+            }
+            Self::Mail(mail) => Some(Input::Mail(mail)),
+            Self::Drain(deadline_ms) => Some(Input::Drain { deadline_ms }),
+        }
+    }
 }
 
 /// Mail and links for other shards, in order for each. Mail is bounded by the outboxes it has

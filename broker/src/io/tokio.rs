@@ -19,15 +19,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 use tracing::{debug, warn};
 
-use crate::io::orders::{Backlog, Order};
-use crate::io::socket::{self, SignsOfLife};
+use crate::io::orders::{Backlog, INPUTS_PER_TURN, Order};
+use crate::io::socket::SignsOfLife;
 use crate::io::{Input, LinkId, Output, wall};
 use crate::limits::TICK_MS;
 use crate::shard::Shard;
-
-/// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
-/// enough that no link waits for more than this many others.
-const INPUTS_PER_TURN: usize = 256;
 
 #[derive(Default)]
 struct Queue {
@@ -186,22 +182,8 @@ impl Loop {
     }
 
     fn order(&mut self, order: Order) {
-        match order {
-            Order::Accept(stream) => {
-                let peer = socket::peer(&stream);
-                if let Some(link) = self.take_up(stream) {
-                    debug!(link = link.0, "link accepted");
-                    self.input(Input::Accepted { link, peer });
-                }
-            }
-            Order::Adopt { stream, peer, data } => {
-                if let Some(link) = self.take_up(stream) {
-                    debug!(link = link.0, "link adopted");
-                    self.input(Input::Adopted { link, peer, data });
-                }
-            }
-            Order::Mail(mail) => self.input(Input::Mail(mail)),
-            Order::Drain(deadline_ms) => self.input(Input::Drain { deadline_ms }),
+        if let Some(input) = order.into_input(|stream| self.take_up(stream)) {
+            self.input(input);
         }
     }
 

@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::io::choice::Unavailable;
-use crate::io::orders::{Backlog, Order};
-use crate::io::socket::{self, SignsOfLife};
+use crate::io::orders::{Backlog, INPUTS_PER_TURN, Order};
+use crate::io::socket::SignsOfLife;
 use crate::io::{Input, LinkId, Output, wall};
 use crate::ledger::Counters;
 use crate::limits::{BUFFERS_MAX, READ_BYTES_MIN, TICK_MS};
@@ -35,10 +35,6 @@ use crate::telemetry::count;
 use buffers::Sizes;
 use ring::{Event, Incidents, Ring};
 use tag::Place;
-
-/// Events and orders the brain is given before what it has to write is written. Large enough to
-/// batch, small enough that no link waits for more than this many others.
-const INPUTS_PER_TURN: usize = 256;
 
 /// Buffers of one link that may wait until the brain reads, after which it is received no further.
 /// What the system has received by then comes all the same.
@@ -432,22 +428,8 @@ impl Loop {
     }
 
     fn order(&mut self, order: Order) {
-        match order {
-            Order::Accept(stream) => {
-                let peer = socket::peer(&stream);
-                if let Some(link) = self.take_up(stream) {
-                    debug!(link = link.0, "link accepted");
-                    self.input(Input::Accepted { link, peer });
-                }
-            }
-            Order::Adopt { stream, peer, data } => {
-                if let Some(link) = self.take_up(stream) {
-                    debug!(link = link.0, "link adopted");
-                    self.input(Input::Adopted { link, peer, data });
-                }
-            }
-            Order::Mail(mail) => self.input(Input::Mail(mail)),
-            Order::Drain(deadline_ms) => self.input(Input::Drain { deadline_ms }),
+        if let Some(input) = order.into_input(|stream| self.take_up(stream)) {
+            self.input(input);
         }
     }
 
