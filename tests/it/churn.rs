@@ -13,11 +13,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use waybill_broker::{BrokerConfig, IoEvents};
 use waybill_wire::Frame;
 use waybill_wire::code::{Level, Op, Role};
-use waybill_wire::frame::{Hello, Record, Snapshot};
+use waybill_wire::frame::{Record, Snapshot};
 use waybill_wire::message::MessageHead;
 
 use crate::support::{Backend, Net, backends};
-use crate::talk::{Gateway, Producer, encode};
+use crate::talk::{Gateway, Producer, encode, hello_for};
 
 const SEED: u64 = 6;
 const ROUNDS: u32 = 200;
@@ -30,18 +30,7 @@ const PAYLOAD: usize = 32 << 10;
 const DOOMED: u64 = 99;
 
 fn hello(role: Role, instance: u64, wanted_shard: u16) -> Vec<u8> {
-    encode(&Frame::Hello(Hello {
-        data: false,
-        role,
-        version_min: 1,
-        version_max: 1,
-        instance,
-        session: 0,
-        capabilities: 0,
-        route_group: 0,
-        wanted_shard,
-        credential: b"",
-    }))
+    encode(&Frame::Hello(hello_for(role, instance, wanted_shard)))
 }
 
 fn publishes(uid: u64, count: usize, bytes: usize) -> Vec<u8> {

@@ -11,7 +11,7 @@ use waybill_wire::frame::{ErrorFrame, Frame, Hello, Ping, Pong, Record, Report, 
 use waybill_wire::message::MessageHead;
 
 use crate::support::{Line, Net, everywhere, simulated};
-use crate::talk::{Producer, Receipt, encode, ends_with, fence, in_effect};
+use crate::talk::{Producer, Receipt, encode, ends_with, fence, hello_for, in_effect, plain_hello};
 
 mod mix;
 mod same;
@@ -24,11 +24,6 @@ fn config() -> BrokerConfig {
 
 fn check(test: impl Fn(&mut Net)) {
     everywhere(&config(), test);
-}
-
-fn hello(role: Role, instance: u64) -> Hello<'static> {
-    let wanted_shard = Hello::ANY_SHARD;
-    Hello { role, version_min: 1, version_max: 1, instance, wanted_shard, ..Hello::default() }
 }
 
 fn digest(uids: &[u64]) -> u64 {
@@ -52,7 +47,7 @@ impl Control {
             session,
             wanted_shard,
             capabilities: OFFERED,
-            ..hello(Role::GATEWAY, incarnation)
+            ..plain_hello(Role::GATEWAY, incarnation)
         };
         net.send(line, &encode(&Frame::Hello(hello)));
         let frame = net.frame(line).expect("WELCOME");
@@ -83,7 +78,7 @@ impl Control {
             data: true,
             session: self.session,
             wanted_shard,
-            ..hello(Role::GATEWAY, self.incarnation)
+            ..plain_hello(Role::GATEWAY, self.incarnation)
         };
         net.send(line, &encode(&Frame::Hello(data)));
         line
@@ -114,7 +109,7 @@ impl Control {
 
 fn producer(net: &mut Net, instance: u64, wanted_shard: u16) -> Producer {
     let line = net.connect();
-    let hello = Hello { wanted_shard, ..hello(Role::PRODUCER, instance) };
+    let hello = hello_for(Role::PRODUCER, instance, wanted_shard);
     net.send(line, &encode(&Frame::Hello(hello)));
     net.frame(line).expect("WELCOME");
     Producer { line, sequence: 0 }
@@ -354,7 +349,7 @@ fn lnk_2_data_links_are_bounded_and_may_be_switched_off() {
     });
     everywhere(&BrokerConfig { data_links_max: 0, ..config() }, |net| {
         let line = net.connect();
-        let hello = Hello { capabilities: OFFERED, ..hello(Role::GATEWAY, 1) };
+        let hello = Hello { capabilities: OFFERED, ..plain_hello(Role::GATEWAY, 1) };
         net.send(line, &encode(&Frame::Hello(hello)));
         let frame = net.frame(line).expect("WELCOME");
         let Ok(Frame::Welcome(welcome)) = Frame::decode(&frame) else { panic!("{frame:02x?}") };

@@ -6,14 +6,10 @@ use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::message::MessageHead;
 
 use crate::support::{Net, everywhere};
-use crate::talk::{Gateway, Receipt, encode, ends_with};
+use crate::talk::{Gateway, Receipt, encode, ends_with, hello_for};
 
 fn check(test: impl Fn(&mut Net)) {
     everywhere(&BrokerConfig::default(), test);
-}
-
-fn hello(role: Role, instance: u64, wanted_shard: u16) -> Hello<'static> {
-    Hello { role, version_min: 1, version_max: 1, instance, wanted_shard, ..Hello::default() }
 }
 
 fn welcome(frame: Option<Vec<u8>>) -> Welcome {
@@ -33,7 +29,7 @@ fn lnk_1_a_link_is_served_by_the_shard_it_wants_and_loses_nothing_on_the_way() {
             for instance in 0..4 {
                 let instance = 100 + u64::from(wanted) * 10 + instance;
                 // All in one piece: what comes behind HELLO goes with the link (SES-3).
-                let mut bytes = encode(&Frame::Hello(hello(Role::PRODUCER, instance, wanted)));
+                let mut bytes = encode(&Frame::Hello(hello_for(Role::PRODUCER, instance, wanted)));
                 for sequence in 1..=3 {
                     let head = MessageHead { sequence, level: Level::ROUTED, ..Default::default() };
                     head.encode_publish(&[1], b"behind", &mut bytes).unwrap();
@@ -62,13 +58,13 @@ fn lnk_1_who_is_refused_is_refused_by_any_shard_and_leaves_nothing_behind() {
         for wanted in 0..net.shared().config.shards {
             let line = net.connect();
             let from_the_future =
-                Hello { version_min: 9, version_max: 9, ..hello(Role::PRODUCER, 5, wanted) };
+                Hello { version_min: 9, version_max: 9, ..hello_for(Role::PRODUCER, 5, wanted) };
             net.send(line, &encode(&Frame::Hello(from_the_future)));
             ends_with(net, line, ErrorCode::NO_COMMON_VERSION);
             net.close(line);
             let line = net.connect();
-            let mut bytes = encode(&Frame::Hello(hello(Role::PRODUCER, 5, wanted)));
-            bytes.extend(encode(&Frame::Hello(hello(Role::PRODUCER, 5, wanted))));
+            let mut bytes = encode(&Frame::Hello(hello_for(Role::PRODUCER, 5, wanted)));
+            bytes.extend(encode(&Frame::Hello(hello_for(Role::PRODUCER, 5, wanted))));
             net.send(line, &bytes);
             welcome(net.frame(line));
             ends_with(net, line, ErrorCode::UNEXPECTED_FRAME);
@@ -93,7 +89,7 @@ fn promise_10_one_that_is_cut_while_it_is_handed_over_costs_nobody_else_anything
         let gateway = Gateway::link(net, 1, &[1]);
         for round in 0..40_u16 {
             let line = net.connect();
-            let bytes = encode(&Frame::Hello(hello(Role::CONSUMER, 50, round % shards)));
+            let bytes = encode(&Frame::Hello(hello_for(Role::CONSUMER, 50, round % shards)));
             net.send(line, &bytes);
             net.cut(line);
         }

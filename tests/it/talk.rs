@@ -50,17 +50,22 @@ fn hello_to(
     capabilities: u64,
 ) -> Vec<u8> {
     encode(&Frame::Hello(Hello {
-        data: false,
-        role,
-        version_min: 1,
-        version_max: 1,
-        instance,
         session,
         capabilities,
-        route_group: 0,
-        wanted_shard: 0xffff,
         credential,
+        ..plain_hello(role, instance)
     }))
+}
+
+/// A HELLO that wants nothing in particular.
+pub(crate) fn plain_hello(role: Role, instance: u64) -> Hello<'static> {
+    let wanted_shard = Hello::ANY_SHARD;
+    Hello { role, version_min: 1, version_max: 1, instance, wanted_shard, ..Hello::default() }
+}
+
+/// A HELLO that wants a shard.
+pub(crate) fn hello_for(role: Role, instance: u64, wanted_shard: u16) -> Hello<'static> {
+    Hello { wanted_shard, ..plain_hello(role, instance) }
 }
 
 pub(crate) fn link(net: &mut Net, role: Role, instance: u64) -> Line {
