@@ -2,7 +2,7 @@
 //! the numbers of one configuration. A bound, not what is used.
 
 use waybill_wire::limits::{FRAME_BYTES_MAX, TARGETS_MAX};
-use waybill_wire::memory::Term;
+use waybill_wire::memory::{Term, wide};
 
 use crate::config::BrokerConfig;
 use crate::limits::{
@@ -24,11 +24,6 @@ pub fn terms(config: &BrokerConfig) -> Vec<Term> {
     [of_links(config), of_shards(config), of_routes(config)].concat()
 }
 
-/// A number of bytes or things as wide as the sum.
-fn wide(number: usize) -> u64 {
-    number as u64
-}
-
 fn of_links(config: &BrokerConfig) -> Vec<Term> {
     let count = u64::from(config.links_max) + u64::from(REFUSALS_MAX);
     let outbox = wide(config.outbox_bytes_max);
@@ -46,19 +41,23 @@ fn of_links(config: &BrokerConfig) -> Vec<Term> {
         ("hop times between shards", wide(REPORTS_AWAITED_MAX) * 3 * 128),
         ("what reports name, between shards", 4 * wide(RECEIPTS_PENDING_BYTES_MAX)),
     ];
-    each.map(|(what, each)| Term { what, count, of: "links", each }).into()
+    each.map(|(what, each)| Term::new(what, count, "links", each)).into()
 }
 
 fn of_shards(config: &BrokerConfig) -> Vec<Term> {
     let (shards, gateways) = (u64::from(config.shards), u64::from(config.gateways_max));
     let of_halfway = wide(TARGETS_MAX) * (64 + 40 * gateways);
     let received = u64::from(BUFFERS_MAX) * 4 * wide(READ_BYTES_MIN);
-    let term = |what, count, of, each| Term { what, count, of, each };
     vec![
-        term("what long messages have found", shards * wide(HALFWAY_MAX), "messages", of_halfway),
-        term("what io_uring receives into", shards, "shards", received),
-        term("questions of health and routes", wide(ADMIN_CONNECTIONS_MAX), "links", 4 << 20),
-        term("mail that logins have lost", 2 * gateways, "pieces", 256),
+        Term::new(
+            "what long messages have found",
+            shards * wide(HALFWAY_MAX),
+            "messages",
+            of_halfway,
+        ),
+        Term::new("what io_uring receives into", shards, "shards", received),
+        Term::new("questions of health and routes", wide(ADMIN_CONNECTIONS_MAX), "links", 4 << 20),
+        Term::new("mail that logins have lost", 2 * gateways, "pieces", 256),
     ]
 }
 
@@ -66,15 +65,14 @@ fn of_routes(config: &BrokerConfig) -> Vec<Term> {
     let (routes, tags) = (wide(config.routes_max), wide(config.tags_max));
     let logins = if config.policies().allow_all() { 0 } else { 2 * routes };
     let sets = u64::from(config.gateways_max).div_ceil(8).max(2);
-    let term = |what, count, of, each| Term { what, count, of, each };
     vec![
-        term("routes", routes, "routes", ROUTE_BYTES),
-        term("registrations they follow from", routes, "registrations", REGISTRATION_BYTES),
-        term("namespaces with users", 65_536, "namespaces", 4 << 10),
-        term("logins that exclude each other", logins, "logins", 160),
-        term("those that have lost", logins, "logins", 96),
-        term("tags that are kept", tags, "tags", 96),
-        term("which gateways have each", tags, "tags", sets),
+        Term::new("routes", routes, "routes", ROUTE_BYTES),
+        Term::new("registrations they follow from", routes, "registrations", REGISTRATION_BYTES),
+        Term::new("namespaces with users", 65_536, "namespaces", 4 << 10),
+        Term::new("logins that exclude each other", logins, "logins", 160),
+        Term::new("those that have lost", logins, "logins", 96),
+        Term::new("tags that are kept", tags, "tags", 96),
+        Term::new("which gateways have each", tags, "tags", sets),
     ]
 }
 

@@ -3,7 +3,7 @@
 //! bound, not what is used.
 
 use waybill_wire::limits::{FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use waybill_wire::memory::Term;
+use waybill_wire::memory::{Term, wide};
 
 use crate::config::GatewayConfig;
 
@@ -12,11 +12,6 @@ const JSON_TIMES: u64 = 6;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-/// A number of bytes or things as wide as the sum.
-fn wide(number: usize) -> u64 {
-    number as u64
-}
 
 /// Every term of a gateway with these settings. An entry of `broker.addresses` counts as one broker
 /// also where it stands for every address of a host.
@@ -30,30 +25,33 @@ fn of_connections(config: &GatewayConfig) -> Vec<Term> {
     let connections = wide(limits.connections_max);
     let queue = wide(limits.queue_bytes_max) + JSON_TIMES * wide(PAYLOAD_BYTES_MAX);
     let tags = connections * wide(limits.tags_per_connection_max);
-    let term = |what, count, of, each| Term { what, count, of, each };
     vec![
-        term("what waits to be written", connections, "connections", queue),
-        term("messages being put together", connections, "connections", 2 * 64 * KIB),
-        term("what was read, and answers to it", connections, "connections", 64 * KIB),
-        term("socket, session, registration", connections, "connections", 3 * KIB),
-        term("heads of requests", connections + 1_024, "connections", 16 * KIB),
-        term("the mailbox, and what a turn takes", 4_096 + 256, "messages", 64 * KIB),
-        term("tags of connections", tags, "tags", 24 + 136),
-        term("tags that connections have", wide(limits.tags_max), "tags", 512),
+        Term::new("what waits to be written", connections, "connections", queue),
+        Term::new("messages being put together", connections, "connections", 2 * 64 * KIB),
+        Term::new("what was read, and answers to it", connections, "connections", 64 * KIB),
+        Term::new("socket, session, registration", connections, "connections", 3 * KIB),
+        Term::new("heads of requests", connections + 1_024, "connections", 16 * KIB),
+        Term::new("the mailbox, and what a turn takes", 4_096 + 256, "messages", 64 * KIB),
+        Term::new("tags of connections", tags, "tags", 24 + 136),
+        Term::new("tags that connections have", wide(limits.tags_max), "tags", 512),
     ]
 }
 
 fn of_messages(config: &GatewayConfig) -> Vec<Term> {
     let limits = &config.limits;
     let recent = wide(limits.recent_messages_max);
-    let term = |what, count, of, each| Term { what, count, of, each };
     vec![
-        term("recent message ids, and for whom", recent, "messages", 16 * 8 + 128),
-        term("the list of the newest", 1, "lists", 32 * KIB),
-        term("who was reached, afterwards", recent, "messages", 16 * 32 + 256),
-        term("who was reached, until it is reported", 2 * wide(limits.reports_max), "users", 96),
-        term("sends without an answer", wide(limits.uplink_bytes_max), "bytes", 1),
-        term("who waits for an answer", wide(limits.uplinks_max), "sends", 256),
+        Term::new("recent message ids, and for whom", recent, "messages", 16 * 8 + 128),
+        Term::new("the list of the newest", 1, "lists", 32 * KIB),
+        Term::new("who was reached, afterwards", recent, "messages", 16 * 32 + 256),
+        Term::new(
+            "who was reached, until it is reported",
+            2 * wide(limits.reports_max),
+            "users",
+            96,
+        ),
+        Term::new("sends without an answer", wide(limits.uplink_bytes_max), "bytes", 1),
+        Term::new("who waits for an answer", wide(limits.uplinks_max), "sends", 256),
     ]
 }
 
@@ -63,7 +61,7 @@ fn of_brokers(config: &GatewayConfig) -> Vec<Term> {
     let connections = wide(limits.connections_max);
     let users = connections * 80 + wide(limits.reports_max) * 64;
     let frame = wide(FRAME_BYTES_MAX);
-    let term = |what, each| Term { what, count: brokers, of: "brokers", each };
+    let term = |what, each| Term::new(what, brokers, "brokers", each);
     vec![
         term("events not taken yet, and what is being read", 16 * MIB + frame + 64 * KIB),
         term("uplinks and commands on their way", 16 * MIB + 256 * 64 * KIB + 128 * KIB),

@@ -14,7 +14,19 @@ pub struct Term {
     pub each: u64,
 }
 
+/// A number of bytes or things as wide as the sum.
+#[must_use]
+pub fn wide(number: usize) -> u64 {
+    number as u64
+}
+
 impl Term {
+    /// So many of something, of at most so many bytes each.
+    #[must_use]
+    pub fn new(what: &'static str, count: u64, of: &'static str, each: u64) -> Self {
+        Self { what, count, of, each }
+    }
+
     /// Bytes of all, at most; as many as there are numbers if it is more.
     #[must_use]
     pub fn bytes(&self) -> u64 {

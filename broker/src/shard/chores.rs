@@ -65,7 +65,7 @@ impl Core {
 
 /// An allocator may put off its work on what was freed until it is asked for a larger piece, and
 /// do it all in one go then, for 5 to 15 ms after a million registrations (glibc). So it is asked
-/// once in every tick, and no later turn pays for many.
+/// with each portion, and no later turn pays for many.
 fn sort_what_was_freed() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(ASKED_BYTES)));
 }
