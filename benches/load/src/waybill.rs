@@ -21,7 +21,7 @@ mod receipts;
 pub(crate) use frames::open_link;
 
 use client::Client;
-use frames::{Frames, Receipts};
+use frames::{Frames, Links, Receipts};
 
 /// Routes a broker is allowed to hold beyond the users there are.
 const ROUTES_LEAST: u64 = 1 << 24;
@@ -34,26 +34,40 @@ pub fn targets() -> Vec<Target> {
             name: "waybill",
             driven: "one broker, one shard; frames of the wire crate, no receipts",
             routes: true,
-            start: |plan, place| frames(plan, place, Receipts::None, Io::Default),
+            start: |plan, place| frames(plan, place, Receipts::None, ""),
         },
         Target {
             name: "waybill-uring",
             driven: "one broker, one shard, on io_uring; frames of the wire crate, no receipts",
             routes: true,
-            start: |plan, place| frames(plan, place, Receipts::None, Io::Uring),
+            start: |plan, place| frames(plan, place, Receipts::None, "io = \"uring\"\n"),
         },
         Target {
             name: "waybill-tokio",
             driven: "one broker, one shard, on tokio; frames of the wire crate, no receipts",
             routes: true,
-            start: |plan, place| frames(plan, place, Receipts::None, Io::Tokio),
+            start: |plan, place| frames(plan, place, Receipts::None, "io = \"tokio\"\n"),
+        },
+        Target {
+            name: "waybill/2shards",
+            driven: "one broker, two shards; frames of the wire crate, no receipts; a link to one \
+                     of the shards for each gateway",
+            routes: true,
+            start: |plan, place| shards(plan, place, Links::Control),
+        },
+        Target {
+            name: "waybill/2shards-links",
+            driven: "one broker, two shards; frames of the wire crate, no receipts; a link to each \
+                     of the shards for each gateway",
+            routes: true,
+            start: |plan, place| shards(plan, place, Links::Data),
         },
         Target {
             name: "waybill/receipts",
             driven: "one broker, one shard; frames of the wire crate, a receipt of level routed \
                      for each message",
             routes: true,
-            start: |plan, place| frames(plan, place, Receipts::Routed, Io::Default),
+            start: |plan, place| frames(plan, place, Receipts::Routed, ""),
         },
         Target {
             name: "waybill-client",
@@ -61,34 +75,28 @@ pub fn targets() -> Vec<Target> {
                      the generator's thread, no receipts; it is idle where nothing is delivered",
             routes: true,
             start: |plan, place| {
-                let (server, address) = broker(plan, place, Io::Default)?;
+                let (server, address) = broker(plan, place, "")?;
                 running(place, server, Box::new(Client::new(*plan.work, address)?))
             },
         },
     ]
 }
 
-/// What moves the broker's bytes: its setting `io`.
-#[derive(Clone, Copy, Debug)]
-enum Io {
-    Default,
-    Uring,
-    Tokio,
+fn frames(
+    plan: &Plan<'_>,
+    place: &Place,
+    receipts: Receipts,
+    settings: &str,
+) -> Result<Running, Skipped> {
+    let (server, address) = broker(plan, place, settings)?;
+    let frames = Frames::new(*plan.work, address, receipts, Links::Control);
+    running(place, server, Box::new(frames))
 }
 
-impl Io {
-    fn setting(self) -> &'static str {
-        match self {
-            Self::Default => "",
-            Self::Uring => "io = \"uring\"\n",
-            Self::Tokio => "io = \"tokio\"\n",
-        }
-    }
-}
-
-fn frames(plan: &Plan<'_>, place: &Place, receipts: Receipts, io: Io) -> Result<Running, Skipped> {
-    let (server, address) = broker(plan, place, io)?;
-    running(place, server, Box::new(Frames::new(*plan.work, address, receipts)))
+fn shards(plan: &Plan<'_>, place: &Place, links: Links) -> Result<Running, Skipped> {
+    let (server, address) = broker(plan, place, "shards = 2\n")?;
+    let frames = Frames::new(*plan.work, address, Receipts::None, links);
+    running(place, server, Box::new(frames))
 }
 
 fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Running, Skipped> {
@@ -101,9 +109,9 @@ fn running(place: &Place, server: Server, driver: Box<dyn Driver>) -> Result<Run
     })
 }
 
-/// Starts a broker; where it listens.
-fn broker(plan: &Plan<'_>, place: &Place, io: Io) -> Result<(Server, SocketAddr), Failure> {
-    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, io.setting(), place)
+/// Starts a broker with these settings of a broker more; where it listens.
+fn broker(plan: &Plan<'_>, place: &Place, settings: &str) -> Result<(Server, SocketAddr), Failure> {
+    broker_at(SocketAddr::from(([127, 0, 0, 1], 0)), plan.work, settings, place)
 }
 
 /// Starts a broker that listens there, at a free port if it is 0, with these settings of a broker

@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use waybill_wire::code::{BrokerState, ErrorCode, Level, Op, Role};
-use waybill_wire::frame::{ErrorFrame, Frame, Hello, Pong, Receipt, Record, Snapshot};
+use waybill_wire::code::{BrokerState, ErrorCode, Level, Op, Role, capability};
+use waybill_wire::frame::{ErrorFrame, Frame, Hello, Pong, Receipt, Record, Snapshot, Welcome};
 use waybill_wire::limits::{DRAFT, PROLOGUE_BYTES, RECORDS_MAX};
 use waybill_wire::prologue::Prologue;
 
@@ -32,9 +32,20 @@ pub(super) enum Receipts {
     Routed,
 }
 
+/// The links that gateways have to a broker of several shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    /// One each, to the shards in turns.
+    Control,
+    /// To every shard: one of them for control, the others for data.
+    Data,
+}
+
 #[derive(Debug)]
 struct Gateway {
     socket: Socket,
+    /// Data links that were opened and not welcomed yet.
+    joining: usize,
     welcomed: bool,
     /// The user that its snapshot goes on with: `k`, beyond the last if it has all.
     next: u64,
@@ -51,6 +62,9 @@ pub(super) struct Frames {
     heads: Heads,
     /// What asked for receipts, if messages do.
     answers: Option<Answers>,
+    links: Links,
+    /// The gateway of each data link, whose sockets come behind the producer's.
+    joined: Vec<usize>,
     /// DELIVERs so far.
     count: u64,
     gateways: Vec<Gateway>,
@@ -61,7 +75,12 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(plan: WorkPlan, address: SocketAddr, receipts: Receipts) -> Self {
+    pub(super) fn new(
+        plan: WorkPlan,
+        address: SocketAddr,
+        receipts: Receipts,
+        links: Links,
+    ) -> Self {
         let (level, answers) = match receipts {
             Receipts::None => (Level::NONE, None),
             Receipts::Routed => (Level::ROUTED, Some(Answers::new(plan.gateways))),
@@ -71,6 +90,8 @@ impl Frames {
             address,
             heads: Heads::new(level, plan.payload_bytes),
             answers,
+            links,
+            joined: Vec::new(),
             count: 0,
             gateways: Vec::new(),
             producer: None,
@@ -91,10 +112,7 @@ impl Frames {
     ) -> Result<(), Failure> {
         let gateway = self.gateways.get_mut(socket.index());
         match frame {
-            Frame::Welcome(welcome) => match gateway {
-                Some(gateway) => gateway.welcomed = true,
-                None => self.broker_ready = welcome.state == BrokerState::READY,
-            },
+            Frame::Welcome(welcome) => return self.welcomed(socket, welcome, io),
             Frame::State(state) if gateway.is_none() => {
                 self.broker_ready = state.state == BrokerState::READY;
             }
@@ -108,6 +126,43 @@ impl Frames {
             _ => {}
         }
         Ok(())
+    }
+
+    fn welcomed(&mut self, socket: Socket, welcome: &Welcome, io: &mut Io) -> Result<(), Failure> {
+        let index = socket.index();
+        if index == self.plan.gateways {
+            self.broker_ready = welcome.state == BrokerState::READY;
+            return Ok(());
+        }
+        let owner = self.owner(socket);
+        let gateway = &mut self.gateways[owner];
+        if index > self.plan.gateways {
+            gateway.joining -= 1;
+            return Ok(());
+        }
+        gateway.welcomed = true;
+        if self.links == Links::Control {
+            return Ok(());
+        }
+        for shard in (0..welcome.shards).filter(|shard| *shard != welcome.shard) {
+            let hello = Hello {
+                data: true,
+                session: welcome.session,
+                wanted_shard: shard,
+                ..hello(self.plan.seed, Role::GATEWAY, owner)
+            };
+            open(self.address, &hello, io)?;
+            self.joined.push(owner);
+            gateway.joining += 1;
+        }
+        Ok(())
+    }
+
+    /// The gateway that this socket is of.
+    fn owner(&self, socket: Socket) -> usize {
+        let index = socket.index();
+        let data = index.checked_sub(self.plan.gateways + 1);
+        data.map_or(index, |data| self.joined[data])
     }
 
     fn receipt(&mut self, receipt: &Receipt<'_>, tally: &mut Tally) {
@@ -154,15 +209,22 @@ pub(crate) fn open_link(
     (role, index): (Role, usize),
     io: &mut Io,
 ) -> Result<Socket, Failure> {
-    let socket = io.open(address)?;
-    let hello = Hello {
+    open(address, &hello(seed, role, index), io)
+}
+
+fn hello(seed: u64, role: Role, index: usize) -> Hello<'static> {
+    Hello {
         role,
         version_min: DRAFT.into(),
         version_max: DRAFT.into(),
         instance: mix(seed ^ mix(index as u64)) | 1,
         wanted_shard: Hello::ANY_SHARD,
         ..Hello::default()
-    };
+    }
+}
+
+fn open(address: SocketAddr, hello: &Hello<'_>, io: &mut Io) -> Result<Socket, Failure> {
+    let socket = io.open(address)?;
     hello.encode(io.out(socket)).map_err(Failure::new)?;
     Ok(socket)
 }
@@ -180,13 +242,16 @@ fn refused(error: &ErrorFrame<'_>, tally: &mut Tally) -> Result<(), Failure> {
 impl Driver for Frames {
     fn connect(&mut self, io: &mut Io) -> Result<(), Failure> {
         for index in 0..self.plan.gateways {
-            let socket = open_link(self.address, self.plan.seed, (Role::GATEWAY, index), io)?;
+            let capabilities = if self.links == Links::Data { capability::LINKS } else { 0 };
+            let hello = Hello { capabilities, ..hello(self.plan.seed, Role::GATEWAY, index) };
+            let socket = open(self.address, &hello, io)?;
             // The least `k` that lives there.
             let mut users = 0..self.plan.gateways as u64;
             let next = users.find(|k| gateway_of(uid_of(*k), self.plan.gateways) == index);
             let next = next.expect("as many users in a row as gateways are one on each");
             let (welcomed, ended, in_effect) = (false, false, false);
-            self.gateways.push(Gateway { socket, welcomed, next, ended, in_effect });
+            let joining = 0;
+            self.gateways.push(Gateway { socket, joining, welcomed, next, ended, in_effect });
         }
         self.producer = Some(open_link(
             self.address,
@@ -204,6 +269,7 @@ impl Driver for Frames {
         io: &mut Io,
         tally: &mut Tally,
     ) -> Result<usize, Failure> {
+        let owner = self.owner(socket);
         let mut taken = 0;
         while let Some(prologue) = bytes[taken..].first_chunk::<PROLOGUE_BYTES>() {
             let prologue = Prologue::decode(prologue).map_err(Failure::new)?;
@@ -218,9 +284,9 @@ impl Driver for Frames {
                     }
                     match addressed {
                         Addressed::Users(uids) => {
-                            tally.delivered(socket.index(), payload, uids.iter());
+                            tally.delivered(owner, payload, uids.iter());
                         }
-                        Addressed::Everyone => tally.broadcast(socket.index(), payload),
+                        Addressed::Everyone => tally.broadcast(owner, payload),
                     }
                 }
                 None => match Frame::decode(frame).map_err(Failure::new)? {
@@ -233,7 +299,8 @@ impl Driver for Frames {
     }
 
     fn is_ready(&self) -> bool {
-        self.broker_ready && self.gateways.iter().all(|gateway| gateway.in_effect)
+        self.broker_ready
+            && self.gateways.iter().all(|gateway| gateway.in_effect && gateway.joining == 0)
     }
 
     fn set_up(&mut self, io: &mut Io) -> Result<(), Failure> {

@@ -37,12 +37,14 @@ const fn look(
 }
 
 /// Targets that are known, by name.
-const KNOWN: [(&str, Look); 14] = [
+const KNOWN: [(&str, Look); 16] = [
     ("waybill", look("waybill", ("#0a58b0", "#7ab8ff"), "none", Shape::Circle)),
     ("waybill-client", look("waybill-client", ("#4b83bd", "#4f90d6"), "6 3", Shape::Circle)),
     ("waybill/receipts", look("waybill-receipts", ("#2f3fa8", "#a3aefc"), "2 3", Shape::Circle)),
     ("waybill-uring", look("waybill-uring", ("#1d6fa5", "#8ccdf0"), "8 2 2 2", Shape::Circle)),
     ("waybill-tokio", look("waybill-tokio", ("#5a6fb5", "#b9c6f7"), "4 2", Shape::Circle)),
+    ("waybill/2shards", look("waybill-2", ("#1e4e8c", "#6aa5e8"), "2 2", Shape::Circle)),
+    ("waybill/2shards-links", look("waybill-2l", ("#3b3f9e", "#9aa0f0"), "8 3", Shape::Circle)),
     ("relay-epoll", look("relay-epoll", ("#777470", "#a9a7a2"), "none", Shape::Ring)),
     ("relay-uring", look("relay-uring", ("#57534e", "#d6d3cd"), "2 3", Shape::Ring)),
     ("nats/uid", look("nats-uid", ("#15803d", "#5fd08a"), "none", Shape::Square)),
