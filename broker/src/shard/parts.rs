@@ -26,8 +26,10 @@ use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, TURN_GATEWAYS, TURN_L
 
 /// A UID is looked up: 51 to 76 ns with up to 10^7 users, 250 with 10^8, where a step is some 30.
 pub(super) const UID_STEPS: usize = 4;
-/// A frame is offered to a gateway, without its bytes.
+/// A frame is made for a gateway and offered to it, without its bytes.
 const FRAME_STEPS: usize = 8;
+/// The same of one that is there and goes to every gateway.
+const COPY_STEPS: usize = 3;
 /// Bytes that are copied in one step.
 const STEP_BYTES: usize = 256;
 
@@ -173,11 +175,10 @@ impl Turn {
 /// Steps of a frame for one gateway, of so many bytes without its list, or with a list of so many.
 #[inline]
 pub(super) fn frame_steps(bytes: usize, targets: usize, portion: Portion<'_>) -> usize {
-    FRAME_STEPS
-        + match portion {
-            Portion::Uids(uids) => uids.len() + bytes / STEP_BYTES,
-            Portion::Whole => (8 * targets + bytes) / STEP_BYTES,
-        }
+    match portion {
+        Portion::Uids(uids) => FRAME_STEPS + uids.len() + bytes / STEP_BYTES,
+        Portion::Whole => COPY_STEPS + (8 * targets + bytes) / STEP_BYTES,
+    }
 }
 
 /// Steps of what a gateway says.

@@ -169,16 +169,17 @@ impl Core {
         source: Source,
         asked: Option<Asked>,
         routed: Routed<'_>,
-        Desk { offers, places, .. }: &mut Desk,
+        Desk { offers, places, whole, .. }: &mut Desk,
     ) {
         let deed = planted::due();
+        whole.clear();
         let mut offer = |(at, (slot, share))| {
             let slot = match deed {
                 Some(Deed::Drop) => return Offered::Taken,
                 Some(Deed::Wrong) => self.shared.beside(slot),
                 _ => slot,
             };
-            self.offer_part(links, message, source, asked, (at, slot, share), places)
+            self.offer_part(links, message, source, asked, (at, slot, share), (places, whole))
         };
         if deed == Some(Deed::Twice) {
             for part in routed.parts().enumerate() {
@@ -189,7 +190,8 @@ impl Core {
         offers.extend(routed.parts().enumerate().map(offer));
     }
 
-    /// Offers its share to one gateway, the part of the plan at that place.
+    /// Offers its share to one gateway, the part of the plan at that place. What goes whole is
+    /// written to `whole` for the first of them, which is to be empty then.
     pub(super) fn offer_part(
         &mut self,
         links: &mut Links,
@@ -197,7 +199,7 @@ impl Core {
         source: Source,
         asked: Option<Asked>,
         (at, slot, share): (usize, Slot, Share<'_>),
-        places: &mut Places,
+        (places, whole): (&mut Places, &mut Vec<u8>),
     ) -> Offered {
         let place = match places.of(&self.shared, slot, message.namespace) {
             Found::At(place) => place,
@@ -208,8 +210,11 @@ impl Core {
                 return Offered::NoLink;
             }
         };
+        if matches!(share, Share::Whole) && whole.is_empty() {
+            message.deliver_whole(source.instance, message.ttl_ms, whole);
+        }
         let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
-        self.offer_share(links, place, message, source, asked, share)
+        self.offer_share(links, place, message, source, asked, (share, whole))
     }
 
     fn offer_share(
@@ -219,7 +224,7 @@ impl Core {
         message: &Message<'_>,
         Source { instance, is_traced }: Source,
         asked: Option<Asked>,
-        share: Share<'_>,
+        (share, whole): (Share<'_>, &[u8]),
     ) -> Offered {
         let ttl_ms = message.ttl_ms;
         let awaited = asked.map(|asked| {
@@ -240,7 +245,7 @@ impl Core {
                 message.deliver_narrowed(instance, &all, ttl_ms, out);
             }
             Share::Uids(uids) => message.deliver_narrowed(instance, uids, ttl_ms, out),
-            Share::Whole => message.deliver_whole(instance, ttl_ms, out),
+            Share::Whole => out.extend_from_slice(whole),
         })
     }
 }
