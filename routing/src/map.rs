@@ -80,11 +80,22 @@ pub(crate) struct View<'a> {
     directory: Guard<Arc<Directory>>,
 }
 
-/// Keyed and bijective, so that nobody can choose UIDs that lie in one place: two rounds of the
-/// finaliser of SplitMix64 with the key between them.
+/// Keyed, so that nobody can choose UIDs that lie in one place: two products, each of which has its
+/// halves folded into one another, the first by a factor that follows from the key.
 #[inline]
 pub(crate) fn hash(key: u64, uid: u64) -> u64 {
-    mix(mix(uid ^ key).wrapping_add(key.rotate_left(32)))
+    // It is the same for all UIDs of a list, and worked out once.
+    let factor = mix(key.wrapping_add(GOLDEN)) | 1;
+    folded(folded(uid ^ key, factor) ^ key.rotate_left(32), GOLDEN)
+}
+
+/// The golden ratio's fraction, as of `SplitMix64`: an odd number without a pattern.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[inline]
+fn folded(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> u64::BITS) as u64
 }
 
 impl Map {

@@ -353,11 +353,12 @@ fn distinct_without(uids: UidRun<'_>, except: UidRun<'_>, key: u64, plan: &mut P
     excepted.extend(except.iter());
     excepted.sort_unstable();
 
-    distinct.clear();
-    distinct.extend(uids.iter().map(|uid| (uid, map::hash(key, uid))));
     // A list in rising order, as many are, has nobody twice.
-    if !distinct.is_sorted_by(|a, b| a.0 < b.0) {
-        once.leave_first(distinct);
+    if uids.iter().is_sorted_by(|a, b| a < b) {
+        distinct.clear();
+        distinct.extend(uids.iter().map(|uid| (uid, map::hash(key, uid))));
+    } else {
+        once.leave_first(uids, |uid| map::hash(key, uid), distinct);
     }
     if excepted.is_empty() {
         return;

@@ -5,6 +5,8 @@
     reason = "a place is chosen by the highest bits of a hash; lists have fewer than 2^32 UIDs"
 )]
 
+use waybill_wire::targets::UidRun;
+
 use crate::map::Slots;
 
 /// Finds who comes again in a list. Open addressing with linear probing over places in the list,
@@ -13,54 +15,74 @@ use crate::map::Slots;
 pub(crate) struct Once {
     /// One more than a place in the list, or 0.
     places: Vec<u32>,
+    /// Places in the list of those that came before, in rising order.
+    again: Vec<u32>,
 }
 
 impl Once {
-    /// Leaves each UID where it came first. Hashes are keyed ones, so that no list can be chosen to
-    /// collide.
-    pub(crate) fn leave_first(&mut self, users: &mut Vec<(u64, u64)>) {
-        let len = (4 * users.len()).next_power_of_two().max(2);
+    /// Overwrites `users` with the UIDs of a list and their hashes, each where it came first.
+    /// Hashes are keyed ones, so that no list can be chosen to collide.
+    pub(crate) fn leave_first(
+        &mut self,
+        uids: UidRun<'_>,
+        hash: impl Fn(u64) -> u64,
+        users: &mut Vec<(u64, u64)>,
+    ) {
+        let len = (4 * uids.len()).next_power_of_two().max(2);
         if self.places.len() < len {
             self.places.resize(len, 0);
         }
-        let places = &mut self.places[..len];
+        let (places, again) = (&mut self.places[..len], &mut self.again);
         places.fill(0);
+        again.clear();
+        users.clear();
         let shift = u64::BITS - len.ilog2();
-        let mut kept = 0;
-        for at in 0..users.len() {
-            let user = users[at];
-            let place = (user.1 >> shift) as usize;
-            let new = match places[place] {
-                0 => {
-                    places[place] = kept as u32 + 1;
-                    true
-                }
-                _ => insert(places, place, kept as u32 + 1, |other| users[other].0 == user.0),
-            };
-            if new {
-                users[kept] = user;
-                kept += 1;
+        let mut number = 0;
+        users.extend(uids.iter().map(|uid| {
+            number += 1;
+            let hash = hash(uid);
+            let place = (hash >> shift) as usize;
+            match places[place] {
+                0 => places[place] = number,
+                _ => insert(places, place, (number, uid), uids, again),
             }
+            (uid, hash)
+        }));
+        if !again.is_empty() {
+            leave_out(users, again);
         }
-        users.truncate(kept);
     }
 }
 
-/// Puts a number into the next free place, unless one that is on the way is of the same.
+/// Puts a number into the next free place, unless one that is on the way is of the same UID.
 #[cold]
-fn insert(places: &mut [u32], mut at: usize, new: u32, is_same: impl Fn(usize) -> bool) -> bool {
+#[inline(never)]
+fn insert(
+    places: &mut [u32],
+    mut at: usize,
+    (number, uid): (u32, u64),
+    uids: UidRun<'_>,
+    again: &mut Vec<u32>,
+) {
     let mask = places.len() - 1;
-    loop {
-        let place = &mut places[at];
-        if *place == 0 {
-            *place = new;
-            return true;
-        }
-        if is_same(*place as usize - 1) {
-            return false;
+    while places[at] != 0 {
+        if uids.iter().nth(places[at] as usize - 1) == Some(uid) {
+            again.push(number - 1);
+            return;
         }
         at = (at + 1) & mask;
     }
+    places[at] = number;
+}
+
+/// Takes out what lies at these places.
+#[cold]
+fn leave_out(users: &mut Vec<(u64, u64)>, places: &[u32]) {
+    let (mut at, mut next) = (0, places.iter().peekable());
+    users.retain(|_| {
+        at += 1;
+        next.next_if_eq(&&(at - 1)).is_none()
+    });
 }
 
 /// UIDs that were looked up, with the slots of each.

@@ -116,11 +116,13 @@ fn no_choice_of_uids_makes_a_look_up_cost_twice_what_any_others_cost() {
     const USERS: usize = 30_000;
     let mut state = 1;
     let any: Vec<u64> = (0..USERS).map(|_| next(&mut state)).collect();
-    let families: [(&str, Vec<u64>); 6] = [
+    let families: [(&str, Vec<u64>); 8] = [
         ("in a row", (1..).take(USERS).collect()),
         ("as far apart as can be", (0..).step_by(1 << 32).take(USERS).collect()),
         ("multiples of a bucket's bytes", (0..).step_by(64).take(USERS).collect()),
         ("the same lowest bits", (0..).map(|n: u64| n << 40 | 7).take(USERS).collect()),
+        ("in pairs that differ in all bits", (1..).flat_map(|n| [n, !n]).take(USERS).collect()),
+        ("the highest bits alone", (0..).map(|n: u64| n.reverse_bits()).take(USERS).collect()),
         ("without a key", chosen_for(0).take(USERS).collect()),
         ("for a key that it is not", chosen_for(!KEY).take(USERS).collect()),
     ];
