@@ -31,7 +31,6 @@ use waybill_wire::digest::mix;
 use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, own_value, size, spin_loop};
 use crate::{Change, Op};
 use arena::Arena;
-use blocks::Blocks;
 use group::{Added, Found, Ground, Group, Located, Writing};
 
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
@@ -101,9 +100,9 @@ fn folded(one: u64, other: u64) -> u64 {
 impl Map {
     /// An empty map. `key` is to be drawn at random, so that nobody knows it.
     pub(crate) fn new(key: u64) -> Self {
-        let ground = Ground { key, blocks: Blocks::new() };
+        let ground = Ground { key };
         let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
-        groups.make(0).begin(Group::first(&ground));
+        groups.make(0).begin(Group::first());
         let directory: Directory = Box::new([AtomicU32::new(groups.way(0))]);
         let directory = ArcSwap::from_pointee(directory);
         Self { ground, groups, directory, number: Mutex::new(1) }
@@ -139,7 +138,7 @@ impl Map {
             }
             let groups = view.groups(&hashes[..together.len()]);
             for (hash, group) in hashes.iter().zip(groups).take(together.len()) {
-                group.locate(&self.ground, *hash);
+                group.locate(*hash);
             }
             let mut steps = STEPS;
             for ((change, hash), group) in together.iter().zip(hashes).zip(groups) {
@@ -265,15 +264,15 @@ impl Map {
 
     /// Every route, in no order.
     pub(crate) fn all(&self) -> Vec<(u64, u16)> {
-        (0..self.groups()).flat_map(|number| self.group(number).all(&self.ground)).collect()
+        (0..self.groups()).flat_map(|number| self.group(number).all()).collect()
     }
 
     /// The same again, while nobody changes it.
     pub(crate) fn copy(&self) -> Self {
         let number = *self.number.lock().expect("no invariant broke in an earlier call");
-        let ground = Ground { key: self.ground.key, blocks: self.ground.blocks.copy() };
+        let ground = self.ground;
         let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
-        (0..number).for_each(|number| groups.make(number).begin(self.group(number).heir()));
+        (0..number).for_each(|number| groups.make(number).begin(self.group(number).copy()));
         let places = self.directory.load();
         let places = places.iter().map(|place| place.load(Ordering::Relaxed));
         let directory: Directory = places.map(AtomicU32::new).collect();
@@ -284,7 +283,7 @@ impl Map {
     /// How many buckets there are.
     #[cfg(all(test, not(loom)))]
     fn buckets(&self) -> usize {
-        self.ground.blocks.buckets()
+        (0..self.groups()).map(|number| self.group(number).buckets()).sum()
     }
 
     fn groups(&self) -> u32 {
@@ -327,7 +326,6 @@ impl View<'_> {
         mut found: impl FnMut(u64, Slots<'_>),
     ) {
         let (directory, groups) = (&**self.directory, &self.map.groups);
-        let ground = &self.map.ground;
         let shift = u64::BITS - 1 - directory.len().ilog2();
         let group = |hash: u64| {
             let place = &directory[(hash >> 1 >> shift) as usize];
@@ -335,7 +333,7 @@ impl View<'_> {
         };
         let Some(first) = users.first() else { return };
         let first = group(first.1);
-        let mut located = [first.elsewhere(); TOGETHER];
+        let mut located = [first.locate(users[0].1); TOGETHER];
         for together in users.chunks(TOGETHER) {
             let mut their = [first; TOGETHER];
             for ((_, hash), its) in together.iter().zip(&mut their) {
@@ -343,7 +341,7 @@ impl View<'_> {
                 its.ask();
             }
             for (((_, hash), its), located) in together.iter().zip(their).zip(&mut located) {
-                *located = its.locate(ground, *hash);
+                *located = its.locate(*hash);
             }
             for (user, located) in together.iter().zip(&located) {
                 found(user.0, self.slots(located, *user, slots));
@@ -354,7 +352,7 @@ impl View<'_> {
     /// The slots of one user: nothing is asked for ahead.
     #[inline(always)]
     pub(crate) fn find_one<'a>(&self, user: (u64, u64), slots: &'a mut Vec<u16>) -> Slots<'a> {
-        let located = self.group(user.1).locate(&self.map.ground, user.1);
+        let located = self.group(user.1).locate(user.1);
         self.slots(&located, user, slots)
     }
 
@@ -387,7 +385,7 @@ impl View<'_> {
             slots.clear();
             // The directory is asked for anew: a group may have been replaced.
             let view = self.map.view();
-            let located = view.group(hash).locate(&self.map.ground, hash);
+            let located = view.group(hash).locate(hash);
             is_found = located.find_all(hash, uid, slots);
         }
         slots

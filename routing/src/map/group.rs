@@ -13,15 +13,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use super::block::{Block, Put};
-use super::blocks::{BUCKETS_MAX, Blocks};
-use super::bucket::ENTRIES;
+use super::blocks::{BUCKETS_MAX, Kept, Large, buckets_of};
+use super::bucket::{Bucket, ENTRIES};
 use super::shape::{self, BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
-use crate::sync::{ArcSwapOption, AtomicU32, AtomicU64, Mutex, MutexGuard, fence, own, own_value};
+use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, fence, own, own_value};
 
 /// Part of the places that may be taken before another block is added, in percent: beyond, too many
 /// routes would lie far from their home.
@@ -33,15 +33,17 @@ type Crowd = BTreeMap<u64, BTreeSet<u16>>;
 /// How many routes each block has: at most six in each of 256 buckets.
 type Routes = [u16; BLOCKS_MAX];
 
-/// A group of a table: one line with what readers need and, while they find one slot a user, who
-/// writes too.
+/// A group of a table: first what readers need.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Group {
     /// [`Shape`] as a word; that of a group that is over until it begins.
     shape: AtomicU64,
-    /// Numbers of its blocks.
-    blocks: [AtomicU32; BLOCKS_MAX],
+    /// Its blocks, each there before the shape says so. In the group itself, so that from the shape
+    /// to a bucket there is one step.
+    blocks: [OnceLock<Arc<Large>>; BLOCKS_MAX],
+    /// The only one it has, while a map is small.
+    small: OnceLock<Arc<[Bucket]>>,
     /// Held by who writes.
     routes: Mutex<Routes>,
     crowd: ArcSwapOption<Crowd>,
@@ -51,16 +53,15 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Heir {
     shape: Shape,
-    blocks: Vec<u32>,
+    blocks: Vec<Kept>,
     routes: Routes,
     crowd: Crowd,
 }
 
-/// Where all groups of a map have their blocks, and how they hash.
-#[derive(Debug)]
+/// How all groups of a map hash.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Ground {
     pub(super) key: u64,
-    pub(super) blocks: Blocks,
 }
 
 impl Ground {
@@ -77,8 +78,8 @@ pub(super) struct Located<'a> {
     group: &'a Group,
     /// The group's shape.
     word: u64,
-    /// None, if the hash belongs to another group.
-    block: Option<Block<'a>>,
+    /// None, if the hash belongs to another group, or the block is a small one.
+    block: Option<&'a Large>,
 }
 
 /// What was found of a UID.
@@ -113,7 +114,8 @@ impl Default for Group {
     fn default() -> Self {
         Self {
             shape: AtomicU64::new(Shape::first().over().word()),
-            blocks: std::array::from_fn(|_| AtomicU32::new(0)),
+            blocks: [const { OnceLock::new() }; BLOCKS_MAX],
+            small: OnceLock::new(),
             routes: Mutex::default(),
             crowd: ArcSwapOption::empty(),
         }
@@ -124,14 +126,31 @@ impl Located<'_> {
     /// Looks for a UID.
     #[inline(always)]
     pub(super) fn find(&self, hash: u64, uid: u64) -> Found {
-        let Some(block) = self.block else { return Found::Unclear };
-        let found = block.find_one(hash, uid);
+        let Some(block) = self.block else { return self.find_small(hash, uid) };
+        let found = block.block().find_one(hash, uid);
         if self.holds() { found } else { Found::Unclear }
+    }
+
+    /// The same where there is no block of full size.
+    #[inline(never)]
+    fn find_small(&self, hash: u64, uid: u64) -> Found {
+        let found = self.small().map_or(Found::Unclear, |block| block.find_one(hash, uid));
+        if self.holds() { found } else { Found::Unclear }
+    }
+
+    /// The only block, of less than full size.
+    fn small(&self) -> Option<Block<'_>> {
+        let small = self.group.small.get().filter(|_| shape::is_small(self.word));
+        small.map(|small| Block::of(small))
+    }
+
+    fn block(&self) -> Option<Block<'_>> {
+        self.block.map(Large::block).or_else(|| self.small())
     }
 
     /// Appends each slot of the UID, once; whether that counts. `slots` is empty.
     pub(super) fn find_all(self, hash: u64, uid: u64, slots: &mut Vec<u16>) -> bool {
-        let Some(block) = self.block else { return false };
+        let Some(block) = self.block() else { return false };
         // Who reads two buckets may meet a route twice that was taken out and put back meanwhile.
         let mut tell_once = |slot| {
             if !slots.contains(&slot) {
@@ -150,7 +169,7 @@ impl Located<'_> {
     /// The most that looking for a hash here looks at: buckets, and the crowd.
     #[cfg(test)]
     pub(super) fn looks(self, hash: u64) -> usize {
-        let block = self.block.expect("nothing moves meanwhile");
+        let block = self.block().expect("nothing moves meanwhile");
         let home = block.find(hash, u64::MAX, |_| {});
         1 + home.reach() + usize::from(home.is_crowded())
     }
@@ -165,18 +184,16 @@ impl Located<'_> {
 
 impl Group {
     /// What the first group of a map is made of.
-    pub(super) fn first(ground: &Ground) -> Heir {
+    pub(super) fn first() -> Heir {
         let shape = Shape::first();
-        let blocks = vec![ground.blocks.another(shape.doublings())];
+        let blocks = vec![Kept::new(shape.doublings())];
         Heir { shape, blocks, routes: Routes::default(), crowd: Crowd::new() }
     }
 
     /// It is made of this. Nobody knows of it yet.
     pub(super) fn begin(&self, heir: Heir) {
         let Heir { shape, blocks, routes, crowd } = heir;
-        for (place, number) in self.blocks.iter().zip(blocks) {
-            place.store(number, Ordering::Relaxed);
-        }
+        blocks.into_iter().enumerate().for_each(|(at, block)| self.keep(at, block));
         *self.lock() = routes;
         if !crowd.is_empty() {
             self.set_crowd(crowd);
@@ -184,22 +201,17 @@ impl Group {
         self.shape.store(shape.word(), Ordering::Release);
     }
 
-    /// What it is made of, while nobody changes it.
-    pub(super) fn heir(&self) -> Heir {
+    /// What the same again is made of, while nobody changes it.
+    pub(super) fn copy(&self) -> Heir {
         let (shape, routes) = (self.shape(), *self.lock());
-        let blocks = (0..shape.blocks_in_use()).map(|at| self.number(at)).collect();
+        let kept = (0..shape.blocks_in_use()).map(|at| self.kept(at));
+        let blocks = kept.map(|kept| kept.copy(shape.doublings())).collect();
         Heir { shape, blocks, routes, crowd: self.crowd() }
     }
 
     /// Where it keeps what, for who writes or keeps others from it.
     pub(super) fn shape(&self) -> Shape {
         Shape::of(own(&self.shape))
-    }
-
-    /// Where the routes of a hash of another group lie.
-    #[inline]
-    pub(super) fn elsewhere(&self) -> Located<'_> {
-        Located { group: self, word: 0, block: None }
     }
 
     /// Asks for the line with what readers need.
@@ -210,11 +222,13 @@ impl Group {
 
     /// Where the routes of a hash lie, whose line is asked for.
     #[inline]
-    pub(super) fn locate<'a>(&'a self, ground: &'a Ground, hash: u64) -> Located<'a> {
+    pub(super) fn locate(&self, hash: u64) -> Located<'_> {
         let word = self.shape.load(Ordering::Acquire);
-        let block = shape::place(word, hash).map(|at| self.block(ground, at));
+        // Who was led here has a hash that is the group's, as long as it has any.
+        let block = self.blocks.get(shape::block_of(word, hash)).and_then(OnceLock::get);
+        let block = block.map(|block| &**block);
         if let Some(block) = block {
-            block.ask(hash);
+            block.block().ask(hash);
         }
         Located { group: self, word, block }
     }
@@ -235,7 +249,7 @@ impl Group {
             return Added::NotHere;
         }
         let at = shape.block(hash);
-        let block = self.block(ground, at);
+        let block = self.block(at);
         if self.is_in_crowd(block, hash, uid, slot) {
             return Added::Already;
         }
@@ -265,7 +279,7 @@ impl Group {
             return None;
         }
         let at = shape.block(hash);
-        let block = self.block(ground, at);
+        let block = self.block(at);
         if block.take(hash, uid, slot, |uid| ground.hash(uid)) {
             routes[at] -= 1;
             return Some(true);
@@ -276,13 +290,12 @@ impl Group {
     /// One step of growth: another block is made, or a block gives what others are to have.
     fn move_on(&self, ground: &Ground, shape: Shape, routes: &mut Routes) {
         if !shape.is_growing() {
-            let number = ground.blocks.another(shape.doublings());
-            self.blocks[shape.blocks()].store(number, Ordering::Relaxed);
+            self.keep(shape.blocks(), Kept::new(shape.doublings()));
             self.shape.store(shape.begun().word(), Ordering::Release);
             return;
         }
         let (from, next) = shape.step();
-        let source = self.block(ground, from);
+        let source = self.block(from);
         // A bit for each entry that goes.
         let mut going = [0_u8; BUCKETS_MAX];
         for (bucket, going) in source.buckets().iter().zip(&mut going) {
@@ -291,7 +304,7 @@ impl Group {
                 let to = next.block(hash);
                 if to != from {
                     *going |= 1 << entry;
-                    let target = self.block(ground, to);
+                    let target = self.block(to);
                     match target.put(hash, uid, slot) {
                         Put::New | Put::Already => routes[to] += 1,
                         Put::NoRoom => self.put_crowded(target, hash, uid, slot),
@@ -301,7 +314,7 @@ impl Group {
         }
         for uid in self.crowd.load().iter().flat_map(|crowd| crowd.keys()) {
             let hash = ground.hash(*uid);
-            self.block(ground, next.block(hash)).crowd(hash);
+            self.block(next.block(hash)).crowd(hash);
         }
         self.shape.store(next.word(), Ordering::Release);
         for (at, going) in going.into_iter().enumerate().filter(|(_, going)| *going != 0) {
@@ -344,7 +357,7 @@ impl Group {
         let crowd = self.crowd();
         let of = |(half, shape): (usize, Shape)| {
             let from = (0..shape.blocks()).map(|at| heirloom(half, at));
-            let blocks = from.clone().map(|at| self.number(at)).collect();
+            let blocks = from.clone().map(|at| self.kept(at)).collect();
             let here = crowd.iter().filter(|(uid, _)| shape.owns(ground.hash(**uid)));
             let crowd = here.map(|(uid, slots)| (*uid, slots.clone())).collect();
             let mut heir = Heir { shape, blocks, routes: Routes::default(), crowd };
@@ -356,8 +369,8 @@ impl Group {
 
     fn doubled(&self, ground: &Ground, shape: Shape) -> Heir {
         let shape = shape.doubled();
-        let number = ground.blocks.another(shape.doublings());
-        let (source, target) = (self.block(ground, 0), ground.blocks.at(number));
+        let kept = Kept::new(shape.doublings());
+        let (source, target) = (self.block(0), kept.block());
         let (mut routes, mut left) = (Routes::default(), Crowd::new());
         let crowd = self.crowd();
         let crowded = crowd.iter().flat_map(|(uid, slots)| slots.iter().map(|slot| (*uid, *slot)));
@@ -371,7 +384,7 @@ impl Group {
                 }
             }
         }
-        Heir { shape, blocks: vec![number], routes, crowd: left }
+        Heir { shape, blocks: vec![kept], routes, crowd: left }
     }
 
     /// Takes away the routes of dead slots in these buckets, counted over all blocks, and with the
@@ -388,7 +401,7 @@ impl Group {
         if shape.is_over() {
             return 0;
         }
-        let len = Blocks::buckets_of(shape.doublings());
+        let len = buckets_of(shape.doublings());
         for at in 0..shape.blocks_in_use() {
             let (start, end) = (at * len, (at + 1) * len);
             let here =
@@ -397,7 +410,7 @@ impl Group {
                 routes[at] -= 1;
                 removed(slot);
             };
-            self.block(ground, at).take_all(here, &is_dead, |uid| ground.hash(uid), removed);
+            self.block(at).take_all(here, &is_dead, |uid| ground.hash(uid), removed);
         }
         let all = len * shape.blocks_in_use();
         if buckets.end >= all {
@@ -419,9 +432,9 @@ impl Group {
     }
 
     /// Every route in it, in no order.
-    pub(super) fn all(&self, ground: &Ground) -> Vec<(u64, u16)> {
+    pub(super) fn all(&self) -> Vec<(u64, u16)> {
         let _nobody_writes = self.lock();
-        let blocks = (0..self.shape().blocks_in_use()).map(|at| self.block(ground, at));
+        let blocks = (0..self.shape().blocks_in_use()).map(|at| self.block(at));
         let mut all: Vec<_> = blocks.flat_map(Block::routes).collect();
         if !self.shape().is_over() {
             let crowd = self.crowd();
@@ -468,14 +481,36 @@ impl Group {
         self.crowd.store((!crowd.is_empty()).then(|| Arc::new(crowd)));
     }
 
-    #[inline]
-    fn number(&self, at: usize) -> u32 {
-        self.blocks[at].load(Ordering::Relaxed)
+    /// A block has its place. Each place is filled once.
+    fn keep(&self, at: usize, block: Kept) {
+        let is_kept = match block {
+            Kept::Large(large) => self.blocks[at].set(large).is_ok(),
+            Kept::Small(small) => self.small.set(small).is_ok(),
+        };
+        assert!(is_kept, "a group only ever takes blocks");
+    }
+
+    /// A block there is, to be shared.
+    fn kept(&self, at: usize) -> Kept {
+        match self.blocks[at].get() {
+            Some(large) => Kept::Large(Arc::clone(large)),
+            None => Kept::Small(Arc::clone(self.small.get().expect(THERE))),
+        }
     }
 
     #[inline]
-    fn block<'a>(&self, ground: &'a Ground, at: usize) -> Block<'a> {
-        ground.blocks.at(self.number(at))
+    fn block(&self, at: usize) -> Block<'_> {
+        match self.blocks[at].get() {
+            Some(large) => large.block(),
+            None => Block::of(self.small.get().expect(THERE)),
+        }
+    }
+
+    /// How many buckets it has that no other has.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn buckets(&self) -> usize {
+        let small = self.small.get().map_or(0, |small| small.len());
+        small + if small == 0 { self.shape().blocks_in_use() * BUCKETS_MAX } else { 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
@@ -483,15 +518,17 @@ impl Group {
     }
 }
 
+const THERE: &str = "a shape speaks of blocks that there are";
+
 fn is_loaded(shape: Shape, routes: &Routes) -> bool {
-    let places = shape.blocks() * Blocks::buckets_of(shape.doublings()) * ENTRIES;
+    let places = shape.blocks() * buckets_of(shape.doublings()) * ENTRIES;
     let taken: usize = routes[..shape.blocks()].iter().map(|routes| usize::from(*routes)).sum();
     taken * 100 >= LOAD_MAX * places
 }
 
 /// Whether it grows by a block of its own, rather than be replaced.
 fn has_place(shape: Shape) -> bool {
-    Blocks::buckets_of(shape.doublings()) == BUCKETS_MAX && shape.blocks() < BLOCKS_MAX
+    buckets_of(shape.doublings()) == BUCKETS_MAX && shape.blocks() < BLOCKS_MAX
 }
 
 #[cfg(all(test, not(loom)))]
@@ -499,8 +536,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_needs_is_in_one_line() {
+    fn what_readers_and_writers_need_is_in_three_lines() {
         assert_eq!(align_of::<Group>(), 64);
-        assert!(std::mem::offset_of!(Group, crowd) <= 64);
+        assert!(std::mem::size_of::<Group>() <= 192);
     }
 }

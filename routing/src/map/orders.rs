@@ -130,7 +130,7 @@ fn promise_8_nobody_writes_to_the_successors_of_a_group_before_it_is_over() {
             let group = view.group(hash);
             let full = group.add(&map.ground, (before, added), 10, &mut 1);
             assert_eq!(full, Added::New { is_full: true });
-            let located = group.locate(&map.ground, hash);
+            let located = group.locate(hash);
             let Replacing { group: writing, _successors: successors, _directory: directory } =
                 map.begin_to_replace(group).expect("it is full");
             let writer = {

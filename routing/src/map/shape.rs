@@ -12,6 +12,7 @@
     reason = "a number is taken out of a word by cutting off the rest"
 )]
 
+use super::blocks;
 use crate::sync::size;
 
 /// Blocks of a group at most. A group of as many becomes two; with half as many, one more is a
@@ -22,18 +23,22 @@ pub(super) const BLOCKS_MAX: usize = size(8, 8, 2);
 const CELL: u32 = 8;
 const CELLS: usize = 1 << CELL;
 
-/// Where fields of a word begin; the first is the depth.
-const ROW: u32 = 6;
-const DOUBLINGS: u32 = 13;
-const PREFIX: u32 = 18;
+/// Where fields of a word begin; the first is the depth, in the bits that a shift looks at. A row
+/// begins where a cell ends, so that both together are a place in the table.
+const ROW: u32 = CELL;
+const DOUBLINGS: u32 = 15;
+const PREFIX: u32 = 20;
 
 /// The block of each cell, for each number of blocks, and for each of the steps towards one more:
 /// a row for a shape, so that no reader has to ask whether it is growing.
-static PLACES: [[u8; CELLS]; ROWS] = rows();
+static PLACES: [u8; CELLS * ROWS] = rows();
 
 /// Rows of a number of blocks: while it stays as it is, and while so many have given nothing yet.
 const STEPS: usize = BLOCKS_MAX + 1;
-const ROWS: usize = (BLOCKS_MAX + 1) * STEPS;
+const ROWS: usize = 1 << (DOUBLINGS - ROW);
+
+/// The row of a group that has one block of less than full size: its cells have none here.
+const SMALL: u32 = ROWS as u32 - 1;
 
 /// The block of all cells where there is none.
 const NONE: u8 = u8::MAX;
@@ -52,16 +57,20 @@ pub(super) struct Shape {
     doublings: u32,
 }
 
-/// Which block has a hash, in a group whose shape is this word; `None` if the group has not.
+/// Which block of full size has a hash of the group, whose shape is this word; no number of a block
+/// if it has none, or none any more.
 #[inline]
-pub(super) fn place(word: u64, hash: u64) -> Option<usize> {
-    let depth = word as u32 & ((1 << ROW) - 1);
-    // In two steps: of no bits, no bit counts.
-    let differs = (word ^ hash) >> 1 >> (u64::BITS - 1 - depth);
-    let row = (word >> ROW) as usize & ((1 << (DOUBLINGS - ROW)) - 1);
-    let cell = (hash << depth >> (u64::BITS - CELL)) as usize;
-    let block = PLACES[row][cell];
-    (differs == 0 && block != NONE).then_some(block.into())
+pub(super) fn block_of(word: u64, hash: u64) -> usize {
+    // The depth is what is left of a word when it is taken for a number of bits to shift by.
+    let cell = hash.wrapping_shl(word as u32) >> (u64::BITS - CELL);
+    let row = word & ((ROWS as u64 - 1) << ROW);
+    PLACES[(row | cell) as usize].into()
+}
+
+/// Whether a group of this shape has one block of less than full size.
+#[inline]
+pub(super) fn is_small(word: u64) -> bool {
+    (word >> ROW) as u32 & (ROWS as u32 - 1) == SMALL
 }
 
 impl Shape {
@@ -71,10 +80,13 @@ impl Shape {
     }
 
     /// As a word: the prefix in the highest bits, as in a hash; then what it is doubled, the row,
-    /// and the depth, in 5, 7 and 6 bits.
+    /// and the depth, in 5, 7 and 8 bits.
     pub(super) fn word(self) -> u64 {
         let growing = self.growing.map_or(0, |at| at + 1);
-        let row = self.blocks * STEPS as u32 + growing;
+        let row = match self.blocks {
+            1 if growing == 0 && self.doublings() < blocks::SMALL => SMALL,
+            blocks => blocks * STEPS as u32 + growing,
+        };
         let numbers = self.depth | row << ROW | self.doublings << DOUBLINGS;
         self.prefix.checked_shl(u64::BITS - self.depth).unwrap_or(0) | u64::from(numbers)
     }
@@ -84,23 +96,32 @@ impl Shape {
     pub(super) fn of(word: u64) -> Self {
         let number = |first: u32, end: u32| (word >> first) as u32 & ((1 << (end - first)) - 1);
         let (depth, row) = (number(0, ROW), number(ROW, DOUBLINGS));
+        let (blocks, growing) = match row {
+            SMALL => (1, 0),
+            row => (row / STEPS as u32, row % STEPS as u32),
+        };
         Self {
             prefix: word.checked_shr(u64::BITS - depth).unwrap_or(0),
             depth,
-            blocks: row / STEPS as u32,
-            growing: (row % STEPS as u32).checked_sub(1),
+            blocks,
+            growing: growing.checked_sub(1),
             doublings: number(DOUBLINGS, PREFIX),
         }
     }
 
     /// Whether a hash is the group's.
     pub(super) fn owns(self, hash: u64) -> bool {
-        place(self.word(), hash).is_some()
+        // In two steps: of no bits, no bit counts.
+        let differs = (self.word() ^ hash) >> 1 >> (u64::BITS - 1 - self.depth);
+        differs == 0 && !self.is_over()
     }
 
     /// Which block has a hash of the group.
     pub(super) fn block(self, hash: u64) -> usize {
-        place(self.word(), hash).expect("it is of the group")
+        match self.word() {
+            word if is_small(word) => 0,
+            word => block_of(word, hash),
+        }
     }
 
     /// Blocks there are, but for one that is being filled.
@@ -184,20 +205,20 @@ const fn last(cell: usize) -> usize {
     }
 }
 
-const fn rows() -> [[u8; CELLS]; ROWS] {
+const fn rows() -> [u8; CELLS * ROWS] {
     let places = places();
-    let mut rows = [[NONE; CELLS]; ROWS];
+    let mut rows = [NONE; CELLS * ROWS];
     let mut blocks = 1;
     while blocks <= BLOCKS_MAX {
         let mut step = 0;
         while step == 0 || (step <= blocks + 1 && blocks < BLOCKS_MAX) {
-            let row = &mut rows[blocks * STEPS + step];
+            let row = (blocks * STEPS + step) * CELLS;
             let mut cell = 0;
             while cell < CELLS {
                 let at = places[blocks - 1][cell];
                 // Those from `step - 1` on have given.
                 let has_given = step > 0 && at as usize >= step - 1;
-                row[cell] = if has_given { places[blocks][cell] } else { at };
+                rows[row + cell] = if has_given { places[blocks][cell] } else { at };
                 cell += 1;
             }
             step += 1;

@@ -132,7 +132,7 @@ fn no_choice_of_uids_makes_a_look_up_cost_twice_what_any_others_cost() {
         let view = map.view();
         let looks = uids.iter().map(|uid| {
             let hash = hash(KEY, *uid);
-            view.group(hash).locate(&map.ground, hash).looks(hash)
+            view.group(hash).locate(hash).looks(hash)
         });
         looks.fold((0, 0), |(sum, most), looks| (sum + looks, most.max(looks)))
     };
