@@ -317,7 +317,7 @@ impl View<'_> {
     }
 
     /// Tells `found` the slots of each of these users, whose hashes are given with them: each slot
-    /// once. All lines are asked for before the first is looked at.
+    /// once. The lines of some are asked for before those of the ones before them are looked at.
     #[inline(always)]
     pub(crate) fn find(
         &self,
@@ -327,25 +327,25 @@ impl View<'_> {
     ) {
         let (directory, groups) = (&**self.directory, &self.map.groups);
         let shift = u64::BITS - 1 - directory.len().ilog2();
-        let group = |hash: u64| {
+        let locate = |hash: u64| {
             let place = &directory[(hash >> 1 >> shift) as usize];
-            groups.at(place.load(Ordering::Acquire))
+            groups.at(place.load(Ordering::Acquire)).locate(hash)
         };
-        let Some(first) = users.first() else { return };
-        let first = group(first.1);
-        let mut located = [first.locate(users[0].1); TOGETHER];
-        for together in users.chunks(TOGETHER) {
-            let mut their = [first; TOGETHER];
-            for ((_, hash), its) in together.iter().zip(&mut their) {
-                *its = group(*hash);
-                its.ask();
+        let mut chunks = users.chunks(TOGETHER);
+        let Some(mut here) = chunks.next() else { return };
+        let mut located = [[locate(here[0].1); TOGETHER]; 2];
+        ask(here, locate, &mut located[0]);
+        let mut turn = 0;
+        loop {
+            let next = chunks.next();
+            if let Some(next) = next {
+                ask(next, locate, &mut located[1 - turn]);
             }
-            for (((_, hash), its), located) in together.iter().zip(their).zip(&mut located) {
-                *located = its.locate(*hash);
-            }
-            for (user, located) in together.iter().zip(&located) {
+            for (user, located) in here.iter().zip(&located[turn]) {
                 found(user.0, self.slots(located, *user, slots));
             }
+            let Some(next) = next else { return };
+            (here, turn) = (next, 1 - turn);
         }
     }
 
@@ -389,6 +389,18 @@ impl View<'_> {
             is_found = located.find_all(hash, uid, slots);
         }
         slots
+    }
+}
+
+/// Locates some users, and asks for their lines.
+#[inline(always)]
+fn ask<'a>(
+    users: &[(u64, u64)],
+    locate: impl Fn(u64) -> Located<'a>,
+    located: &mut [Located<'a>; TOGETHER],
+) {
+    for ((_, hash), located) in users.iter().zip(located) {
+        *located = locate(*hash);
     }
 }
 

@@ -14,6 +14,7 @@
     reason = "a field is taken out of a word by cutting off the rest"
 )]
 
+use std::hint::select_unpredictable;
 use std::sync::atomic::Ordering;
 
 use crate::sync::{AtomicU64, fence, own, size, spin_loop};
@@ -111,9 +112,8 @@ impl Bucket {
         let ((entry, slot), state) = self.at_one_moment(|words| {
             let mut entry = ENTRIES;
             for (at, word) in words[..ENTRIES].iter().enumerate() {
-                if word.load(Ordering::Relaxed) == uid {
-                    entry = at;
-                }
+                let is_here = word.load(Ordering::Relaxed) == uid;
+                entry = select_unpredictable(is_here, at, entry);
             }
             // By place and not by a branch, which would be foretold wrong for one UID in three.
             let slots = words[SLOTS + entry / 4].load(Ordering::Relaxed);
