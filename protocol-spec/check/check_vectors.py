@@ -175,6 +175,8 @@ class Link:
         self.owed = None                        # the error that bytes sent on it must be answered with
         self.declared = set()                   # registrations, and tags as (namespace, text)
         self.tags = False                       # whether it offered them
+        self.fragments = False
+        self.open = {"send": {}, "expect": {}}  # (sequence, origin) -> [total, how much of it has come]
 
 
 def check_dialogues():
@@ -228,13 +230,16 @@ def check_stream(rest, way, link):
             kind, header_len, frame_len = codec.prologue(bytes.fromhex(rest[:16]))
             frame, rest_of_it = rest[:2 * frame_len], rest[2 * frame_len:]
             if kind == "HELLO" and len(frame) >= 80:
-                link.tags = bool(bytes.fromhex(frame[64:66])[0] >> REGISTRY["capabilities"]["tags"] & 1)
+                offered = bytes.fromhex(frame[64:66])[0]
+                link.tags, link.fragments = (bool(offered >> REGISTRY["capabilities"][x] & 1) for x in ("tags", "fragments"))
             if "?" in frame[:2 * header_len]:  # lengths only: ?? may stand for any byte
                 least = 10 + codec.size_of(codec.FRAMES[kind][1])
                 codec.need(header_len >= least, "header_size", kind)
                 codec.need(codec.FRAMES[kind][2] or header_len == least, "length", kind)
             elif len(frame) >= 2 * header_len and (fields := codec.decode_header(bytes.fromhex(frame[:2 * header_len]))):
                 follow(fields, way, link)
+                if link.fragments:
+                    put_together(fields, frame_len - header_len, link.open[way])
         except Malformed as e:
             if way == "expect":
                 raise
@@ -260,6 +265,27 @@ def follow(fields, way, link):
         raise ValueError(f"digest is {digest_of(link.declared).to_bytes(8, 'little').hex(' ')}")
     if way == "expect" and kind == "ERROR" and fields["code"] == link.owed:
         link.owed = None
+
+
+def put_together(fields, payload_len, is_open):
+    """6.14: what messages in fragments come to, one way of a link."""
+    number, kind = (fields.get("sequence"), fields.get("origin", 0)), fields["kind"]
+    if kind in ("PUBLISH", "DELIVER") and "fragmented" in fields:
+        total = fields["fragmented"]["total"]
+        codec.need(number not in is_open, "unexpected_frame", "opened twice")                           # [FRG-3]
+        codec.need(len(is_open) < LIMITS["fragmented_max"], "unexpected_frame", "too many are open")
+        whole = total + sum(x for x, _ in is_open.values())
+        codec.need(whole <= LIMITS["fragmented_bytes_max"], "unexpected_frame", "too much is open")
+        is_open[number] = [total, payload_len]
+    elif kind == "FRAGMENT":
+        codec.need(number in is_open, "fragment_order", "not open")                                     # [FRG-4]
+        total, at = is_open[number]
+        codec.need(fields["offset"] == at, "fragment_order", "offset")
+        codec.need(at + payload_len <= total, "fragment_order", "beyond the total")
+        codec.need(("LAST" in fields["flags"]) == (at + payload_len == total), "fragment_order", "LAST")
+        is_open[number][1] += payload_len
+        if at + payload_len == total:
+            del is_open[number]
 
 
 # ---- client messages, digests, examples in the prose

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use crate::assembly::{self, Assembly, Piece};
 use crate::code::{Kind, Role};
 use crate::deframe::Deframer;
 use crate::error::Malformed;
 use crate::expression::{Node, TextError};
 use crate::filter;
-use crate::frame::{ErrorFrame, Frame, Hello, Ping, Pong, Welcome};
+use crate::frame::{ErrorFrame, Fragment, Frame, Hello, Ping, Pong, Welcome};
 use crate::limits::{FRAME_BYTES_MAX, HEADER_BYTES_MAX, HEADER_BYTES_MIN};
 use crate::limits::{SELECTOR_BYTES_MAX, SELECTOR_TERMS_MAX};
 use crate::message::Message;
@@ -227,7 +228,44 @@ pub fn narrow(data: &[u8]) -> bool {
     let deliver = deliver(&out);
     assert_eq!((deliver.targets, deliver.except), (publish.targets, publish.except));
     assert_forwarded(&publish, &deliver, origin, ttl_ms);
+    if publish.fragmented.is_none() && !publish.payload.is_empty() {
+        let first = usize::from(*choice) % publish.payload.len();
+        out.clear();
+        publish.deliver_whole_first(origin, ttl_ms, first, &mut out);
+        let mut plain = Vec::new();
+        publish.deliver_whole(origin, ttl_ms, &mut plain);
+        assert_eq!(put_together(out, publish.payload, first, 1 + usize::from(*choice)), plain);
+        if !chosen.is_empty() {
+            let (mut out, mut plain) = (Vec::new(), Vec::new());
+            publish.deliver_narrowed_first(origin, &chosen, ttl_ms, first, &mut out);
+            publish.deliver_narrowed(origin, &chosen, ttl_ms, &mut plain);
+            assert_eq!(put_together(out, publish.payload, first, 4096), plain);
+        }
+    }
     true
+}
+
+/// What a DELIVER in fragments comes to, of whose payload the header announces so much.
+fn put_together(mut frame: Vec<u8>, payload: &[u8], first: usize, piece: usize) -> Vec<u8> {
+    frame.extend_from_slice(&payload[..first]);
+    let (begun, mut assembly) = (deliver(&frame), Assembly::default());
+    assert_eq!(assembly.begin((), &begun, &frame), Ok(()));
+    let (sequence, origin) = (begun.sequence, begun.origin.unwrap_or(0));
+    for range in assembly::cuts(payload.len(), first, piece) {
+        let mut out = Vec::new();
+        let (last, offset) = (range.end == payload.len(), range.start);
+        let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+        let fragment = Fragment { last, offset, sequence, origin, payload: &payload[range] };
+        assert_eq!(fragment.encode(&mut out), Ok(()));
+        let Ok(Frame::Fragment(fragment)) = Frame::decode(&out) else { panic!("FRAGMENT") };
+        let came = assembly.add(&fragment);
+        assert!(assembly.invariants());
+        match came {
+            Ok(Piece::Completed(whole)) => return whole.into_bytes(),
+            other => assert_eq!(other, Ok(Piece::Taken)),
+        }
+    }
+    panic!("its last piece was not the last")
 }
 
 /// An OFFLINE differs from the DELIVER to the same targets in its kind and its time to live.

@@ -4,6 +4,7 @@
 //! and no logger: bytes and times come in as arguments, bytes and verdicts go out as values.
 //! Decoding borrows, encoding appends to a caller's buffer; a frame costs no allocation.
 
+pub mod assembly;
 pub mod code;
 pub mod deframe;
 pub mod digest;
@@ -25,6 +26,7 @@ pub mod session;
 pub mod targets;
 mod write;
 
+pub use assembly::Assembly;
 pub use deframe::Deframer;
 pub use digest::Digest;
 pub use error::{Malformed, Unencodable, Violation};

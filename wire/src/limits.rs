@@ -26,6 +26,10 @@ limits! { LIMITS:
     PAYLOAD_BYTES_MAX: usize = 1_048_576 "payload_bytes_max",
     /// Greatest payload of a message in fragments.
     MESSAGE_BYTES_MAX: usize = 16_777_216 "message_bytes_max",
+    /// Messages in fragments that are open at once in one direction of a link (FRG-3).
+    FRAGMENTED_MAX: usize = 8 "fragmented_max",
+    /// Bytes of their whole payloads together.
+    FRAGMENTED_BYTES_MAX: usize = 33_554_432 "fragmented_bytes_max",
     /// UIDs in one list.
     TARGETS_MAX: usize = 4096 "targets_max",
     /// UIDs in EXCEPT.
@@ -111,6 +115,8 @@ const _: () = {
     assert!(HEADER_BYTES_MAX.is_multiple_of(8) && HEADER_BYTES_MAX / 8 <= u16::MAX as usize);
     assert!(HEADER_BYTES_MIN >= PROLOGUE_BYTES + 2);
     assert!(PAYLOAD_BYTES_MAX <= MESSAGE_BYTES_MAX && MESSAGE_BYTES_MAX <= u32::MAX as usize);
+    // The largest message has room when nothing else is open.
+    assert!(MESSAGE_BYTES_MAX <= FRAGMENTED_BYTES_MAX);
     // A message with every section at its limit still fits in a header.
     let labels = 8 + (LABELS_MAX * (1 + LABEL_BYTES_MAX)).next_multiple_of(8);
     let fixed_sections = 8 + 16 + 8 + 16 + 16 + 8 + 8 + 16;

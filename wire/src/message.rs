@@ -10,6 +10,7 @@ mod narrow;
 mod sections;
 
 pub use sections::{Content, Extension, Extensions, History, Labels, Part, Sender};
+pub(crate) use sections::{FRAGMENTED_BYTES, bytes_before_fragmented};
 
 use crate::code::{Class, Kind, Level, Mode, Priority};
 use crate::selector::Selector;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use waybill_wire::code::{ErrorCode, Kind, Level, Op, Role, capability};
 use waybill_wire::digest::Digest;
 use waybill_wire::frame::{
-    Barrier, Credit, Displaced, Drain, ErrorFrame, Filter, Group, Hello, Ping, Pong, Presence,
-    Receipt, Report, Resume, Resumed, State, Suspend, Tag, TagDelta, TagRecord, Welcome,
+    Barrier, Credit, Displaced, Drain, ErrorFrame, Filter, Fragment, Group, Hello, Ping, Pong,
+    Presence, Receipt, Report, Resume, Resumed, State, Suspend, Tag, TagDelta, TagRecord, Welcome,
 };
 use waybill_wire::session::registration::Filled;
 use waybill_wire::session::{
@@ -354,10 +354,12 @@ fn what_a_message_asks_for_may_not_run_here() {
         MessageHead { sequence: 1, ..head }.encode_publish(&[1], b"", &mut out).unwrap();
         let Frame::Publish(message) = Frame::decode(&out).unwrap() else { panic!("PUBLISH") };
         let missing: fn(&Message<'_>, u64) -> Option<&'static str> = support::missing_for;
-        // Selectors run where tags do, and nothing else does for it.
-        let runs = [support::CAPABILITIES, support::CAPABILITIES & !capability::TAGS];
-        let [here, without_tags] = runs.map(|runs| missing(&message, runs).is_some());
-        assert_eq!(without_tags, here || message.selector.is_some());
+        // Selectors run where tags do, fragments where that was agreed on, and nothing else.
+        let all = support::CAPABILITIES;
+        let runs = [all, all & !capability::TAGS, all & !capability::FRAGMENTS];
+        let [here, no_tags, no_fragments] = runs.map(|runs| missing(&message, runs).is_some());
+        assert_eq!(no_tags, here || message.selector.is_some());
+        assert_eq!(no_fragments, here || message.fragmented.is_some());
         here
     };
     let selector = Selector::check(b"\x01\x01a").ok();
@@ -365,9 +367,26 @@ fn what_a_message_asks_for_may_not_run_here() {
     assert!(!missing(MessageHead { level: Level::DELIVERED, ..MessageHead::default() }));
     assert!(missing(MessageHead { level: Level::ACKNOWLEDGED, ..MessageHead::default() }));
     assert!(!missing(MessageHead { selector, ..MessageHead::default() }));
-    assert!(missing(MessageHead { fragmented: Some(9), ..MessageHead::default() }));
+    assert!(!missing(MessageHead { fragmented: Some(9), ..MessageHead::default() }));
     let class = waybill_wire::code::Class::STORED;
     assert!(missing(MessageHead { class, ..MessageHead::default() }));
+}
+
+/// FRG-1, SES-7.
+#[test]
+fn fragments_pass_where_they_were_agreed_on() {
+    let fragment = Frame::Fragment(Fragment { sequence: 1, payload: b"a", ..Fragment::default() });
+    for role in [Role::PRODUCER, Role::GATEWAY] {
+        let mut session = broker(role);
+        let refused = Ok(Step::NotSupported(Kind::FRAGMENT));
+        assert_eq!(session.handle(ms(0), &fragment), refused);
+        session.run(capability::FRAGMENTS);
+        assert_eq!(session.handle(ms(0), &fragment), Ok(Step::Pass));
+    }
+    assert_eq!(code(broker(Role::CONSUMER).handle(ms(0), &fragment)), ErrorCode::WRONG_ROLE);
+    let mut session = initiator(Role::GATEWAY);
+    session.run(capability::FRAGMENTS);
+    assert_eq!(session.handle(ms(0), &fragment), Ok(Step::Pass));
 }
 
 /// SES-16.

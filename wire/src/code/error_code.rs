@@ -27,6 +27,7 @@ code! {
         HELLO_TIMEOUT = 206 "hello_timeout",
         KEEPALIVE_TIMEOUT = 207 "keepalive_timeout",
         SLOW_LINK = 208 "slow_link",
+        FRAGMENT_ORDER = 209 "fragment_order",
         BAD_CREDENTIAL = 301 "bad_credential",
         NOT_PERMITTED = 302 "not_permitted",
         NOT_SUPPORTED = 303 "not_supported",

@@ -68,7 +68,7 @@ kinds! {
     CREDIT = 0x08 "pgclab" Later,
     PUBLISH = 0x10 "p" Now,
     DELIVER = 0x11 "b" Now,
-    FRAGMENT = 0x12 "pgb" Later,
+    FRAGMENT = 0x12 "pgb" Now,
     RECEIPT = 0x13 "b" Now,
     REPORT = 0x14 "g" Now,
     UPLINK = 0x15 "gb" Now,

@@ -45,10 +45,26 @@ impl<'a> Fragment<'a> {
     /// # Errors
     /// A payload that is empty or above its limit.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Unencodable> {
+        self.write(out).finish(self.payload, self.payload.len())
+    }
+
+    /// Appends the header alone, for a payload of `payload_bytes` that the caller sends after it.
+    ///
+    /// # Errors
+    /// Payload bytes that are 0 or above their limit.
+    pub fn encode_header(
+        &self,
+        payload_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unencodable> {
+        self.write(out).finish(&[], payload_bytes)
+    }
+
+    fn write<'o>(&self, out: &'o mut Vec<u8>) -> Writer<'o> {
         let set = if self.last { flags::fragment::LAST } else { 0 };
         let mut writer = Writer::new(Kind::FRAGMENT, set, out);
         writer.u16(0).u32(self.offset).u64(self.sequence).u64(self.origin);
-        writer.finish(self.payload, self.payload.len())
+        writer
     }
 }
 

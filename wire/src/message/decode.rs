@@ -3,7 +3,8 @@
 use super::{Extensions, FIXED_BYTES, Labels, Message, Raw, sections};
 use crate::code::{Class, ErrorCode, Kind, Level, Mode, Priority, flags};
 use crate::error::{Malformed, Problem};
-use crate::limits::{HOPS_MAX, TARGETS_MAX};
+use crate::limits::{HOPS_MAX, PROLOGUE_BYTES, TARGETS_MAX};
+use crate::prologue::Prologue;
 use crate::read::{Reader, u16_at, u32_at, u64_at};
 use crate::targets::UidRun;
 
@@ -17,6 +18,22 @@ impl<'a> Message<'a> {
         let mut message = Self::blank(reader.kind);
         message.fill(reader, payload)?;
         Ok(message)
+    }
+
+    /// Reads a message in one piece, however long its payload: what an assembly gives out. `bytes`
+    /// are its header, and its payload or the beginning of it. `None` if they are not.
+    #[must_use]
+    pub fn decode_whole(bytes: &'a [u8]) -> Option<Self> {
+        let (first, _) = bytes.split_first_chunk::<PROLOGUE_BYTES>()?;
+        // Of its payload's length only the fields that speak of it are to know.
+        let [version, kind, low, high, payload @ ..] = *first;
+        let mut prologue = Prologue::decode(&[version, kind, low, high, 0, 0, 0, 0]).ok()?;
+        prologue.payload_bytes = u32::from_le_bytes(payload) as usize;
+        let (header, payload) = bytes.split_at_checked(prologue.header_bytes)?;
+        let is_message =
+            matches!(prologue.kind, Kind::PUBLISH | Kind::DELIVER | Kind::UPLINK | Kind::OFFLINE);
+        let read = || Self::read(Reader::new(prologue, header), payload).ok();
+        if is_message { read() } else { None }
     }
 
     /// Overwrites a blank message, whose kind is the reader's. In place: a message is large, and

@@ -8,6 +8,7 @@
 use super::{FIXED_BYTES, Message};
 use crate::code::{Kind, flags};
 use crate::limits::TARGETS_MAX;
+use crate::message::{FRAGMENTED_BYTES, bytes_before_fragmented};
 use crate::targets::{UID_BYTES, Uids};
 
 /// Bytes of ORIGIN.
@@ -42,6 +43,35 @@ impl Message<'_> {
             let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: false };
             self.forward(change, Uids::Slice(targets), &[], out);
         }
+    }
+
+    /// The header of [`Self::deliver_narrowed`] with FRAGMENTED, for a first piece of `first_bytes`
+    /// that the caller sends after it; what is missing of the payload follows in FRAGMENTs (FRG-1).
+    pub fn deliver_narrowed_first(
+        &self,
+        origin: u64,
+        targets: &[u64],
+        ttl_ms: u32,
+        first_bytes: usize,
+        out: &mut Vec<u8>,
+    ) {
+        debug_assert!(targets.len() <= TARGETS_MAX, "a share is no longer than the list");
+        if !targets.is_empty() {
+            let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: false };
+            self.forward_first(change, Uids::Slice(targets), first_bytes, out);
+        }
+    }
+
+    /// The header of [`Self::deliver_whole`] with FRAGMENTED, as [`Self::deliver_narrowed_first`].
+    pub fn deliver_whole_first(
+        &self,
+        origin: u64,
+        ttl_ms: u32,
+        first_bytes: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let change = Change { kind: Kind::DELIVER, origin, ttl_ms, keeps_except: true };
+        self.forward_first(change, Uids::Run(self.targets), first_bytes, out);
     }
 
     /// Appends the DELIVER that every gateway gets with mode `broadcast` or EVERYONE: list,
@@ -97,6 +127,22 @@ impl Message<'_> {
         FIXED_BYTES + ORIGIN_BYTES + kept + targets * UID_BYTES
     }
 
+    /// Adds FRAGMENTED to a header that has none.
+    fn forward_first(&self, change: Change, targets: Uids<'_>, first: usize, out: &mut Vec<u8>) {
+        debug_assert!(self.fragmented.is_none() && first < self.payload.len());
+        let start = out.len();
+        self.forward(change, targets, &[], out);
+        let header = &mut out[start..];
+        let words = u16_le((header.len() + FRAGMENTED_BYTES) / 8);
+        header[2..4].copy_from_slice(&words);
+        header[4..8].copy_from_slice(&u32_le(first));
+        let set = u16::from_le_bytes([header[8], header[9]]) | flags::message::FRAGMENTED;
+        header[8..10].copy_from_slice(&set.to_le_bytes());
+        let place = start + bytes_before_fragmented(set);
+        let [a, b, c, d] = u32_le(self.payload.len());
+        out.splice(place..place, [a, b, c, d, 0, 0, 0, 0]);
+    }
+
     /// Nearly all messages have neither sections nor an EXCEPT: what is not there is not copied,
     /// and memory is asked for once.
     fn forward(&self, change: Change, targets: Uids<'_>, payload: &[u8], out: &mut Vec<u8>) {
@@ -147,4 +193,9 @@ struct Change {
 /// Counts and lengths of a checked header fit: `limits.rs` asserts it.
 fn u16_le(value: usize) -> [u8; 2] {
     u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// As [`u16_le`].
+fn u32_le(value: usize) -> [u8; 4] {
+    u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes()
 }

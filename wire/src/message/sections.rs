@@ -3,7 +3,7 @@
 //! Each section is checked in the order of FRAME-9 step 6: fits, reserved, values, limits, text,
 //! padding. Items of LABELS and EXTENSIONS, and nodes of SELECTOR, are checked one after another.
 
-use super::Message;
+use super::{FIXED_BYTES, Message};
 use crate::code::{ContentType, Encoding, ErrorCode, Kind, PRIVATE_USE, flags};
 use crate::error::{Malformed, Problem};
 use crate::limits::{
@@ -87,6 +87,19 @@ impl<'a> Item<'a> for Extension<'a> {
         let (_, rest) = rest.split_at_checked(padding_bytes(length))?;
         Some((Self { extension_type: u16_at(head, 0), data }, rest))
     }
+}
+
+/// Bytes of FRAGMENTED.
+pub(crate) const FRAGMENTED_BYTES: usize = 8;
+
+/// Where FRAGMENTED lies, or would lie, in a header with these flags: all before it is of fixed
+/// length.
+pub(crate) fn bytes_before_fragmented(set: u16) -> usize {
+    use flags::message::*;
+    let sections =
+        [(ORIGIN, 8), (TRACE, 16), (CONFLATE, 8), (SENDER, 16), (PART, 16), (CONTENT, 8)];
+    let there = sections.iter().filter(|(flag, _)| set & flag != 0);
+    FIXED_BYTES + there.map(|(_, bytes)| bytes).sum::<usize>()
 }
 
 /// Reads the sections that `set` announces into `message`, in place: a message is large, and most

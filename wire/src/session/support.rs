@@ -16,7 +16,8 @@ pub const CAPABILITIES: u64 = capability::RESUME
     | capability::TRACE
     | capability::FILTERS
     | capability::TAGS
-    | capability::LINKS;
+    | capability::LINKS
+    | capability::FRAGMENTS;
 
 /// Judges what a broker of this draft can judge of a HELLO without its settings: the version and
 /// the features asked for. The draft to speak.
@@ -49,6 +50,7 @@ pub const fn needed_for(kind: Kind) -> u64 {
     match kind {
         Kind::TAG_DELTA | Kind::TAG => capability::TAGS,
         Kind::FILTER => capability::FILTERS,
+        Kind::FRAGMENT => capability::FRAGMENTS,
         _ => 0,
     }
 }
@@ -63,8 +65,8 @@ pub fn missing_for(message: &Message<'_>, runs: u64) -> Option<&'static str> {
         Some("level acknowledged does not run in this draft")
     } else if message.selector.is_some() && runs & capability::TAGS == 0 {
         Some("selectors need capability tags, which does not run here")
-    } else if message.fragmented.is_some() {
-        Some("fragmented messages do not run in this draft")
+    } else if message.fragmented.is_some() && runs & capability::FRAGMENTS == 0 {
+        Some("messages in fragments need capability fragments, which was not agreed on")
     } else {
         None
     }
