@@ -199,7 +199,7 @@ impl<'a> Sight<'a> {
             sent: fates.sent,
             offline: fates.offline.len(),
             filtered: fates.filtered.len(),
-            dropped: fates.dropped(),
+            dropped: fates.dropped.len(),
             unknown: routed.unresolved(),
             gateways: offers.iter().filter(|offered| offered.is_taken()).count(),
         }
@@ -348,7 +348,7 @@ fn outcome_of(offered: Offered) -> Outcome {
         Offered::Aged => Outcome::OutboxAge,
         Offered::NoLink => Outcome::NoLink,
         Offered::NotAllowed => Outcome::NotPermitted,
-        Offered::NotSupported => unreachable!("only a TAG is"),
+        Offered::NotSupported => unreachable!("only a TAG is, or what came in pieces"),
     }
 }
 

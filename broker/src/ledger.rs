@@ -82,7 +82,9 @@ counters! {
         tag_records,
         /// Times a gateway was told that not all of its tags are kept.
         tags_unkept,
-        /// PUBLISH frames received. Each is routed or refused.
+        /// PUBLISHes in fragments whose link ended before all of them had come; not received.
+        publishes_unfinished,
+        /// PUBLISHes received, those in fragments with their last piece. Each is routed or refused.
         publishes,
         /// PUBLISH frames that were looked up and offered.
         publishes_routed,

@@ -10,6 +10,7 @@ mod data;
 mod displacement;
 mod endings;
 mod filters;
+mod fragments;
 mod gateway;
 mod halfway;
 mod handover;
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::Frame;
 use waybill_wire::session::Step;
@@ -71,6 +73,8 @@ struct Core {
     counters: Arc<Counters>,
     now: Duration,
     batches: Batches,
+    // The payload of the message that is being offered, if it came in pieces: to be shared.
+    whole: Option<Bytes>,
     turn: Turn,
     outputs: VecDeque<Output>,
     // Links with something to write; a link is in it at most once.
@@ -98,6 +102,7 @@ impl Shard {
             counters: Arc::default(),
             now: Duration::ZERO,
             batches: Batches::of(id),
+            whole: None,
             turn: Turn::default(),
             outputs: VecDeque::new(),
             touched: Vec::new(),
@@ -387,6 +392,7 @@ impl Core {
             Frame::Suspend(suspend) if part.gateway().resumes => self.suspend(part, suspend),
             Frame::Uplink(message) => self.uplink(links, part, message),
             Frame::UplinkAck(ack) => self.uplink_ack(links, part, ack),
+            Frame::Fragment(fragment) => self.add_piece(links, part, fragment),
             Frame::Group(group) => {
                 self.group(part, group);
                 Ok(())

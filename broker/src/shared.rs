@@ -40,8 +40,10 @@ pub(crate) struct Place {
     /// For people; unknown to the simulator.
     pub(crate) peer: Option<Arc<str>>,
     pub(crate) room: Arc<Room>,
-    // Of a gateway: whether tags were agreed on.
+    // Of a gateway: whether tags were agreed on, and fragments.
     pub(crate) tags: bool,
+    #[expect(dead_code, reason = "no frame is cut yet")]
+    pub(crate) fragments: bool,
 }
 
 impl Place {

@@ -9,12 +9,14 @@
 //! has no room for ends it too, and is what its link goes on with (`parts.rs`); one that no turn
 //! has room for takes several (`halfway.rs`).
 
+use bytes::Bytes;
 use waybill_routing::{Audience, Mode as Lookup, Namespace, Plan, Query};
-use waybill_wire::code::{ErrorCode, Kind, Level, Mode};
+use waybill_wire::code::{ErrorCode, Kind, Level, Mode, capability};
 use waybill_wire::deframe::Deframer;
 use waybill_wire::message::Message;
 use waybill_wire::session::{Sequence, support};
 
+use super::fragments::payload_of;
 use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
 use super::parts::{Turn, UID_STEPS, steps_of};
@@ -184,7 +186,7 @@ impl Core {
         Ok(())
     }
 
-    /// Serves one that does not lie whole in a read.
+    /// Serves one that does not lie whole in a read, or comes in pieces, of which this is the first.
     pub(super) fn publish(
         &mut self,
         links: &mut Links,
@@ -192,6 +194,9 @@ impl Core {
         message: &Message<'_>,
         bytes: &[u8],
     ) -> Result<(), Fault> {
+        if comes_in_pieces(part, message) {
+            return self.begin_pieces(part, message, bytes);
+        }
         let mut batch = Batch::begun(&mut self.batches, part, &self.turn);
         batch.messages.push(*message);
         batch.takes_last();
@@ -205,6 +210,22 @@ impl Core {
             self.begin_halfway(part, bytes);
         }
         judged
+    }
+
+    /// Serves one that came in pieces: a frame as [`Message::decode_whole`] reads it. Its place
+    /// among the sequences of its link was that of its first piece.
+    pub(super) fn publish_whole(&mut self, links: &mut Links, part: &mut Part, frame: Bytes) {
+        let message = Message::decode_whole(&frame).expect("its header was checked when it came");
+        let mut batch = Batch::begun(&mut self.batches, part, &self.turn);
+        batch.messages.push(message);
+        batch.takes_last();
+        self.judge_permitted(&mut batch, None);
+        self.whole = Some(payload_of(&frame, &message));
+        if self.serve(links, part, batch).is_some() {
+            let told = self.shared.is_wanted(Feed::Offline);
+            part.halfway = Some(Box::new(Halfway::whole(frame, told, self.now)));
+        }
+        self.whole = None;
     }
 
     fn gather<'a>(
@@ -222,7 +243,8 @@ impl Core {
                 *rest = after;
                 return Err(malformed.into());
             }
-            if !batch.takes_last() {
+            let begins = batch.messages.last().is_some_and(|it| comes_in_pieces(part, it));
+            if begins || !batch.takes_last() {
                 batch.messages.pop();
                 break;
             }
@@ -245,11 +267,17 @@ impl Core {
             return Err(violation.into());
         }
         let refusal = refusal(message, producer.grant.covers(message.namespace));
+        self.judge_permitted(batch, refusal);
+        Ok(())
+    }
+
+    /// The last message of a batch is refused for this, or for what all are.
+    #[inline]
+    fn judge_permitted(&self, batch: &mut Batch<'_>, refusal: Option<ErrorCode>) {
         // Whoever is not known yet is not offline (PUB-3).
         let not_ready = (!self.told_ready).then_some(ErrorCode::NOT_READY);
         let told = self.shared.is_wanted(Feed::Offline);
         batch.judged(refusal.or(not_ready), told);
-        Ok(())
     }
 
     /// Serves a batch, or what of it the turn has room for.
@@ -329,11 +357,18 @@ impl Core {
     }
 }
 
-/// Why a message cannot be taken at all, if so.
+/// Whether a message comes in pieces, and its producer may send it so.
+#[inline]
+fn comes_in_pieces(part: &Part, message: &Message<'_>) -> bool {
+    message.fragmented.is_some() && part.can(capability::FRAGMENTS)
+}
+
+/// Why a message cannot be taken at all, if so; one in pieces, where these are not taken.
 #[inline]
 pub(crate) fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
     if permitted {
-        support::missing_for(message, support::CAPABILITIES).map(|_| ErrorCode::NOT_SUPPORTED)
+        let runs = support::CAPABILITIES & !capability::FRAGMENTS;
+        support::missing_for(message, runs).map(|_| ErrorCode::NOT_SUPPORTED)
     } else {
         Some(ErrorCode::NOT_PERMITTED)
     }

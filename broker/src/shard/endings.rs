@@ -99,6 +99,7 @@ impl Core {
             RoleState::Consumer(consumer) => self.consumer_left(links, part.id, consumer.owed),
             RoleState::Producer(producer) => {
                 self.receipts_lost(&producer.receipts);
+                count(&self.counters.publishes_unfinished, producer.assembly.len() as u64);
                 self.shared.producer_closed();
             }
             RoleState::None => {}

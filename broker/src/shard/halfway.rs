@@ -18,6 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use waybill_routing::{
     Audience, Gathering, Mode as Lookup, Part as Share, Plan, Query, Routed, SlotState,
 };
@@ -28,10 +29,11 @@ use waybill_wire::message::Message;
 use waybill_wire::targets::{UidRun, Uids};
 
 use super::batch::query;
+use super::fragments::payload_of;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
 use super::parts::{Place, Turn, UID_STEPS, frame_steps};
-use super::publish::{Fates, Source, Sums, merge_of, number_of};
+use super::publish::{Dropped, Fates, Source, Sums, merge_of, number_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
 use super::tag::tag_query;
@@ -49,7 +51,9 @@ const AGAIN_MAX: usize = 4;
 
 /// A message and how far it has come.
 pub(super) struct Halfway {
-    frame: Vec<u8>,
+    frame: Bytes,
+    /// It came in pieces.
+    is_whole: bool,
     /// When it was taken up, and whether some consumer was told then of who is offline.
     since: Duration,
     told: bool,
@@ -143,7 +147,13 @@ enum Stage {
 
 impl Halfway {
     pub(super) fn new(frame: &[u8], told: bool, since: Duration) -> Self {
-        Self { frame: frame.to_vec(), since, told, work: Work::default() }
+        let (frame, work) = (Bytes::copy_from_slice(frame), Work::default());
+        Self { frame, is_whole: false, since, told, work }
+    }
+
+    /// A PUBLISH that came in pieces.
+    pub(super) fn whole(frame: Bytes, told: bool, since: Duration) -> Self {
+        Self { frame, is_whole: true, since, told, work: Work::default() }
     }
 
     /// A gateway has told of its part, if it is this message's.
@@ -170,13 +180,15 @@ impl Core {
             part.halfway = Some(halfway);
             return;
         }
-        let Halfway { frame, since, told, work } = &mut *halfway;
-        let decoded = Frame::decode(frame);
+        let Halfway { frame, is_whole, since, told, work } = &mut *halfway;
+        let whole = if *is_whole { Message::decode_whole(frame) } else { None };
+        let decoded = whole.map_or_else(|| Frame::decode(frame), |it| Ok(Frame::Publish(it)));
         let message = match &decoded {
             Ok(Frame::Publish(message)) => Order::Publish(message),
             Ok(Frame::Tag(tag)) => Order::Tag(tag),
             other => unreachable!("was one of these when it came: {other:?}"),
         };
+        self.whole = whole.map(|message| payload_of(frame, &message));
         work.bytes = frame.len() - 8 * message.targets().len();
         while work.stage != Stage::Done && !self.turn.is_over() {
             match work.stage {
@@ -188,6 +200,7 @@ impl Core {
                 Stage::Judged | Stage::Done => self.finish(links, part, &message, work),
             }
         }
+        self.whole = None;
         if halfway.work.stage != Stage::Done {
             part.halfway = Some(halfway);
         }
@@ -384,7 +397,7 @@ impl Core {
         }
     }
 
-    fn concluded(&mut self, sums: &mut Sums) {
+    pub(super) fn concluded(&mut self, sums: &mut Sums) {
         count(&self.counters.publishes, 1);
         sums.count(&self.counters);
     }
@@ -434,12 +447,13 @@ fn judge_some(turn: &mut Turn, work: &mut Work) {
 
 fn rank(offered: Offered) -> u8 {
     match offered {
-        Offered::NotAllowed | Offered::NotSupported => 0,
+        Offered::NotAllowed => 0,
         Offered::NoLink => 1,
         // Of two causes the lower number counts (REP-6).
         Offered::Aged => 2,
         Offered::Full => 3,
-        Offered::Taken | Offered::Untold => 4,
+        Offered::NotSupported => 4,
+        Offered::Taken | Offered::Untold => 5,
     }
 }
 
@@ -451,14 +465,15 @@ fn fates_of<'a>(
     best: &BTreeMap<u64, Offered>,
 ) -> Fates<'a> {
     let (mut offline, mut there) = (Vec::new(), Vec::new());
-    let (mut full, mut aged) = (Vec::new(), Vec::new());
+    let mut dropped = Dropped::default();
     let mut lost = 0;
     let elsewhere: BTreeSet<u64> = routed.filtered_in_part().iter().copied().collect();
     let mut unknown = routed.offline().iter().peekable();
     for uid in UidRun::new(list).unwrap_or_default().iter() {
         match best.get(&uid) {
-            Some(Offered::Full) => full.push(uid),
-            Some(Offered::Aged) => aged.push(uid),
+            Some(Offered::NotSupported) => dropped.unsupported.push(uid),
+            Some(Offered::Full) => dropped.full.push(uid),
+            Some(Offered::Aged) => dropped.aged.push(uid),
             Some(Offered::NoLink) => {
                 lost += 1;
                 // Who is at a gateway that can have no match is there all the same.
@@ -468,8 +483,8 @@ fn fates_of<'a>(
             None => offline.extend(unknown.next_if(|it| **it == uid)),
         }
     }
-    let sent = routed.reached() - full.len() - aged.len() - lost;
-    Fates::new(message, routed, (sent, offline, [full, aged]), there)
+    let sent = routed.reached() - dropped.len() - lost;
+    Fates::new(message, routed, (sent, offline, dropped), there)
 }
 
 fn length(share: Share<'_>) -> usize {

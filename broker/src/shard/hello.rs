@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use waybill_wire::assembly::Assembly;
 use waybill_wire::code::{ErrorCode, Kind, Role, capability};
 use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
@@ -92,7 +93,8 @@ impl Core {
         part.session.accept(self.now, keepalive, hello.role);
         // What a producer asks for it asks of the broker, and offers nothing for it (TAG-12).
         let producer = hello.role == Role::PRODUCER;
-        part.session.run(if producer { support::CAPABILITIES } else { part.capabilities });
+        let unasked = support::CAPABILITIES & !capability::FRAGMENTS;
+        part.session.run(part.capabilities | if producer { unasked } else { 0 });
         Ok(())
     }
 
@@ -135,6 +137,7 @@ impl Core {
                     instance: hello.instance,
                     grant,
                     sequence: Sequence::default(),
+                    assembly: Assembly::default(),
                     receipts: Receipts::default(),
                     unrouted: Vec::new(),
                 }))
@@ -170,7 +173,7 @@ impl Core {
 
     pub(super) fn place(&self, part: &Part) -> Place {
         let (peer, room) = (part.peer.clone(), part.outbox.room().clone());
-        let tags = part.can(capability::TAGS);
-        Place { shard: self.id, link: part.id, peer, room, tags }
+        let (tags, fragments) = (part.can(capability::TAGS), part.can(capability::FRAGMENTS));
+        Place { shard: self.id, link: part.id, peer, room, tags, fragments }
     }
 }

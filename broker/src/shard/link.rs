@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use waybill_wire::assembly::Assembly;
 use waybill_wire::code::{ErrorCode, Kind, capability};
 use waybill_wire::deframe::Deframer;
 use waybill_wire::frame::{ErrorFrame, Frame};
@@ -115,6 +116,8 @@ pub(super) struct ProducerState {
     pub(super) instance: u64,
     pub(super) grant: Grant,
     pub(super) sequence: Sequence,
+    // Messages of which not all pieces have come.
+    pub(super) assembly: Assembly<Duration>,
     pub(super) receipts: Receipts,
     // Traced messages of the turn that has not ended.
     pub(super) unrouted: Vec<Unrouted>,

@@ -3,6 +3,7 @@
 
 use waybill_routing::filter::Fields;
 use waybill_wire::code::Kind;
+use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::message::Message;
 
 use super::sending::Offer;
@@ -21,7 +22,8 @@ impl Core {
         instance: u64,
         (first, offline): (u64, &[u64]),
     ) {
-        if !self.shared.is_wanted(Feed::Offline) {
+        // What fits into no frame is not told (FRG-10).
+        if !self.shared.is_wanted(Feed::Offline) || message.payload.len() > PAYLOAD_BYTES_MAX {
             return;
         }
         let fields = Fields::of_message(Kind::OFFLINE, offline, message);

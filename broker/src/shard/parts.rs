@@ -194,6 +194,11 @@ fn word_steps(frame: &Frame<'_>) -> usize {
         }
 }
 
+/// Steps of a piece of a message, of so many bytes.
+pub(super) fn piece_steps(bytes: usize) -> usize {
+    FRAME_STEPS + bytes / STEP_BYTES
+}
+
 /// Steps of a message that was looked up together with others.
 #[inline]
 pub(super) fn steps_of(targets: usize, bytes: usize, routed: Routed<'_>) -> usize {

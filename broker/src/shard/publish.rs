@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use waybill_routing::{Part as Share, Routed, Slot};
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, capability};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
+use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
 
@@ -49,7 +50,7 @@ impl Sums {
         self.sent += fates.sent as u64;
         self.offline += fates.offline.len() as u64;
         self.filtered += fates.filtered.len() as u64;
-        self.dropped += fates.dropped() as u64;
+        self.dropped += fates.dropped.len() as u64;
         self.unresolved += routed.unresolved() as u64;
         self.asked += u64::from(message.level != Level::NONE);
     }
@@ -210,6 +211,10 @@ impl Core {
                 return Offered::NoLink;
             }
         };
+        // Such a payload came in pieces, and goes so, or not at all.
+        if message.payload.len() > PAYLOAD_BYTES_MAX {
+            return Offered::NotSupported;
+        }
         if matches!(share, Share::Whole) && whole.is_empty() {
             message.deliver_whole(source.instance, message.ttl_ms, whole);
         }
@@ -293,33 +298,44 @@ pub(crate) struct Fates<'a> {
     pub(crate) offline: Cow<'a, [u64]>,
     /// The except list names them, or no gateway that has them can have a match.
     pub(crate) filtered: Cow<'a, [u64]>,
-    /// No gateway took the frame for them, and one had no room.
+    /// No gateway took the frame for them.
+    pub(crate) dropped: Dropped,
+}
+
+/// Those whom no gateway took the frame for, by what the first of these was at one.
+#[derive(Default)]
+pub(crate) struct Dropped {
+    /// The payload is too long for one frame, and the gateway takes no others.
+    pub(crate) unsupported: Vec<u64>,
+    /// It had no room.
     pub(crate) full: Vec<u64>,
-    /// No gateway took the frame for them, and at one what waits is too old; none had no room.
+    /// What waits there is too old.
     pub(crate) aged: Vec<u64>,
+}
+
+impl Dropped {
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.unsupported.len() + self.full.len() + self.aged.len()
+    }
 }
 
 impl<'a> Fates<'a> {
     /// Whether some user may be neither sent to nor offline by what was offered.
     pub(super) fn are_mixed(offers: &[Offered]) -> bool {
-        let is_mixed = |it: &Offered| matches!(it, Offered::Full | Offered::Aged | Offered::NoLink);
-        offers.iter().any(is_mixed)
-    }
-
-    /// How many were dropped.
-    pub(crate) fn dropped(&self) -> usize {
-        self.full.len() + self.aged.len()
+        use Offered::{Aged, Full, NoLink, NotSupported};
+        offers.iter().any(|it| matches!(it, Full | Aged | NoLink | NotSupported))
     }
 
     /// Those of a message whose users were judged one by one.
     pub(super) fn new(
         message: &Message<'_>,
         routed: Routed<'a>,
-        (sent, offline, [full, aged]): (usize, Vec<u64>, [Vec<u64>; 2]),
+        (sent, offline, dropped): (usize, Vec<u64>, Dropped),
         there: Vec<u64>,
     ) -> Self {
         let filtered = with(message, filtered(message, routed), there);
-        Self { sent, offline: Cow::Owned(offline), filtered, full, aged }
+        Self { sent, offline: Cow::Owned(offline), filtered, dropped }
     }
 
     #[inline]
@@ -328,8 +344,7 @@ impl<'a> Fates<'a> {
             return Self::of_mixed(message, routed, offers);
         }
         let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
-        let (full, aged) = (Vec::new(), Vec::new());
-        Self { sent: routed.reached(), offline, filtered, full, aged }
+        Self { sent: routed.reached(), offline, filtered, dropped: Dropped::default() }
     }
 
     #[cold]
@@ -343,23 +358,24 @@ impl<'a> Fates<'a> {
                 Share::Whole => &[],
             })
         };
-        let taken: BTreeSet<u64> = of(Offered::is_taken).copied().collect();
-        let full = of(|it| it == Offered::Full).copied();
-        let full: BTreeSet<u64> = full.filter(|uid| !taken.contains(uid)).collect();
-        let settled = |uid: &u64| taken.contains(uid) || full.contains(uid);
-        let aged = of(|it| it == Offered::Aged).copied();
-        let aged: BTreeSet<u64> = aged.filter(|uid| !settled(uid)).collect();
-        let settled = |uid: &u64| settled(uid) || aged.contains(uid);
-        let gone = of(|it| it == Offered::NoLink).copied();
-        let gone: BTreeSet<u64> = gone.filter(|uid| !settled(uid)).collect();
-        let sent = routed.reached() - full.len() - aged.len() - gone.len();
+        let mut settled: BTreeSet<u64> = of(Offered::is_taken).copied().collect();
+        // Of two causes the lower number counts (REP-6).
+        let mut rest = |wanted: fn(Offered) -> bool| -> BTreeSet<u64> {
+            of(wanted).copied().filter(|uid| settled.insert(*uid)).collect()
+        };
+        let unsupported = rest(|it| it == Offered::NotSupported);
+        let full = rest(|it| it == Offered::Full);
+        let aged = rest(|it| it == Offered::Aged);
+        let gone = rest(|it| it == Offered::NoLink);
+        let [unsupported, full, aged] = [unsupported, full, aged].map(|it| in_order(message, it));
+        let dropped = Dropped { unsupported, full, aged };
+        let sent = routed.reached() - dropped.len() - gone.len();
         // Who is at a gateway that can have no match is there all the same.
         let (there, gone): (Vec<u64>, Vec<u64>) =
             gone.into_iter().partition(|uid| routed.filtered_in_part().contains(uid));
         let offline = with(message, offline, gone);
         let filtered = with(message, filtered, there);
-        let (full, aged) = (in_order(message, full), in_order(message, aged));
-        Self { sent, offline, filtered, full, aged }
+        Self { sent, offline, filtered, dropped }
     }
 
     /// Puts the receipt of stage `routed`, with the message's way so far if it is the last.
@@ -375,10 +391,11 @@ impl<'a> Fates<'a> {
         let sets = [
             (Fate::OFFLINE, ErrorCode(0), &*self.offline),
             (Fate::FILTERED, ErrorCode(0), &*self.filtered),
-            (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.full[..]),
-            (Fate::DROPPED, ErrorCode::OUTBOX_AGE, &self.aged[..]),
+            (Fate::DROPPED, ErrorCode::NOT_SUPPORTED, &self.dropped.unsupported[..]),
+            (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.dropped.full[..]),
+            (Fate::DROPPED, ErrorCode::OUTBOX_AGE, &self.dropped.aged[..]),
         ];
-        let mut named = [FateSet::default(); 4];
+        let mut named = [FateSet::default(); 5];
         let mut count = 0;
         for (fate, cause, uids) in sets {
             if !uids.is_empty() {
@@ -392,7 +409,7 @@ impl<'a> Fates<'a> {
             offline: length(self.offline.len()),
             unknown: length(routed.unresolved()),
             filtered: length(self.filtered.len()),
-            dropped: length(self.dropped()),
+            dropped: length(self.dropped.len()),
             gateways: taken(offers),
             fate_sets: (&named[..count]).into(),
             ..empty_receipt(message)

@@ -20,6 +20,9 @@ use crate::outbox::Terms;
 use crate::shared::{Feed, Place};
 use crate::telemetry::{count, uncount};
 
+/// What an uplink may ask for: it is never in fragments.
+const RUNS: u64 = support::CAPABILITIES & !capability::FRAGMENTS;
+
 /// Uplinks that a gateway's link waits for an answer to, by its own numbers.
 #[derive(Default)]
 pub(super) struct Uplinked {
@@ -175,7 +178,7 @@ impl Core {
         let user = (message.namespace, message.sender.map_or(0, |sender| sender.uid));
         let refused = if !gateway.grant.covers(message.namespace) {
             Err(ErrorCode::NOT_PERMITTED)
-        } else if support::missing_for(message, support::CAPABILITIES).is_some() {
+        } else if support::missing_for(message, RUNS).is_some() {
             Err(ErrorCode::NOT_SUPPORTED)
         } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX {
             Err(ErrorCode::OVERLOADED)

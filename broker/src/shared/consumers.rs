@@ -219,7 +219,7 @@ mod tests {
     fn consumer(shared: &Shared, link: u64, instance: u64, capabilities: u64) -> ConsumerPlace {
         let grant = shared.credentials.judge(b"", waybill_wire::code::Role::CONSUMER).unwrap();
         let (link, peer, room) = (LinkId(link), None, Room::new(1));
-        let place = Place { shard: 0, link, peer, room, tags: false };
+        let place = Place { shard: 0, link, peer, room, tags: false, fragments: false };
         ConsumerPlace::new(place, grant, instance, capabilities)
     }
 

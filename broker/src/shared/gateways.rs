@@ -220,7 +220,7 @@ mod tests {
         let [first, second] = [1, 2].map(|it| shared.routes.open(Incarnation(it)).unwrap());
         let place = |link| {
             let (link, peer, room) = (LinkId(link), None, Room::new(1));
-            Place { shard: 0, link, peer, room, tags: false }
+            Place { shard: 0, link, peer, room, tags: false, fragments: false }
         };
         let mut places = Places::default();
         let mut at = |slot| match places.of(&shared, slot, 0) {

@@ -140,7 +140,8 @@ mod tests {
     use crate::outbox::Room;
 
     fn place(shard: u16, link: u64) -> Place {
-        Place { shard, link: LinkId(link), peer: None, room: Room::new(1), tags: false }
+        let (link, room) = (LinkId(link), Room::new(1));
+        Place { shard, link, peer: None, room, tags: false, fragments: false }
     }
 
     #[test]
