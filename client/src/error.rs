@@ -138,7 +138,8 @@ pub enum InvalidPublish {
         /// The limit.
         max: usize,
     },
-    /// The payload is longer than a frame, or than the broker, takes.
+    /// The payload is longer than `message_bytes_max`, or than this broker takes: without fragments
+    /// that is a frame's.
     #[error("payload of {bytes} bytes, the limit is {max}")]
     Payload {
         /// Bytes given.

@@ -78,7 +78,7 @@ impl Default for Options {
             tags: false,
             data_links: DATA_LINKS,
             max_in_flight: 16_384,
-            max_pending_bytes: 16 << 20,
+            max_pending_bytes: 32 << 20,
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::receipt::{Progress, Receipt};
 use crate::tags::{TagChange, Tagging};
 use crate::wall::Wall;
 
+mod cut;
 mod encode;
 pub(crate) mod job;
 mod machine;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use waybill_wire::code::{ContentType, Encoding, Mode, PRIVATE_USE, Priority};
 use waybill_wire::limits::{
-    EXCEPT_MAX, LABEL_BYTES_MAX, LABELS_MAX, PAYLOAD_BYTES_MAX, TARGETS_MAX,
+    EXCEPT_MAX, LABEL_BYTES_MAX, LABELS_MAX, MESSAGE_BYTES_MAX, TARGETS_MAX,
 };
 use waybill_wire::message::Content;
 
@@ -230,9 +230,9 @@ impl Publish {
             let count = self.except.len();
             return Err(InvalidPublish::Except { count, max: EXCEPT_MAX });
         }
-        if self.payload.len() > PAYLOAD_BYTES_MAX {
+        if self.payload.len() > MESSAGE_BYTES_MAX {
             let bytes = self.payload.len();
-            return Err(InvalidPublish::Payload { bytes, max: PAYLOAD_BYTES_MAX });
+            return Err(InvalidPublish::Payload { bytes, max: MESSAGE_BYTES_MAX });
         }
         self.check_labels()?;
         self.check_values()?;
@@ -352,7 +352,7 @@ mod tests {
             Publish::to([1]).selector(vip()),
             Publish::matching(vip()).except([1]),
             Publish::to([1]).content(ContentType(0x8000), Encoding(0xffff)),
-            Publish::to([1]).payload(vec![0; PAYLOAD_BYTES_MAX]),
+            Publish::to([1]).payload(vec![0; MESSAGE_BYTES_MAX]),
             Publish::to([1]).ttl(Duration::from_millis(u64::from(u32::MAX))),
         ] {
             assert_eq!(publish.check(), Ok(()));
@@ -368,8 +368,8 @@ mod tests {
         );
         check(&one().except(vec![0; 4097]), "4097 UIDs in except, except_max is 4096");
         check(
-            &one().payload(vec![0; PAYLOAD_BYTES_MAX + 1]),
-            "payload of 1048577 bytes, the limit is 1048576",
+            &one().payload(vec![0; MESSAGE_BYTES_MAX + 1]),
+            "payload of 16777217 bytes, the limit is 16777216",
         );
         let labels = (0..17).fold(one(), |publish, n| publish.label(n.to_string()));
         check(&labels, "17 labels, labels_max is 16");

@@ -25,6 +25,8 @@ pub(super) struct Part {
     pub(super) targets: Range<usize>,
     /// If the list was cut: sequence of the first part, index, number of parts.
     pub(super) list: Option<(u64, u32, u32)>,
+    /// If the payload is cut: how much of it goes first.
+    pub(super) first: Option<usize>,
 }
 
 /// Appends the frame of `part`.
@@ -52,11 +54,14 @@ pub(super) fn encode(publish: &Publish, part: &Part, out: &mut Vec<u8>) -> Resul
         conflate: publish.conflate,
         part: part.list.map(|(list, index, parts)| message::Part { list, index, parts }),
         content: publish.content,
+        fragmented: part.first.and(u32::try_from(publish.payload.len()).ok()),
         labels: labels[..count].into(),
         selector: publish.matched_by().map(Selector::checked),
         except: (&publish.except).into(),
         ..message::MessageHead::default()
     };
     let targets = publish.targets().and_then(|uids| uids.get(part.targets.clone()));
-    head.encode_publish(targets.unwrap_or_default(), &publish.payload, out)
+    let first = part.first.and_then(|first| publish.payload.get(..first));
+    let payload = first.unwrap_or(&publish.payload);
+    head.encode_publish(targets.unwrap_or_default(), payload, out)
 }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Changes of tags go the same way as publishes of level delivered, but for what [`Request`] says.
-//! A list above `targets_max` stays one job whose parts are cut as they are transmitted. Invariant:
+//! A large payload goes out in pieces with others between them (`cut.rs`). A list above
+//! `targets_max` stays one job whose parts are cut as they are transmitted. Invariant:
 //! a job exists as long as it is in the queue or has a part in `again`, `flight` or `unwritten`;
 //! sequences in `flight` rise.
 
@@ -23,8 +24,9 @@ use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Kind, capability};
 use waybill_wire::error::Violation;
 use waybill_wire::frame::{ErrorFrame, Receipt as WireReceipt};
-use waybill_wire::limits::PAYLOAD_BYTES_MAX;
+use waybill_wire::limits::{MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
+use super::cut::{Cut, Cuts};
 use super::encode::Part;
 use super::job::{Flight, Job, Reply};
 use super::request::Request;
@@ -78,8 +80,8 @@ pub(crate) struct ProducerMachine<R> {
     instance: u64,
     bounds: Bounds,
     sequence: u64,
-    jobs: Slab<Job<R>>,
-    queue: VecDeque<usize>,
+    pub(super) jobs: Slab<Job<R>>,
+    pub(super) queue: VecDeque<usize>,
     again: Again,
     flight: VecDeque<Flight>,
     /// Weight of those in `flight` at level delivered.
@@ -87,11 +89,13 @@ pub(crate) struct ProducerMachine<R> {
     /// Until then nothing of level delivered goes out: the broker had no room for another.
     held_until: Option<Instant>,
     unwritten: Vec<Flight>,
+    pub(super) cuts: Cuts,
     events: VecDeque<ProducerEvent<R>>,
     /// Parts of this link that may wait for a receipt: `in_flight_max`, or the broker's credit.
     window: usize,
-    /// Largest payload the broker of this link takes.
-    payload_max: usize,
+    /// Largest payload the broker of this link takes, and in one frame.
+    pub(super) message_max: usize,
+    pub(super) payload_max: usize,
     /// Why nothing goes out now, if nothing does.
     obstacle: Option<Obstacle>,
     /// Broker of this link, while there is one.
@@ -113,8 +117,10 @@ impl<R: Reply> ProducerMachine<R> {
             awaited: 0,
             held_until: None,
             unwritten: Vec::new(),
+            cuts: Cuts::default(),
             events: VecDeque::new(),
             window: bounds.in_flight_max,
+            message_max: PAYLOAD_BYTES_MAX,
             payload_max: PAYLOAD_BYTES_MAX,
             obstacle: Some(Obstacle::Connecting),
             broker: None,
@@ -139,8 +145,19 @@ impl<R: Reply> ProducerMachine<R> {
         }
     }
 
-    /// What went out is remembered until it is answered, or only written.
-    fn fly(&mut self, level: ReceiptLevel, flight: Flight) {
+    /// What went out is remembered until it is answered, or only written; of a payload that is cut,
+    /// the rest is to follow.
+    fn fly(&mut self, level: ReceiptLevel, flight: Flight, cut: Option<(usize, bool)>) {
+        let mut flight = Some(flight);
+        if let Some((at, resend)) = cut
+            && let Some((job, sequence)) = flight.as_ref().map(|it| (it.job, it.sequence))
+            && let Some((payload, priority)) = self.jobs[job].order.request.payload()
+        {
+            let payload = payload.clone();
+            let flight = if level == ReceiptLevel::None { flight.take() } else { None };
+            self.cuts.push(Cut { sequence, priority, payload, at, resend, flight });
+        }
+        let Some(flight) = flight else { return };
         if level == ReceiptLevel::None {
             return self.unwritten.push(flight);
         }
@@ -165,14 +182,17 @@ impl<R: Reply> ProducerMachine<R> {
         while let Some(flight) = self.again.front() {
             let job = &self.jobs[flight.job];
             let level = job.level();
-            if out.len() >= WRITE_BYTES || self.is_held(level) {
+            // No copy begins while the one before it has not ended.
+            let is_open = self.cuts.resends() || self.cuts.has(flight.sequence);
+            if out.len() >= WRITE_BYTES || self.is_held(level) || is_open || self.is_blocked(job) {
                 return false;
             }
             let request = &job.order.request;
             let mut sequence = flight.sequence;
+            let first = self.first_of(request.payload_bytes());
             let encoded = match job.ttl_left(now) {
                 None => Err(ErrorCode::EXPIRED),
-                _ if request.payload_bytes() > self.payload_max => Err(ErrorCode::PAYLOAD_SIZE),
+                _ if request.payload_bytes() > self.message_max => Err(ErrorCode::PAYLOAD_SIZE),
                 Some(ttl_ms) => {
                     if !request.keeps_its_sequence() {
                         self.sequence += 1;
@@ -180,7 +200,7 @@ impl<R: Reply> ProducerMachine<R> {
                     }
                     let targets = flight.targets.clone();
                     let list = job.list(&targets);
-                    let part = Part { sequence, resend: true, ttl_ms, targets, list };
+                    let part = Part { sequence, resend: true, ttl_ms, targets, list, first };
                     request.encode(&part, out).map_err(|error| error.code)
                 }
             };
@@ -192,7 +212,7 @@ impl<R: Reply> ProducerMachine<R> {
                     job.unrouted(&mut flight);
                     flight.sequence = sequence;
                     flight.sent_us = job.sent_us(now);
-                    self.fly(level, flight);
+                    self.fly(level, flight, first.map(|first| (first, true)));
                 }
                 Err(code) => self.give_up_flight(flight, code),
             }
@@ -211,25 +231,27 @@ impl<R: Reply> ProducerMachine<R> {
 
     /// Transmits parts of the job at the head of the queue as long as there is room, and says
     /// whether the job is through.
-    fn transmit_job(&mut self, now: Instant, id: usize, out: &mut Vec<u8>) -> bool {
+    pub(super) fn transmit_job(&mut self, now: Instant, id: usize, out: &mut Vec<u8>) -> bool {
         let job = &self.jobs[id];
         let (level, parts) = (job.level(), job.parts);
         let Some(ttl_ms) = job.ttl_left(now) else {
             return self.give_up(id, ErrorCode::EXPIRED);
         };
         let bytes = job.order.request.payload_bytes();
-        if bytes > self.payload_max && job.sent > 0 {
+        if bytes > self.message_max && job.sent > 0 {
             return self.give_up(id, ErrorCode::PAYLOAD_SIZE);
         }
-        if bytes > self.payload_max {
-            let invalid = InvalidPublish::Payload { bytes, max: self.payload_max };
+        if bytes > self.message_max {
+            let invalid = InvalidPublish::Payload { bytes, max: self.message_max };
             self.fail(id, PublishError::Invalid(invalid));
             return true;
         }
         while self.jobs[id].sent < parts {
-            if out.len() >= WRITE_BYTES || self.is_held(level) {
+            let is_blocked = self.is_blocked(&self.jobs[id]);
+            if out.len() >= WRITE_BYTES || self.is_held(level) || is_blocked {
                 return false;
             }
+            let first = self.first_of(bytes);
             self.sequence += 1;
             let sequence = self.sequence;
             let job = &mut self.jobs[id];
@@ -238,7 +260,8 @@ impl<R: Reply> ProducerMachine<R> {
                 job.receipt.sequence = sequence;
             }
             let list = job.list(&targets);
-            let part = Part { sequence, resend: false, ttl_ms, targets: targets.clone(), list };
+            let of = targets.clone();
+            let part = Part { sequence, resend: false, ttl_ms, targets: of, list, first };
             if let Err(error) = job.order.request.encode(&part, out) {
                 // It was checked, so this is a rule that the check does not know.
                 tracing::error!(%error, "a checked request cannot be encoded");
@@ -249,7 +272,7 @@ impl<R: Reply> ProducerMachine<R> {
             let sent_us = job.sent_us(now);
             let (routed, doubt_until) = (None, None);
             let flight = Flight { sequence, job: id, targets, routed, doubt_until, sent_us };
-            self.fly(level, flight);
+            self.fly(level, flight, first.map(|first| (first, false)));
         }
         true
     }
@@ -347,7 +370,8 @@ impl<R: Reply> ProducerMachine<R> {
         self.awaited = 0;
         self.held_until = None;
         let flights = std::mem::take(&mut self.flight);
-        for mut flight in flights.into_iter().chain(std::mem::take(&mut self.unwritten)) {
+        let unwritten = std::mem::take(&mut self.unwritten).into_iter().chain(self.cuts.lose());
+        for mut flight in flights.into_iter().chain(unwritten.collect::<Vec<_>>()) {
             let until = *flight.doubt_until.get_or_insert(now + self.bounds.resend_within);
             match until > now {
                 true => self.again.push(until, flight),
@@ -433,7 +457,8 @@ impl<R: Reply> Machine for ProducerMachine<R> {
     }
 
     fn hello(&self) -> Wishes {
-        Wishes { capabilities: capability::TRACE, ..Wishes::default() }
+        let capabilities = capability::TRACE | capability::FRAGMENTS;
+        Wishes { capabilities, ..Wishes::default() }
     }
 
     fn handle_open(&mut self, _now: Instant, welcomed: &Welcomed) {
@@ -441,6 +466,8 @@ impl<R: Reply> Machine for ProducerMachine<R> {
         self.broker = Some(Arc::clone(&welcomed.address));
         self.obstacle = None;
         self.payload_max = welcomed.payload_max as usize;
+        let cuts = welcomed.capabilities & capability::FRAGMENTS != 0;
+        self.message_max = if cuts { MESSAGE_BYTES_MAX } else { self.payload_max };
         self.window = match welcomed.credit {
             0 => self.bounds.in_flight_max,
             credit => self.bounds.in_flight_max.min(credit as usize),
@@ -520,18 +547,22 @@ impl<R: Reply> Machine for ProducerMachine<R> {
     /// A broker that takes no publishes is left once nothing waits for its answer.
     fn wants_another(&self) -> bool {
         let waits = matches!(self.obstacle, Some(Obstacle::NotReady { .. }));
-        self.broker.is_some() && waits && self.flight.is_empty() && self.unwritten.is_empty()
+        let is_idle = self.unwritten.is_empty() && self.cuts.is_empty();
+        self.broker.is_some() && waits && self.flight.is_empty() && is_idle
     }
 
+    /// In each write there is room for a piece of what is cut, which is finished even where nothing
+    /// new may begin (SES-11).
     fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) {
-        if self.obstacle.is_some() || !self.transmit_again(now, out) {
-            return;
-        }
-        while out.len() < WRITE_BYTES
-            && let Some(&id) = self.queue.front()
-            && self.transmit_job(now, id, out)
-        {
-            self.queue.pop_front();
+        loop {
+            if self.obstacle.is_none() && self.transmit_again(now, out) {
+                self.transmit_new(now, out);
+            }
+            let written = self.cuts.transmit(out);
+            self.unwritten.extend(written);
+            if out.len() >= WRITE_BYTES || self.cuts.is_empty() {
+                return;
+            }
         }
     }
 
@@ -543,6 +574,7 @@ impl<R: Reply> Machine for ProducerMachine<R> {
     fn is_settled(&self) -> bool {
         let leaving = matches!(self.obstacle, Some(Obstacle::Draining { .. }));
         let nothing_waits = self.queue.is_empty() && self.again.is_empty();
-        (leaving || nothing_waits) && self.flight.is_empty() && self.unwritten.is_empty()
+        let nothing_flies = self.flight.is_empty() && self.unwritten.is_empty();
+        (leaving || nothing_waits) && nothing_flies && self.cuts.is_empty()
     }
 }

@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use bytes::Bytes;
+use waybill_wire::code::Priority;
 use waybill_wire::error::Unencodable;
 use waybill_wire::frame;
 
@@ -63,6 +65,14 @@ impl Request {
         }
     }
 
+    /// Its payload and priority, if it has one: a TAG is in no order with others (TAG-13).
+    pub(super) fn payload(&self) -> Option<(&Bytes, Priority)> {
+        match self {
+            Self::Publish(publish) => Some((&publish.payload, publish.priority)),
+            Self::Tags(_) => None,
+        }
+    }
+
     /// Takes out of a long list what is in it twice.
     pub(super) fn name_each_once(&mut self) {
         match self {
@@ -71,7 +81,7 @@ impl Request {
         }
     }
 
-    /// Appends the frame of `part`.
+    /// Appends the frame of `part`, of which others bring the rest of the payload if it is cut.
     pub(super) fn encode(&self, part: &Part, out: &mut Vec<u8>) -> Result<(), Unencodable> {
         match self {
             Self::Publish(publish) => encode::encode(publish, part, out),

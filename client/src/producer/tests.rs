@@ -15,6 +15,7 @@ use crate::machine::{Ending, Machine};
 use crate::publish::{Publish, ReceiptLevel};
 use crate::receipt::{Progress, Receipt};
 
+mod cut;
 mod hops;
 mod overloaded;
 mod resend;

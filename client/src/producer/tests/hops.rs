@@ -42,7 +42,7 @@ fn passed(receipt: &Receipt) -> Vec<(Place, u64, u64)> {
 #[test]
 fn a_receipt_begins_with_when_its_publish_was_transmitted() {
     let mut rig = Rig::open(10);
-    assert_eq!(rig.machine.hello().capabilities, capability::TRACE);
+    assert!(rig.machine.hello().capabilities & capability::TRACE != 0);
     rig.order_traced(vec![1], START_US);
     rig.now += Duration::from_micros(30);
     let sent = rig.transmit();

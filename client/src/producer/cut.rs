@@ -1,0 +1,133 @@
+//! Publishes whose payload goes out in pieces, with others between them (FRG-1 to FRG-3).
+//!
+//! Of one priority there is one at a time, and none of that priority goes between its pieces, so
+//! that their order stays what it was (FRG-6). What is sent again goes alone (PUB-5).
+
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::Bytes;
+use waybill_wire::assembly::cuts;
+use waybill_wire::code::Priority;
+use waybill_wire::frame::Fragment;
+use waybill_wire::limits::FRAGMENTED_BYTES_MAX;
+
+use super::job::{Flight, Job, Reply};
+use super::machine::ProducerMachine;
+use crate::machine::WRITE_BYTES;
+
+/// A payload longer than this is cut: a shorter one goes in one write all the same.
+pub(super) const WHOLE_BYTES_MAX: usize = WRITE_BYTES;
+
+/// Bytes of a piece: half of a write, so that others have the other half.
+pub(super) const PIECE_BYTES: usize = WRITE_BYTES / 2;
+
+/// How many of those that wait are looked at for one that may go between the pieces of another.
+const LOOK_AHEAD: usize = 64;
+
+/// See the module. Invariant: their priorities differ, and their payloads come to at most
+/// [`FRAGMENTED_BYTES_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    open: Vec<Cut>,
+}
+
+/// A publish of which pieces are missing.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) sequence: u64,
+    pub(super) priority: Priority,
+    pub(super) payload: Bytes,
+    /// How much of it went with the first piece.
+    pub(super) at: usize,
+    /// It was transmitted before.
+    pub(super) resend: bool,
+    /// What is settled once all of it is written; `None` if that takes a receipt.
+    pub(super) flight: Option<Flight>,
+}
+
+impl Cuts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether that message is among them.
+    pub(super) fn has(&self, sequence: u64) -> bool {
+        self.open.iter().any(|cut| cut.sequence == sequence)
+    }
+
+    /// Whether one is that is sent again.
+    pub(super) fn resends(&self) -> bool {
+        self.open.iter().any(|cut| cut.resend)
+    }
+
+    /// Whether a publish of this priority has to wait; one of so many bytes that is cut, too.
+    pub(super) fn blocks(&self, priority: Priority, bytes: usize) -> bool {
+        let open: usize = self.open.iter().map(|cut| cut.payload.len()).sum();
+        let is_beyond = bytes > WHOLE_BYTES_MAX && open + bytes > FRAGMENTED_BYTES_MAX;
+        is_beyond || self.open.iter().any(|cut| cut.priority == priority)
+    }
+
+    pub(super) fn push(&mut self, cut: Cut) {
+        debug_assert!(!self.blocks(cut.priority, cut.payload.len()) && cut.at < cut.payload.len());
+        self.open.push(cut);
+    }
+
+    /// Appends the next piece of the one that is most urgent. What is settled by its last one.
+    pub(super) fn transmit(&mut self, out: &mut Vec<u8>) -> Option<Flight> {
+        // Numbers of priorities are not in their order (MSG-1).
+        let urgency = |cut: &Cut| match cut.priority {
+            Priority::BULK => 0,
+            Priority::HIGH => 2,
+            _ => 1,
+        };
+        let at = (0..self.open.len()).max_by_key(|at| urgency(&self.open[*at]))?;
+        let cut = &mut self.open[at];
+        let Range { start, end } = cuts(cut.payload.len(), cut.at, PIECE_BYTES).next()?;
+        let last = end == cut.payload.len();
+        let offset = u32::try_from(start).unwrap_or(u32::MAX);
+        let (sequence, payload) = (cut.sequence, &cut.payload[start..end]);
+        let fragment = Fragment { last, offset, sequence, origin: 0, payload };
+        fragment.encode(out).expect("a piece is not empty, and shorter than a frame");
+        cut.at = end;
+        if last { self.open.remove(at).flight } else { None }
+    }
+
+    /// Their link is gone: what was to be settled.
+    pub(super) fn lose(&mut self) -> impl Iterator<Item = Flight> {
+        std::mem::take(&mut self.open).into_iter().filter_map(|cut| cut.flight)
+    }
+}
+
+impl<R: Reply> ProducerMachine<R> {
+    /// How much of a payload of so many bytes goes first, if it is cut.
+    pub(super) fn first_of(&self, bytes: usize) -> Option<usize> {
+        let may_cut = self.message_max > self.payload_max;
+        let cut = may_cut && bytes > WHOLE_BYTES_MAX.min(self.payload_max);
+        cut.then_some(PIECE_BYTES.min(self.payload_max))
+    }
+
+    /// Transmits what has not been, as long as there is room: from the head of the queue, and past
+    /// what has to wait for the rest of one that is cut, but for others of its priority.
+    pub(super) fn transmit_new(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let (mut at, mut waits) = (0, [false; 4]);
+        while out.len() < WRITE_BYTES && at < LOOK_AHEAD {
+            let Some(&id) = self.queue.get(at) else { return };
+            let priority = self.jobs[id].order.request.payload().map(|(_, priority)| priority);
+            let waits = priority.and_then(|it| waits.get_mut(usize::from(it.0)));
+            if waits.as_deref() == Some(&true) || self.is_blocked(&self.jobs[id]) {
+                at += 1;
+                waits.into_iter().for_each(|it| *it = true);
+            } else if self.transmit_job(now, id, out) {
+                self.queue.remove(at);
+            } else if !self.is_blocked(&self.jobs[id]) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn is_blocked(&self, job: &Job<R>) -> bool {
+        let payload = job.order.request.payload();
+        payload.is_some_and(|(payload, priority)| self.cuts.blocks(priority, payload.len()))
+    }
+}
