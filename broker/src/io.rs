@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::mail::Mail;
 
 pub mod choice;
@@ -23,6 +25,32 @@ mod wall;
 /// [`Output::Close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
+
+/// Bytes of a write that lie elsewhere, and maybe in other links' writes, too. They stay until the
+/// write is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// So many of the write's own bytes go before it.
+    pub at: usize,
+    /// What goes there; not empty.
+    pub bytes: Bytes,
+}
+
+/// All of a write, in order: its own bytes, and the pieces between them, which are in the order of
+/// their places.
+pub(crate) fn slices<'a>(data: &'a [u8], pieces: &'a [Piece]) -> impl Iterator<Item = &'a [u8]> {
+    let ends = pieces.iter().map(|piece| piece.at).chain([data.len()]);
+    let mut from = 0;
+    let own = ends.map(move |end| &data[std::mem::replace(&mut from, end)..end]);
+    let theirs = pieces.iter().map(|piece| &piece.bytes[..]).chain([&[][..]]);
+    own.zip(theirs).flat_map(|(own, theirs)| [own, theirs]).filter(|slice| !slice.is_empty())
+}
+
+/// All of a write in one buffer: its own, if there is nothing else.
+#[must_use]
+pub fn joined(data: Vec<u8>, pieces: &[Piece]) -> Vec<u8> {
+    if pieces.is_empty() { data } else { slices(&data, pieces).flatten().copied().collect() }
+}
 
 /// What happened.
 #[derive(Debug)]
@@ -60,7 +88,7 @@ pub enum Input {
     Wrote {
         /// The link.
         link: LinkId,
-        /// The buffer of the order.
+        /// The buffer of the order, or another one in its place.
         data: Vec<u8>,
     },
     /// The transport failed, in either direction. Orders on their way are void; no other input
@@ -95,8 +123,10 @@ pub enum Output {
     Write {
         /// The link.
         link: LinkId,
-        /// The bytes.
+        /// Its own bytes.
         data: Vec<u8>,
+        /// Those that lie elsewhere, in the order of their places. Mostly none.
+        pieces: Vec<Piece>,
     },
     /// End our direction; reading goes on. No answer.
     Shutdown {

@@ -108,6 +108,20 @@ pub const HALFWAY_MAX: usize = 16;
 /// behind more than this.
 pub const WRITE_BYTES: usize = 256 << 10;
 
+/// Bytes of a payload from which on it is referenced by the outboxes it is in, of which there are
+/// several, and copied once for all of them; and from which on a part of one is written from where
+/// it lies. (To be measured.)
+pub const REFERENCED_BYTES: usize = 16 << 10;
+
+/// Bytes of a payload above which it goes in pieces of that many to a gateway that puts them
+/// together, with other messages between them. (To be measured.)
+pub const FRAGMENT_BYTES: usize = 64 << 10;
+
+/// Messages in pieces that are under way on one link, and the bytes of all of them.
+pub const OPEN_MAX: usize = 8;
+/// See [`OPEN_MAX`].
+pub const OPEN_BYTES_MAX: usize = 2 * waybill_wire::limits::MESSAGE_BYTES_MAX;
+
 /// Frames with a conflation key that are known by it in one priority of an outbox, each with at most
 /// two entries. With more, those that wait are written as they are, and it begins anew.
 pub const CONFLATION_KEYS_MAX: usize = 65_536;

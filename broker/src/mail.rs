@@ -3,6 +3,7 @@
 //! says at its kind what bounds it; what goes from link to link of one gateway as they begin and
 //! end is bounded as links are.
 
+use bytes::Bytes;
 use waybill_routing::Slot;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::HopTime;
@@ -84,8 +85,10 @@ pub enum Mail {
     Deliver {
         /// The receiver's link.
         link: LinkId,
-        /// The whole frame.
+        /// The whole frame; or its header, which announces no payload, where that is large.
         frame: Vec<u8>,
+        /// The payload then.
+        payload: Bytes,
         /// What that link is.
         receiver: Receiver,
         /// What it asks of the outbox.

@@ -4,110 +4,33 @@
 //! Frames for the link are encoded straight into the outbox. What is handed to the kernel is the
 //! outbox's own buffer, whose place a spare takes, so the steady state neither allocates nor
 //! copies; nothing that was handed over is touched again. Another shard reserves the place of a
-//! message before it sends it over. Never: sockets, who gets what.
+//! message before it sends it over. Large payloads lie elsewhere, and may be in several outboxes
+//! (`outbox/large.rs`). Never: sockets, who gets what.
 //!
-//! Invariant: frames of `queues`, `credit` and room reserved for mail on its way sum to what `room`
-//! has.
+//! Invariant: frames of `queues` and `open`, `lent`, `credit` and room reserved for mail on its way
+//! sum to what `room` has.
 
 mod conflation;
 mod lane;
+mod large;
 mod room;
+mod terms;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
 use waybill_wire::code::Priority;
 
 use self::conflation::Keys;
 use self::lane::{Lane, Noted};
-use crate::limits::{MAIL_BEYOND_PART, SPARE_BYTES, WRITE_BYTES};
+use self::large::OpenOnes;
+use crate::limits::MAIL_BEYOND_PART;
 
 pub use self::room::Room;
-
-/// What happens to messages for a gateway when a bound of its outbox is reached, after what has
-/// expired was dropped and what has a conflation key has replaced what it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// The new message is refused.
-    #[default]
-    Refuse,
-    /// The oldest ones are dropped, those of the lowest priority first (DEL-34).
-    DropOldest,
-    /// The link is ended as `slow_link` (DEL-35).
-    Close,
-}
-
-/// Why a message left an outbox unwritten, or did not get into it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Its time to live ran out.
-    Expired,
-    /// Another one took its place.
-    Conflated,
-    /// There was no room in bytes.
-    Full,
-    /// What waits has waited too long.
-    Aged,
-}
-
-/// What a message asks of every queue that it waits in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Care {
-    /// Milliseconds to live, counted from when it is taken in; 0 = without limit.
-    pub ttl_ms: u32,
-    /// Which messages it goes ahead of.
-    pub priority: Priority,
-    /// Whether it has a conflation key.
-    pub conflates: bool,
-}
-
-/// How a message is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// What it asks for.
-    pub care: Care,
-    /// Its number in [`Gone`]; 0 for one that nobody asks for.
-    pub number: u64,
-    /// Whether its number is in [`Outbox::take_traced`] when it is written.
-    pub is_traced: bool,
-}
-
-/// Messages that left the outbox unwritten.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Gone {
-    /// Their time to live ran out.
-    pub expired: u64,
-    /// Another one took their place.
-    pub conflated: u64,
-    /// Dropped to make room.
-    pub full: u64,
-    /// Dropped because they had waited too long.
-    pub aged: u64,
-    /// The numbers of those that have one, and why.
-    pub numbers: Vec<(u64, Cause)>,
-}
-
-impl Gone {
-    fn add(&mut self, cause: Cause, number: u64) {
-        *match cause {
-            Cause::Expired => &mut self.expired,
-            Cause::Conflated => &mut self.conflated,
-            Cause::Full => &mut self.full,
-            Cause::Aged => &mut self.aged,
-        } += 1;
-        if number != 0 {
-            self.numbers.push((number, cause));
-        }
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.expired + self.conflated + self.full + self.aged
-    }
-}
+pub use self::terms::{Care, Cause, Gone, Policy, Terms};
+pub use self::write::Write;
 
 /// All messages of an outbox at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,6 +84,10 @@ pub struct Outbox {
     unswept: usize,
     gone: Gone,
     traced: Vec<u64>,
+    // Large messages of which a part was written.
+    open: OpenOnes,
+    // Bytes of large messages whose last part is being written: they stay until it is.
+    lent: usize,
 }
 
 impl Outbox {
@@ -181,6 +108,8 @@ impl Outbox {
             unswept: 0,
             gone: Gone::default(),
             traced: Vec::new(),
+            open: OpenOnes::default(),
+            lent: 0,
         }
     }
 
@@ -222,7 +151,7 @@ impl Outbox {
     /// Messages waiting.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.queues.iter().map(|queue| queue.lane.frames()).sum()
+        self.queues.iter().map(|queue| queue.lane.frames()).sum::<usize>() + self.open.count()
     }
 
     /// Whether nothing waits.
@@ -251,11 +180,32 @@ impl Outbox {
             self.add(now, at, before, terms);
             return Ok(());
         }
-        self.squeeze(now, at, before, terms)
+        self.squeeze(now, at, before, terms, Bytes::new())
     }
 
-    /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved.
-    pub fn accept(&mut self, now: Duration, terms: Terms, frame: &[u8]) {
+    /// As [`Outbox::offer`], of a message whose payload lies elsewhere; what is encoded is its
+    /// header, which announces no payload. With FRAGMENTED in it, it goes in pieces, and is never
+    /// replaced; else it goes whole, and must not conflate.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn offer_large(
+        &mut self,
+        now: Duration,
+        terms: Terms,
+        header: &[u8],
+        payload: Bytes,
+    ) -> Result<(), Cause> {
+        let at = queue_of(terms.care.priority);
+        let buffer = self.queues[at].lane.buffer();
+        let before = buffer.len();
+        buffer.extend_from_slice(header);
+        self.squeeze(now, at, before, terms, payload)
+    }
+
+    /// Takes in a message from elsewhere, whose place in [`Outbox::room`] is reserved: the whole
+    /// frame, or as with [`Outbox::offer_large`] where there is a payload.
+    pub fn accept(&mut self, now: Duration, terms: Terms, frame: &[u8], payload: Bytes) {
         let at = queue_of(terms.care.priority);
         let Queue { lane, keys } = &mut self.queues[at];
         let before = lane.buffer().len();
@@ -265,7 +215,7 @@ impl Outbox {
             self.room.release(lane.frame(place).len());
             self.replace(now, at, (place, before), terms);
         } else {
-            self.add(now, at, before, terms);
+            self.add_any(now, at, before, terms, payload);
         }
         let is_alone =
             |queues: &[Queue]| queues.iter().map(|it| it.lane.frames()).sum::<usize>() < 2;
@@ -319,7 +269,20 @@ impl Outbox {
         }
     }
 
-    /// A message with a key, or one for which there is no room as it is.
+    fn add_any(&mut self, now: Duration, at: usize, before: usize, terms: Terms, payload: Bytes) {
+        if payload.is_empty() {
+            return self.add(now, at, before, terms);
+        }
+        let Terms { care: Care { ttl_ms, conflates, .. }, number, is_traced } = terms;
+        let Queue { lane, keys } = &mut self.queues[at];
+        lane.add_large(before, Noted::new(now, ttl_ms, number, is_traced), payload);
+        if conflates {
+            // It is not replaced, and nothing that lies before it is.
+            keys.put(lane, lane.position(before));
+        }
+    }
+
+    /// A message with a key, a large one, or one for which there is no room as it is.
     #[cold]
     fn squeeze(
         &mut self,
@@ -327,9 +290,10 @@ impl Outbox {
         at: usize,
         before: usize,
         terms: Terms,
+        payload: Bytes,
     ) -> Result<(), Cause> {
         self.give_back(0);
-        let bytes = self.queues[at].lane.encoded(before).len();
+        let bytes = self.queues[at].lane.encoded(before).len() + payload.len();
         let mut has_swept = false;
         let outcome = loop {
             let Queue { lane, keys } = &self.queues[at];
@@ -340,7 +304,7 @@ impl Outbox {
                     break Ok(());
                 }
             } else if self.room.reserve_within(bytes, self.limit) {
-                self.add(now, at, before, terms);
+                self.add_any(now, at, before, terms, payload);
                 break Ok(());
             }
             if !has_swept {
@@ -349,7 +313,8 @@ impl Outbox {
                     continue;
                 }
             }
-            if self.policy == Policy::DropOldest && self.drop_oldest(at) {
+            let may_fit = self.policy == Policy::DropOldest && bytes <= self.room.most();
+            if may_fit && self.drop_oldest(at) {
                 continue;
             }
             self.queues[at].lane.buffer().truncate(before);
@@ -430,7 +395,7 @@ impl Outbox {
 
     fn judge_age(&mut self, now: Duration) {
         let waiting = self.queues.iter_mut().filter_map(|queue| queue.lane.waits_since());
-        let since = waiting.chain(self.written_at).min();
+        let since = waiting.chain(self.open.waits_since()).chain(self.written_at).min();
         let is_old = since.zip(self.age_max).is_some_and(|(since, most)| now - since > most);
         if is_old != self.is_old {
             self.is_old = is_old;
@@ -448,7 +413,8 @@ impl Outbox {
     /// may say so later than need be, where some have gone from between others.
     #[must_use]
     pub fn has_left(&self, mark: Mark) -> bool {
-        self.queues.iter().zip(mark.0).all(|(queue, entered)| queue.lane.left_first() >= entered)
+        let left = |(queue, entered): (&Queue, u64)| queue.lane.left_first() >= entered;
+        self.queues.iter().zip(mark.0).all(left) && self.open.are_younger(mark.0)
     }
 
     /// Whether messages have left unwritten that [`Outbox::take_gone`] has not told of.
@@ -473,85 +439,14 @@ impl Outbox {
         std::mem::take(&mut self.traced)
     }
 
-    /// All answers and no message, for a link whose messages are held.
-    pub fn take_answers(&mut self) -> Vec<u8> {
-        let mut out = std::mem::take(&mut self.spare);
-        out.append(&mut self.control);
-        out
-    }
-
-    /// What to write next: all answers, then whole messages until [`WRITE_BYTES`] are reached, the
-    /// higher priority first; and how many messages that are. One whose time ran out is left out;
-    /// what is left of the others' is written into them.
-    pub fn take(&mut self, now: Duration) -> (Vec<u8>, u64) {
-        let (out, frames) = match self.only_queue() {
-            Some(at) if self.queues[at].lane.may_swap() => {
-                let Queue { lane, keys } = &mut self.queues[at];
-                let (frames, bytes) = (lane.frames() as u64, lane.waiting());
-                keys.clear();
-                let out = lane.swap(std::mem::take(&mut self.spare));
-                self.give_back(bytes);
-                (out, frames)
-            }
-            _ => self.gather(now),
-        };
-        if !out.is_empty() {
-            self.written_at = Some(now);
-        }
-        if self.is_old {
-            self.judge_age(now);
-        }
-        (out, frames)
-    }
-
-    /// The queue that has all that is to be written.
-    fn only_queue(&self) -> Option<usize> {
-        let [high, normal, bulk] = self.queues.each_ref().map(|queue| queue.lane.frames() > 0);
-        match (high, normal, bulk) {
-            _ if !self.control.is_empty() => None,
-            (false, true, false) => Some(1),
-            (true, false, false) => Some(0),
-            (false, false, true) => Some(2),
-            _ => None,
-        }
-    }
-
-    fn gather(&mut self, now: Duration) -> (Vec<u8>, u64) {
-        let mut out = std::mem::take(&mut self.spare);
-        out.append(&mut self.control);
-        let (mut frames, mut left) = (0, 0);
-        for queue in &mut self.queues {
-            if queue.lane.frames() == 0 || out.len() >= WRITE_BYTES {
-                continue;
-            }
-            let before = queue.lane.waiting();
-            frames += queue.lane.take(now, &mut out, &mut self.gone, &mut self.traced);
-            left += before - queue.lane.waiting();
-            queue.settle();
-            debug_assert!(queue.lane.invariant());
-        }
-        self.give_back(left);
-        (out, frames)
-    }
-
-    /// Takes back the buffer of a finished write.
-    pub fn recycle(&mut self, now: Duration, mut buffer: Vec<u8>) {
-        self.written_at = None;
-        buffer.clear();
-        if buffer.capacity() <= SPARE_BYTES && buffer.capacity() > self.spare.capacity() {
-            self.spare = buffer;
-        }
-        if self.is_old {
-            self.judge_age(now);
-        }
-    }
-
     /// Forgets the messages, not the answers; the number of messages that were waiting.
     pub fn abandon(&mut self) -> u64 {
         let waiting: usize = self.queues.iter().map(|queue| queue.lane.waiting()).sum();
-        self.give_back(waiting);
+        let open = std::mem::take(&mut self.open);
+        self.give_back(waiting + open.bytes());
         self.queues.iter_mut().for_each(|queue| queue.keys.clear());
-        self.queues.iter_mut().map(|queue| queue.lane.abandon()).sum()
+        let lost: u64 = self.queues.iter_mut().map(|queue| queue.lane.abandon()).sum();
+        lost + open.count() as u64
     }
 }
 
@@ -572,7 +467,7 @@ impl Outbox {
     fn invariant(&self) -> bool {
         let waiting: usize = self.queues.iter().map(|queue| queue.lane.waiting()).sum();
         let holds = self.queues.iter().all(|queue| queue.lane.invariant());
-        holds && waiting == self.waiting()
+        holds && waiting + self.open.bytes() + self.lent == self.waiting()
     }
 
     /// Bytes reserved for what waits here and what is on its way.

@@ -73,7 +73,7 @@ struct Core {
     counters: Arc<Counters>,
     now: Duration,
     batches: Batches,
-    // The payload of the message that is being offered, if it came in pieces: to be shared.
+    // The payload of the message that is being offered, if outboxes are to share it.
     whole: Option<Bytes>,
     turn: Turn,
     outputs: VecDeque<Output>,
@@ -420,8 +420,9 @@ impl Core {
 
     fn mail(&mut self, links: &mut Links, mail: Mail) {
         match mail {
-            Mail::Deliver { link, receiver, frame, care, awaited } => {
-                self.deliver_mailed(links, link, &frame, Offer { receiver, care, awaited });
+            Mail::Deliver { link, receiver, frame, payload, care, awaited } => {
+                let offer = Offer { receiver, care, awaited };
+                self.deliver_mailed(links, link, (&frame, payload), offer);
             }
             Mail::Word { asked, word } => self.told(links, asked, &word),
             Mail::Hop { asked, hop } => Self::hop_told(links, asked, hop),

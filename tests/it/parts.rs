@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_broker::BrokerConfig;
-use waybill_broker::io::{Input, LinkId, Output};
+use waybill_broker::io::{Input, LinkId, Output, joined};
 use waybill_broker::limits::{CHORES_MS, CHORES_PER_TICK, SWEEP_STEPS, TICK_MS};
 use waybill_broker::shard::Shard;
 use waybill_broker::shared::Shared;
@@ -122,7 +122,8 @@ impl Site {
                 Output::Read { link, buffer } => {
                     assert!(self.reads.insert(link, buffer).is_none());
                 }
-                Output::Write { link, data } => {
+                Output::Write { link, data, pieces } => {
+                    let data = joined(data, &pieces);
                     let (mut deframer, mut rest) = (Deframer::new(), &data[..]);
                     let written = self.written.entry(link).or_default();
                     while let Some(raw) = deframer.whole(rest) {

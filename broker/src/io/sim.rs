@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::config::BrokerConfig;
-use crate::io::{Input, LinkId, Output};
+use crate::io::{Input, LinkId, Output, joined};
 use crate::ledger::Ledger;
 use crate::limits::TICK_MS;
 use crate::mail::Mail;
@@ -301,8 +301,9 @@ impl Sim {
                 let before = self.pipe(Peer(link.0)).read_order.replace(buffer);
                 assert!(before.is_none(), "one read at a time");
             }
-            Output::Write { link, data } => {
-                let before = self.pipe(Peer(link.0)).write_order.replace((data, 0));
+            Output::Write { link, data, pieces } => {
+                let order = (joined(data, &pieces), 0);
+                let before = self.pipe(Peer(link.0)).write_order.replace(order);
                 assert!(before.is_none(), "one write at a time");
             }
             Output::Shutdown { link } => self.pipe(Peer(link.0)).shut = true,

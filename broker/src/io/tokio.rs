@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use tracing::{debug, warn};
 
 use crate::io::orders::{Backlog, INPUTS_PER_TURN, Order};
 use crate::io::socket::SignsOfLife;
-use crate::io::{Input, LinkId, Output, wall};
+use crate::io::{Input, LinkId, Output, Piece, slices, wall};
 use crate::limits::TICK_MS;
 use crate::shard::Shard;
 
@@ -43,7 +44,7 @@ impl Queue {
 }
 
 enum WriteOrder {
-    Bytes(Vec<u8>),
+    Bytes(Vec<u8>, Vec<Piece>),
     Shutdown,
 }
 
@@ -228,7 +229,9 @@ impl Loop {
                 let sent = self.links.get(&link).map(|io| io.reads.try_send(buffer));
                 debug_assert!(!matches!(sent, Some(Err(mpsc::error::TrySendError::Full(_)))));
             }
-            Output::Write { link, data } => self.write(link, WriteOrder::Bytes(data)),
+            Output::Write { link, data, pieces } => {
+                self.write(link, WriteOrder::Bytes(data, pieces));
+            }
             Output::Shutdown { link } => self.write(link, WriteOrder::Shutdown),
             Output::Close { link } => {
                 debug!(link = link.0, "link closed");
@@ -274,8 +277,12 @@ async fn writer(
 ) -> Option<OwnedWriteHalf> {
     while let Some(order) = orders.recv().await {
         let result = match order {
-            WriteOrder::Bytes(data) => {
-                let written = stream.write_all(&data).await;
+            WriteOrder::Bytes(data, pieces) => {
+                let written = if pieces.is_empty() {
+                    stream.write_all(&data).await
+                } else {
+                    write_all_of(&mut stream, &data, &pieces).await
+                };
                 written.map(|()| queue.push(Input::Wrote { link, data }))
             }
             WriteOrder::Shutdown => stream.shutdown().await,
@@ -287,4 +294,21 @@ async fn writer(
         }
     }
     Some(stream)
+}
+
+/// A write of several slices. The system takes as many of them at a time as it likes.
+async fn write_all_of(
+    stream: &mut OwnedWriteHalf,
+    data: &[u8],
+    pieces: &[Piece],
+) -> std::io::Result<()> {
+    let mut all: Vec<IoSlice<'_>> = slices(data, pieces).map(IoSlice::new).collect();
+    let mut rest = &mut all[..];
+    while !rest.is_empty() {
+        match stream.write_vectored(rest).await? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut rest, written),
+        }
+    }
+    Ok(())
 }

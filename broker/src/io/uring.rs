@@ -10,6 +10,7 @@
 mod buffers;
 pub(crate) mod probe;
 mod ring;
+mod sending;
 mod tag;
 
 use std::collections::{HashMap, VecDeque};
@@ -460,9 +461,9 @@ impl Loop {
         while let Some(output) = self.brain.output() {
             match output {
                 Output::Read { link, buffer } => self.read(link, buffer),
-                Output::Write { link, data } => {
+                Output::Write { link, data, pieces } => {
                     if let Some(io) = self.links.get(&link) {
-                        self.ring.send(io.place, data);
+                        self.ring.send(io.place, data, pieces);
                     }
                 }
                 Output::Shutdown { link } => {

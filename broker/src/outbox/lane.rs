@@ -3,7 +3,8 @@
 //! How long a frame is stands in its prologue, so a plain one needs nothing beside its bytes. One
 //! with a time to live, with a conflation key, or of which somebody wants to be told, has a note.
 //! A frame that took the place of a shorter or longer one lies further back in the buffer: the note
-//! of the place says where, and a note where it lies says that it is passed over there.
+//! of the place says where, and a note where it lies says that it is passed over there. Of a large
+//! one only the header lies in the buffer, and a note says so (`large.rs`).
 //!
 //! Positions count from the first byte the lane ever had; that of `bytes[0]` is `base`.
 //! Invariants: notes are in the order of `at`; `frames` and `waiting` count what will be written;
@@ -12,6 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use waybill_wire::limits::PROLOGUE_BYTES;
 
 use super::{Cause, Gone};
@@ -20,8 +22,11 @@ use crate::limits::{SPARE_BYTES, WRITE_BYTES};
 /// Where `ttl_ms` lies in a message header.
 pub(super) const TTL_OFFSET: usize = 28;
 
-/// Beyond every number of a message: that it is traced.
+/// Beyond every number of a message: that it is traced, and that it is large.
 pub(super) const TRACED: u64 = 1 << 63;
+pub(super) const LARGE: u64 = 1 << 62;
+/// The number itself.
+pub(super) const NUMBER: u64 = LARGE - 1;
 
 /// No time to live.
 const NEVER: u64 = u64::MAX;
@@ -33,15 +38,18 @@ const PASSED_OVER: u64 = u64::MAX - 1;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lane {
-    bytes: Vec<u8>,
-    start: usize,
+    pub(super) bytes: Vec<u8>,
+    pub(super) start: usize,
     base: u64,
     frames: usize,
     waiting: usize,
     // Places that there have been, and how many of the first of them have been left, or more.
     entered: u64,
     left_first: u64,
-    notes: VecDeque<Note>,
+    pub(super) notes: VecDeque<Note>,
+    // The payloads of large ones, by the positions of these, and the bytes of all of them.
+    pub(super) larges: VecDeque<(u64, Bytes)>,
+    pub(super) beside: usize,
     // Notes that a write has to look at.
     tended: usize,
     // No frame expires before, in microseconds.
@@ -53,15 +61,32 @@ pub(super) struct Lane {
 /// What is noted of a frame: a term of the sum in `limits.rs`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Note {
-    at: u64,
+    pub(super) at: u64,
     body: u64,
-    expires_us: u64,
-    number: u64,
+    pub(super) expires_us: u64,
+    pub(super) number: u64,
 }
 
 impl Note {
     fn is_tended(&self) -> bool {
-        self.expires_us != NEVER || self.number & TRACED != 0 || self.body != HERE
+        self.expires_us != NEVER || self.number & !NUMBER != 0 || self.body != HERE
+    }
+
+    pub(super) fn is_passed_over(&self) -> bool {
+        self.body == PASSED_OVER
+    }
+
+    pub(super) fn is_large(&self) -> bool {
+        self.number & LARGE != 0
+    }
+
+    /// The whole milliseconds it has left; `None` if its time ran out.
+    pub(super) fn left_ms(&self, now_us: u64) -> Option<u64> {
+        Some(self.expires_us.saturating_sub(now_us) / 1000).filter(|left_ms| *left_ms > 0)
+    }
+
+    pub(super) fn has_time_to_live(&self) -> bool {
+        self.expires_us != NEVER
     }
 }
 
@@ -81,17 +106,21 @@ impl Noted {
         let number = if is_traced && number != 0 { number | TRACED } else { number };
         Self { expires_us, number }
     }
+
+    pub(super) fn large(self) -> Self {
+        Self { number: self.number | LARGE, ..self }
+    }
 }
 
 /// Length of the frame that these bytes begin with.
-fn length(bytes: &[u8]) -> usize {
+pub(super) fn length(bytes: &[u8]) -> usize {
     let [_, _, words_low, words_high, payload @ ..] =
         *bytes.first_chunk::<PROLOGUE_BYTES>().expect("a frame has a prologue");
     let header = usize::from(u16::from_le_bytes([words_low, words_high])) * 8;
     header + u32::from_le_bytes(payload) as usize
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(NEVER)
 }
 
@@ -107,6 +136,8 @@ impl Default for Lane {
             entered: 0,
             left_first: 0,
             notes: VecDeque::new(),
+            larges: VecDeque::new(),
+            beside: 0,
             tended: 0,
             soonest: NEVER,
             ages: VecDeque::new(),
@@ -122,7 +153,7 @@ impl Lane {
 
     /// Bytes of them.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting + self.beside
     }
 
     /// Places that there have been; a frame that takes another's adds none.
@@ -195,7 +226,7 @@ impl Lane {
         here.map(|(place, note)| (note.at, self.frame(place)))
     }
 
-    fn body_of(&self, note: &Note) -> usize {
+    pub(super) fn body_of(&self, note: &Note) -> usize {
         let at = if note.body == HERE { note.at } else { note.body };
         usize::try_from(at - self.base).expect("what is in the buffer has its offset in it")
     }
@@ -218,7 +249,7 @@ impl Lane {
         let (was_tended, number) = (note.is_tended(), note.number);
         *note = Note { at: note.at, body, expires_us: noted.expires_us, number: noted.number };
         self.tended = self.tended + usize::from(note.is_tended()) - usize::from(was_tended);
-        number & !TRACED
+        number & NUMBER
     }
 
     /// Whether all of it may be written as it lies, in one write.
@@ -248,6 +279,10 @@ impl Lane {
         if !self.ages.is_empty() {
             self.ages.clear();
         }
+        if !self.larges.is_empty() {
+            self.larges.clear();
+            self.beside = 0;
+        }
         if self.bytes.capacity() > SPARE_BYTES {
             self.bytes = Vec::new();
         }
@@ -261,12 +296,13 @@ impl Lane {
         lost
     }
 
-    /// Appends whole frames to `out` until that is as long as a write may be; how many. Those whose
-    /// time ran out are left out, and what is left of the others' is written into them.
-    /// [`Lane::settle`] follows.
+    /// Appends whole frames to `out` until that is `upto` bytes long; how many. Those whose time ran
+    /// out are left out, and what is left of the others' is written into them. There is no large
+    /// one. [`Lane::settle`] follows.
     pub(super) fn take(
         &mut self,
         now: Duration,
+        upto: usize,
         out: &mut Vec<u8>,
         gone: &mut Gone,
         traced: &mut Vec<u64>,
@@ -274,7 +310,7 @@ impl Lane {
         let (now_us, mut taken) = (micros(now), 0);
         // The first byte of frames without a note that are still to be copied.
         let mut run = self.start;
-        while self.frames > 0 && out.len() + (self.start - run) < WRITE_BYTES {
+        while self.frames > 0 && out.len() + (self.start - run) < upto {
             let at = self.start;
             let bytes = length(&self.bytes[at..]);
             self.start += bytes;
@@ -293,7 +329,7 @@ impl Lane {
         taken
     }
 
-    fn take_noted(
+    pub(super) fn take_noted(
         &mut self,
         note: &Note,
         now_us: u64,
@@ -304,12 +340,11 @@ impl Lane {
         let offset = self.body_of(note);
         let frame = &self.bytes[offset..offset + length(&self.bytes[offset..])];
         let bytes = frame.len();
-        let left_ms = note.expires_us.saturating_sub(now_us) / 1000;
-        if left_ms == 0 {
+        let Some(left_ms) = note.left_ms(now_us) else {
             self.first_left(bytes);
-            gone.add(Cause::Expired, note.number & !TRACED);
+            gone.add(Cause::Expired, note.number & NUMBER);
             return 0;
-        }
+        };
         let at = out.len() + TTL_OFFSET;
         out.extend_from_slice(frame);
         if note.expires_us != NEVER {
@@ -317,13 +352,13 @@ impl Lane {
             out[at..at + 4].copy_from_slice(&left_ms.to_le_bytes());
         }
         if note.number & TRACED != 0 {
-            traced.push(note.number & !TRACED);
+            traced.push(note.number & NUMBER);
         }
         self.first_left(bytes);
         1
     }
 
-    fn first_left(&mut self, bytes: usize) {
+    pub(super) fn first_left(&mut self, bytes: usize) {
         self.left_first += 1;
         self.left(bytes);
     }
@@ -333,7 +368,7 @@ impl Lane {
         self.waiting -= bytes;
     }
 
-    fn pop_note(&mut self, offset: usize) -> Option<Note> {
+    pub(super) fn pop_note(&mut self, offset: usize) -> Option<Note> {
         let at = self.position(offset);
         let note = self.notes.pop_front_if(|note| note.at == at)?;
         self.tended -= usize::from(note.is_tended());
@@ -355,7 +390,8 @@ impl Lane {
                 Some(note) => {
                     let offset = self.body_of(&note);
                     self.first_left(length(&self.bytes[offset..]));
-                    return gone.add(cause, note.number & !TRACED);
+                    self.forget_payload(&note);
+                    return gone.add(cause, note.number & NUMBER);
                 }
             }
         }
@@ -379,10 +415,11 @@ impl Lane {
             }
             let offset = self.body_of(&note);
             self.left(length(&self.bytes[offset..]));
+            self.forget_payload(&note);
             let number = 0;
             // It had a time to live, so a write would have looked at it before, too.
             self.notes[place] = Note { body: PASSED_OVER, expires_us: NEVER, number, ..note };
-            gone.add(Cause::Expired, note.number & !TRACED);
+            gone.add(Cause::Expired, note.number & NUMBER);
         }
     }
 
@@ -441,6 +478,7 @@ impl Lane {
         let base = self.position(self.bytes.len());
         let mut bytes = Vec::with_capacity(2 * self.waiting);
         let (mut notes, mut ages) = (VecDeque::new(), VecDeque::new());
+        let (mut was_large, mut larges) = (std::mem::take(&mut self.larges), VecDeque::new());
         while self.start < self.bytes.len() {
             let at = self.start;
             let from = self.position(at);
@@ -457,13 +495,20 @@ impl Lane {
                 if note.body == PASSED_OVER {
                     continue;
                 }
-                notes.push_back(Note { at: base + bytes.len() as u64, body: HERE, ..note });
+                let at = base + bytes.len() as u64;
+                if note.is_large()
+                    && let Some((_, payload)) = was_large.pop_front()
+                {
+                    larges.push_back((at, payload));
+                }
+                notes.push_back(Note { at, body: HERE, ..note });
             }
             bytes.extend_from_slice(&self.bytes[offset..offset + length(&self.bytes[offset..])]);
         }
         ages.extend(self.ages.drain(..).map(|(since, _)| (since, base + bytes.len() as u64)));
         self.tended = notes.iter().filter(|note| note.is_tended()).count();
         (self.bytes, self.notes, self.ages) = (bytes, notes, ages);
+        self.larges = larges;
         (self.start, self.base) = (0, base);
     }
 
@@ -484,6 +529,6 @@ impl Lane {
         }
         let tended = self.notes.iter().filter(|note| note.is_tended()).count();
         let found = (frames, waiting, tended, notes.next().is_none());
-        found == (self.frames, self.waiting, self.tended, true)
+        found == (self.frames, self.waiting, self.tended, true) && self.larges_are_noted()
     }
 }

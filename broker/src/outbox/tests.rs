@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use waybill_wire::Frame;
 use waybill_wire::code::{Kind, Priority};
 use waybill_wire::message::{Message, MessageHead, Part};
 
-use super::{Care, Cause, Gone, Outbox, Policy, QUEUES, Terms, queue_of};
+use super::{Care, Cause, Gone, Outbox, Policy, QUEUES, Terms, Write, queue_of};
 use crate::limits::WRITE_BYTES;
 
 const MOST: usize = 2048;
@@ -235,7 +236,7 @@ fn check(steps: Vec<Step>, policy: Policy) -> Result<(), TestCaseError> {
                     continue;
                 }
                 let taken = if is_mailed {
-                    outbox.accept(now, terms, &frame);
+                    outbox.accept(now, terms, &frame, Bytes::new());
                     true
                 } else {
                     let offered = outbox.offer(now, terms, |out| out.extend(frame));
@@ -251,7 +252,7 @@ fn check(steps: Vec<Step>, policy: Policy) -> Result<(), TestCaseError> {
                 naive.control.extend(vec![0xcc; bytes]);
             }
             Step::Take => {
-                let (data, frames) = outbox.take(now);
+                let (Write { data, .. }, frames) = outbox.take(now);
                 prop_assert_eq!((data.clone(), frames), naive.take(now_ms));
                 prop_assert_eq!(outbox.take_gone(), std::mem::take(&mut naive.gone));
                 outbox.recycle(now, data);
@@ -330,7 +331,7 @@ fn messages(mut data: &[u8]) -> Vec<(Priority, Option<u64>, Vec<u64>, usize)> {
 }
 
 fn taken(outbox: &mut Outbox) -> Vec<(Priority, Option<u64>, Vec<u64>, usize)> {
-    let data = outbox.take(Duration::ZERO).0;
+    let data = outbox.take(Duration::ZERO).0.data;
     messages(&data)
 }
 
@@ -341,7 +342,7 @@ fn one_write_ends_at_the_first_frame_that_passes_its_size() {
         assert_eq!(offer(&mut outbox, 0, plain(Priority::NORMAL, 100_000 - 48)), Ok(()));
     }
     let sizes: Vec<usize> = std::iter::from_fn(|| {
-        let (data, _) = outbox.take(Duration::ZERO);
+        let data = outbox.take(Duration::ZERO).0.data;
         (!data.is_empty()).then_some(data.len())
     })
     .collect();
@@ -355,7 +356,7 @@ fn answers_go_ahead_of_messages_and_are_never_refused() {
     assert_eq!(offer(&mut outbox, 0, plain(Priority::NORMAL, 52)), Ok(()));
     assert_eq!(offer(&mut outbox, 0, plain(Priority::HIGH, 0)), Err(Cause::Full));
     outbox.control().extend([9; 500]);
-    let (data, frames) = outbox.take(Duration::ZERO);
+    let (Write { data, .. }, frames) = outbox.take(Duration::ZERO);
     assert_eq!((data.len(), &data[..500], frames), (600, &[9; 500][..], 1));
     assert_eq!(outbox.room().waiting(), 0);
 }
@@ -369,7 +370,7 @@ fn what_is_abandoned_is_counted_and_its_room_given_back() {
     outbox.control().push(9);
     assert_eq!(outbox.abandon(), 3);
     assert_eq!(outbox.room().waiting(), 0);
-    assert_eq!(outbox.take(Duration::ZERO).0, [9], "answers are not abandoned");
+    assert_eq!(outbox.take(Duration::ZERO).0.data, [9], "answers are not abandoned");
     assert_eq!(offer(&mut outbox, 0, keyed(Priority::NORMAL, Some(1), &[1], 0)), Ok(()));
     assert!(!outbox.has_gone(), "nothing is left to be replaced");
 }
@@ -441,7 +442,7 @@ fn del_14_a_message_that_finds_those_before_it_too_old_is_refused_until_they_are
     let instead = keyed(Priority::NORMAL, Some(1), &[1], 0);
     assert_eq!(offer(&mut outbox, 1100, instead), Ok(()), "it adds nothing");
     // What the transport was given and does not take counts from then on.
-    let (data, frames) = outbox.take(Duration::from_millis(1100));
+    let (Write { data, .. }, frames) = outbox.take(Duration::from_millis(1100));
     assert_eq!((frames, outbox.room().is_open()), (2, true));
     assert_eq!(offer(&mut outbox, 1100, plain(Priority::NORMAL, 0)), Ok(()));
     assert_eq!((look(&mut outbox, 2101), outbox.room().is_open()), (None, false));
@@ -497,7 +498,7 @@ fn promise_7_of_more_keys_than_are_known_the_last_word_is_still_the_last() {
     assert!(gone > 0, "some are known");
     let mut last = std::collections::HashMap::new();
     loop {
-        let data = outbox.take(Duration::ZERO).0;
+        let data = outbox.take(Duration::ZERO).0.data;
         if data.is_empty() {
             break;
         }

@@ -44,7 +44,7 @@ pub(super) struct Desk {
     pub(super) places: Places,
     pub(super) sums: Sums,
     /// The frame of a message that goes to every gateway as it is.
-    pub(super) whole: Vec<u8>,
+    pub(super) frame: Vec<u8>,
 }
 
 /// Messages in their order, and what is asked of the route table for those that are not refused.

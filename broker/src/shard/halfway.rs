@@ -328,7 +328,7 @@ impl Core {
         let asked = work.number.map(|number| Asked { shard, link, number, part: 0 });
         let mut desk = std::mem::take(&mut self.batches.desk);
         let routed = work.plan.routed(0);
-        desk.whole.clear();
+        desk.frame.clear();
         for (at, (slot, share)) in routed.parts().enumerate().skip(work.offers.len()) {
             if self.turn.is_over() {
                 break;
@@ -337,7 +337,7 @@ impl Core {
             let (it, places) = ((at, slot, share), &mut desk.places);
             let offered = match (order, asked) {
                 (Order::Publish(message), _) => {
-                    let places = (places, &mut desk.whole);
+                    let places = (places, &mut desk.frame);
                     self.offer_part(links, message, source, asked, it, places)
                 }
                 (Order::Tag(tag), Some(asked)) => {

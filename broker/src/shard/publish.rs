@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
+use bytes::Bytes;
 use waybill_routing::{Part as Share, Routed, Slot};
 use waybill_wire::code::{ErrorCode, Fate, Kind, Level, capability};
 use waybill_wire::frame::{FateSet, Frame, Receipt};
@@ -19,6 +21,7 @@ use super::receipts::bytes_of;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::ledger::Counters;
+use crate::limits::{FRAGMENT_BYTES, REFERENCED_BYTES};
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::{self, Merge};
 use crate::outbox::Care;
@@ -170,17 +173,18 @@ impl Core {
         source: Source,
         asked: Option<Asked>,
         routed: Routed<'_>,
-        Desk { offers, places, whole, .. }: &mut Desk,
+        Desk { offers, places, frame, .. }: &mut Desk,
     ) {
         let deed = planted::due();
-        whole.clear();
+        frame.clear();
+        let is_shared = self.share(message, routed.parts().len());
         let mut offer = |(at, (slot, share))| {
             let slot = match deed {
                 Some(Deed::Drop) => return Offered::Taken,
                 Some(Deed::Wrong) => self.shared.beside(slot),
                 _ => slot,
             };
-            self.offer_part(links, message, source, asked, (at, slot, share), (places, whole))
+            self.offer_part(links, message, source, asked, (at, slot, share), (places, frame))
         };
         if deed == Some(Deed::Twice) {
             for part in routed.parts().enumerate() {
@@ -189,10 +193,28 @@ impl Core {
         }
         offers.clear();
         offers.extend(routed.parts().enumerate().map(offer));
+        if is_shared {
+            self.whole = None;
+        }
+    }
+
+    /// Puts a large payload where the outboxes of several gateways, or the pieces of one, can refer
+    /// to it, if it is not there already. Whether it was put there.
+    #[inline]
+    fn share(&mut self, message: &Message<'_>, receivers: usize) -> bool {
+        let bytes = message.payload.len();
+        if bytes < REFERENCED_BYTES {
+            return false;
+        }
+        let is_due = self.whole.is_none() && (receivers > 1 || bytes > FRAGMENT_BYTES);
+        if is_due {
+            self.whole = Some(Bytes::copy_from_slice(message.payload));
+        }
+        is_due
     }
 
     /// Offers its share to one gateway, the part of the plan at that place. What goes whole is
-    /// written to `whole` for the first of them, which is to be empty then.
+    /// written to `frame` for the first of them, which is to be empty then.
     pub(super) fn offer_part(
         &mut self,
         links: &mut Links,
@@ -200,7 +222,7 @@ impl Core {
         source: Source,
         asked: Option<Asked>,
         (at, slot, share): (usize, Slot, Share<'_>),
-        (places, whole): (&mut Places, &mut Vec<u8>),
+        (places, frame): (&mut Places, &mut Vec<u8>),
     ) -> Offered {
         let place = match places.of(&self.shared, slot, message.namespace) {
             Found::At(place) => place,
@@ -215,11 +237,12 @@ impl Core {
         if message.payload.len() > PAYLOAD_BYTES_MAX {
             return Offered::NotSupported;
         }
-        if matches!(share, Share::Whole) && whole.is_empty() {
-            message.deliver_whole(source.instance, message.ttl_ms, whole);
+        let is_copied = self.whole.is_none() || message.conflate.is_some();
+        if is_copied && matches!(share, Share::Whole) && frame.is_empty() {
+            message.deliver_whole(source.instance, message.ttl_ms, frame);
         }
         let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
-        self.offer_share(links, place, message, source, asked, (share, whole))
+        self.offer_share(links, place, message, source, asked, (share, frame))
     }
 
     fn offer_share(
@@ -229,7 +252,7 @@ impl Core {
         message: &Message<'_>,
         Source { instance, is_traced }: Source,
         asked: Option<Asked>,
-        (share, whole): (Share<'_>, &[u8]),
+        (share, frame): (Share<'_>, &[u8]),
     ) -> Offered {
         let ttl_ms = message.ttl_ms;
         let awaited = asked.map(|asked| {
@@ -244,16 +267,31 @@ impl Core {
         let conflates = message.conflate.is_some();
         let care = Care { ttl_ms, priority: message.priority, conflates };
         let offer = Offer { receiver: Receiver::Gateways, care, awaited };
+        // One that may take another's place lies with it.
+        if !conflates && let Some(payload) = self.whole.clone() {
+            let mut header = Vec::new();
+            match share {
+                Share::Uids(uids) => {
+                    message.deliver_narrowed_header(instance, uids, ttl_ms, &mut header);
+                }
+                Share::Whole => message.deliver_whole_header(instance, ttl_ms, &mut header),
+            }
+            header[PAYLOAD_LEN].fill(0);
+            return self.offer_large(links, place, offer, header, payload);
+        }
         self.offer(links, place, offer, |out| match share {
             Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
                 let all: Vec<u64> = message.targets.iter().collect();
                 message.deliver_narrowed(instance, &all, ttl_ms, out);
             }
             Share::Uids(uids) => message.deliver_narrowed(instance, uids, ttl_ms, out),
-            Share::Whole => out.extend_from_slice(whole),
+            Share::Whole => out.extend_from_slice(frame),
         })
     }
 }
+
+/// Where a prologue has the length of the payload.
+const PAYLOAD_LEN: Range<usize> = 4..8;
 
 /// Who sent a message, and whether to tell when it passed where.
 #[derive(Clone, Copy)]

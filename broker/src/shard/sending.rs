@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::planted::{self, Bug};
 
@@ -17,7 +18,7 @@ use crate::ledger::{Counters, FrameCounters};
 use crate::limits::{CONFIRM_MS, CONTROL_BYTES_MAX};
 use crate::mail::{Awaited, Mail, Receiver};
 use crate::merge::Word;
-use crate::outbox::{Care, Cause, Gone, Terms};
+use crate::outbox::{Care, Cause, Gone, Terms, Write};
 use crate::shared::Place;
 use crate::telemetry::{count, uncount};
 
@@ -108,33 +109,79 @@ impl Core {
         if place.shard != self.id {
             let mut frame = Vec::new();
             encode(&mut frame);
-            if !place.room.reserve(frame.len()) {
-                let cause = if place.room.is_open() { Cause::Full } else { Cause::Aged };
-                return frames.refused(cause);
-            }
-            count(&frames.between_shards, 1);
-            let mail = Mail::Deliver { link: place.link, receiver, frame, care, awaited };
-            self.outputs.push_back(Output::Mail { to: place.shard, mail });
-            return Offered::Taken;
+            return self.offer_elsewhere(place, offer, frame, Bytes::new());
         }
         let Some(link) = links.get_mut(&place.link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
             return Offered::NoLink;
         };
-        let number = awaited.and_then(|awaited| link.part.report_number(awaited.kind));
-        let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
-        let terms = Terms { care, number: number.unwrap_or(0), is_traced };
-        if let Err(cause) = link.part.outbox.offer(self.now, terms, encode) {
-            let refused = frames.refused(cause);
-            if link.part.outbox.has_gone() {
-                self.touch(&mut link.part);
+        let terms = terms_of(&mut link.part, care, awaited);
+        let taken = link.part.outbox.offer(self.now, terms, encode);
+        self.offered(&mut link.part, offer, terms.number, taken)
+    }
+
+    /// As [`Core::offer`], of a frame whose payload outboxes share; the header announces none.
+    pub(super) fn offer_large(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        offer: Offer,
+        header: Vec<u8>,
+        payload: Bytes,
+    ) -> Offered {
+        let Offer { receiver, care, awaited } = offer;
+        let frames = self.counters.frames(receiver);
+        count(&frames.offered, 1);
+        if place.shard != self.id {
+            return self.offer_elsewhere(place, offer, header, payload);
+        }
+        let Some(link) = links.get_mut(&place.link).filter(|it| it.part.takes_messages()) else {
+            count(&frames.dropped_no_link, 1);
+            return Offered::NoLink;
+        };
+        let terms = terms_of(&mut link.part, care, awaited);
+        let taken = link.part.outbox.offer_large(self.now, terms, &header, payload);
+        self.offered(&mut link.part, offer, terms.number, taken)
+    }
+
+    fn offer_elsewhere(
+        &mut self,
+        place: &Place,
+        Offer { receiver, care, awaited }: Offer,
+        frame: Vec<u8>,
+        payload: Bytes,
+    ) -> Offered {
+        let frames = self.counters.frames(receiver);
+        if !place.room.reserve(frame.len() + payload.len()) {
+            let cause = if place.room.is_open() { Cause::Full } else { Cause::Aged };
+            return frames.refused(cause);
+        }
+        count(&frames.between_shards, 1);
+        let mail = Mail::Deliver { link: place.link, receiver, frame, payload, care, awaited };
+        self.outputs.push_back(Output::Mail { to: place.shard, mail });
+        Offered::Taken
+    }
+
+    /// What an outbox here said to a frame of that number.
+    #[inline]
+    fn offered(
+        &mut self,
+        part: &mut Part,
+        Offer { receiver, awaited, .. }: Offer,
+        number: u64,
+        taken: Result<(), Cause>,
+    ) -> Offered {
+        if let Err(cause) = taken {
+            let refused = self.counters.frames(receiver).refused(cause);
+            if part.outbox.has_gone() {
+                self.touch(part);
             }
             return refused;
         }
-        self.queued(receiver, &mut link.part);
+        self.queued(receiver, part);
         let Some(awaited) = awaited else { return Offered::Taken };
-        let told = |number| self.await_report(&mut link.part, number, awaited);
-        if number.is_some_and(told) { Offered::Taken } else { Offered::Untold }
+        let is_told = number != 0 && self.await_report(part, number, awaited);
+        if is_told { Offered::Taken } else { Offered::Untold }
     }
 
     /// A frame that another shard offered, and whose place it has reserved.
@@ -142,7 +189,7 @@ impl Core {
         &mut self,
         links: &mut Links,
         link: LinkId,
-        frame: &[u8],
+        (frame, payload): (&[u8], Bytes),
         offer: Offer,
     ) {
         let Offer { receiver, care, awaited } = offer;
@@ -155,13 +202,12 @@ impl Core {
             }
             return;
         };
-        let number = awaited.and_then(|awaited| link.part.report_number(awaited.kind));
-        let is_traced = awaited.is_some_and(|awaited| awaited.is_traced);
-        let terms = Terms { care, number: number.unwrap_or(0), is_traced };
-        link.part.outbox.accept(self.now, terms, frame);
+        let terms = terms_of(&mut link.part, care, awaited);
+        link.part.outbox.accept(self.now, terms, frame, payload);
         self.queued(receiver, &mut link.part);
         let Some(awaited) = awaited else { return };
-        if !number.is_some_and(|number| self.await_report(&mut link.part, number, awaited)) {
+        let number = terms.number;
+        if number == 0 || !self.await_report(&mut link.part, number, awaited) {
             self.tell(links, awaited.asked, Word::Unknown);
         }
     }
@@ -333,11 +379,12 @@ impl Core {
             if part.outbox.is_empty() {
                 break;
             }
-            let data = self.take(links, part);
+            let write = self.take(links, part);
             self.check_fences(part);
-            if !data.is_empty() {
+            if !write.is_empty() {
                 part.writing = true;
-                self.outputs.push_back(Output::Write { link: part.id, data });
+                let Write { data, pieces, .. } = write;
+                self.outputs.push_back(Output::Write { link: part.id, data, pieces });
                 return;
             }
             if part.holds_messages() {
@@ -367,9 +414,9 @@ impl Core {
     }
 
     /// What is written next.
-    fn take(&mut self, links: &mut Links, part: &mut Part) -> Vec<u8> {
+    fn take(&mut self, links: &mut Links, part: &mut Part) -> Write {
         let holds = part.holds_messages();
-        let (data, handed) =
+        let (write, handed) =
             if holds { (part.outbox.take_answers(), 0) } else { part.outbox.take(self.now) };
         part.handed += handed;
         let frames = self.counters.frames(part.receiver);
@@ -381,6 +428,13 @@ impl Core {
         if part.outbox.has_traced() {
             self.written(links, part);
         }
-        data
+        write
     }
+}
+
+/// How a frame is kept that is for that link.
+#[inline]
+fn terms_of(part: &mut Part, care: Care, awaited: Option<Awaited>) -> Terms {
+    let number = awaited.and_then(|awaited| part.report_number(awaited.kind)).unwrap_or(0);
+    Terms { care, number, is_traced: awaited.is_some_and(|awaited| awaited.is_traced) }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use bytes::Bytes;
 use waybill_routing::filter::Fields;
 use waybill_wire::code::{ErrorCode, Kind, Op, capability};
 use waybill_wire::frame::{Frame, Group, UplinkAck};
@@ -252,7 +253,7 @@ impl Core {
         }
         let timeout_ms = self.shared.config.uplink_timeout_ms.into();
         consumer.owed.insert(question, self.now + Duration::from_millis(timeout_ms));
-        part.outbox.accept(self.now, Terms::default(), frame);
+        part.outbox.accept(self.now, Terms::default(), frame, Bytes::new());
         self.queued(Receiver::Consumers, part);
         ErrorCode(0)
     }

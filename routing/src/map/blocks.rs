@@ -41,9 +41,7 @@ impl Kept {
     pub(super) fn new(doublings: usize) -> Self {
         match doublings < SMALL {
             true => Self::Small((0..buckets_of(doublings)).map(|_| Bucket::default()).collect()),
-            false => {
-                Self::Large(Arc::new(Large(std::array::from_fn(|_| Bucket::default()))))
-            }
+            false => Self::Large(Arc::new(Large(std::array::from_fn(|_| Bucket::default())))),
         }
     }
 

@@ -89,7 +89,7 @@ impl Test {
 
     fn transfer(&mut self, by_standing_order: bool) -> io::Result<()> {
         self.receive(by_standing_order);
-        self.ring.send(self.from, (0..BYTES).map(pattern).collect());
+        self.ring.send(self.from, (0..BYTES).map(pattern).collect(), Vec::new());
         let (mut arrived, mut sent) = (0, false);
         while arrived < BYTES || !sent {
             match self.event()? {

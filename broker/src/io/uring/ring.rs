@@ -19,9 +19,10 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffers::{Buffers, GROUP, Sizes};
+use super::sending::Sending;
 use super::tag::{GENERATIONS, Kind, Place, tagged, untagged};
-use crate::io::LinkId;
 use crate::io::choice::Unavailable;
+use crate::io::{LinkId, Piece};
 
 /// Orders that the system is given in one call, at most; more take another call.
 const ORDERS: u32 = 256;
@@ -98,11 +99,6 @@ struct Slot {
     sends: Option<Sending>,
     cancels: u32,
     fate: Fate,
-}
-
-struct Sending {
-    data: Vec<u8>,
-    from: usize,
 }
 
 impl Slot {
@@ -284,25 +280,22 @@ impl Ring {
     ///
     /// # Panics
     /// If something is being sent already, or there is nothing.
-    pub(super) fn send(&mut self, place: Place, data: Vec<u8>) {
-        assert!(!data.is_empty(), "nothing to send");
+    pub(super) fn send(&mut self, place: Place, data: Vec<u8>, pieces: Vec<Piece>) {
         let slot = self.slot(place);
         assert!(slot.sends.is_none(), "one at a time");
-        slot.sends = Some(Sending { data, from: 0 });
+        slot.sends = Some(Sending::new(data, pieces));
         self.send_rest(place);
     }
 
     fn send_rest(&mut self, place: Place) {
-        let slot = &self.slots[place.slot as usize];
-        let Some(Sending { data, from }) = &slot.sends else { return };
-        let rest = &data[*from..];
-        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX >> 1);
-        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let entry = opcode::Send::new(Fd(slot.fd()), rest.as_ptr(), length).flags(flags).build();
-        // SAFETY: the entry's pointer and length lie within the Vec in the slot's `sends`. It is
-        // neither looked at nor changed until `sent` takes it out, when the system has completed
-        // the order; the slot is not given up before that, and moving the slot leaves the Vec's
-        // bytes where they are. A ring that ends before gives it up for good.
+        let slot = &mut self.slots[place.slot as usize];
+        let fd = slot.fd();
+        let Some(sending) = &mut slot.sends else { return };
+        let entry = sending.rest(fd);
+        // SAFETY: the entry's addresses are those of what the slot's `sends` owns. It is neither
+        // looked at nor changed until `sent` takes it out, when the system has completed the order;
+        // the slot is not given up before that, and moving the slot leaves what it owns where it
+        // is. A ring that ends before gives it up for good.
         unsafe { self.push(entry.user_data(tagged(place, Kind::Send))) }
     }
 
@@ -514,9 +507,8 @@ impl Ring {
         let Ok(bytes) = usize::try_from(result) else {
             return Some(Event::SendFailed(link, io::Error::from_raw_os_error(-result)));
         };
-        sending.from += bytes;
-        if sending.from >= sending.data.len() {
-            return Some(Event::Sent(link, sending.data));
+        if sending.advance(bytes) {
+            return Some(Event::Sent(link, sending.into_data()));
         }
         if slot.fate != Fate::Stays {
             return None;
@@ -538,7 +530,7 @@ impl Drop for Ring {
         for slot in &mut self.slots {
             // The system may read or write these for a while after the ring is closed.
             if let Some(sending) = slot.sends.take() {
-                std::mem::forget(sending.data);
+                std::mem::forget(sending);
             }
             if let Receipt::Into(buffer) = std::mem::take(&mut slot.receipt) {
                 std::mem::forget(buffer);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waybill_broker::BrokerConfig;
-use waybill_broker::io::{Input, LinkId, Output};
+use waybill_broker::io::{Input, LinkId, Output, joined};
 use waybill_broker::mail::Mail;
 use waybill_broker::shard::Shard;
 use waybill_broker::shared::Shared;
@@ -335,9 +335,9 @@ impl World {
                     self.work.push_back(Work::FarRead(number_of(link)));
                 }
             }
-            Output::Write { link, data } => {
+            Output::Write { link, data, pieces } => {
                 if let Some(far) = self.far(link) {
-                    let before = far.write.replace((data, 0));
+                    let before = far.write.replace((joined(data, &pieces), 0));
                     assert!(before.is_none(), "one write at a time");
                     self.work.push_back(Work::FarWrite(number_of(link)));
                 }

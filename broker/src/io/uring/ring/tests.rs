@@ -40,7 +40,7 @@ fn what_the_system_may_touch_stays_until_it_says_that_it_is_done() {
     let Some((mut ring, place, mut far)) = ring() else { return };
     ring.receive(place, Vec::with_capacity(64));
     // More than a peer that does not read takes.
-    ring.send(place, vec![9; 64 << 20]);
+    ring.send(place, vec![9; 64 << 20], Vec::new());
     ring.enter(Duration::ZERO).unwrap();
     ring.close(place);
     let slot = &ring.slots[place.slot as usize];
@@ -112,7 +112,7 @@ fn whoever_finds_no_buffer_is_told_and_receives_when_there_are_some() {
 #[test]
 fn a_send_that_is_interrupted_by_the_end_of_its_peer_fails() {
     let Some((mut ring, place, far)) = ring() else { return };
-    ring.send(place, vec![9; 64 << 20]);
+    ring.send(place, vec![9; 64 << 20], Vec::new());
     ring.enter(Duration::ZERO).unwrap();
     drop(far);
     assert!(matches!(event(&mut ring), Event::SendFailed(LINK, _)));
@@ -124,7 +124,7 @@ fn a_send_that_is_interrupted_by_the_end_of_its_peer_fails() {
 fn a_ring_that_ends_waits_for_what_is_under_way() {
     let Some((mut ring, place, far)) = ring() else { return };
     ring.receive_all(place);
-    ring.send(place, vec![9; 64 << 20]);
+    ring.send(place, vec![9; 64 << 20], Vec::new());
     ring.enter(Duration::ZERO).unwrap();
     assert!(ring.end() && ring.is_quiet());
     drop(far);

@@ -1,0 +1,344 @@
+//! Messages whose payload is large: of such a one the lane has the header alone, which announces no
+//! payload, and the payload lies where several outboxes may share it.
+//!
+//! Without FRAGMENTED it goes whole, in its place. With it, it is *open* from its first part on: it
+//! leaves its lane, and its parts take turns with those of other open ones and with what lies in
+//! the lane, so that neither answers nor other producers' messages wait for all of it. What its own
+//! producer sent after it waits, and whatever lies behind that (promise 2): a message stands in its
+//! order where its last part is. One that is open is finished, or lost with its link.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use waybill_wire::code::{Kind, flags};
+use waybill_wire::frame::Fragment;
+
+use super::lane::{Lane, NUMBER, Note, Noted, TRACED, TTL_OFFSET, length, micros};
+use super::write::Write;
+use super::{Cause, Gone, Outbox, QUEUES};
+use crate::limits::{FRAGMENT_BYTES, OPEN_BYTES_MAX, OPEN_MAX, WRITE_BYTES};
+
+/// Where a message header has its payload's length, its flags, its sequence and ORIGIN.
+const PAYLOAD_LEN_OFFSET: usize = 4;
+const FLAGS_OFFSET: usize = 8;
+const SEQUENCE_OFFSET: usize = 16;
+const ORIGIN_OFFSET: usize = 32;
+
+/// Large messages of which a part was written, those first whose turn is next.
+#[derive(Debug, Default)]
+pub(super) struct OpenOnes {
+    all: VecDeque<Open>,
+    payloads: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    queue: usize,
+    origin: u64,
+    sequence: u64,
+    payload: Bytes,
+    sent: usize,
+    // Of header and payload.
+    bytes: usize,
+    // As in a note.
+    number: u64,
+    // Frames that had left its lane before it, or less.
+    left_first: u64,
+    // Since when it waits for its next part to be written.
+    since: Duration,
+}
+
+/// A message that comes next in its lane.
+struct Head {
+    is_large: bool,
+    is_fragmented: bool,
+    origin: Option<u64>,
+    sequence: u64,
+    payload: usize,
+}
+
+/// A large message that has left its lane.
+struct Taken {
+    header: Vec<u8>,
+    payload: Bytes,
+    number: u64,
+}
+
+impl Taken {
+    /// The header, where this is the first that follows it.
+    fn announce(&mut self, payload: usize) -> &[u8] {
+        let announced = u32::try_from(payload).expect("no payload is longer than its limit");
+        self.header[PAYLOAD_LEN_OFFSET..][..4].copy_from_slice(&announced.to_le_bytes());
+        &self.header
+    }
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(*bytes[offset..].first_chunk().expect("a header is longer than that"))
+}
+
+impl Lane {
+    /// Takes in the header encoded from `before` on, of a payload that lies elsewhere.
+    pub(super) fn add_large(&mut self, before: usize, noted: Noted, payload: Bytes) {
+        self.beside += payload.len();
+        self.larges.push_back((self.position(before), payload));
+        self.add_noted(before, noted.large());
+    }
+
+    /// Whether a large one waits.
+    pub(super) fn has_large(&self) -> bool {
+        !self.larges.is_empty()
+    }
+
+    /// The payload of a frame that leaves, if it is a large one.
+    pub(super) fn forget_payload(&mut self, note: &Note) -> Option<Bytes> {
+        if !note.is_large() {
+            return None;
+        }
+        let place = self.larges.binary_search_by_key(&note.at, |(at, _)| *at).ok()?;
+        let (_, payload) = self.larges.remove(place)?;
+        self.beside -= payload.len();
+        Some(payload)
+    }
+
+    /// Passes over what is not written where it lies, and says what comes next.
+    fn head(&mut self) -> Option<Head> {
+        while self.frames() > 0 {
+            let note = self.notes.front().filter(|note| note.at == self.front()).copied();
+            if note.as_ref().is_some_and(Note::is_passed_over) {
+                let at = self.start;
+                self.start += length(&self.bytes[at..]);
+                self.pop_note(at);
+                continue;
+            }
+            let frame = &self.bytes[note.as_ref().map_or(self.start, |note| self.body_of(note))..];
+            let set = u16::from_le_bytes([frame[FLAGS_OFFSET], frame[FLAGS_OFFSET + 1]]);
+            let is_message = frame[1] != Kind::TAG.0;
+            let has_origin = is_message && set & flags::message::ORIGIN != 0;
+            let is_large = note.as_ref().is_some_and(Note::is_large);
+            let payload = self.larges.front().filter(|_| is_large);
+            return Some(Head {
+                is_large,
+                is_fragmented: is_large && set & flags::message::FRAGMENTED != 0,
+                origin: has_origin.then(|| u64_at(frame, ORIGIN_OFFSET)),
+                sequence: u64_at(frame, SEQUENCE_OFFSET),
+                payload: payload.map_or(0, |(_, payload)| payload.len()),
+            });
+        }
+        None
+    }
+
+    /// Takes the next frame, which is not large.
+    fn take_one(
+        &mut self,
+        now_us: u64,
+        out: &mut Vec<u8>,
+        gone: &mut Gone,
+        traced: &mut Vec<u64>,
+    ) -> u64 {
+        let at = self.start;
+        let bytes = length(&self.bytes[at..]);
+        self.start += bytes;
+        if let Some(note) = self.pop_note(at) {
+            return self.take_noted(&note, now_us, out, gone, traced);
+        }
+        out.extend_from_slice(&self.bytes[at..at + bytes]);
+        self.first_left(bytes);
+        1
+    }
+
+    /// Takes the next one, which is large, unless its time ran out.
+    fn take_large(&mut self, now_us: u64, gone: &mut Gone) -> Option<Taken> {
+        let at = self.start;
+        let bytes = length(&self.bytes[at..]);
+        self.start += bytes;
+        let note = self.pop_note(at)?;
+        let payload = self.forget_payload(&note)?;
+        self.first_left(bytes);
+        let Some(left_ms) = note.left_ms(now_us) else {
+            gone.add(Cause::Expired, note.number & NUMBER);
+            return None;
+        };
+        let mut header = self.bytes[at..at + bytes].to_vec();
+        if note.has_time_to_live() {
+            let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+            header[TTL_OFFSET..][..4].copy_from_slice(&left_ms.to_le_bytes());
+        }
+        Some(Taken { header, payload, number: note.number })
+    }
+
+    /// What holds at any time.
+    pub(super) fn larges_are_noted(&self) -> bool {
+        let here = self.notes.iter().filter(|note| note.is_large());
+        let bytes: usize = self.larges.iter().map(|(_, payload)| payload.len()).sum();
+        here.map(|note| note.at).eq(self.larges.iter().map(|(at, _)| *at)) && bytes == self.beside
+    }
+}
+
+impl OpenOnes {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Bytes of all of them, whole, with their headers.
+    pub(super) fn bytes(&self) -> usize {
+        self.all.iter().map(|open| open.bytes).sum()
+    }
+
+    /// Whether one is of that queue.
+    pub(super) fn any(&self, queue: usize) -> bool {
+        self.all.iter().any(|open| open.queue == queue)
+    }
+
+    /// Since when the one has waited that has not had its turn for longest.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        self.all.iter().map(|open| open.since).min()
+    }
+
+    /// Whether all of them came into their lanes after so many others, as far as is known.
+    pub(super) fn are_younger(&self, entered: [u64; QUEUES]) -> bool {
+        self.all.iter().all(|open| open.left_first >= entered[open.queue])
+    }
+
+    /// Whether a message that comes next must wait for one that is open: its producer's, in that
+    /// queue; or for any, since there may be no more.
+    fn holds(&self, queue: usize, head: &Head) -> bool {
+        let same = |open: &Open| Some(open.origin) == head.origin;
+        let is_behind = self.all.iter().any(|open| open.queue == queue && same(open));
+        let is_full = self.all.len() >= OPEN_MAX || self.payloads + head.payload > OPEN_BYTES_MAX;
+        // Two that are open at one time are told apart by that.
+        let is_again = |open: &Open| same(open) && open.sequence == head.sequence;
+        is_behind || head.is_fragmented && (is_full || self.all.iter().any(is_again))
+    }
+
+    fn open(&mut self, open: Open) {
+        self.payloads += open.payload.len();
+        self.all.push_back(open);
+    }
+
+    /// The next one of a queue.
+    fn next(&mut self, queue: usize) -> Option<Open> {
+        let place = self.all.iter().position(|open| open.queue == queue)?;
+        let open = self.all.remove(place)?;
+        self.payloads -= open.payload.len();
+        Some(open)
+    }
+}
+
+impl Open {
+    /// Writes its next part, with the header of its first frame before the first. Whether it was
+    /// the last.
+    fn write_part(&mut self, first: Option<&mut Taken>, now: Duration, write: &mut Write) -> bool {
+        let (from, left) = (self.sent, self.payload.len() - self.sent);
+        let part = self.payload.slice(from..from + left.min(FRAGMENT_BYTES));
+        let last = part.len() == left;
+        match first {
+            Some(taken) => write.data.extend_from_slice(taken.announce(part.len())),
+            None => {
+                let offset = u32::try_from(from).expect("within the limit of a payload");
+                let (sequence, origin) = (self.sequence, self.origin);
+                let fragment = Fragment { last, offset, sequence, origin, payload: &part };
+                fragment.encode(&mut write.data).expect("a part is no longer than a frame");
+                write.data.truncate(write.data.len() - part.len());
+            }
+        }
+        self.sent += part.len();
+        self.since = now;
+        write.put(part);
+        last
+    }
+}
+
+impl Outbox {
+    /// What is written of a queue with large messages: in turn a share of what lies in the lane,
+    /// and a part of one that is open. How many messages ended.
+    pub(super) fn gather_large(&mut self, now: Duration, at: usize, write: &mut Write) -> u64 {
+        let mut frames = 0;
+        while write.bytes() < WRITE_BYTES {
+            let before = write.bytes();
+            frames += self.take_share(now, at, write);
+            if let Some(mut open) = self.open.next(at) {
+                let is_last = open.write_part(None, now, write);
+                frames += self.put_back(open, is_last);
+            }
+            if write.bytes() == before {
+                break;
+            }
+        }
+        self.settle_at(at);
+        frames
+    }
+
+    /// Takes from a lane until a share of a write is full, or something must wait for a message
+    /// that is open. One that is opened has its first part at once.
+    fn take_share(&mut self, now: Duration, at: usize, write: &mut Write) -> u64 {
+        let (now_us, mut frames, mut left) = (micros(now), 0, 0);
+        let share = (write.bytes() + FRAGMENT_BYTES).min(WRITE_BYTES);
+        while write.bytes() < share
+            && let Some(head) = self.queues[at].lane.head()
+            && !self.open.holds(at, &head)
+        {
+            let lane = &mut self.queues[at].lane;
+            if !head.is_large {
+                let before = lane.waiting();
+                let (gone, traced) = (&mut self.gone, &mut self.traced);
+                frames += lane.take_one(now_us, &mut write.data, gone, traced);
+                left += before - lane.waiting();
+                continue;
+            }
+            let left_first = lane.left_first();
+            let before = lane.waiting();
+            let taken = lane.take_large(now_us, &mut self.gone);
+            let bytes = before - lane.waiting();
+            let Some(mut taken) = taken else {
+                left += bytes;
+                continue;
+            };
+            let mut open = Open {
+                queue: at,
+                origin: head.origin.unwrap_or(0),
+                sequence: head.sequence,
+                payload: taken.payload.clone(),
+                sent: 0,
+                bytes,
+                number: taken.number,
+                left_first,
+                since: now,
+            };
+            if head.is_fragmented {
+                let is_last = open.write_part(Some(&mut taken), now, write);
+                frames += self.put_back(open, is_last);
+                continue;
+            }
+            let whole = taken.payload.len();
+            write.data.extend_from_slice(taken.announce(whole));
+            write.put(taken.payload);
+            frames += self.put_back(open, true);
+        }
+        self.give_back(left);
+        frames
+    }
+
+    /// One that has had its turn waits for the next, unless that was its last part. Its place is
+    /// given back when that is written: the payload stays until then.
+    fn put_back(&mut self, open: Open, is_last: bool) -> u64 {
+        if !is_last {
+            self.open.open(open);
+            return 0;
+        }
+        self.lent += open.bytes;
+        if open.number & TRACED != 0 {
+            self.traced.push(open.number & NUMBER);
+        }
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests;
