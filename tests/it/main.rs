@@ -15,6 +15,7 @@ mod endings;
 mod explain;
 mod explain_http;
 mod hops;
+mod large;
 mod ledgers;
 mod links;
 mod liveness;

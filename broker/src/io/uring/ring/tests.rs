@@ -129,3 +129,26 @@ fn a_ring_that_ends_waits_for_what_is_under_way() {
     assert!(ring.end() && ring.is_quiet());
     drop(far);
 }
+
+#[test]
+fn what_lies_in_several_places_arrives_in_order_however_little_is_taken_at_a_time() {
+    let Some((mut ring, place, mut far)) = ring() else { return };
+    let pattern = |from: usize, bytes: usize| -> Vec<u8> {
+        (from..from + bytes).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    };
+    // Far more slices than one order takes, and more bytes than a socket does.
+    let (own, piece) = (pattern(0, 3 * 1500), bytes::Bytes::from(pattern(3, 9000)));
+    let pieces = (1..=1500).map(|at| Piece { at: 3 * at, bytes: piece.clone() });
+    let pieces: Vec<Piece> = pieces.chain([Piece { at: 4500, bytes: piece.clone() }]).collect();
+    let expected = crate::io::joined(own.clone(), &pieces);
+    let reader = std::thread::spawn(move || {
+        let mut all = vec![0; expected.len()];
+        far.read_exact(&mut all).unwrap();
+        all == expected
+    });
+    ring.send(place, own.clone(), pieces);
+    assert!(matches!(event(&mut ring), Event::Sent(LINK, data) if data == own));
+    assert!(reader.join().unwrap());
+    assert!(ring.take_incidents().short_sends > 0, "the slices take several orders");
+    assert!(piece.is_unique(), "nothing refers to it any more");
+}
