@@ -141,6 +141,21 @@ fn tag_14_what_was_given_and_taken_away_again_takes_no_room() {
 }
 
 #[test]
+fn tag_14_what_only_a_connection_that_has_gone_had_by_its_token_takes_no_room_either() {
+    let mut hub = Hub::new(BOUNDS, 7);
+    let phone = registration(0, 1, 0);
+    let gone = join(&mut hub, phone, &["geo:sh"], 1);
+    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "a")]), Tagged::Made);
+    let one = join(&mut hub, phone, &["a", "f"], 2);
+    hub.logout(gone);
+    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "f")]), Tagged::Made);
+    // Kept are a, f and b, which is as many as there may be.
+    assert_eq!(tag(&mut hub, 1, &[(Op::REMOVE, "geo:sh"), (Op::ADD, "b")]), Tagged::Made);
+    assert_eq!(hub.tags_of(one).collect::<Vec<_>>(), ["b"]);
+    hub.tags.invariants();
+}
+
+#[test]
 fn tag_9_a_login_without_room_is_refused_and_leaves_nothing() {
     let mut hub = Hub::new(BOUNDS, 7);
     let one = registration(0, 1, 0);
@@ -276,16 +291,19 @@ struct Naive {
     id: ConnectionId,
     registration: Registration,
     confirmed: bool,
+    token: BTreeSet<String>,
     tags: BTreeSet<String>,
 }
+
+/// What TAG said last of a tag of a registration: whether it was added, and whether a connection
+/// that was there when TAG named it first, or came after, had it by its token.
+type Said = BTreeMap<String, (bool, bool)>;
 
 #[derive(Default)]
 struct World {
     there: BTreeMap<u32, Naive>,
     ever: Vec<ConnectionId>,
-    said: BTreeMap<Registration, BTreeMap<String, bool>>,
-    /// Tags of the tokens that came to a registration.
-    tokens: BTreeMap<Registration, BTreeSet<String>>,
+    said: BTreeMap<Registration, Said>,
     /// As the updates say.
     declared: BTreeSet<(u32, String)>,
     sequence: u64,
@@ -299,30 +317,28 @@ fn union(there: &BTreeMap<u32, Naive>) -> BTreeSet<(u32, String)> {
     there.values().flat_map(of).collect()
 }
 
-fn changed(tags: &mut BTreeSet<String>, said: &BTreeMap<String, bool>) {
-    for (text, add) in said {
-        let _changed = if *add { tags.insert(text.clone()) } else { tags.remove(text) };
-    }
+fn changed(tags: &mut BTreeSet<String>, text: &str, add: bool) {
+    let _changed = if add { tags.insert(text.into()) } else { tags.remove(text) };
 }
 
 impl World {
     fn login(&mut self, hub: &mut Hub<u32>, registration: Registration, token: &[usize]) {
-        let token: BTreeSet<&str> = token.iter().map(|name| NAMES[*name]).collect();
-        let mut tags: BTreeSet<String> = token.iter().map(|text| String::from(*text)).collect();
-        changed(&mut tags, self.said.get(&registration).unwrap_or(&BTreeMap::new()));
+        let token: BTreeSet<String> = token.iter().map(|name| NAMES[*name].into()).collect();
+        let (mut tags, mut said) = (token.clone(), self.said.clone());
+        for (text, (add, of_token)) in said.get_mut(&registration).into_iter().flatten() {
+            changed(&mut tags, text, *add);
+            *of_token |= token.contains(text);
+        }
         let handle = u32::try_from(self.ever.len()).unwrap();
-        let named = token.iter().map(|text| String::from(*text));
-        let mut tokens = self.tokens.clone();
-        tokens.entry(registration).or_default().extend(named);
-        let token = texts(&token.into_iter().collect::<Vec<_>>());
+        let boxed: Vec<Box<str>> = token.iter().map(|text| Box::from(&**text)).collect();
         let (of_connection, id) = (tags.len(), ConnectionId(0));
         let mut with = self.there.clone();
-        with.insert(handle, Naive { id, registration, confirmed: false, tags });
-        match hub.login(registration, &token, handle) {
+        with.insert(handle, Naive { id, registration, confirmed: false, token, tags });
+        match hub.login(registration, &boxed, handle) {
             Ok((id, _)) => {
                 assert!(of_connection <= TAGS.of_connection);
                 assert!(union(&with).len() <= TAGS.declared);
-                (self.there, self.tokens) = (with, tokens);
+                (self.there, self.said) = (with, said);
                 self.there.get_mut(&handle).unwrap().id = id;
                 self.ever.push(id);
             }
@@ -338,7 +354,6 @@ impl World {
         let Some(gone) = self.there.remove(&u32::try_from(pick).unwrap()) else { return };
         if !self.there.values().any(|it| it.registration == gone.registration) {
             self.said.remove(&gone.registration);
-            self.tokens.remove(&gone.registration);
         }
     }
 
@@ -355,18 +370,22 @@ impl World {
         for registration in &its {
             let (mut there, mut said) = (self.there.clone(), self.said.clone());
             let said_of = said.entry(*registration).or_default();
-            said_of.extend(last.clone());
-            let kept = |(text, added): &(&String, &bool)| {
-                **added || self.tokens[registration].contains(*text)
-            };
+            let its = there.values_mut().filter(|it| it.registration == *registration);
+            let mut its: Vec<&mut Naive> = its.collect();
+            for (text, add) in &last {
+                let of_token = || its.iter().any(|it| it.token.contains(text));
+                let before = said_of.get(text).map_or_else(of_token, |(_, of_token)| *of_token);
+                said_of.insert(text.clone(), (*add, before));
+            }
+            let kept = |(_, (added, of_token)): &(&String, &(bool, bool))| *added || *of_token;
             let mut most = said_of.iter().filter(kept).count();
             while said_of.len() > TAGS.of_connection.max(most) {
                 let mut free = said_of.iter().filter(|it| !kept(it)).map(|(text, _)| text.clone());
                 let first = free.clone().find(|text| !last.contains_key(text)).or(free.next());
                 said_of.remove(&first.expect("there are more than are kept"));
             }
-            for it in there.values_mut().filter(|it| it.registration == *registration) {
-                changed(&mut it.tags, &last);
+            for it in &mut its {
+                last.iter().for_each(|(text, add)| changed(&mut it.tags, text, *add));
                 most = most.max(it.tags.len());
             }
             if most > TAGS.of_connection {
