@@ -117,11 +117,6 @@ pub const REFERENCED_BYTES: usize = 16 << 10;
 /// together, with other messages between them. (To be measured.)
 pub const FRAGMENT_BYTES: usize = 64 << 10;
 
-/// Messages in pieces that are under way on one link, and the bytes of all of them.
-pub const OPEN_MAX: usize = 8;
-/// See [`OPEN_MAX`].
-pub const OPEN_BYTES_MAX: usize = 2 * waybill_wire::limits::MESSAGE_BYTES_MAX;
-
 /// Frames with a conflation key that are known by it in one priority of an outbox, each with at most
 /// two entries. With more, those that wait are written as they are, and it begins anew.
 pub const CONFLATION_KEYS_MAX: usize = 65_536;

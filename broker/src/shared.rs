@@ -42,7 +42,6 @@ pub(crate) struct Place {
     pub(crate) room: Arc<Room>,
     // Of a gateway: whether tags were agreed on, and fragments.
     pub(crate) tags: bool,
-    #[expect(dead_code, reason = "no frame is cut yet")]
     pub(crate) fragments: bool,
 }
 

@@ -13,11 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use waybill_wire::code::{Kind, flags};
 use waybill_wire::frame::Fragment;
+use waybill_wire::limits::{FRAGMENTED_BYTES_MAX, FRAGMENTED_MAX};
 
 use super::lane::{Lane, NUMBER, Note, Noted, TRACED, TTL_OFFSET, length, micros};
 use super::write::Write;
 use super::{Cause, Gone, Outbox, QUEUES};
-use crate::limits::{FRAGMENT_BYTES, OPEN_BYTES_MAX, OPEN_MAX, WRITE_BYTES};
+use crate::limits::{FRAGMENT_BYTES, WRITE_BYTES};
 
 /// Where a message header has its payload's length, its flags, its sequence and ORIGIN.
 const PAYLOAD_LEN_OFFSET: usize = 4;
@@ -211,7 +212,8 @@ impl OpenOnes {
     fn holds(&self, queue: usize, head: &Head) -> bool {
         let same = |open: &Open| Some(open.origin) == head.origin;
         let is_behind = self.all.iter().any(|open| open.queue == queue && same(open));
-        let is_full = self.all.len() >= OPEN_MAX || self.payloads + head.payload > OPEN_BYTES_MAX;
+        let is_full =
+            self.all.len() >= FRAGMENTED_MAX || self.payloads + head.payload > FRAGMENTED_BYTES_MAX;
         // Two that are open at one time are told apart by that.
         let is_again = |open: &Open| same(open) && open.sequence == head.sequence;
         is_behind || head.is_fragmented && (is_full || self.all.iter().any(is_again))
@@ -243,9 +245,9 @@ impl Open {
             None => {
                 let offset = u32::try_from(from).expect("within the limit of a payload");
                 let (sequence, origin) = (self.sequence, self.origin);
-                let fragment = Fragment { last, offset, sequence, origin, payload: &part };
-                fragment.encode(&mut write.data).expect("a part is no longer than a frame");
-                write.data.truncate(write.data.len() - part.len());
+                let fragment = Fragment { last, offset, sequence, origin, payload: &[] };
+                let encoded = fragment.encode_header(part.len(), &mut write.data);
+                encoded.expect("a part is no longer than a frame");
             }
         }
         self.sent += part.len();

@@ -220,7 +220,7 @@ impl Core {
         batch.messages.push(message);
         batch.takes_last();
         self.judge_permitted(&mut batch, None);
-        self.whole = Some(payload_of(&frame, &message));
+        self.whole = payload_of(&frame, &message);
         if self.serve(links, part, batch).is_some() {
             let told = self.shared.is_wanted(Feed::Offline);
             part.halfway = Some(Box::new(Halfway::whole(frame, told, self.now)));

@@ -14,6 +14,7 @@ use super::link::{Fault, Part, RoleState};
 use super::parts::piece_steps;
 use super::publish::Sums;
 use super::{Core, Links};
+use crate::limits::{FRAGMENT_BYTES, REFERENCED_BYTES};
 
 /// Where the time to live lies in the header of a message.
 const TTL_AT: usize = 28;
@@ -116,7 +117,10 @@ impl Core {
     }
 }
 
-/// The payload of a whole message, sharing its bytes.
-pub(super) fn payload_of(frame: &Bytes, message: &Message<'_>) -> Bytes {
-    frame.slice(frame.len() - message.payload.len()..)
+/// The payload of a whole message, sharing its bytes, if it is large. Where it is referred to the
+/// header stays as well, so that should not be most of the frame.
+pub(super) fn payload_of(frame: &Bytes, message: &Message<'_>) -> Option<Bytes> {
+    let bytes = message.payload.len();
+    let is_most = bytes >= REFERENCED_BYTES && 2 * bytes >= frame.len();
+    (bytes > FRAGMENT_BYTES || is_most).then(|| frame.slice(frame.len() - bytes..))
 }

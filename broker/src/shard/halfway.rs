@@ -188,7 +188,9 @@ impl Core {
             Ok(Frame::Tag(tag)) => Order::Tag(tag),
             other => unreachable!("was one of these when it came: {other:?}"),
         };
-        self.whole = whole.map(|message| payload_of(frame, &message));
+        if let Ok(Frame::Publish(message)) = &decoded {
+            self.whole = payload_of(frame, message);
+        }
         work.bytes = frame.len() - 8 * message.targets().len();
         while work.stage != Stage::Done && !self.turn.is_over() {
             match work.stage {

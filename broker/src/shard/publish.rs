@@ -234,7 +234,7 @@ impl Core {
             }
         };
         // Such a payload came in pieces, and goes so, or not at all.
-        if message.payload.len() > PAYLOAD_BYTES_MAX {
+        if message.payload.len() > PAYLOAD_BYTES_MAX && !place.fragments {
             return Offered::NotSupported;
         }
         let is_copied = self.whole.is_none() || message.conflate.is_some();
@@ -267,17 +267,14 @@ impl Core {
         let conflates = message.conflate.is_some();
         let care = Care { ttl_ms, priority: message.priority, conflates };
         let offer = Offer { receiver: Receiver::Gateways, care, awaited };
-        // One that may take another's place lies with it.
-        if !conflates && let Some(payload) = self.whole.clone() {
-            let mut header = Vec::new();
-            match share {
-                Share::Uids(uids) => {
-                    message.deliver_narrowed_header(instance, uids, ttl_ms, &mut header);
-                }
-                Share::Whole => message.deliver_whole_header(instance, ttl_ms, &mut header),
+        if let Some(payload) = &self.whole {
+            let in_pieces = place.fragments && payload.len() > FRAGMENT_BYTES;
+            // One that may take another's place lies with it.
+            if in_pieces || !conflates {
+                let payload = payload.clone();
+                let header = large_header(message, instance, share, in_pieces);
+                return self.offer_large(links, place, offer, header, payload);
             }
-            header[PAYLOAD_LEN].fill(0);
-            return self.offer_large(links, place, offer, header, payload);
         }
         self.offer(links, place, offer, |out| match share {
             Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
@@ -292,6 +289,21 @@ impl Core {
 
 /// Where a prologue has the length of the payload.
 const PAYLOAD_LEN: Range<usize> = 4..8;
+
+/// The header of a DELIVER whose payload lies elsewhere: it announces none.
+fn large_header(message: &Message<'_>, origin: u64, share: Share<'_>, in_pieces: bool) -> Vec<u8> {
+    let (ttl_ms, mut out) = (message.ttl_ms, Vec::new());
+    match share {
+        Share::Uids(uids) if in_pieces => {
+            message.deliver_narrowed_first(origin, uids, ttl_ms, 0, &mut out);
+        }
+        Share::Whole if in_pieces => message.deliver_whole_first(origin, ttl_ms, 0, &mut out),
+        Share::Uids(uids) => message.deliver_narrowed_header(origin, uids, ttl_ms, &mut out),
+        Share::Whole => message.deliver_whole_header(origin, ttl_ms, &mut out),
+    }
+    out[PAYLOAD_LEN].fill(0);
+    out
+}
 
 /// Who sent a message, and whether to tell when it passed where.
 #[derive(Clone, Copy)]

@@ -159,7 +159,7 @@ impl Receiver {
                 other => panic!("{other:?}"),
             }
             let bytes: usize = self.open.values().map(|(_, total, _)| total).sum();
-            assert!(self.open.len() <= OPEN_MAX && bytes <= OPEN_BYTES_MAX);
+            assert!(self.open.len() <= FRAGMENTED_MAX && bytes <= FRAGMENTED_BYTES_MAX);
         }
         seen
     }
@@ -359,7 +359,7 @@ fn promise_7_as_many_are_open_as_may_be_and_the_next_waits() {
         receiver.read(&write(&mut outbox, Duration::ZERO).0, &sent);
         most = most.max(receiver.open.len());
     }
-    assert_eq!((receiver.complete.len(), most), (12, OPEN_MAX));
+    assert_eq!((receiver.complete.len(), most), (12, FRAGMENTED_MAX));
 }
 
 #[test]
