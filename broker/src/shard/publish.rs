@@ -237,7 +237,8 @@ impl Core {
         if message.payload.len() > PAYLOAD_BYTES_MAX && !place.fragments {
             return Offered::NotSupported;
         }
-        let is_copied = self.whole.is_none() || message.conflate.is_some();
+        let is_copied =
+            self.whole.is_none() || message.conflate.is_some() && !goes_in_pieces(message, place);
         if is_copied && matches!(share, Share::Whole) && frame.is_empty() {
             message.deliver_whole(source.instance, message.ttl_ms, frame);
         }
@@ -268,7 +269,7 @@ impl Core {
         let care = Care { ttl_ms, priority: message.priority, conflates };
         let offer = Offer { receiver: Receiver::Gateways, care, awaited };
         if let Some(payload) = &self.whole {
-            let in_pieces = place.fragments && payload.len() > FRAGMENT_BYTES;
+            let in_pieces = goes_in_pieces(message, place);
             // One that may take another's place lies with it.
             if in_pieces || !conflates {
                 let payload = payload.clone();
@@ -285,6 +286,10 @@ impl Core {
             Share::Whole => out.extend_from_slice(frame),
         })
     }
+}
+
+fn goes_in_pieces(message: &Message<'_>, place: &Place) -> bool {
+    message.payload.len() > FRAGMENT_BYTES && place.fragments
 }
 
 /// Where a prologue has the length of the payload.

@@ -113,7 +113,7 @@ impl Offered {
     fn terms(&self, number: u64) -> Terms {
         let (ttl_ms, priority, conflates) = (self.ttl_ms, self.priority, self.key.is_some());
         let care = Care { ttl_ms, priority, conflates };
-        Terms { care, number, is_traced: number % 3 == 0 }
+        Terms { care, number, is_traced: number.is_multiple_of(3) }
     }
 }
 
@@ -242,7 +242,7 @@ fn check(steps: Vec<Step>, policy: Policy) {
                 let (bytes, frames, _) = write(&mut outbox, now);
                 let seen = receiver.read(&bytes, &of);
                 assert!(seen.iter().skip_while(|it| it.0 == "answer").all(|it| it.0 != "answer"));
-                assert_eq!(receiver.complete.len() - before, frames as usize);
+                assert_eq!((receiver.complete.len() - before) as u64, frames);
                 receiver.traced.extend(outbox.take_traced());
             }
             Step::Wait(ms) => now_ms += ms,
@@ -265,7 +265,7 @@ fn check(steps: Vec<Step>, policy: Policy) {
     assert!(outbox.room().waiting() == outbox.credit, "all room was given back");
     assert!(receiver.complete.is_disjoint(&gone));
     assert_eq!(receiver.complete.len() + gone.len(), of.len());
-    let traced = receiver.complete.iter().filter(|number| *number % 3 == 0);
+    let traced = receiver.complete.iter().filter(|number| number.is_multiple_of(3));
     assert!(traced.copied().eq(receiver.traced.into_iter().collect::<BTreeSet<u64>>()));
 }
 
