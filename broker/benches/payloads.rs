@@ -1,10 +1,8 @@
-//! What a payload costs the broker per gateway when each outbox copies it, and when all refer to one
-//! copy: from the offer to the socket, in processor time. `REFERENCED_BYTES` and `FRAGMENT_BYTES`
-//! of `limits.rs` follow from it.
+//! What a payload costs the broker per gateway when each outbox copies it, and when all refer to
+//! one copy: from the offer to the socket, in processor time. `REFERENCED_BYTES` and
+//! `FRAGMENT_BYTES` of `limits.rs` follow from it.
 //!
 //! `cargo bench -p waybill-broker --bench payloads`
-
-#![allow(clippy::print_stdout, reason = "it is a program that prints a table")]
 
 use std::io::{IoSlice, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -135,24 +133,30 @@ fn measure(how: How, bytes: usize, gateways: &mut [Gateway], sink: &mut [u8]) ->
     all[ROUNDS / 2]
 }
 
-fn main() {
-    println!("us of processor time for each gateway; REFERENCED_BYTES is {REFERENCED_BYTES},");
-    println!("FRAGMENT_BYTES {FRAGMENT_BYTES}");
-    println!(
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "us of processor time for each gateway; REFERENCED_BYTES is {REFERENCED_BYTES},"
+    )?;
+    writeln!(out, "FRAGMENT_BYTES {FRAGMENT_BYTES}")?;
+    writeln!(
+        out,
         "{:>9} {:>8} {:>9} {:>11} {:>9}",
         "bytes", "gateways", "copied", "referenced", "pieces"
-    );
+    )?;
     let mut sink = vec![0; 1 << 20];
     for count in GATEWAYS {
         let mut gateways: Vec<Gateway> = (0..count).map(|_| Gateway::new()).collect();
         for bytes in SIZES {
             let mut of = |how| measure(how, bytes, &mut gateways, &mut sink);
             let (copied, referenced) = (of(How::Copied), of(How::Referenced));
-            print!("{bytes:>9} {count:>8} {copied:>9.2} {referenced:>11.2}");
+            write!(out, "{bytes:>9} {count:>8} {copied:>9.2} {referenced:>11.2}")?;
             if bytes > FRAGMENT_BYTES {
-                print!(" {:>9.2}", of(How::InPieces));
+                write!(out, " {:>9.2}", of(How::InPieces))?;
             }
-            println!();
+            writeln!(out)?;
         }
     }
+    Ok(())
 }

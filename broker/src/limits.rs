@@ -108,11 +108,11 @@ pub const HALFWAY_MAX: usize = 16;
 /// behind more than this.
 pub const WRITE_BYTES: usize = 256 << 10;
 
-/// Bytes of a payload from which on the outboxes of several gateways refer to one copy of it instead
-/// of having each its own; and from which on a part of one is written from where it lies.
+/// Bytes of a payload from which on the outboxes of several gateways refer to one copy of it
+/// instead of having each its own; and from which on a part of one is written from where it lies.
 ///
-/// CPU time for each gateway, from the offer to the socket's other end, in us, copied and referenced
-/// (`broker/benches/payloads.rs`, medians of 5, machine of two cores; 8 and 64 gateways):
+/// CPU time for each gateway, from the offer to the socket's other end, in us, copied and
+/// referenced (`broker/benches/payloads.rs`, medians of 5, machine of two cores):
 ///
 /// ```text
 ///                 4 KiB       16 KiB      32 KiB      64 KiB      256 KiB      1 MiB
@@ -124,10 +124,10 @@ pub const REFERENCED_BYTES: usize = 32 << 10;
 /// Bytes of a payload above which it goes in pieces of that many to a gateway that puts them
 /// together, with other messages between them.
 ///
-/// A message that comes next waits behind at most one write that was not full before its last piece:
-/// 320 KiB, where it was 1,280 KiB behind a whole payload of 1 MiB. For that a payload of 1 MiB took
-/// 106 to 115 us of CPU time for each gateway where 94 to 103 were taken whole, 115 to 125 in pieces
-/// of 16 KiB, and 94 to 116 in pieces of 256 KiB (the same program, 2, 8 and 64 gateways).
+/// A message that comes next waits behind at most one write, which was not full before its last
+/// piece: 320 KiB, where it was 1,280 KiB behind a whole payload of 1 MiB. For that such a payload
+/// took 106 to 115 us of CPU time for each gateway where it took 94 to 103 whole, 115 to 125 in
+/// pieces of 16 KiB and 94 to 116 in pieces of 256 KiB (the same program, 2, 8 and 64 gateways).
 pub const FRAGMENT_BYTES: usize = 64 << 10;
 
 /// Frames with a conflation key that are known by it in one priority of an outbox, each with at most

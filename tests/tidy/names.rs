@@ -71,6 +71,7 @@ const UNSAFE: &[&str] = &[
     "benches/load/src/relay/ring.rs",
     "broker/src/io/uring/buffers.rs",
     "broker/src/io/uring/ring.rs",
+    "broker/src/io/uring/sending.rs",
     "routing/src/ahead.rs",
 ];
 

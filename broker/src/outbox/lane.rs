@@ -296,9 +296,9 @@ impl Lane {
         lost
     }
 
-    /// Appends whole frames to `out` until that is `upto` bytes long; how many. Those whose time ran
-    /// out are left out, and what is left of the others' is written into them. There is no large
-    /// one. [`Lane::settle`] follows.
+    /// Appends whole frames to `out` until that is `upto` bytes long; how many. Those whose time
+    /// ran out are left out, and what is left of the others' is written into them. There is no
+    /// large one. [`Lane::settle`] follows.
     pub(super) fn take(
         &mut self,
         now: Duration,
