@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use waybill_wire::Frame;
 use waybill_wire::code::{BrokerState, ErrorCode, Role};
 use waybill_wire::message::{Content, Message};
 
@@ -28,6 +27,7 @@ mod data;
 mod declared;
 mod encode;
 mod history;
+mod inbox;
 mod joint;
 mod machine;
 mod report;
@@ -172,22 +172,6 @@ pub enum GatewayEvent {
     Failed(LinkError),
 }
 
-impl GatewayEvent {
-    /// What a broker gives a gateway to do, which comes by control and data links; `None` for
-    /// anything else. `bytes` is the whole frame.
-    fn of_work(frame: &Frame<'_>, bytes: &[u8], link: u64, now: Instant) -> Option<Self> {
-        match frame {
-            Frame::Deliver(message) => {
-                let header_bytes = bytes.len() - message.payload.len();
-                let bytes = Bytes::copy_from_slice(bytes);
-                Some(Self::Delivery(Delivery::new(bytes, header_bytes, link, now)))
-            }
-            Frame::Tag(_) => Some(Self::Tagging(Tagging::new(Bytes::copy_from_slice(bytes), link))),
-            _ => None,
-        }
-    }
-}
-
 /// A message from a user to the backends.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Uplink {
@@ -219,12 +203,14 @@ impl Uplink {
     }
 }
 
-/// A DELIVER frame, kept as it came. Cloning shares the bytes.
+/// A DELIVER frame, kept as it came, or one that came in fragments, as it would have been in one
+/// piece: it may then be longer than a frame. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     frame: Bytes,
     header_bytes: usize,
     link: u64,
+    begun: Instant,
     received: Instant,
 }
 
@@ -381,10 +367,16 @@ impl Stream for GatewayEvents {
 }
 
 impl Delivery {
-    /// `frame` is a DELIVER that was decoded once.
-    fn new(frame: Bytes, header_bytes: usize, link: u64, received: Instant) -> Self {
+    /// `frame` is a DELIVER that was decoded once. Its first piece had come at the first of the
+    /// times, and all of it at the second.
+    fn new(
+        frame: Bytes,
+        header_bytes: usize,
+        link: u64,
+        (begun, received): (Instant, Instant),
+    ) -> Self {
         debug_assert!(header_bytes <= frame.len());
-        Self { frame, header_bytes, link, received }
+        Self { frame, header_bytes, link, begun, received }
     }
 
     /// The link it came by: this handle's control links count from 1, its data links are above
@@ -394,7 +386,13 @@ impl Delivery {
         self.link
     }
 
-    /// When the whole of it had been received: its time to live counts from here ([DEL-18]).
+    /// When its first piece had been received: its time to live counts from here ([DEL-18]).
+    #[must_use]
+    pub fn begun_at(&self) -> Instant {
+        self.begun
+    }
+
+    /// When the whole of it had been received.
     #[must_use]
     pub fn received_at(&self) -> Instant {
         self.received
@@ -407,10 +405,7 @@ impl Delivery {
     /// Never: the bytes are those of a DELIVER that was decoded when it came.
     #[must_use]
     pub fn message(&self) -> Message<'_> {
-        match Frame::decode(&self.frame) {
-            Ok(Frame::Deliver(message)) => message,
-            other => unreachable!("was a DELIVER when it came: {other:?}"),
-        }
+        Message::decode_whole(&self.frame).expect("was a DELIVER when it came")
     }
 
     /// The frame, header and payload.

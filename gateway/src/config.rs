@@ -136,17 +136,19 @@ pub struct DeadlineConfig {
 ///                                               who has which tag; what TAG said of them
 /// + tags_max x 512 bytes                        tags that connections have, and since when
 /// + for each broker:
-///   16 MiB + one frame of 1.1 MiB + 64 KiB      events not taken yet, and what is being read
+///   (1 + data_links) x 33 MiB                   messages of which fragments are missing
+///   16 MiB + one message of 16.1 MiB            events not taken yet,
+///     + one frame of 1.1 MiB + 64 KiB           and what is being read
 ///   16 MiB + 256 x 64 KiB + 128 KiB             uplinks and commands on their way, and a write
 ///   connections_max x 128 bytes                 registrations declared
 ///   (65,536 + 256) x 64 bytes                   changes it is behind with
 ///   tags_max x 256 bytes                        tags declared, and those it is behind with
 ///   7 MiB                                       what is remembered to go on with a session
-///   one frame of 1.1 MiB + 2.5 MiB              one that is handed out in parts, and to whom
+///   one message of 16.1 MiB + 2.5 MiB           one that is handed out in parts, and to whom
 ///   connections_max x 80 + reports_max x 64     its users, if somebody wants to know of them
 /// ```
 ///
-/// An encoded message is its payload, 1 MiB at most, in binary; in JSON 4/3 of it as base64, or up
+/// An encoded message is its payload, 16 MiB at most, in binary; in JSON 4/3 of it as base64, or up
 /// to 6 times text that is all control characters. One for many is shared by their queues, so the
 /// first term is reached only if all queues are full of messages that differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

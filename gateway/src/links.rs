@@ -24,6 +24,10 @@ use waybill_client::{ErrorCode, Finder, Found, Options, OptionsError, Resolver};
 use crate::config::GatewayConfig;
 use crate::switchboard::Switchboard;
 
+/// Bytes of events that wait for the switchboard, and of uplinks that wait for a link. A message
+/// that is longer waits alone.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+
 /// What a link says; nothing if it has ended for good and its number is free.
 pub(crate) type Said = (usize, Option<GatewayEvent>);
 
@@ -125,6 +129,7 @@ impl Links {
         options.tags = config.broker.tags;
         options.data_links = config.broker.data_links;
         options.max_in_flight = config.limits.uplinks_max;
+        options.max_pending_bytes = PENDING_BYTES_MAX;
         options.connect_timeout = Duration::from_millis(config.broker.connect_timeout_ms);
         let refresh = Duration::from_millis(config.broker.dns_refresh_ms);
         Self {

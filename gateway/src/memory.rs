@@ -2,7 +2,9 @@
 //! [`LimitConfig`](crate::config::LimitConfig) documents, with the numbers of one configuration. A
 //! bound, not what is used.
 
-use waybill_wire::limits::{FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use waybill_wire::limits::{
+    FRAGMENTED_BYTES_MAX, FRAGMENTED_MAX, FRAME_BYTES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX,
+};
 use waybill_wire::memory::{Term, wide};
 
 use crate::config::GatewayConfig;
@@ -23,7 +25,7 @@ pub fn terms(config: &GatewayConfig) -> Vec<Term> {
 fn of_connections(config: &GatewayConfig) -> Vec<Term> {
     let limits = &config.limits;
     let connections = wide(limits.connections_max);
-    let queue = wide(limits.queue_bytes_max) + JSON_TIMES * wide(PAYLOAD_BYTES_MAX);
+    let queue = wide(limits.queue_bytes_max) + JSON_TIMES * wide(MESSAGE_BYTES_MAX);
     let tags = connections * wide(limits.tags_per_connection_max);
     vec![
         Term::new("what waits to be written", connections, "connections", queue),
@@ -61,15 +63,19 @@ fn of_brokers(config: &GatewayConfig) -> Vec<Term> {
     let connections = wide(limits.connections_max);
     let users = connections * 80 + wide(limits.reports_max) * 64;
     let frame = wide(FRAME_BYTES_MAX);
+    let message = wide(HEADER_BYTES_MAX + MESSAGE_BYTES_MAX);
+    let fragments = wide(FRAGMENTED_BYTES_MAX + FRAGMENTED_MAX * HEADER_BYTES_MAX);
+    let links = brokers * (1 + u64::from(config.broker.data_links));
     let term = |what, each| Term::new(what, brokers, "brokers", each);
     vec![
-        term("events not taken yet, and what is being read", 16 * MIB + frame + 64 * KIB),
+        Term::new("messages of which fragments are missing", links, "links", fragments),
+        term("events not taken yet, and what is being read", 16 * MIB + message + frame + 64 * KIB),
         term("uplinks and commands on their way", 16 * MIB + 256 * 64 * KIB + 128 * KIB),
         term("registrations declared", connections * 128),
         term("changes it is behind with", (65_536 + 256) * 64),
         term("tags declared", wide(limits.tags_max) * 256),
         term("what is remembered to go on with a session", 7 * MIB),
-        term("one frame that is handed out in parts", frame + 5 * MIB / 2),
+        term("one message that is handed out in parts", message + 5 * MIB / 2),
         term("its users, where somebody asks for them", users),
     ]
 }
@@ -84,7 +90,7 @@ mod tests {
     fn promise_7_every_setting_that_bounds_a_queue_is_in_the_sum() {
         let config = GatewayConfig::default();
         let before = sum(&terms(&config));
-        let larger: [fn(&mut GatewayConfig); 9] = [
+        let larger: [fn(&mut GatewayConfig); 10] = [
             |it| it.limits.connections_max += 1,
             |it| it.limits.queue_bytes_max += 1,
             |it| it.limits.uplinks_max += 1,
@@ -94,6 +100,7 @@ mod tests {
             |it| it.limits.tags_per_connection_max += 1,
             |it| it.limits.tags_max += 1,
             |it| it.broker.addresses.push("another:7711".into()),
+            |it| it.broker.data_links += 1,
         ];
         for (at, enlarge) in larger.into_iter().enumerate() {
             let mut config = config.clone();

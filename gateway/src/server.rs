@@ -439,11 +439,12 @@ impl Running {
 /// What a link says goes to the switchboard.
 fn hear(switchboard: &mut Switchboard, clock: &Clock, link: usize, event: GatewayEvent) {
     let received = match &event {
-        GatewayEvent::Delivery(delivery) => Some(delivery.received_at()),
+        GatewayEvent::Delivery(delivery) => Some((delivery.begun_at(), delivery.received_at())),
         _ => None,
     };
-    let waited_ms = received.map_or(0, Clock::since_ms);
-    let at = Arrived { waited_ms, wall_us: &|| received.map_or(0, Clock::wall_us) };
+    let waited_ms = received.map_or(0, |(begun, _)| Clock::since_ms(begun));
+    let at =
+        Arrived { waited_ms, wall_us: &|| received.map_or(0, |(_, whole)| Clock::wall_us(whole)) };
     switchboard.handle_link(link, event, at, clock.ms());
 }
 

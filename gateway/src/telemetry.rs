@@ -53,7 +53,6 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
     pub(crate) messages_in: Counter,
-    pub(crate) messages_unsupported: Counter,
     pub(crate) encodings: Counter,
     pub(crate) targets_missed: Counter,
     pub(crate) filtered: Counter,
@@ -130,7 +129,6 @@ impl Telemetry {
         closes.insert("other", self.closes_other.value());
         GatewayStats {
             messages_in: self.messages_in.value(),
-            messages_unsupported: self.messages_unsupported.value(),
             messages_selected: self.selected.value(),
             encodings: self.encodings.value(),
             targets_missed: self.targets_missed.value(),
@@ -245,11 +243,8 @@ impl Ledger {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GatewayStats {
-    /// DELIVER frames from brokers.
+    /// Messages from brokers, those in fragments when all of them has come.
     pub messages_in: u64,
-    /// Of these, not looked into further: they need a feature this gateway does not run
-    /// (fragments).
-    pub messages_unsupported: u64,
     /// Of those in `messages_in`, with a selector.
     pub messages_selected: u64,
     /// Encodings made: at most one per message and subprotocol.

@@ -7,6 +7,7 @@ use waybill_wire::Frame;
 use waybill_wire::code::{ErrorCode, capability};
 use waybill_wire::error::Violation;
 
+use super::inbox::{Inbox, Taken};
 use super::reports::Reports;
 use super::together::Joining;
 use super::{GatewayEvent, Report};
@@ -49,6 +50,7 @@ pub(crate) struct DataMachine {
     link: u64,
     open: bool,
     reports: Reports,
+    inbox: Inbox,
     events: VecDeque<DataEvent>,
     in_flight_max: usize,
     pending_bytes_max: usize,
@@ -69,6 +71,7 @@ impl DataMachine {
             link: IS_DATA | u64::from(shard) << SHARD_AT | life << LIFE_AT,
             open: false,
             reports: Reports::new(incarnation),
+            inbox: Inbox::default(),
             events: VecDeque::new(),
             in_flight_max,
             pending_bytes_max,
@@ -108,10 +111,13 @@ impl Machine for DataMachine {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        let Some(event) = GatewayEvent::of_work(frame, bytes, self.link, now) else {
-            return Err(unexpected(frame.kind(), 0, "not a frame for a data link"));
-        };
-        self.events.push_back(DataEvent::Came(event));
+        match self.inbox.take(now, frame, bytes, self.link)? {
+            Taken::Event(event) => self.events.push_back(DataEvent::Came(event)),
+            Taken::Piece => {}
+            Taken::Nothing => {
+                return Err(unexpected(frame.kind(), 0, "not a frame for a data link"));
+            }
+        }
         Ok(())
     }
 
@@ -119,6 +125,7 @@ impl Machine for DataMachine {
         if std::mem::take(&mut self.open) {
             self.events.push_back(DataEvent::Ended);
         }
+        self.inbox.clear();
         self.reports.close();
     }
 

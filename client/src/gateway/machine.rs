@@ -24,6 +24,7 @@ use waybill_wire::frame::{self, ErrorFrame};
 
 use super::declared::{Batch, Declared, Records};
 use super::history::History;
+use super::inbox::{Inbox, Taken};
 use super::reports::Reports;
 use super::uplinks::{Answer, Uplinks};
 use super::{GatewayCommand, GatewayEvent, Registration, Uplink, encode};
@@ -102,6 +103,7 @@ pub struct GatewayMachine {
     link: u64,
     /// SUSPEND is to be said, with this window.
     suspend: Option<u32>,
+    inbox: Inbox,
     events: VecDeque<GatewayEvent>,
     in_flight_max: usize,
     pending_bytes_max: usize,
@@ -137,6 +139,7 @@ impl GatewayMachine {
             reports: Reports::new(incarnation),
             link: 0,
             suspend: None,
+            inbox: Inbox::default(),
             events: VecDeque::new(),
             in_flight_max,
             pending_bytes_max,
@@ -207,7 +210,8 @@ impl GatewayMachine {
         let session = if self.history.is_useful() { self.session } else { 0 };
         let tags = if self.offers_tags { capability::TAGS } else { 0 };
         let links = if self.offers_links { capability::LINKS } else { 0 };
-        let always = capability::RESUME | capability::REPORTS | capability::TRACE;
+        let always =
+            capability::RESUME | capability::REPORTS | capability::TRACE | capability::FRAGMENTS;
         Wishes { capabilities: always | tags | links, session, data: None }
     }
 
@@ -271,9 +275,13 @@ impl GatewayMachine {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        if let Some(event) = GatewayEvent::of_work(frame, bytes, self.link, now) {
-            self.events.push_back(event);
-            return Ok(());
+        match self.inbox.take(now, frame, bytes, self.link)? {
+            Taken::Event(event) => {
+                self.events.push_back(event);
+                return Ok(());
+            }
+            Taken::Piece => return Ok(()),
+            Taken::Nothing => {}
         }
         match frame {
             Frame::UplinkAck(ack) => {
@@ -344,6 +352,7 @@ impl GatewayMachine {
             self.down_since = Some(since);
         }
         self.open = false;
+        self.inbox.clear();
         self.marks.clear();
         self.reports.close();
         self.suspend = None;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::link::Welcomed;
 
+mod fragments;
 mod hops;
 mod resume;
 mod silence;

@@ -1,10 +1,8 @@
 //! A DELIVER on its way into the queues of connections, in as many parts as it needs.
 
-use std::collections::BTreeSet;
-
 use waybill_client::gateway::{Delivery, Report};
 use waybill_wire::Message;
-use waybill_wire::code::{ErrorCode, Fate, Level};
+use waybill_wire::code::Level;
 
 use super::parts::Job;
 use super::{Arrived, Entry, Switchboard};
@@ -77,11 +75,6 @@ impl Switchboard {
             walk: None,
             draft: None,
         };
-        // Only part of a payload: nobody could make anything of it.
-        if message.fragmented.is_some() {
-            self.telemetry.messages_unsupported.add(1);
-            return self.refuse(link, &delivery, &message, &progress);
-        }
         let waits = self.parts.is_handing(progress.key);
         if waits || !self.hand(link, &delivery, &message, &mut progress) {
             let handing = Handing { link, delivery, progress };
@@ -168,28 +161,6 @@ impl Switchboard {
         draft.sent_again(message.resend);
         draft.trace(message.trace.is_some());
         Some(draft)
-    }
-
-    /// Nobody is served, and whoever waits for a report is told so (REP-1).
-    fn refuse(
-        &mut self,
-        link: usize,
-        delivery: &Delivery,
-        message: &Message<'_>,
-        progress: &Progress,
-    ) {
-        if message.level != Level::DELIVERED {
-            return;
-        }
-        let mut report = report_on(delivery, progress);
-        if !message.everyone {
-            let uids: BTreeSet<u64> = message.targets.iter().collect();
-            let cause = ErrorCode::NOT_SUPPORTED;
-            uids.into_iter().for_each(|uid| report.add(Fate::DROPPED, cause, uid));
-        }
-        let mut draft = self.reports.open(progress.key, 0, message.everyone);
-        draft.sent_again(message.resend);
-        self.reports.seal(draft, link, report, progress.since_ms);
     }
 }
 
