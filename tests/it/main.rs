@@ -14,6 +14,7 @@ mod differential;
 mod endings;
 mod explain;
 mod explain_http;
+mod fragments;
 mod hops;
 mod large;
 mod ledgers;
