@@ -17,7 +17,7 @@ use crate::parse;
 const LINES_MAX: usize = 256;
 
 /// Longest line: a payload of the greatest size in base64, with room for a long UID list beside it.
-const LINE_BYTES_MAX: u64 = 16 << 20;
+const LINE_BYTES_MAX: u64 = 24 << 20;
 
 /// Longest file of UIDs: some 50 million of them.
 const UIDS_BYTES_MAX: usize = 1 << 30;
@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_not_a_matter_of_permissions() {
-        let text = vec![b'x'; (16 << 20) + 1];
+        let text = vec![b'x'; (24 << 20) + 1];
         let error = next_line(&mut &text[..]).unwrap().unwrap_err();
         let failure = Input::stdin().failure(&error);
         let words = failure.words().unwrap();
-        assert_eq!(words.cause, "cannot read stdin: a line is longer than 16 MiB");
+        assert_eq!(words.cause, "cannot read stdin: a line is longer than 24 MiB");
         assert!(words.remedy.contains("shorter lines"));
     }
 

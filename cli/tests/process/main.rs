@@ -9,6 +9,7 @@ mod consumer;
 mod explain;
 mod hostile;
 mod inspect;
+mod large;
 mod plan;
 mod receipts;
 mod scripted;

@@ -12,7 +12,7 @@ use serde::de::{self, Deserializer, Visitor};
 use tokio::sync::mpsc;
 use waybill_client::{Audience, Content, Publish, ReceiptLevel, Selector, TextError};
 use waybill_wire::code::Encoding;
-use waybill_wire::limits::PAYLOAD_BYTES_MAX;
+use waybill_wire::limits::MESSAGE_BYTES_MAX;
 
 use super::Args;
 use crate::failure::{Failure, Outcome};
@@ -185,7 +185,7 @@ fn audience(args: &Args) -> Outcome<Publish> {
 fn payload(args: &Args) -> Outcome<Bytes> {
     match (&args.payload, &args.payload_file) {
         (Some(text), _) => Ok(Bytes::from(text.clone().into_bytes())),
-        (None, Some(file)) => file.read_all(PAYLOAD_BYTES_MAX).map(Bytes::from),
+        (None, Some(file)) => file.read_all(MESSAGE_BYTES_MAX).map(Bytes::from),
         (None, None) if args.lines.is_some() || args.each_line.is_some() => Ok(Bytes::new()),
         (None, None) => Err(Failure::usage(
             "no payload: nothing to send",
