@@ -31,6 +31,7 @@ use waybill_wire::digest::mix;
 use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, own_value, size, spin_loop};
 use crate::{Change, Op};
 use arena::Arena;
+use bucket::Lone;
 use group::{Added, Found, Ground, Group, Located, Writing};
 
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
@@ -317,13 +318,26 @@ impl View<'_> {
     }
 
     /// Tells `found` the slots of each of these users, whose hashes are given with them: each slot
-    /// once. The lines of some are asked for before those of the ones before them are looked at.
+    /// once.
     #[inline(always)]
     pub(crate) fn find(
         &self,
         users: &[(u64, u64)],
         slots: &mut Vec<u16>,
-        mut found: impl FnMut(u64, Slots<'_>),
+        found: impl FnMut(u64, Slots<'_>),
+    ) {
+        self.find_each(users, &mut vec![(); users.len()], slots, &mut Told(found));
+    }
+
+    /// Overwrites `all` with what `taker` makes of each user. The lines of some are asked for
+    /// before those of the ones before them are looked at.
+    #[inline(always)]
+    pub(crate) fn find_each<T: Taker>(
+        &self,
+        users: &[(u64, u64)],
+        all: &mut [T::One],
+        slots: &mut Vec<u16>,
+        taker: &mut T,
     ) {
         let (directory, groups) = (&**self.directory, &self.map.groups);
         let shift = u64::BITS - 1 - directory.len().ilog2();
@@ -335,35 +349,66 @@ impl View<'_> {
         let Some(mut here) = chunks.next() else { return };
         let mut located = [[locate(here[0].1); TOGETHER]; 2];
         ask(here, locate, &mut located[0]);
-        let mut turn = 0;
-        loop {
+        let (mut turn, mut begun) = (0, 0);
+        for all in all.chunks_mut(TOGETHER) {
             let next = chunks.next();
             if let Some(next) = next {
                 ask(next, locate, &mut located[1 - turn]);
             }
-            for (user, located) in here.iter().zip(&located[turn]) {
-                found(user.0, self.slots(located, *user, slots));
+            let both = here.iter().zip(&located[turn]);
+            for (at, ((user, located), one)) in both.zip(all).enumerate() {
+                let lone = located.lone(user.1, user.0);
+                if let Lone::Here(slot) = lone
+                    && let Some(taken) = taker.lone(user.0, slot)
+                {
+                    *one = taken;
+                } else {
+                    *one = self.take_closely((located, lone), (begun + at, *user), slots, taker);
+                }
             }
             let Some(next) = next else { return };
-            (here, turn) = (next, 1 - turn);
+            (here, turn, begun) = (next, 1 - turn, begun + TOGETHER);
         }
+    }
+
+    #[inline(never)]
+    fn take_closely<T: Taker>(
+        &self,
+        (located, lone): (&Located<'_>, Lone),
+        (at, user): (usize, (u64, u64)),
+        slots: &mut Vec<u16>,
+        taker: &mut T,
+    ) -> T::One {
+        let there = self.slots((located, lone), user, slots);
+        if let Slots::One(slot) = there
+            && let Some(taken) = taker.lone(user.0, slot)
+        {
+            return taken;
+        }
+        taker.some(at, user.0, there)
     }
 
     /// The slots of one user: nothing is asked for ahead.
     #[inline(always)]
     pub(crate) fn find_one<'a>(&self, user: (u64, u64), slots: &'a mut Vec<u16>) -> Slots<'a> {
         let located = self.group(user.1).locate(user.1);
-        self.slots(&located, user, slots)
+        let lone = located.lone(user.1, user.0);
+        self.slots((&located, lone), user, slots)
     }
 
     #[inline(always)]
     fn slots<'a>(
         &self,
-        located: &Located<'_>,
+        (located, lone): (&Located<'_>, Lone),
         (uid, hash): (u64, u64),
         slots: &'a mut Vec<u16>,
     ) -> Slots<'a> {
-        match located.find(hash, uid) {
+        let found = match lone {
+            Lone::Here(slot) => return Slots::One(slot),
+            Lone::NotHere(home) => located.find_elsewhere(hash, uid, home),
+            Lone::Unclear => located.find_small(hash, uid),
+        };
+        match found {
             Found::Lone(slot) => Slots::One(slot),
             Found::Nobody => Slots::Some(&[]),
             Found::Unclear => Slots::Some(self.find_all(*located, (uid, hash), slots)),
@@ -389,6 +434,36 @@ impl View<'_> {
             is_found = located.find_all(hash, uid, slots);
         }
         slots
+    }
+}
+
+/// Who is told what is found.
+pub(crate) trait Taker {
+    /// What is made of each user.
+    type One;
+
+    /// Of one who has this slot alone, if that is all there is to say.
+    fn lone(&mut self, uid: u64, slot: u16) -> Option<Self::One>;
+
+    /// Of any, whose place in the list this is: each slot once.
+    fn some(&mut self, at: usize, uid: u64, slots: Slots<'_>) -> Self::One;
+}
+
+/// Is told of each user alike.
+struct Told<F>(F);
+
+impl<F: FnMut(u64, Slots<'_>)> Taker for Told<F> {
+    type One = ();
+
+    #[inline(always)]
+    fn lone(&mut self, uid: u64, slot: u16) -> Option<()> {
+        (self.0)(uid, Slots::One(slot));
+        Some(())
+    }
+
+    #[inline(always)]
+    fn some(&mut self, _at: usize, uid: u64, slots: Slots<'_>) {
+        (self.0)(uid, slots);
     }
 }
 

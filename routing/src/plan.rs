@@ -121,6 +121,10 @@ pub(crate) struct Scratch {
     pub(crate) found: Vec<u16>,
     /// UID and slot of every route that was found.
     pub(crate) hits: Vec<(u64, u16)>,
+    /// Of a long list in their place: a slot of each distinct UID.
+    pub(crate) firsts: Vec<u16>,
+    /// Slots that some of those have beside that one, each with the place of its UID.
+    pub(crate) others: Vec<(usize, u16)>,
     /// How many there may be, and whether some query had more.
     pub(crate) hits_max: usize,
     pub(crate) is_over: bool,

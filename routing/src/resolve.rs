@@ -11,9 +11,9 @@ use std::sync::Arc;
 use waybill_wire::targets::UidRun;
 
 use crate::cost;
-use crate::map::{self, Slots, TOGETHER, View};
+use crate::map::{self, Slots, TOGETHER, Taker, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
-use crate::scratch::Ahead;
+use crate::scratch::{Ahead, NO_SLOT, Shares};
 use crate::slots::SlotsView;
 use crate::space::Space;
 use crate::table::Table;
@@ -220,21 +220,22 @@ impl Place<'_> {
     /// reached.
     fn narrow(&self, query: &Query<'_>, plan: &mut Plan) -> usize {
         let before = plan.offline.len() + plan.filtered.len();
-        let counted = plan.scratch.distinct.len() > FEW && query.selector.is_none();
-        self.look_up(counted, plan);
-        self.leave_matching(query, plan);
-        let Scratch { distinct, hits, shares, .. } = &mut plan.scratch;
-        let reached = distinct.len() - (plan.offline.len() + plan.filtered.len() - before);
-        if distinct.len() <= FEW && hits.len() <= FEW_HITS {
-            self.share_out_few(plan);
+        if plan.scratch.distinct.len() > FEW && query.selector.is_none() {
+            self.look_up_counting(plan);
+            self.share_out_counted(plan);
         } else {
-            if !counted {
+            self.look_up(plan);
+            self.leave_matching(query, plan);
+            let Scratch { distinct, hits, shares, .. } = &mut plan.scratch;
+            if distinct.len() <= FEW && hits.len() <= FEW_HITS {
+                self.share_out_few(plan);
+            } else {
                 shares.begin(self.slots.len());
                 hits.iter().for_each(|(_, slot)| shares.count(*slot));
+                self.share_out(plan);
             }
-            self.share_out(plan);
         }
-        reached
+        plan.scratch.distinct.len() - (plan.offline.len() + plan.filtered.len() - before)
     }
 
     /// Takes away the hits of slots that can have no match; a UID none of whose slots is left is
@@ -262,39 +263,53 @@ impl Place<'_> {
         hits.truncate(kept);
     }
 
-    /// Looks up the distinct UIDs that are left: routes of live slots as hits, counted by slot, and
-    /// who is offline.
+    /// Looks up the distinct UIDs that are left: routes of live slots as hits, and who is offline.
     #[inline(never)]
-    fn look_up(&self, counted: bool, plan: &mut Plan) {
+    fn look_up(&self, plan: &mut Plan) {
         let Plan { offline, scratch, .. } = plan;
-        let Scratch { distinct, hits, hits_max, is_over, found, shares, .. } = scratch;
+        let Scratch { distinct, hits, hits_max, is_over, found, .. } = scratch;
         hits.clear();
-        if counted {
-            shares.begin(self.slots.len());
-        }
         let Some(view) = self.view else {
             offline.extend(distinct.iter().map(|(uid, _)| *uid));
             return;
         };
         for some in distinct.chunks(BETWEEN_LOOKS) {
             view.find(some, found, |uid, there| {
-                let mut hit = |slot| {
-                    let is_live = || self.slots.is_live(slot);
-                    let counts = if counted { shares.count_live(slot, is_live) } else { is_live() };
-                    if counts {
-                        hits.push((uid, slot));
-                    }
-                    counts
-                };
-                let is_reached = match there {
-                    Slots::One(slot) => hit(slot),
-                    Slots::Some(slots) => slots.iter().filter(|slot| hit(**slot)).count() > 0,
-                };
-                if !is_reached {
+                let before = hits.len();
+                let live = there.as_slice().iter().filter(|slot| self.slots.is_live(**slot));
+                hits.extend(live.map(|slot| (uid, *slot)));
+                if hits.len() == before {
                     offline.push(uid);
                 }
             });
             if hits.len() > *hits_max {
+                *is_over = true;
+                return;
+            }
+        }
+    }
+
+    /// The same for many without a selector: a live slot of each UID, those that some have beside
+    /// it, and how many UIDs each slot has.
+    #[inline(never)]
+    fn look_up_counting(&self, plan: &mut Plan) {
+        let Plan { offline, scratch, .. } = plan;
+        let Scratch { distinct, firsts, others, hits_max, is_over, found, shares, .. } = scratch;
+        shares.begin(self.slots.len());
+        firsts.clear();
+        others.clear();
+        firsts.resize(distinct.len(), NO_SLOT);
+        let Some(view) = self.view else {
+            offline.extend(distinct.iter().map(|(uid, _)| *uid));
+            return;
+        };
+        let (slots, before) = (self.slots, offline.len());
+        let mut counting = Counting { slots, shares, others, offline, begun: 0 };
+        for (some, firsts) in distinct.chunks(BETWEEN_LOOKS).zip(firsts.chunks_mut(BETWEEN_LOOKS)) {
+            view.find_each(some, firsts, found, &mut counting);
+            counting.begun += some.len();
+            let offline = counting.offline.len() - before;
+            if counting.begun + counting.others.len() - offline > *hits_max {
                 *is_over = true;
                 return;
             }
@@ -317,6 +332,30 @@ impl Place<'_> {
         }
     }
 
+    /// The same for what was counted when it was looked up.
+    #[inline(never)]
+    fn share_out_counted(&self, plan: &mut Plan) {
+        let Plan { targets, parts, scratch, .. } = plan;
+        let Scratch { distinct, firsts, others, shares, .. } = scratch;
+        let start = targets.len();
+        let mut end = start;
+        shares.place(|slot, count| {
+            let uids = end..end + count;
+            end = uids.end;
+            parts.push(PartSpan { slot: self.slots.slot(slot), uids: Some(uids.clone()) });
+            uids.start - start
+        });
+        targets.resize(end, 0);
+        let targets = &mut targets[start..];
+        let mut done = 0;
+        for (at, slot) in others.iter() {
+            shares.deal(&distinct[done..=*at], &firsts[done..=*at], targets);
+            shares.deal(&distinct[*at..=*at], &[*slot], targets);
+            done = at + 1;
+        }
+        shares.deal(&distinct[done..], &firsts[done..], targets);
+    }
+
     /// The same for few hits, which are sorted: that there are many gateways costs nothing then.
     fn share_out_few(&self, plan: &mut Plan) {
         let Plan { targets, parts, scratch: Scratch { hits, .. }, .. } = plan;
@@ -335,6 +374,42 @@ impl Place<'_> {
             targets.extend(of_one.iter().map(|(uid, _)| *uid));
             parts.push(PartSpan { slot: self.slots.slot(of_one[0].1), uids: Some(uids) });
         }
+    }
+}
+
+/// Counts how many UIDs each slot has.
+struct Counting<'a> {
+    slots: &'a SlotsView,
+    shares: &'a mut Shares,
+    others: &'a mut Vec<(usize, u16)>,
+    offline: &'a mut Vec<u64>,
+    /// UIDs before those that are being looked up.
+    begun: usize,
+}
+
+impl Taker for Counting<'_> {
+    /// A live slot.
+    type One = u16;
+
+    #[inline(always)]
+    fn lone(&mut self, _uid: u64, slot: u16) -> Option<u16> {
+        self.shares.count_again(slot).then_some(slot)
+    }
+
+    #[inline(never)]
+    fn some(&mut self, at: usize, uid: u64, slots: Slots<'_>) -> u16 {
+        let Self { slots: view, shares, others, offline, begun } = self;
+        let mut live = slots.as_slice().iter().filter(|slot| view.is_live(**slot));
+        let Some(first) = live.next() else {
+            offline.push(uid);
+            return NO_SLOT;
+        };
+        shares.count(*first);
+        for slot in live {
+            shares.count(*slot);
+            others.push((*begun + at, *slot));
+        }
+        *first
     }
 }
 

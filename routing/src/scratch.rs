@@ -162,18 +162,16 @@ impl Shares {
         self.involved[at / 64] |= 1 << (at % 64);
     }
 
-    /// The same, if the slot is live, which is asked for the first one alone; whether it is.
+    /// The same, if it is not the first of this slot; whether that is so.
     #[inline]
-    pub(crate) fn count_live(&mut self, slot: u16, is_live: impl Fn() -> bool) -> bool {
-        if let Some(count @ 1..) = self.counts.get_mut(usize::from(slot)) {
-            *count += 1;
-            return true;
+    pub(crate) fn count_again(&mut self, slot: u16) -> bool {
+        match self.counts.get_mut(usize::from(slot)) {
+            Some(count @ 1..) => {
+                *count += 1;
+                true
+            }
+            _ => false,
         }
-        let is_live = is_live();
-        if is_live {
-            self.count(slot);
-        }
-        is_live
     }
 
     /// Asks `place` for each slot that gets any, in rising order, where its part begins.
@@ -195,7 +193,22 @@ impl Shares {
         *next += 1;
         *next as usize - 1
     }
+
+    /// Puts each UID where the next one of its slot goes, unless it has none.
+    #[inline]
+    pub(crate) fn deal(&mut self, users: &[(u64, u64)], slots: &[u16], targets: &mut [u64]) {
+        let nexts = &mut self.counts[..];
+        for ((uid, _), slot) in users.iter().zip(slots) {
+            if let Some(next) = nexts.get_mut(usize::from(*slot)) {
+                targets[*next as usize] = *uid;
+                *next += 1;
+            }
+        }
+    }
 }
+
+/// The slot of who has none: no table has so many.
+pub(crate) const NO_SLOT: u16 = u16::MAX;
 
 /// The bits that are set in a word, lowest first.
 pub(crate) struct Bits(pub(crate) u64);

@@ -79,6 +79,17 @@ pub(super) enum Sight {
     Unclear,
 }
 
+/// Whether a bucket has all there is of a UID whose home it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lone {
+    /// All is this slot.
+    Here(u16),
+    /// Nothing of it is here.
+    NotHere(State),
+    /// It has to be looked for closely.
+    Unclear,
+}
+
 /// What a bucket says of the routes whose home it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State(u64);
@@ -125,6 +136,17 @@ impl Bucket {
             _ => Sight::Slot(slot),
         };
         (sight, State(state))
+    }
+
+    /// The slot of a UID that has one, and lies here: what nearly all do.
+    #[inline(always)]
+    pub(super) fn lone(&self, uid: u64) -> Lone {
+        let (sight, state) = self.glance(uid);
+        match sight {
+            Sight::Slot(slot) if !state.may_have_several() => Lone::Here(slot),
+            Sight::Nothing => Lone::NotHere(state),
+            _ => Lone::Unclear,
+        }
     }
 
     /// Whether it still says this, after whatever else was read before.

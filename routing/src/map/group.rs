@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::block::{Block, Put};
 use super::blocks::{BUCKETS_MAX, Kept, Large, buckets_of};
-use super::bucket::{Bucket, ENTRIES};
+use super::bucket::{Bucket, ENTRIES, Lone, State};
 use super::shape::{self, BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
 use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, fence, own, own_value};
@@ -123,18 +123,31 @@ impl Default for Group {
 }
 
 impl Located<'_> {
-    /// Looks for a UID.
+    /// The one slot of a UID, if it has no more and lies in its home.
     #[inline(always)]
-    pub(super) fn find(&self, hash: u64, uid: u64) -> Found {
-        let Some(block) = self.block else { return self.find_small(hash, uid) };
-        let found = block.block().find_one(hash, uid);
+    pub(super) fn lone(&self, hash: u64, uid: u64) -> Lone {
+        let Some(block) = self.block else { return Lone::Unclear };
+        match block.block().lone(hash, uid) {
+            Lone::Here(_) if !self.holds() => Lone::Unclear,
+            lone => lone,
+        }
+    }
+
+    /// What there is of a UID that is not in its home, which said this.
+    #[inline]
+    pub(super) fn find_elsewhere(&self, hash: u64, uid: u64, home: State) -> Found {
+        let Some(block) = self.block else { return Found::Unclear };
+        let found = block.block().find_elsewhere(hash, uid, home);
         if self.holds() { found } else { Found::Unclear }
     }
 
-    /// The same where there is no block of full size.
-    #[inline(never)]
-    fn find_small(&self, hash: u64, uid: u64) -> Found {
-        let found = self.small().map_or(Found::Unclear, |block| block.find_one(hash, uid));
+    /// What there is of a UID where there is no block of full size.
+    pub(super) fn find_small(&self, hash: u64, uid: u64) -> Found {
+        let found = self.small().map_or(Found::Unclear, |block| match block.lone(hash, uid) {
+            Lone::Here(slot) => Found::Lone(slot),
+            Lone::NotHere(home) => block.find_elsewhere(hash, uid, home),
+            Lone::Unclear => Found::Unclear,
+        });
         if self.holds() { found } else { Found::Unclear }
     }
 
