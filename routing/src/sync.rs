@@ -6,15 +6,35 @@ mod real {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::MutexGuard;
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicU16 as Word16, AtomicU32, AtomicU32 as Word32, AtomicU64 as Word64, AtomicUsize,
+        fence,
+    };
 
     pub(crate) use arc_swap::{ArcSwap, ArcSwapAny, ArcSwapOption, Guard};
 
-    /// A word as the only one who writes it finds it.
-    #[inline]
-    pub(crate) fn own(word: &AtomicU64) -> u64 {
-        word.load(std::sync::atomic::Ordering::Relaxed)
+    /// A word that has one writer.
+    pub(crate) trait Own {
+        type Value;
+
+        /// As the only one who writes it finds it.
+        fn own(&self) -> Self::Value;
     }
+
+    macro_rules! own {
+        ($($word:ty => $value:ty),*) => {$(
+            impl Own for $word {
+                type Value = $value;
+
+                #[inline]
+                fn own(&self) -> $value {
+                    self.load(std::sync::atomic::Ordering::Relaxed)
+                }
+            }
+        )*};
+    }
+
+    own!(Word16 => u16, Word32 => u32, Word64 => u64);
 
     /// A value as the only one who replaces it finds it.
     #[inline]
@@ -34,35 +54,52 @@ mod real {
     pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, fence};
 
-    /// A word that loom follows. Its only writer looks at `written` instead: loom 0.7 remembers the
-    /// last access alone, so a writer that loads before it stores hides the readers before it, and
-    /// orders in which these come later are left out.
-    #[derive(Debug)]
-    pub(crate) struct AtomicU64 {
-        word: loom::sync::atomic::AtomicU64,
-        written: std::sync::atomic::AtomicU64,
+    /// A word that has one writer.
+    pub(crate) trait Own {
+        type Value;
+
+        /// As the only one who writes it finds it.
+        fn own(&self) -> Self::Value;
     }
 
-    impl AtomicU64 {
-        pub(crate) fn new(value: u64) -> Self {
-            let word = loom::sync::atomic::AtomicU64::new(value);
-            Self { word, written: std::sync::atomic::AtomicU64::new(value) }
-        }
+    macro_rules! words {
+        ($($name:ident($atomic:ident, $value:ty)),*) => {$(
+            /// A word that loom follows. Its only writer looks at `written` instead: loom 0.7
+            /// remembers the last access alone, so a writer that loads before it stores hides the
+            /// readers before it, and orders in which these come later are left out.
+            #[derive(Debug)]
+            pub(crate) struct $name {
+                word: loom::sync::atomic::$atomic,
+                written: std::sync::atomic::$atomic,
+            }
 
-        pub(crate) fn load(&self, ordering: Ordering) -> u64 {
-            self.word.load(ordering)
-        }
+            impl $name {
+                pub(crate) fn new(value: $value) -> Self {
+                    let word = loom::sync::atomic::$atomic::new(value);
+                    Self { word, written: std::sync::atomic::$atomic::new(value) }
+                }
 
-        pub(crate) fn store(&self, value: u64, ordering: Ordering) {
-            self.word.store(value, ordering);
-            self.written.store(value, Ordering::Relaxed);
-        }
+                pub(crate) fn load(&self, ordering: Ordering) -> $value {
+                    self.word.load(ordering)
+                }
+
+                pub(crate) fn store(&self, value: $value, ordering: Ordering) {
+                    self.word.store(value, ordering);
+                    self.written.store(value, Ordering::Relaxed);
+                }
+            }
+
+            impl Own for $name {
+                type Value = $value;
+
+                fn own(&self) -> $value {
+                    self.written.load(Ordering::Relaxed)
+                }
+            }
+        )*};
     }
 
-    /// A word as the only one who writes it finds it.
-    pub(crate) fn own(word: &AtomicU64) -> u64 {
-        word.written.load(Ordering::Relaxed)
-    }
+    words!(Word16(AtomicU16, u16), Word32(AtomicU32, u32), Word64(AtomicU64, u64));
 
     /// A value as the only one who replaces it finds it: like a word, and for the same reason.
     pub(crate) fn own_value<V: Clone>(swap: &Swap<V>) -> V {

@@ -9,15 +9,10 @@
 //! is how many entries whose home this is lie behind it, none of them farther than `reach`; if one
 //! UID whose home this is has more than one route, it says so.
 
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "a field is taken out of a word by cutting off the rest"
-)]
-
 use std::hint::select_unpredictable;
 use std::sync::atomic::Ordering;
 
-use crate::sync::{AtomicU64, fence, own, size, spin_loop};
+use crate::sync::{Own as _, Word16, Word32, Word64, fence, size, spin_loop};
 
 /// Routes in a bucket.
 pub(super) const ENTRIES: usize = size(6, 6, 1);
@@ -25,37 +20,33 @@ pub(super) const ENTRIES: usize = size(6, 6, 1);
 /// The slot of an entry that is none.
 pub(super) const EMPTY: u16 = u16::MAX;
 
-/// Words with the slots: four in the first, two in the second, beside the state.
-const SLOTS: usize = ENTRIES;
-const STATE: usize = ENTRIES + 1;
-
-/// In the state word: where `spilled` begins (6 bits), whether one of its UIDs has several routes,
-/// `reach` (4 bits), whether the crowd has some of its routes, and the count of changes (20 bits).
-const SPILLED: u32 = 32;
-const SPILLED_MAX: u8 = 0x3f;
-const SEVERAL: u64 = 1 << 38;
-const REACH: u32 = 39;
-const CROWDED: u64 = 1 << 43;
-const CHANGES: u32 = 44;
-const CHANGE: u64 = 1 << CHANGES;
+/// In the state: `spilled` (6 bits), whether one of its UIDs has several routes, `reach` (4 bits),
+/// whether the crowd has some of its routes, and the count of changes (20 bits).
+const SPILLED_MAX: u32 = 0x3f;
+const SEVERAL: u32 = 1 << 6;
+const REACH: u32 = 7;
+const CROWDED: u32 = 1 << 11;
+const CHANGES: u32 = 12;
+const CHANGE: u32 = 1 << CHANGES;
 
 /// Buckets behind its home that a route may lie in.
 pub(super) const REACH_MAX: usize = 15;
 
-/// What a bucket says when nothing is in it.
-const VACANT: [u64; 2] = [u64::MAX, 0xffff_ffff];
-
 /// One cache line.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Bucket {
-    words: [AtomicU64; ENTRIES + 2],
+    uids: [Word64; ENTRIES],
+    slots: [Word16; ENTRIES],
+    state: Word32,
 }
 
 /// What was in a bucket at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    words: [u64; ENTRIES + 2],
+    uids: [u64; ENTRIES],
+    slots: [u16; ENTRIES],
+    state: u32,
 }
 
 /// What a bucket said of one UID at one moment.
@@ -63,7 +54,7 @@ pub(super) struct Seen {
 pub(super) struct Probe {
     /// A bit for each entry that has the UID.
     matches: u32,
-    slots: u64,
+    slots: [u16; ENTRIES],
     state: State,
 }
 
@@ -92,16 +83,13 @@ pub(super) enum Lone {
 
 /// What a bucket says of the routes whose home it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State(u64);
+pub(super) struct State(u32);
 
 impl Default for Bucket {
     fn default() -> Self {
-        let words = std::array::from_fn(|at| match at {
-            SLOTS => AtomicU64::new(VACANT[0]),
-            STATE => AtomicU64::new(VACANT[1]),
-            _ => AtomicU64::new(0),
-        });
-        Self { words }
+        let uids = std::array::from_fn(|_| Word64::new(0));
+        let slots = std::array::from_fn(|_| Word16::new(EMPTY));
+        Self { uids, slots, state: Word32::new(0) }
     }
 }
 
@@ -109,10 +97,10 @@ impl Bucket {
     /// What it has of a UID. Waits only for a change that is being written: a few stores.
     #[inline]
     pub(super) fn probe(&self, uid: u64) -> Probe {
-        let ((matches, slots), state) = self.at_one_moment(|words| {
-            let is_here = |at: usize| u32::from(words[at].load(Ordering::Relaxed) == uid) << at;
+        let ((matches, slots), state) = self.at_one_moment(|| {
+            let is_here = |at: usize| u32::from(self.uids[at].load(Ordering::Relaxed) == uid) << at;
             let matches = (0..ENTRIES).map(is_here).fold(0, |all, one| all | one);
-            (matches, words[SLOTS].load(Ordering::Relaxed))
+            (matches, std::array::from_fn(|at| self.slots[at].load(Ordering::Relaxed)))
         });
         Probe { matches, slots, state: State(state) }
     }
@@ -120,20 +108,20 @@ impl Bucket {
     /// One of the slots it has for a UID, and what it says; without a branch for each entry.
     #[inline(always)]
     pub(super) fn glance(&self, uid: u64) -> (Sight, State) {
-        let ((entry, slot), state) = self.at_one_moment(|words| {
-            let mut entry = ENTRIES;
-            for (at, word) in words[..ENTRIES].iter().enumerate() {
-                let is_here = word.load(Ordering::Relaxed) == uid;
+        let ((is_here, slot), state) = self.at_one_moment(|| {
+            let mut entry = 0;
+            for (at, there) in self.uids.iter().enumerate().skip(1) {
+                let is_here = there.load(Ordering::Relaxed) == uid;
                 entry = select_unpredictable(is_here, at, entry);
             }
-            // By place and not by a branch, which would be foretold wrong for one UID in three.
-            let slots = words[SLOTS + entry / 4].load(Ordering::Relaxed);
-            (entry, (slots >> (16 * (entry % 4))) as u16)
+            // By place and not by a branch, which would be foretold wrong for most.
+            let is_here = self.uids[entry].load(Ordering::Relaxed) == uid;
+            (is_here, self.slots[entry].load(Ordering::Relaxed))
         });
-        let sight = match entry {
-            ENTRIES => Sight::Nothing,
-            _ if slot == EMPTY => Sight::Unclear,
-            _ => Sight::Slot(slot),
+        let sight = match is_here {
+            false => Sight::Nothing,
+            true if slot == EMPTY => Sight::Unclear,
+            true => Sight::Slot(slot),
         };
         (sight, State(state))
     }
@@ -153,17 +141,17 @@ impl Bucket {
     #[inline]
     pub(super) fn says(&self, state: State) -> bool {
         fence(Ordering::Acquire);
-        self.words[STATE].load(Ordering::Relaxed) == state.0
+        self.state.load(Ordering::Relaxed) == state.0
     }
 
-    /// What `read` makes of words between whose reading none was changed, and the state word.
+    /// What `read` makes of words between whose reading none was changed, and the state.
     #[inline(always)]
-    fn at_one_moment<T>(&self, read: impl Fn(&[AtomicU64; ENTRIES + 2]) -> T) -> (T, u64) {
+    fn at_one_moment<T>(&self, read: impl Fn() -> T) -> (T, u32) {
         loop {
-            let before = self.words[STATE].load(Ordering::Acquire);
-            let value = read(&self.words);
+            let before = self.state.load(Ordering::Acquire);
+            let value = read();
             fence(Ordering::Acquire);
-            let after = self.words[STATE].load(Ordering::Relaxed);
+            let after = self.state.load(Ordering::Relaxed);
             if before == after && before & CHANGE == 0 {
                 return (value, before);
             }
@@ -173,22 +161,28 @@ impl Bucket {
 
     /// What is in it, for who writes or keeps others from it.
     pub(super) fn own(&self) -> Seen {
-        Seen { words: std::array::from_fn(|at| own(&self.words[at])) }
+        let uids = std::array::from_fn(|at| self.uids[at].own());
+        let slots = std::array::from_fn(|at| self.slots[at].own());
+        Seen { uids, slots, state: self.state.own() }
     }
 
     /// Whether there is a free entry.
     pub(super) fn has_room(&self) -> bool {
-        self.own().slots().any(|slot| slot == EMPTY)
+        self.free().is_some()
     }
 
     /// Puts a route into a free entry; whether there was one. For the one writer.
     pub(super) fn put(&self, uid: u64, slot: u16) -> bool {
-        let mut seen = self.own();
-        let Some(at) = seen.slots().position(|there| there == EMPTY) else { return false };
-        seen.words[at] = uid;
-        seen.set_slot(at, slot);
-        self.write(&seen, 1 << at);
+        let Some(at) = self.free() else { return false };
+        self.change(|| {
+            self.uids[at].store(uid, Ordering::Relaxed);
+            self.slots[at].store(slot, Ordering::Relaxed);
+        });
         true
+    }
+
+    fn free(&self) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.own() == EMPTY)
     }
 
     /// Takes a route out; whether it was there. For the one writer.
@@ -200,32 +194,39 @@ impl Bucket {
 
     /// Takes out the entries that have a bit, in one change. For the one writer.
     pub(super) fn clear(&self, entries: u32) {
-        let mut seen = self.own();
-        for at in (0..ENTRIES).filter(|at| entries >> at & 1 != 0) {
-            seen.words[at] = 0;
-            seen.set_slot(at, EMPTY);
-        }
-        self.write(&seen, entries);
+        self.change(|| {
+            for at in (0..ENTRIES).filter(|at| entries >> at & 1 != 0) {
+                self.uids[at].store(0, Ordering::Relaxed);
+                self.slots[at].store(EMPTY, Ordering::Relaxed);
+            }
+        });
     }
 
     /// Becomes like another one. For the one writer, before anybody else knows of it.
     pub(super) fn be_like(&self, other: &Self) {
-        self.write(&other.own(), (1 << ENTRIES) - 1);
+        let Seen { uids, slots, state } = other.own();
+        let both = self.uids.iter().zip(uids).zip(self.slots.iter().zip(slots));
+        for ((own, uid), (own_slot, slot)) in both {
+            own.store(uid, Ordering::Relaxed);
+            own_slot.store(slot, Ordering::Relaxed);
+        }
+        self.state.store(state, Ordering::Release);
     }
 
     /// One more of its routes lies this far away. For the one writer.
     pub(super) fn spill(&self, distance: usize) {
         self.say(|state| {
             let reach = State(state).reach().max(distance);
-            (state & !(0xf << REACH) | (reach as u64) << REACH) + (1 << SPILLED)
+            let reach = u32::try_from(reach).expect("REACH_MAX at most");
+            (state & !(0xf << REACH) | reach << REACH) + 1
         });
     }
 
     /// One less of its routes lies elsewhere. For the one writer.
     pub(super) fn unspill(&self) {
         self.say(|state| match State(state).spilled() {
-            1 => (state - (1 << SPILLED)) & !(0xf << REACH),
-            _ => state - (1 << SPILLED),
+            1 => (state - 1) & !(0xf << REACH),
+            _ => state - 1,
         });
     }
 
@@ -240,31 +241,26 @@ impl Bucket {
     }
 
     /// Changes what it says of its routes, and none of them: one store, that a reader sees or not.
-    fn say(&self, what: impl Fn(u64) -> u64) {
-        let said = what(own(&self.words[STATE]));
-        self.words[STATE].store(said.wrapping_add(2 * CHANGE), Ordering::Release);
+    fn say(&self, what: impl Fn(u32) -> u32) {
+        let said = what(self.state.own());
+        self.state.store(said.wrapping_add(2 * CHANGE), Ordering::Release);
     }
 
-    /// Writes the entries that have a bit.
+    /// Changes entries by what `write` stores.
     #[inline]
-    fn write(&self, new: &Seen, entries: u32) {
-        let changing = own(&self.words[STATE]).wrapping_add(CHANGE);
-        self.words[STATE].store(changing, Ordering::Relaxed);
+    fn change(&self, write: impl FnOnce()) {
+        let changing = self.state.own().wrapping_add(CHANGE);
+        self.state.store(changing, Ordering::Relaxed);
         fence(Ordering::Release);
-        for at in (0..ENTRIES).filter(|at| entries >> at & 1 != 0) {
-            self.words[at].store(new.words[at], Ordering::Relaxed);
-        }
-        self.words[SLOTS].store(new.words[SLOTS], Ordering::Relaxed);
-        let done =
-            (new.words[STATE] & (CHANGE - 1)) | (changing.wrapping_add(CHANGE) & !(CHANGE - 1));
-        self.words[STATE].store(done, Ordering::Release);
+        write();
+        self.state.store(changing.wrapping_add(CHANGE), Ordering::Release);
     }
 }
 
 impl Seen {
     /// Every route in it, with its entry.
     pub(super) fn entries(self) -> impl Iterator<Item = (usize, u64, u16)> {
-        let here = (0..ENTRIES).map(move |at| (at, self.words[at], self.slot(at)));
+        let here = (0..ENTRIES).map(move |at| (at, self.uids[at], self.slots[at]));
         here.filter(|(_, _, slot)| *slot != EMPTY)
     }
 
@@ -275,33 +271,18 @@ impl Seen {
 
     /// What it has of a UID.
     pub(super) fn probe(&self, uid: u64) -> Probe {
-        let is_here = |at: usize| u32::from(self.words[at] == uid) << at;
+        let is_here = |at: usize| u32::from(self.uids[at] == uid) << at;
         let matches = (0..ENTRIES).map(is_here).fold(0, |all, one| all | one);
-        Probe { matches, slots: self.words[SLOTS], state: self.state() }
+        Probe { matches, slots: self.slots, state: self.state() }
     }
 
     /// What it says of the routes whose home it is.
     pub(super) fn state(&self) -> State {
-        State(self.words[STATE])
-    }
-
-    #[inline]
-    fn slots(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..ENTRIES).map(|at| self.slot(at))
-    }
-
-    #[inline]
-    fn slot(&self, at: usize) -> u16 {
-        (self.words[SLOTS + at / 4] >> (16 * (at % 4))) as u16
-    }
-
-    fn set_slot(&mut self, at: usize, slot: u16) {
-        let (word, shift) = (&mut self.words[SLOTS + at / 4], 16 * (at % 4));
-        *word = *word & !(0xffff << shift) | u64::from(slot) << shift;
+        State(self.state)
     }
 
     fn find(&self, uid: u64, slot: u16) -> Option<usize> {
-        (0..ENTRIES).find(|at| self.words[*at] == uid && self.slot(*at) == slot)
+        (0..ENTRIES).find(|at| self.uids[*at] == uid && self.slots[*at] == slot)
     }
 }
 
@@ -312,10 +293,8 @@ impl Probe {
         let mut left = self.matches;
         std::iter::from_fn(move || {
             while left != 0 {
-                let at = left.trailing_zeros();
+                let slot = self.slots[left.trailing_zeros() as usize];
                 left &= left - 1;
-                let slots = if at < 4 { self.slots } else { self.state.0 };
-                let slot = (slots >> (16 * (at % 4))) as u16;
                 // An entry without a route has the UID 0.
                 if slot != EMPTY {
                     return Some(slot);
@@ -335,8 +314,8 @@ impl Probe {
 impl State {
     /// Routes whose home this is and that lie elsewhere.
     #[inline]
-    fn spilled(self) -> u8 {
-        (self.0 >> SPILLED) as u8 & SPILLED_MAX
+    fn spilled(self) -> u32 {
+        self.0 & SPILLED_MAX
     }
 
     /// Whether one more may lie elsewhere.

@@ -21,7 +21,7 @@ use super::blocks::{BUCKETS_MAX, Kept, Large, buckets_of};
 use super::bucket::{Bucket, ENTRIES, Lone, State};
 use super::shape::{self, BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
-use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, fence, own, own_value};
+use crate::sync::{ArcSwapOption, Mutex, MutexGuard, Own as _, Word64, fence, own_value};
 
 /// Part of the places that may be taken before another block is added, in percent: beyond, too many
 /// routes would lie far from their home.
@@ -38,7 +38,7 @@ type Routes = [u16; BLOCKS_MAX];
 #[repr(C, align(64))]
 pub(super) struct Group {
     /// [`Shape`] as a word; that of a group that is over until it begins.
-    shape: AtomicU64,
+    shape: Word64,
     /// Its blocks, each there before the shape says so. In the group itself, so that from the shape
     /// to a bucket there is one step.
     blocks: [OnceLock<Arc<Large>>; BLOCKS_MAX],
@@ -113,7 +113,7 @@ pub(super) enum Added {
 impl Default for Group {
     fn default() -> Self {
         Self {
-            shape: AtomicU64::new(Shape::first().over().word()),
+            shape: Word64::new(Shape::first().over().word()),
             blocks: [const { OnceLock::new() }; BLOCKS_MAX],
             small: OnceLock::new(),
             routes: Mutex::default(),
@@ -224,7 +224,7 @@ impl Group {
 
     /// Where it keeps what, for who writes or keeps others from it.
     pub(super) fn shape(&self) -> Shape {
-        Shape::of(own(&self.shape))
+        Shape::of(self.shape.own())
     }
 
     /// Asks for the line with what readers need.
