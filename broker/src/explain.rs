@@ -151,7 +151,9 @@ impl<'a> Sight<'a> {
             let fits = |waiting: usize, most| drops_oldest || waiting + whole <= most;
             let offered = match places.of(self.shared, slot, message.namespace) {
                 Found::At(place) if !place.room.is_open() => Offered::Aged,
-                Found::At(place) if fits(place.room.waiting(), place.room.most()) => Offered::Taken,
+                Found::At(place) if fits(place.room.waiting(), place.room.bound()) => {
+                    Offered::Taken
+                }
                 Found::At(_) => Offered::Full,
                 Found::NotAllowed => Offered::NotAllowed,
                 Found::Gone => Offered::NoLink,

@@ -18,6 +18,8 @@ counters! {
         queued,
         /// Frames that found no room in the outbox they were for; never queued.
         dropped_outbox_full,
+        /// Frames that found no room in what all links hold together; never queued.
+        dropped_pool_full,
         /// Frames that found those which waited too old; never queued.
         dropped_outbox_age,
         /// Frames for a receiver whose link had just gone; never queued.
@@ -32,6 +34,8 @@ counters! {
         conflated,
         /// Frames dropped from the outbox to make room for others.
         evicted_outbox_full,
+        /// Frames dropped from the outbox to make room in what all links hold together.
+        evicted_pool_full,
         /// Frames dropped from the outbox because they had waited too long.
         evicted_outbox_age,
         /// Frames never written, since their link ended first.
@@ -72,6 +76,8 @@ counters! {
         links_faulted,
         /// Links of gateways ended for want of room in their outbox.
         links_slow_full,
+        /// Links of gateways ended for want of room in what all links hold together.
+        links_slow_pool,
         /// Links of gateways ended because what waited for them was too old.
         links_slow_age,
         /// HELLOs refused.
@@ -246,12 +252,14 @@ impl Frames {
     fn balances(&self, class: &str) -> Result<(), String> {
         equal(
             &format!(
-                "{class}: offered = queued + outbox_full + outbox_age + no_link + between_shards"
+                "{class}: offered = queued + outbox_full + pool_full + outbox_age + no_link + \
+                 between_shards"
             ),
             self.offered,
             &[
                 self.queued,
                 self.dropped_outbox_full,
+                self.dropped_pool_full,
                 self.dropped_outbox_age,
                 self.dropped_no_link,
                 self.between_shards,
@@ -260,7 +268,7 @@ impl Frames {
         equal(
             &format!(
                 "{class}: queued = delivered + expired + conflated + evicted_outbox_full + \
-                 evicted_outbox_age + lost + in_doubt + waiting + unconfirmed"
+                 evicted_pool_full + evicted_outbox_age + lost + in_doubt + waiting + unconfirmed"
             ),
             self.queued,
             &[
@@ -268,6 +276,7 @@ impl Frames {
                 self.expired,
                 self.conflated,
                 self.evicted_outbox_full,
+                self.evicted_pool_full,
                 self.evicted_outbox_age,
                 self.lost,
                 self.in_doubt,

@@ -17,6 +17,7 @@ pub mod mail;
 pub mod memory;
 pub mod merge;
 pub mod outbox;
+pub mod pool;
 pub mod readiness;
 mod server;
 pub mod shard;

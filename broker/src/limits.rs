@@ -5,32 +5,24 @@
 //!
 //! ```text
 //! (links_max + REFUSALS_MAX) x (
-//!       READ_BYTES                            the buffer being read into
-//!     + header_bytes_max + payload_bytes_max  one frame split between reads
-//!     + header_bytes_max + payload_bytes_max  a PUBLISH or TAG that takes several turns
-//!     + 8 x outbox_bytes_max                  frames waiting: themselves, and those on their way
-//!                                             from other shards, which are at most a quarter more;
-//!                                             what was written of their buffers and not moved, at
-//!                                             most as much; the buffers' growth, at most both
-//!                                             again, and a third time when one is built anew; a
-//!                                             note of each, of 32 bytes for a frame of 48, and its
-//!                                             growth
-//!     + CONFLATION_KEYS_MAX x 3 x 112         where the last frames of each key wait, of three
-//!                                             priorities: 41 bytes and growth
-//!     + 2 x (WRITE_BYTES + one frame)         being written, and its spare
-//!     + CONTROL_BYTES_MAX                     answers waiting
-//!     + UPLINKS_UNANSWERED_MAX x 400          uplinks without an answer, asked or owed, and whom
-//!                                             their users stay with
-//!     + RECEIPTS_PENDING_BYTES_MAX + 1 MiB    receipts that are not complete, of PUBLISHes and of
-//!                                             TAGs, and the last of them
-//!     + REPORTS_AWAITED_MAX x 96              REPORTs a gateway owes, on DELIVERs and on TAGs
-//!     + REPORTS_AWAITED_MAX x 3 x 128         hop times of traced messages on their way between
-//!                                             shards: three of each that is owed
-//!     + 4 x RECEIPTS_PENDING_BYTES_MAX )      what REPORTs name, on its way between shards: of
-//!                                             each part at most its users, 8 bytes for 2 that
-//!                                             are pending; by mode broadcast for each gateway
-//! + shards x HALFWAY_MAX x targets_max x (64 + 40 x gateways of a user)
-//!                                             what these have found
+//!       LINK_BYTES                            what each may hold uncharged: its read buffer, some
+//!                                             answers, a few messages
+//!     + 16 KiB )                              session, outbox, role, what the backend keeps
+//! + 2 x links_bytes_max                       what they hold beyond that, charged by the capacity
+//!                                             of buffers at the end of each turn: frames waiting
+//!                                             and being written and on their way between shards,
+//!                                             answers, frames split between reads, large read
+//!                                             buffers, a PUBLISH or TAG that takes several turns,
+//!                                             receipts, reports and uplinks that wait, keys,
+//!                                             filters; and buffers that double within a turn
+//! + shards x 2 x (TURN_LINKS x LINK_STEPS x STEP_BYTES + INPUTS_PER_TURN x READ_BYTES)
+//!                                             what a turn brings before it is counted
+//! + shards x 4 x outbox_bytes_max             a buffer that is moved, or built anew
+//! + shards x BATCH_TARGETS x (64 + 40 x gateways of a user)
+//! + shards x HALFWAY_MAX x (targets_max x 64 + 2 x HALFWAY_HITS x 40)
+//! + shards x targets_max x (64 + 40 x gateways of a user)
+//!                                             what messages have found: those of a batch, those
+//!                                             that take several turns, and the longest of them
 //! + shards x BUFFERS_MAX x 4 x READ_BYTES_MIN   what io_uring receives into, and has received that
 //!                                             is not read yet
 //! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
@@ -46,7 +38,9 @@
 //! ```
 //!
 //! Frames in mail between shards are inside `outbox_bytes_max`: their place is reserved before they
-//! are sent. Mail that says that logins have lost, or what was told of an older slot, is at most
+//! are sent, and they are charged on their way. The bounds of one link below are reached where the
+//! pool of all links (`pool.rs`) has enough left; else a share of what it has left is the bound.
+//! Mail that says that logins have lost, or what was told of an older slot, is at most
 //! `gateways_max` pieces of each, of 256 bytes.
 
 /// Bytes of a read buffer, at most. Each read is followed by a write to every gateway it concerns,
@@ -85,6 +79,13 @@ pub const BATCH_TARGETS: usize = 512;
 /// 60 kB at 1,000 gateways took 9 turns of 0.3 to 1.1 ms. (Release build, machine of two cores.)
 pub const LINK_STEPS: usize = 1 << 15;
 
+/// Bytes that are copied in one step.
+pub const STEP_BYTES: usize = 256;
+
+/// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
+/// enough that no link waits for more than this many others.
+pub const INPUTS_PER_TURN: usize = 256;
+
 /// Links that may take as many in one turn. A turn ends with a write to each gateway that has
 /// something to be written, so it should be worth that.
 pub const TURN_LINKS: usize = 8;
@@ -103,6 +104,11 @@ pub const TURN_GATEWAYS: usize = 4;
 /// Messages of a shard that are on their way through several turns. What they have found is kept
 /// meanwhile; others wait as they came.
 pub const HALFWAY_MAX: usize = 16;
+
+/// Users that such a message, or a piece of it, may have found, each as often as it is at gateways.
+/// One of a shard's messages at a time may find more; the others that would wait for it. A user
+/// alone may be at every gateway.
+pub const HALFWAY_HITS: usize = 1 << 16;
 
 /// Bytes after which a write ends, at the next frame, so that answers and keepalive never wait
 /// behind more than this.
@@ -152,6 +158,14 @@ pub const DISPLACED_BYTES: usize = 64 << 10;
 
 /// Losers that a link takes from among the logins at one time, while these are locked.
 pub const LOSERS_TAKEN: usize = 64;
+
+/// Bytes that each link may hold without being charged for them: its read buffer, some answers,
+/// and a few messages.
+pub const LINK_BYTES: usize = READ_BYTES_MIN + (16 << 10);
+
+/// Milliseconds for which a link waits in the middle of a frame for the rest of which there is no
+/// memory. Then it is ended: else those that have begun might wait for each other.
+pub const SHORT_MS: u64 = 10_000;
 
 /// A spare buffer that grew beyond this is given back to the allocator.
 pub const SPARE_BYTES: usize = 2 * WRITE_BYTES;

@@ -1,14 +1,13 @@
 //! The most memory that a broker may take, term by term: the sum that `limits.rs` documents, with
 //! the numbers of one configuration. A bound, not what is used.
 
-use waybill_wire::limits::{FRAME_BYTES_MAX, TARGETS_MAX};
+use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::memory::{Term, wide};
 
 use crate::config::BrokerConfig;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BUFFERS_MAX, CONFLATION_KEYS_MAX, CONTROL_BYTES_MAX, HALFWAY_MAX,
-    READ_BYTES, READ_BYTES_MIN, RECEIPTS_PENDING_BYTES_MAX, REFUSALS_MAX, REPORTS_AWAITED_MAX,
-    UPLINKS_UNANSWERED_MAX, WRITE_BYTES,
+    ADMIN_CONNECTIONS_MAX, BATCH_TARGETS, BUFFERS_MAX, HALFWAY_HITS, HALFWAY_MAX, INPUTS_PER_TURN,
+    LINK_BYTES, LINK_STEPS, READ_BYTES, READ_BYTES_MIN, REFUSALS_MAX, STEP_BYTES, TURN_LINKS,
 };
 
 /// Bytes of a route, growth included: 14.8 to 15.6 were measured with 10^5 to 10^8
@@ -18,6 +17,9 @@ pub const ROUTE_BYTES: u64 = 16;
 /// Bytes of a registration, at most.
 const REGISTRATION_BYTES: u64 = 160;
 
+/// Bytes of a link itself: session, outbox, role, and what the backend keeps for it.
+const LINK_STATE: u64 = 16 << 10;
+
 /// Every term of a broker with these settings.
 #[must_use]
 pub fn terms(config: &BrokerConfig) -> Vec<Term> {
@@ -25,36 +27,35 @@ pub fn terms(config: &BrokerConfig) -> Vec<Term> {
 }
 
 fn of_links(config: &BrokerConfig) -> Vec<Term> {
-    let count = u64::from(config.links_max) + u64::from(REFUSALS_MAX);
-    let outbox = wide(config.outbox_bytes_max);
-    let each = [
-        ("the buffer being read into", wide(READ_BYTES)),
-        ("one frame split between reads", wide(FRAME_BYTES_MAX)),
-        ("a PUBLISH or TAG that takes several turns", wide(FRAME_BYTES_MAX)),
-        ("frames waiting to be written", 8 * outbox),
-        ("where the last frames of keys wait", wide(CONFLATION_KEYS_MAX) * 3 * 112),
-        ("frames being written, and a spare buffer", 2 * wide(WRITE_BYTES + FRAME_BYTES_MAX)),
-        ("answers waiting", wide(CONTROL_BYTES_MAX)),
-        ("uplinks without an answer", wide(UPLINKS_UNANSWERED_MAX) * 400),
-        ("receipts that are not complete", wide(RECEIPTS_PENDING_BYTES_MAX) + (1 << 20)),
-        ("reports owed by a gateway", wide(REPORTS_AWAITED_MAX) * 96),
-        ("hop times between shards", wide(REPORTS_AWAITED_MAX) * 3 * 128),
-        ("what reports name, between shards", 4 * wide(RECEIPTS_PENDING_BYTES_MAX)),
-    ];
-    each.map(|(what, each)| Term::new(what, count, "links", each)).into()
+    let links = u64::from(config.links_max) + u64::from(REFUSALS_MAX);
+    let shards = u64::from(config.shards);
+    let of_turn = 2 * TURN_LINKS * LINK_STEPS * STEP_BYTES + 2 * INPUTS_PER_TURN * READ_BYTES;
+    vec![
+        Term::new("a link, and what each may hold", links, "links", wide(LINK_BYTES) + LINK_STATE),
+        Term::new("what they hold beyond that", 1, "pool", wide(config.links_bytes_max)),
+        Term::new("their buffers' growth", 1, "pool", wide(config.links_bytes_max)),
+        Term::new("what a turn brings before it is counted", shards, "shards", wide(of_turn)),
+        Term::new(
+            "a buffer that is built anew",
+            shards,
+            "shards",
+            4 * wide(config.outbox_bytes_max),
+        ),
+    ]
 }
 
 fn of_shards(config: &BrokerConfig) -> Vec<Term> {
     let (shards, gateways) = (u64::from(config.shards), u64::from(config.gateways_max));
-    let of_halfway = wide(TARGETS_MAX) * (64 + 40 * gateways);
+    let found = |uids: usize, hits: u64| wide(uids) * 64 + 40 * hits;
+    let of_batch = found(BATCH_TARGETS, wide(BATCH_TARGETS) * gateways);
+    let of_halfway = found(TARGETS_MAX, 2 * wide(HALFWAY_HITS));
+    let of_large = found(TARGETS_MAX, wide(TARGETS_MAX) * gateways);
     let received = u64::from(BUFFERS_MAX) * 4 * wide(READ_BYTES_MIN);
+    let halfway = shards * wide(HALFWAY_MAX);
     vec![
-        Term::new(
-            "what long messages have found",
-            shards * wide(HALFWAY_MAX),
-            "messages",
-            of_halfway,
-        ),
+        Term::new("what a batch has found", shards, "shards", of_batch),
+        Term::new("what long messages have found", halfway, "messages", of_halfway),
+        Term::new("and the longest", shards, "messages", of_large),
         Term::new("what io_uring receives into", shards, "shards", received),
         Term::new("questions of health and routes", wide(ADMIN_CONNECTIONS_MAX), "links", 4 << 20),
         Term::new("mail that logins have lost", 2 * gateways, "pieces", 256),
@@ -87,9 +88,10 @@ mod tests {
     fn promise_7_every_setting_that_bounds_a_queue_is_in_the_sum() {
         let config = BrokerConfig::default();
         let before = sum(&terms(&config));
-        let larger: [fn(&mut BrokerConfig); 7] = [
+        let larger: [fn(&mut BrokerConfig); 8] = [
             |it| it.links_max += 1,
             |it| it.outbox_bytes_max += 1,
+            |it| it.links_bytes_max += 1,
             |it| it.shards += 1,
             |it| it.gateways_max += 8,
             |it| it.routes_max += 1,

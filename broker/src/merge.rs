@@ -36,7 +36,7 @@ pub enum Word {
     Expired,
     /// Another message took its place before it was written.
     Conflated,
-    /// Its gateway's outbox had no room, or others made room for themselves.
+    /// Its gateway's outbox had no room, or all links together, or others made room for themselves.
     Full,
     /// What waited in its gateway's outbox waited too long, itself perhaps.
     Aged,
@@ -51,7 +51,7 @@ impl From<Cause> for Word {
         match cause {
             Cause::Expired => Self::Expired,
             Cause::Conflated => Self::Conflated,
-            Cause::Full => Self::Full,
+            Cause::Full | Cause::Pool => Self::Full,
             Cause::Aged => Self::Aged,
         }
     }

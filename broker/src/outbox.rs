@@ -11,6 +11,7 @@
 //! sum to what `room` has.
 
 mod conflation;
+mod held;
 mod lane;
 mod large;
 mod room;
@@ -80,6 +81,8 @@ pub struct Outbox {
     credit: usize,
     // Since when the transport has had what it was given last, unless it has taken it.
     written_at: Option<Duration>,
+    // Bytes of the buffer that it has.
+    writing: usize,
     // Messages that found no room since those were looked for whose time ran out.
     unswept: usize,
     gone: Gone,
@@ -105,6 +108,7 @@ impl Outbox {
             is_old: false,
             credit: 0,
             written_at: None,
+            writing: 0,
             unswept: 0,
             gone: Gone::default(),
             traced: Vec::new(),
@@ -319,7 +323,7 @@ impl Outbox {
             }
             self.queues[at].lane.buffer().truncate(before);
             self.room.note_full();
-            break Err(if self.limit == 0 { Cause::Aged } else { Cause::Full });
+            break Err(if self.limit == 0 { Cause::Aged } else { self.room.cause() });
         };
         self.settle();
         outcome
@@ -336,7 +340,7 @@ impl Outbox {
         let mut queues = self.queues[at..].iter_mut().rev();
         let Some(queue) = queues.find(|queue| queue.lane.frames() > 0) else { return false };
         let before = queue.lane.waiting();
-        queue.lane.drop_oldest(Cause::Full, &mut self.gone);
+        queue.lane.drop_oldest(self.room.cause(), &mut self.gone);
         self.room.release(before - queue.lane.waiting());
         true
     }
@@ -378,7 +382,8 @@ impl Outbox {
     /// be ended, if it is.
     pub fn look(&mut self, now: Duration) -> Option<Cause> {
         let was_full = self.policy == Policy::Close && self.room.take_was_full();
-        let Some(age_max) = self.age_max else { return was_full.then_some(Cause::Full) };
+        let was_full = was_full.then(|| self.room.cause());
+        let Some(age_max) = self.age_max else { return was_full };
         for Queue { lane, .. } in &mut self.queues {
             lane.note_age(now, age_max / AGES);
         }
@@ -390,7 +395,7 @@ impl Outbox {
         }
         self.judge_age(now);
         let is_too_old = self.policy == Policy::Close && self.is_old;
-        was_full.then_some(Cause::Full).or(is_too_old.then_some(Cause::Aged))
+        was_full.or(is_too_old.then_some(Cause::Aged))
     }
 
     fn judge_age(&mut self, now: Duration) {

@@ -4,6 +4,7 @@
 //! link once per turn, and `output` yields the orders. Every mutation is followed by draining the
 //! outputs. Never: await, system calls, a clock, another shard's memory but for `Shared`.
 
+mod account;
 pub(crate) mod batch;
 mod chores;
 mod data;
@@ -155,7 +156,10 @@ impl Shard {
         self.core.turn.begins();
         self.core.chores.look(now);
         while let Some(link) = self.core.touched.pop() {
-            self.with(link, Core::flush);
+            self.with(link, |core, links, link| {
+                core.flush(links, link);
+                core.account(links, link);
+            });
         }
         if self.core.drain.is_some() && self.links.is_empty() && !self.core.drained {
             self.core.drained = true;
@@ -215,8 +219,7 @@ impl Shard {
             }
             Admission::Refusal
         };
-        let outbox_bytes_max = core.shared.config.outbox_bytes_max;
-        let mut link = Box::new(Link::new(id, core.now, outbox_bytes_max, admission));
+        let mut link = Box::new(Link::new(id, core.now, &core.shared, admission));
         link.part.peer = peer;
         self.links.insert(id, link);
         let refusal = if admission == Admission::Refusal {
@@ -340,6 +343,7 @@ impl Core {
             }
         }
         let at = data.len() - rest.len();
+        part.partial = if deframer.buffered() > 0 { deframer.reserved() } else { 0 };
         self.keep_rest(part, data, at);
         self.touch(part);
         self.read(part);

@@ -29,6 +29,7 @@ use crate::config::BrokerConfig;
 use crate::io::LinkId;
 use crate::limits::{REFUSALS_MAX, STRANGERS_PART};
 use crate::outbox::Room;
+use crate::pool::Pool;
 use crate::readiness::{Readiness, Wait};
 use sessions::Sessions;
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub credentials: Credentials,
     /// Random number of this life of the broker.
     pub instance: u64,
+    /// What all links hold together.
+    pub pool: Arc<Pool>,
     /// The route table.
     pub routes: Routes,
     // The wall clock when the shards' time was zero, in nanoseconds since 1970.
@@ -117,6 +120,7 @@ impl Shared {
             policies,
             credentials: Credentials::new(&config),
             instance,
+            pool: Pool::new(config.links_bytes_max),
             routes: Routes::new(limits, key),
             wall_ns: AtomicU64::new(0),
             gateways: RwLock::default(),

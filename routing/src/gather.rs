@@ -37,6 +37,12 @@ impl Gathering {
         *self = Self::new(filtered);
     }
 
+    /// UIDs that all parts have in all.
+    #[must_use]
+    pub fn hits(&self) -> usize {
+        self.hits
+    }
+
     /// The gateways that were found, in order.
     pub fn slots(&self) -> impl Iterator<Item = Slot> {
         self.shares.keys().copied()

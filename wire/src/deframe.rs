@@ -263,6 +263,13 @@ impl Deframer {
         self.buffer.capacity()
     }
 
+    /// Gives the memory back that is kept for a next frame, if none has begun.
+    pub fn trim(&mut self) {
+        if !self.lent && self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
     /// Kind of the frame whose header is complete and right and whose payload is still to come.
     #[must_use]
     pub fn expects_payload(&self) -> Option<Kind> {

@@ -14,10 +14,6 @@ use crate::mail::Mail;
 /// Orders from outside a shard that may wait for it. Mail beyond it waits with its sender.
 pub(crate) const ORDERS_WAITING_MAX: usize = 1024;
 
-/// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
-/// enough that no link waits for more than this many others.
-pub(super) const INPUTS_PER_TURN: usize = 256;
-
 /// What a shard is told from outside its thread.
 #[derive(Debug)]
 pub(crate) enum Order {

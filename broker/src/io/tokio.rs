@@ -20,10 +20,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 use tracing::{debug, warn};
 
-use crate::io::orders::{Backlog, INPUTS_PER_TURN, Order};
+use crate::io::orders::{Backlog, Order};
 use crate::io::socket::SignsOfLife;
 use crate::io::{Input, LinkId, Output, Piece, slices, wall};
-use crate::limits::TICK_MS;
+use crate::limits::{INPUTS_PER_TURN, TICK_MS};
 use crate::shard::Shard;
 
 #[derive(Default)]

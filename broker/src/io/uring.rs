@@ -25,11 +25,11 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::io::choice::Unavailable;
-use crate::io::orders::{Backlog, INPUTS_PER_TURN, Order};
+use crate::io::orders::{Backlog, Order};
 use crate::io::socket::SignsOfLife;
 use crate::io::{Input, LinkId, Output, wall};
 use crate::ledger::Counters;
-use crate::limits::{BUFFERS_MAX, READ_BYTES_MIN, TICK_MS};
+use crate::limits::{BUFFERS_MAX, INPUTS_PER_TURN, READ_BYTES_MIN, TICK_MS};
 use crate::shard::Shard;
 use crate::telemetry::count;
 

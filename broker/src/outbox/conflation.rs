@@ -16,10 +16,11 @@ use crate::limits::CONFLATION_KEYS_MAX;
 
 /// Where the last frames of each key lie in a lane. Invariant: nothing before `floor` is replaced,
 /// and whatever has a key and lies behind it is known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keys {
     spots: HashMap<Key, Spot>,
     floor: u64,
+    most: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,11 +31,23 @@ enum Key {
     One(u32, u64, u64),
 }
 
+/// Bytes of one, for which the map has room: a key, a place, a byte, and an eighth more.
+const SPOT_BYTES: usize = (size_of::<(Key, Spot)>() + 1) * 8 / 7 + 1;
+
+/// Those whose room is kept while nothing waits.
+const KEPT: usize = 1024;
+
 /// Positions in a lane; 0 is before all of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spot {
     last: u64,
     wide: u64,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { spots: HashMap::new(), floor: 0, most: CONFLATION_KEYS_MAX }
+    }
 }
 
 /// A frame with a key.
@@ -85,7 +98,24 @@ impl Keys {
     pub(super) fn clear(&mut self) {
         if !self.spots.is_empty() {
             self.spots.clear();
-            self.spots.shrink_to(1024);
+            self.spots.shrink_to(KEPT);
+        }
+    }
+
+    /// Bytes of memory it takes.
+    pub(super) fn held(&self) -> usize {
+        self.spots.capacity() * SPOT_BYTES
+    }
+
+    /// From now on so many are known at most.
+    pub(super) fn bound(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// Gives the memory back that is kept for keys to come.
+    pub(super) fn trim(&mut self) {
+        if self.spots.is_empty() {
+            self.spots = HashMap::new();
         }
     }
 
@@ -106,7 +136,7 @@ impl Keys {
 
     /// A frame with a key was put at that position, the last of the lane.
     pub(super) fn put(&mut self, lane: &Lane, at: u64) {
-        if self.spots.len() + 2 > CONFLATION_KEYS_MAX {
+        if self.spots.len() + 2 > self.most {
             self.forget_some(lane, at);
         }
         if let Some(place) = lane.place(at)
@@ -131,10 +161,11 @@ impl Keys {
     fn forget_some(&mut self, lane: &Lane, at: u64) {
         let front = lane.front();
         self.spots.retain(|_, spot| spot.last >= front);
-        if self.spots.len() > CONFLATION_KEYS_MAX / 2 {
+        if self.spots.len() > self.most / 2 {
             self.spots.clear();
             self.floor = at - 1;
         }
+        self.spots.shrink_to(self.most);
     }
 
     /// Positions in the lane are others now.
@@ -146,7 +177,7 @@ impl Keys {
         self.floor = 0;
         for (at, frame) in lane.noted() {
             if let Some(keyed) = Keyed::of(frame) {
-                if self.spots.len() + 2 > CONFLATION_KEYS_MAX {
+                if self.spots.len() + 2 > self.most {
                     self.spots.clear();
                     self.floor = at - 1;
                 }

@@ -156,6 +156,19 @@ impl Lane {
         self.waiting + self.beside
     }
 
+    /// Bytes of memory it takes.
+    pub(super) fn held(&self) -> usize {
+        let ages = self.ages.capacity() * size_of::<(Duration, u64)>();
+        self.bytes.capacity() + self.notes.capacity() * size_of::<Note>() + ages
+    }
+
+    /// Gives the memory back that is kept for frames to come.
+    pub(super) fn trim(&mut self) {
+        if self.bytes.is_empty() {
+            (self.bytes, self.notes, self.ages) = Default::default();
+        }
+    }
+
     /// Places that there have been; a frame that takes another's adds none.
     pub(super) fn entered(&self) -> u64 {
         self.entered

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::Cause;
+use crate::pool::Pool;
+
 /// See the module. Relaxed everywhere: it guards an amount, not other memory.
 #[derive(Debug)]
 pub struct Room {
@@ -12,14 +15,24 @@ pub struct Room {
     // the outbox makes room for what comes.
     open: AtomicUsize,
     was_full: AtomicBool,
+    // The last that found no place had none in the pool.
+    is_short: AtomicBool,
+    pool: Arc<Pool>,
 }
 
 impl Room {
-    /// Space for `most` bytes.
+    /// Space for `most` bytes, whatever others have.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
+        Self::sharing(most, Pool::new(usize::MAX))
+    }
+
+    /// Space for `most` bytes, and never more than one link's share of the pool.
+    #[must_use]
+    pub fn sharing(most: usize, pool: Arc<Pool>) -> Arc<Self> {
         let (waiting, open) = (AtomicUsize::new(0), AtomicUsize::new(most));
-        Arc::new(Self { waiting, most, open, was_full: AtomicBool::new(false) })
+        let (was_full, is_short) = Default::default();
+        Arc::new(Self { waiting, most, open, was_full, is_short, pool })
     }
 
     /// Takes place for a frame of that many bytes, or says that there is none.
@@ -35,9 +48,11 @@ impl Room {
     /// As [`Room::reserve`], where no more than `most` bytes may wait then.
     pub(super) fn reserve_within(&self, bytes: usize, most: usize) -> bool {
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= most;
+        let after = before.saturating_add(bytes);
+        let fits = after <= most.min(self.pool.share());
         if !fits {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.is_short.store(after <= most, Ordering::Relaxed);
         }
         fits
     }
@@ -63,6 +78,12 @@ impl Room {
         self.most
     }
 
+    /// Bytes there may be now, with what all links together have left.
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        self.most.min(self.pool.share())
+    }
+
     /// Whether anything is taken in at all: not while what waits is too old.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -76,6 +97,12 @@ impl Room {
     /// Something found no place.
     pub(super) fn note_full(&self) {
         self.was_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Which bound it was that something found no place within.
+    #[must_use]
+    pub(crate) fn cause(&self) -> Cause {
+        if self.is_short.load(Ordering::Relaxed) { Cause::Pool } else { Cause::Full }
     }
 
     /// Whether something found no place since the last call.

@@ -26,6 +26,8 @@ pub enum Cause {
     Conflated,
     /// There was no room in bytes.
     Full,
+    /// There was none in what all links share.
+    Pool,
     /// What waits has waited too long.
     Aged,
 }
@@ -61,6 +63,8 @@ pub struct Gone {
     pub conflated: u64,
     /// Dropped to make room.
     pub full: u64,
+    /// Dropped to make room in what all links share.
+    pub pool: u64,
     /// Dropped because they had waited too long.
     pub aged: u64,
     /// The numbers of those that have one, and why.
@@ -73,6 +77,7 @@ impl Gone {
             Cause::Expired => &mut self.expired,
             Cause::Conflated => &mut self.conflated,
             Cause::Full => &mut self.full,
+            Cause::Pool => &mut self.pool,
             Cause::Aged => &mut self.aged,
         } += 1;
         if number != 0 {
@@ -83,6 +88,6 @@ impl Gone {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.expired + self.conflated + self.full + self.aged
+        self.expired + self.conflated + self.full + self.pool + self.aged
     }
 }

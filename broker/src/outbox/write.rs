@@ -51,7 +51,9 @@ impl Outbox {
     /// All answers and no message, for a link whose messages are held.
     pub fn take_answers(&mut self) -> Write {
         let mut data = std::mem::take(&mut self.spare);
+        self.writing_answers = self.control.len();
         data.append(&mut self.control);
+        self.writing = data.capacity();
         Write { data, ..Write::default() }
     }
 
@@ -59,6 +61,7 @@ impl Outbox {
     /// priority first; and how many messages end with it. Those that are not large are whole. One
     /// whose time ran out is left out; what is left of the others' is written into them.
     pub fn take(&mut self, now: Duration) -> (Write, u64) {
+        self.writing_answers = 0;
         let (write, frames) = match self.only_queue() {
             Some(at) if self.queues[at].lane.may_swap() => {
                 let Queue { lane, keys } = &mut self.queues[at];
@@ -72,6 +75,7 @@ impl Outbox {
         };
         if !write.is_empty() {
             self.written_at = Some(now);
+            self.writing = write.data.capacity();
         }
         if self.is_old {
             self.judge_age(now);
@@ -122,7 +126,7 @@ impl Outbox {
 
     /// Takes back the buffer of a finished write.
     pub fn recycle(&mut self, now: Duration, mut buffer: Vec<u8>) {
-        self.written_at = None;
+        (self.written_at, self.writing, self.writing_answers) = (None, 0, 0);
         buffer.clear();
         if buffer.capacity() <= SPARE_BYTES && buffer.capacity() > self.spare.capacity() {
             self.spare = buffer;

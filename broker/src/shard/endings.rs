@@ -139,6 +139,7 @@ impl Core {
                 self.check_reports(part);
                 self.give_up_uplinks(links, part);
                 self.check_outbox(links, part);
+                part.is_idle = !std::mem::take(&mut part.wrote_lately);
                 if let Err(fault) = part.session.expired(self.now) {
                     self.fault(links, part, fault);
                 } else if self.drain.is_some_and(|end| end <= self.now || self.may_go(part)) {

@@ -5,28 +5,34 @@ use waybill_wire::filter;
 use waybill_wire::frame::Filter;
 
 use super::Core;
-use super::link::{Part, RoleState};
+use super::link::{ConsumerState, Part, RoleState};
+use crate::io::LinkId;
 
 impl Core {
     /// Installs a filter, replaces or removes it, or answers why not; in the order of causes of
     /// FLT-10, whose first the session has judged. In effect on every shard when this returns
     /// (FLT-7).
     pub(super) fn filter(&mut self, part: &mut Part, frame: &Filter<'_>) {
-        let RoleState::Consumer(consumer) = &part.role else {
+        let RoleState::Consumer(consumer) = &mut part.role else {
             unreachable!("the session passes FILTER from consumers only");
         };
         let refusal = if !consumer.grant.covers(frame.namespace) {
             Err((ErrorCode::NOT_PERMITTED, "this token does not allow the namespace".into()))
         } else {
-            self.change_filter(part, frame)
+            self.change_filter(part.id, consumer, frame)
         };
         if let Err((code, detail)) = refusal {
             part.refuse((Kind::FILTER, frame.filter.into()), code, &detail);
         }
     }
 
-    fn change_filter(&self, part: &Part, frame: &Filter<'_>) -> Result<(), (ErrorCode, String)> {
-        let at = (self.id, part.id);
+    fn change_filter(
+        &self,
+        link: LinkId,
+        consumer: &mut ConsumerState,
+        frame: &Filter<'_>,
+    ) -> Result<(), (ErrorCode, String)> {
+        let at = (self.id, link);
         let Filter { op, filter, namespace, expression } = *frame;
         if op == Op::REMOVE {
             if !expression.is_empty() {
@@ -34,12 +40,19 @@ impl Core {
                 return Err((ErrorCode::BAD_EXPRESSION, detail.into()));
             }
             self.shared.consumer_unfilters(at, namespace, filter);
+            consumer.filters.remove(&(namespace, filter));
             return Ok(());
         }
-        let expression = filter::parse(expression)
+        let parsed = filter::parse(expression)
             .map_err(|error| (ErrorCode::BAD_EXPRESSION, error.to_string()))?;
+        if consumer.held() > self.share() {
+            let detail = "the links of this broker hold as much as links_bytes_max allows";
+            return Err((ErrorCode::OVERLOADED, detail.into()));
+        }
         self.shared
-            .consumer_filters(at, namespace, filter, expression)
-            .map_err(|limit| (ErrorCode::OVERLOADED, limit.into()))
+            .consumer_filters(at, namespace, filter, parsed)
+            .map_err(|limit| (ErrorCode::OVERLOADED, limit.into()))?;
+        consumer.filters.insert((namespace, filter), expression.len());
+        Ok(())
     }
 }

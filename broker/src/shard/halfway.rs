@@ -38,6 +38,7 @@ use super::receipts::bytes_of;
 use super::sending::Offered;
 use super::tag::tag_query;
 use super::{Core, Links};
+use crate::limits::HALFWAY_HITS;
 use crate::mail::Asked;
 use crate::merge::{self, Merge, Word};
 use crate::telemetry::count;
@@ -106,8 +107,9 @@ impl<'a> Order<'a> {
 struct Work {
     /// Of the frame, without its list.
     bytes: usize,
-    /// Nothing below takes memory without one.
+    /// Nothing below takes memory without one, nor much without the other.
     place: Option<Place>,
+    large: Option<Place>,
     stage: Stage,
     /// How much of the stage is done: UIDs that are looked up, parts that are judged.
     at: usize,
@@ -154,6 +156,11 @@ impl Halfway {
     /// A PUBLISH that came in pieces.
     pub(super) fn whole(frame: Bytes, told: bool, since: Duration) -> Self {
         Self { frame, is_whole: true, since, told, work: Work::default() }
+    }
+
+    /// Bytes of memory of its frame. What it has found is bounded for all of a shard together.
+    pub(super) fn held(&self) -> usize {
+        self.frame.capacity()
     }
 
     /// A gateway has told of its part, if it is this message's.
@@ -242,6 +249,10 @@ impl Core {
     fn look_up_piece(&mut self, whole: Query<'_>, work: &mut Work) -> bool {
         // At first it is not known how many gateways each has.
         let parts = if work.spread == 0 { FIRST_PIECE_PART } else { 1 };
+        if work.gathering.hits() >= HALFWAY_HITS && !work.may_be_large(&self.turn) {
+            self.turn.ends_for_link();
+            return true;
+        }
         let most = self.turn.left() / (UID_STEPS + work.spread);
         let most = most.min(self.turn.uids_max() / parts).max(1);
         let piece = &work.list[8 * work.at..];
@@ -249,7 +260,11 @@ impl Core {
         let Some(uids) = piece.filter(|uids| !uids.is_empty()) else { return false };
         let (audience, except) = (Audience::Uids(uids), UidRun::default());
         let query = Query { audience, except, mode: Lookup::Direct, ..whole };
-        self.shared.routes.resolve(&[query], &mut work.piece);
+        if !self.shared.routes.resolve_within(&[query], HALFWAY_HITS, &mut work.piece) {
+            work.spread = 2 * work.spread.max(UID_STEPS);
+            self.turn.take(uids.len() * UID_STEPS + HALFWAY_HITS);
+            return true;
+        }
         let hits = work.gathering.add(work.piece.routed(0));
         work.spread = hits.div_ceil(uids.len());
         work.at += uids.len();
@@ -305,7 +320,8 @@ impl Core {
             if work.number.is_some() {
                 return work.next(Stage::Asked);
             }
-            if !producer.receipts.has_room_for(bytes_of(merge, is_traced)) {
+            if !producer.receipts.has_room_for(bytes_of(merge, is_traced), self.shared.pool.share())
+            {
                 self.refuse_halfway(part, message, ErrorCode::OVERLOADED);
                 return work.next(Stage::Done);
             }
@@ -408,6 +424,12 @@ impl Core {
 impl Work {
     fn next(&mut self, stage: Stage) {
         (self.stage, self.at) = (stage, 0);
+    }
+
+    /// Whether it may find more than most messages do.
+    fn may_be_large(&mut self, turn: &Turn) -> bool {
+        self.large = self.large.take().or_else(|| turn.large_place());
+        self.large.is_some()
     }
 }
 

@@ -1,5 +1,6 @@
 //! HELLO: who may link, in which role, and what WELCOME tells.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use waybill_wire::assembly::Assembly;
@@ -166,7 +167,11 @@ impl Core {
                 let (instance, capabilities) = (hello.instance, part.capabilities);
                 let consumer = ConsumerPlace::new(place, grant.clone(), instance, capabilities);
                 self.shared.consumer_opened(consumer);
-                RoleState::Consumer(Box::new(ConsumerState { grant, owed: Owed::default() }))
+                RoleState::Consumer(Box::new(ConsumerState {
+                    grant,
+                    owed: Owed::default(),
+                    filters: BTreeMap::new(),
+                }))
             }
         })
     }

@@ -6,6 +6,7 @@
 //!   +-----------transport failed, peer's fatal ERROR+----------------------------------> Gone
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::io::LinkId;
 use crate::limits::CONTROL_BYTES_STOP;
 use crate::mail::Receiver;
 use crate::outbox::Outbox;
+use crate::pool::Charge;
 use crate::shard::data::{DataState, Fence};
 use crate::shard::gateway::GatewayState;
 use crate::shard::halfway::Halfway;
@@ -28,6 +30,7 @@ use crate::shard::parts::Rest;
 use crate::shard::reading::Reading;
 use crate::shard::receipts::{Receipts, Reports};
 use crate::shard::uplink::Owed;
+use crate::shared::Shared;
 
 pub(super) use waybill_wire::session::Fault;
 
@@ -80,6 +83,14 @@ pub(super) struct Part {
     pub(super) rest: Option<Rest>,
     // A message of a producer that takes several turns.
     pub(super) halfway: Option<Box<Halfway>>,
+    // What the pool of all links is charged with for it.
+    pub(super) charge: Charge,
+    // Bytes of a frame that is not whole yet, and since when there is none for the rest of it.
+    pub(super) partial: usize,
+    pub(super) short_since: Option<Duration>,
+    // Nothing was written to it between the last two ticks.
+    pub(super) is_idle: bool,
+    pub(super) wrote_lately: bool,
 }
 
 /// What a link is counted as.
@@ -126,21 +137,30 @@ pub(super) struct ProducerState {
 pub(super) struct ConsumerState {
     pub(super) grant: Grant,
     pub(super) owed: Owed,
+    // Bytes of its filters' texts, by namespace and number.
+    pub(super) filters: BTreeMap<(u32, u32), usize>,
+}
+
+/// What a filter takes, as a multiple of its text, and besides.
+const FILTER_TIMES: usize = 16;
+const FILTER_BYTES: usize = 256;
+
+impl ConsumerState {
+    /// Bytes of memory that it takes.
+    pub(super) fn held(&self) -> usize {
+        let of = |text: &usize| text * FILTER_TIMES + FILTER_BYTES;
+        self.owed.held() + self.filters.values().map(of).sum::<usize>()
+    }
 }
 
 impl Link {
-    pub(super) fn new(
-        id: LinkId,
-        now: Duration,
-        outbox_bytes_max: usize,
-        admission: Admission,
-    ) -> Self {
+    pub(super) fn new(id: LinkId, now: Duration, shared: &Shared, admission: Admission) -> Self {
         let part = Part {
             id,
             peer: None,
             life: Life::Open,
             session: Session::broker(now),
-            outbox: Outbox::new(outbox_bytes_max),
+            outbox: Outbox::sharing(shared.config.outbox_bytes_max, Arc::clone(&shared.pool)),
             role: RoleState::None,
             capabilities: 0,
             reading: Reading::default(),
@@ -161,6 +181,11 @@ impl Link {
             path: None,
             rest: None,
             halfway: None,
+            charge: Charge::new(Arc::clone(&shared.pool)),
+            partial: 0,
+            short_since: None,
+            is_idle: false,
+            wrote_lately: false,
         };
         Self { deframer: Deframer::new(), part }
     }
@@ -245,12 +270,13 @@ impl Part {
         self.put(&Frame::Error(error));
     }
 
-    /// Whether so many of its answers wait that it is not read until it has taken some.
-    pub(super) fn must_wait(&self) -> bool {
+    /// Whether so many of its answers wait that it is not read until it has taken some, or it is in
+    /// the middle of a frame that is more than its share.
+    pub(super) fn must_wait(&self, share: usize) -> bool {
         let waiting = self.outbox.control_bytes();
         let stop = if self.waits { CONTROL_BYTES_STOP / 2 } else { CONTROL_BYTES_STOP };
         let always_read = self.incarnation().is_some() || self.life != Life::Open;
-        !always_read && waiting > stop
+        !always_read && (waiting > stop.min(share) || self.partial > share)
     }
 }
 

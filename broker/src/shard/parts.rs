@@ -22,7 +22,7 @@ use waybill_wire::Frame;
 use super::link::{Life, Link, Part, RoleState};
 use super::{Core, Links, Shard};
 use crate::io::LinkId;
-use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, TURN_GATEWAYS, TURN_LINKS};
+use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, STEP_BYTES, TURN_GATEWAYS, TURN_LINKS};
 
 /// A UID is looked up: 51 to 76 ns with up to 10^7 users, 250 with 10^8, where a step is some 30.
 pub(super) const UID_STEPS: usize = 4;
@@ -30,8 +30,6 @@ pub(super) const UID_STEPS: usize = 4;
 const FRAME_STEPS: usize = 8;
 /// The same of one that is there and goes to every gateway.
 const COPY_STEPS: usize = 3;
-/// Bytes that are copied in one step.
-const STEP_BYTES: usize = 256;
 
 /// A registration is declared, or a tag.
 const RECORD_STEPS: usize = 12;
@@ -56,6 +54,8 @@ pub(super) struct Turn {
     gateways: Share,
     /// One more than messages that are halfway.
     places: Arc<()>,
+    /// One more than those of them that have found much.
+    large: Arc<()>,
 }
 
 /// What all links of one side have of a turn.
@@ -78,6 +78,7 @@ impl Default for Turn {
             producers: Share::default(),
             gateways: Share::default(),
             places: Arc::default(),
+            large: Arc::default(),
         };
         turn.begins();
         turn
@@ -90,6 +91,13 @@ pub(super) struct Rest {
     at: usize,
     /// The transport has failed since.
     failed: bool,
+}
+
+impl Rest {
+    /// Bytes of memory it takes.
+    pub(super) fn held(&self) -> usize {
+        self.data.capacity()
+    }
 }
 
 impl Turn {
@@ -158,6 +166,11 @@ impl Turn {
     pub(super) fn place(&self) -> Option<Place> {
         let is_free = Arc::strong_count(&self.places) <= HALFWAY_MAX;
         is_free.then(|| Arc::clone(&self.places))
+    }
+
+    /// The place of the one that may find as much as there is; none if it is taken.
+    pub(super) fn large_place(&self) -> Option<Place> {
+        (Arc::strong_count(&self.large) == 1).then(|| Arc::clone(&self.large))
     }
 
     /// UIDs beyond which a list alone is looked up in pieces: no turn has room for more.

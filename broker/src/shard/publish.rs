@@ -108,7 +108,7 @@ impl Core {
             unreachable!("the session passes PUBLISH from producers only");
         };
         let instance = producer.instance;
-        let asking = ask(producer, message, routed, is_traced)?;
+        let asking = ask(producer, message, routed, (is_traced, self.shared.pool.share()))?;
         let number = asking.as_ref().map(|(number, _)| *number);
         let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
         let trace = is_traced.then(|| self.trace(routed.parts().count()));
@@ -328,14 +328,14 @@ fn ask(
     producer: &mut ProducerState,
     message: &Message<'_>,
     routed: Routed<'_>,
-    is_traced: bool,
+    (is_traced, pool_share): (bool, usize),
 ) -> Result<Option<(u64, Merge)>, ErrorCode> {
     if message.level != Level::DELIVERED {
         return Ok(None);
     }
     let mut merge = merge_of(message);
     add_parts(&mut merge, routed);
-    if !producer.receipts.has_room_for(bytes_of(&merge, is_traced)) {
+    if !producer.receipts.has_room_for(bytes_of(&merge, is_traced), pool_share) {
         return Err(ErrorCode::OVERLOADED);
     }
     Ok(Some((producer.receipts.next(), merge)))

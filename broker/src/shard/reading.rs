@@ -11,6 +11,8 @@ pub(super) struct Reading {
     wanted: usize,
     /// Reads in a row that half of it would have done for.
     small: u32,
+    /// What the one that is here or on its way has room for.
+    capacity: usize,
 }
 
 enum Place {
@@ -24,7 +26,7 @@ enum Place {
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { place: Place::Held(Vec::new()), wanted: READ_BYTES_MIN, small: 0 }
+        Self { place: Place::Held(Vec::new()), wanted: READ_BYTES_MIN, small: 0, capacity: 0 }
     }
 }
 
@@ -59,14 +61,22 @@ impl Reading {
         matches!(self.place, Place::Ended)
     }
 
-    /// The buffer for a read, if none is on its way and one makes sense.
-    pub(super) fn next_buffer(&mut self) -> Option<Vec<u8>> {
+    /// Bytes of memory of the buffer, wherever it is.
+    pub(super) fn held(&self) -> usize {
+        self.capacity
+    }
+
+    /// The buffer for a read, if none is on its way and one makes sense. It is a small one where
+    /// the link's share of the pool is less than the largest.
+    pub(super) fn next_buffer(&mut self, share: usize) -> Option<Vec<u8>> {
         let Place::Held(buffer) = &mut self.place else { return None };
         let mut buffer = std::mem::take(buffer);
         self.place = Place::Ordered;
-        if buffer.capacity() != self.wanted {
-            buffer = Vec::with_capacity(self.wanted);
+        let wanted = if share < READ_BYTES { READ_BYTES_MIN } else { self.wanted };
+        if buffer.capacity() != wanted {
+            buffer = Vec::with_capacity(wanted);
         }
+        self.capacity = buffer.capacity();
         Some(buffer)
     }
 }
@@ -79,7 +89,7 @@ mod tests {
     fn after(reading: &mut Reading, reads: usize, most: usize) -> usize {
         let mut last = 0;
         for _ in 0..reads {
-            let buffer = reading.next_buffer().unwrap();
+            let buffer = reading.next_buffer(READ_BYTES).unwrap();
             last = buffer.capacity();
             assert!((READ_BYTES_MIN..=READ_BYTES).contains(&last));
             reading.brought(most.min(last), last);
@@ -108,13 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn promise_7_buffers_stay_small_where_there_is_little_for_all() {
+        let mut reading = Reading::default();
+        after(&mut reading, 10, usize::MAX);
+        let buffer = reading.next_buffer(READ_BYTES - 1).unwrap();
+        assert_eq!((buffer.capacity(), reading.held()), (READ_BYTES_MIN, READ_BYTES_MIN));
+        reading.returned(buffer);
+        assert_eq!(after(&mut reading, 1, 0), READ_BYTES, "it is as large as it was, afterwards");
+    }
+
+    #[test]
     fn one_buffer_is_out_at_a_time() {
         let mut reading = Reading::default();
-        let buffer = reading.next_buffer().unwrap();
-        assert!(reading.next_buffer().is_none());
+        let buffer = reading.next_buffer(READ_BYTES).unwrap();
+        assert!(reading.next_buffer(READ_BYTES).is_none());
         reading.returned(buffer);
-        assert!(reading.next_buffer().is_some());
+        assert!(reading.next_buffer(READ_BYTES).is_some());
         reading.end();
-        assert!(reading.has_ended() && reading.next_buffer().is_none());
+        assert!(reading.has_ended() && reading.next_buffer(READ_BYTES).is_none());
     }
 }

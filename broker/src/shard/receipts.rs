@@ -52,10 +52,15 @@ impl Receipts {
         self.last
     }
 
-    /// Whether there is room for one more.
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+    /// Whether there is room for one more, where a link's share of the pool is that.
+    pub(super) fn has_room_for(&self, bytes: usize, share: usize) -> bool {
         self.pending.len() < RECEIPTS_PENDING_MAX
-            && self.bytes + bytes <= RECEIPTS_PENDING_BYTES_MAX
+            && self.bytes + bytes <= RECEIPTS_PENDING_BYTES_MAX.min(share / RECEIPT_TIMES)
+    }
+
+    /// Bytes of memory that they take, with what their REPORTs name on its way between shards.
+    pub(super) fn held(&self) -> usize {
+        self.bytes * RECEIPT_TIMES
     }
 
     /// What is known of the way of a message, if that is asked for and its receipt waits.
@@ -98,6 +103,18 @@ impl Receipts {
     }
 }
 
+/// What a receipt takes, as a multiple of the bytes it is counted with: itself, and what REPORTs
+/// name on its way between shards. That is of each part at most its users, 8 bytes for 2 that are
+/// counted.
+const RECEIPT_TIMES: usize = 5;
+
+/// Bytes of a REPORT that is owed: 80 and a key, and 24 by its message, in trees whose nodes are at
+/// least half full.
+const REPORT_BYTES: usize = 224;
+
+/// Bytes of the hop times of a traced one on their way between shards, of which there are three.
+const HOPS_BYTES: usize = 3 * 128;
+
 /// REPORTs that one gateway's link owes.
 #[derive(Default)]
 pub(super) struct Reports {
@@ -110,6 +127,8 @@ pub(super) struct Reports {
     // Owed, and not in `owed`.
     counted: u64,
     last: u64,
+    // Of those in `owed`.
+    traced: usize,
 }
 
 /// One of them.
@@ -137,10 +156,18 @@ impl Reports {
         self.owed.get(&number).map(|due| due.awaited.asked)
     }
 
-    /// The frame with this number is queued. Whether its REPORT can be waited for.
-    fn insert(&mut self, number: u64, awaited: Awaited, until: Duration) -> bool {
-        let fits = self.counted == 0 && self.owed.len() < REPORTS_AWAITED_MAX;
+    /// Bytes of memory they take, with hop times on their way between shards.
+    pub(super) fn held(&self) -> usize {
+        self.owed.len() * REPORT_BYTES + self.traced * HOPS_BYTES
+    }
+
+    /// The frame with this number is queued. Whether its REPORT can be waited for, where a link's
+    /// share of the pool is that.
+    fn insert(&mut self, number: u64, awaited: Awaited, until: Duration, share: usize) -> bool {
+        let fits =
+            self.counted == 0 && self.owed.len() < REPORTS_AWAITED_MAX && self.held() <= share;
         if fits {
+            self.traced += usize::from(awaited.is_traced);
             self.by_id.insert((awaited.origin, awaited.sequence, number));
             self.owed.insert(number, Due { awaited, until });
         } else {
@@ -155,6 +182,7 @@ impl Reports {
             self.counted = self.counted.saturating_sub(1);
             return None;
         };
+        self.traced -= usize::from(awaited.is_traced);
         self.by_id.remove(&(awaited.origin, awaited.sequence, number));
         (number > self.overdue).then_some(awaited)
     }
@@ -212,7 +240,8 @@ impl Core {
     /// A frame whose fate is to be told was queued for a gateway. Whether there will be a word.
     pub(super) fn await_report(&self, part: &mut Part, number: u64, awaited: Awaited) -> bool {
         let until = self.report_by();
-        part.reports().is_some_and(|reports| reports.insert(number, awaited, until))
+        let share = self.share();
+        part.reports().is_some_and(|reports| reports.insert(number, awaited, until, share))
     }
 
     /// REPORT came. One that nobody waits for changes nothing.
@@ -359,7 +388,7 @@ mod tests {
     fn queue(reports: &mut Reports, sequence: u64, until_s: u64) -> (u64, bool) {
         let number = reports.next();
         let until = Duration::from_secs(until_s);
-        (number, reports.insert(number, awaited(sequence, number), until))
+        (number, reports.insert(number, awaited(sequence, number), until, usize::MAX))
     }
 
     fn first(reports: &mut Reports, sequence: u64) -> Option<u64> {

@@ -15,7 +15,7 @@ use super::link::{Life, Link, Part, refused};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::ledger::{Counters, FrameCounters};
-use crate::limits::{CONFIRM_MS, CONTROL_BYTES_MAX};
+use crate::limits::CONFIRM_MS;
 use crate::mail::{Awaited, Mail, Receiver};
 use crate::merge::Word;
 use crate::outbox::{Care, Cause, Gone, Terms, Write};
@@ -84,12 +84,16 @@ impl Counters {
 impl FrameCounters {
     /// Counts a frame that found no room.
     #[cold]
-    fn refused(&self, cause: Cause) -> Offered {
+    pub(super) fn refused(&self, cause: Cause) -> Offered {
         if cause == Cause::Aged {
             count(&self.dropped_outbox_age, 1);
             return Offered::Aged;
         }
-        count(&self.dropped_outbox_full, (!planted::is(Bug::LostDropCount)).into());
+        let counter = match cause {
+            Cause::Pool => &self.dropped_pool_full,
+            _ => &self.dropped_outbox_full,
+        };
+        count(counter, (!planted::is(Bug::LostDropCount)).into());
         Offered::Full
     }
 }
@@ -153,10 +157,11 @@ impl Core {
     ) -> Offered {
         let frames = self.counters.frames(receiver);
         if !place.room.reserve(frame.len() + payload.len()) {
-            let cause = if place.room.is_open() { Cause::Full } else { Cause::Aged };
+            let cause = if place.room.is_open() { place.room.cause() } else { Cause::Aged };
             return frames.refused(cause);
         }
         count(&frames.between_shards, 1);
+        self.shared.pool.take(frame.capacity() + payload.len());
         let mail = Mail::Deliver { link: place.link, receiver, frame, payload, care, awaited };
         self.outputs.push_back(Output::Mail { to: place.shard, mail });
         Offered::Taken
@@ -173,9 +178,8 @@ impl Core {
     ) -> Offered {
         if let Err(cause) = taken {
             let refused = self.counters.frames(receiver).refused(cause);
-            if part.outbox.has_gone() {
-                self.touch(part);
-            }
+            // Others may have gone for it, and its own place has grown for nothing.
+            self.touch(part);
             return refused;
         }
         self.queued(receiver, part);
@@ -189,21 +193,24 @@ impl Core {
         &mut self,
         links: &mut Links,
         link: LinkId,
-        (frame, payload): (&[u8], Bytes),
+        (frame, payload): (&Vec<u8>, Bytes),
         offer: Offer,
     ) {
         let Offer { receiver, care, awaited } = offer;
         let frames = self.counters.frames(receiver);
         uncount(&frames.between_shards, 1);
         let Some(link) = links.get_mut(&link).filter(|it| it.part.takes_messages()) else {
+            self.shared.pool.give(frame.capacity());
             count(&frames.dropped_no_link, 1);
             if let Some(awaited) = awaited {
                 self.tell(links, awaited.asked, Word::Gone);
             }
             return;
         };
+        let held = frame.capacity() + payload.len();
         let terms = terms_of(&mut link.part, care, awaited);
         link.part.outbox.accept(self.now, terms, frame, payload);
+        link.part.charge.adopt(held);
         self.queued(receiver, &mut link.part);
         let Some(awaited) = awaited else { return };
         let number = terms.number;
@@ -215,7 +222,8 @@ impl Core {
     /// Mail for a shard that has ended.
     pub(super) fn undeliverable(&mut self, links: &mut Links, mail: &Mail) {
         match *mail {
-            Mail::Deliver { receiver, awaited, .. } => {
+            Mail::Deliver { receiver, awaited, ref frame, .. } => {
+                self.shared.pool.give(frame.capacity());
                 let frames = self.counters.frames(receiver);
                 uncount(&frames.between_shards, 1);
                 count(&frames.dropped_no_link, 1);
@@ -223,7 +231,8 @@ impl Core {
                     self.tell(links, awaited.asked, Word::Gone);
                 }
             }
-            Mail::Uplink { question, .. } => {
+            Mail::Uplink { question, ref frame, .. } => {
+                self.shared.pool.give(frame.capacity());
                 uncount(&self.counters.consumers.between_shards, 1);
                 count(&self.counters.consumers.dropped_no_link, 1);
                 self.answer(links, question, ErrorCode::CONSUMER_LOST);
@@ -249,6 +258,7 @@ impl Core {
         count(&frames.expired, gone.expired);
         count(&frames.conflated, gone.conflated);
         count(&frames.evicted_outbox_full, gone.full);
+        count(&frames.evicted_pool_full, gone.pool);
         count(&frames.evicted_outbox_age, gone.aged);
         uncount(&frames.waiting, gone.count());
     }
@@ -267,16 +277,20 @@ impl Core {
     /// and that is the policy.
     pub(super) fn check_outbox(&mut self, links: &mut Links, part: &mut Part) {
         let Some(cause) = part.outbox.look(self.now) else { return };
-        let (counter, words) = if cause == Cause::Aged {
-            (
-                &self.counters.links_slow_age,
+        let counters = &self.counters;
+        let (counter, words) = match cause {
+            Cause::Aged => (
+                &counters.links_slow_age,
                 "what waits for this link waits too long: it reads too slowly",
-            )
-        } else {
-            (
-                &self.counters.links_slow_full,
+            ),
+            Cause::Pool => (
+                &counters.links_slow_pool,
+                "more waits for this link than there is for one of so many: it reads too slowly",
+            ),
+            _ => (
+                &counters.links_slow_full,
                 "more waits for this link than may: it reads too slowly",
-            )
+            ),
         };
         count(counter, 1);
         self.fault(links, part, refused(ErrorCode::SLOW_LINK, Kind(0), words));
@@ -337,7 +351,7 @@ impl Core {
 
     pub(super) fn wrote(&mut self, link: &mut Link, data: Vec<u8>) {
         let part = &mut link.part;
-        part.writing = false;
+        (part.writing, part.wrote_lately) = (false, true);
         part.outbox.recycle(self.now, data);
         self.touch(part);
         self.read(part);
@@ -360,10 +374,6 @@ impl Core {
         part.session.transmit(part.outbox.control());
         if !part.writing {
             self.tell_losers(links, part);
-        }
-        if part.outbox.control_bytes() > CONTROL_BYTES_MAX {
-            let words = "answers pile up: this link asks and does not read";
-            self.fault(links, part, refused(ErrorCode::OVERLOADED, Kind(0), words));
         }
         if part.life == Life::Gone || part.writing {
             return;
@@ -402,12 +412,13 @@ impl Core {
         if part.life == Life::Gone {
             return;
         }
-        part.waits = part.must_wait();
+        let share = self.share();
+        part.waits = part.must_wait(share);
         if part.waits || part.rest.is_some() {
             part.session.pause(self.now);
         } else {
             part.session.resume(self.now);
-            if let Some(buffer) = part.reading.next_buffer() {
+            if let Some(buffer) = part.reading.next_buffer(share) {
                 self.outputs.push_back(Output::Read { link: part.id, buffer });
             }
         }

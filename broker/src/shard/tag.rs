@@ -104,7 +104,7 @@ impl Core {
         };
         let mut merge = Merge::tags(tag.uids.iter());
         add_parts(&mut merge, routed);
-        if !producer.receipts.has_room_for(bytes_of(&merge, false)) {
+        if !producer.receipts.has_room_for(bytes_of(&merge, false), self.shared.pool.share()) {
             return Err(ErrorCode::OVERLOADED);
         }
         let (number, origin) = (producer.receipts.next(), producer.instance);

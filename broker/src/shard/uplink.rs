@@ -17,7 +17,7 @@ use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::limits::UPLINKS_UNANSWERED_MAX;
 use crate::mail::{Mail, Question, Receiver};
-use crate::outbox::Terms;
+use crate::outbox::{Cause, Terms};
 use crate::shared::{Feed, Place};
 use crate::telemetry::{count, uncount};
 
@@ -32,6 +32,9 @@ pub(super) struct Uplinked {
     paths: BTreeMap<User, Path>,
     last: u64,
 }
+
+/// Bytes of one, asked or owed, and of whom its user stays with.
+const UPLINK_BYTES: usize = 400;
 
 /// Namespace and UID.
 type User = (u32, u64);
@@ -60,6 +63,11 @@ impl Uplinked {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Bytes of memory they take.
+    pub(super) fn held(&self) -> usize {
+        self.waiting.len() * UPLINK_BYTES
     }
 
     /// Whether something of the user's waits for that consumer.
@@ -124,6 +132,11 @@ impl Owed {
         self.ages.is_empty()
     }
 
+    /// Bytes of memory they take.
+    pub(super) fn held(&self) -> usize {
+        self.ages.len() * UPLINK_BYTES
+    }
+
     fn insert(&mut self, question: Question, until: Duration) {
         let Question { origin, sequence, .. } = question;
         self.last += 1;
@@ -181,7 +194,9 @@ impl Core {
             Err(ErrorCode::NOT_PERMITTED)
         } else if support::missing_for(message, RUNS).is_some() {
             Err(ErrorCode::NOT_SUPPORTED)
-        } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX {
+        } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX
+            || gateway.uplinked.held() > self.shared.pool.share()
+        {
             Err(ErrorCode::OVERLOADED)
         } else {
             let stays = |place: &Place| gateway.uplinked.stays(user, place);
@@ -218,13 +233,14 @@ impl Core {
         let mut frame = Vec::new();
         message.uplink_forward(question.origin, &mut frame);
         if !place.room.reserve(frame.len()) {
-            count(&self.counters.consumers.dropped_outbox_full, 1);
+            self.counters.consumers.refused(place.room.cause());
             return ErrorCode::OUTBOX_FULL;
         }
         if place.shard == self.id {
             return self.take_in(links, place.link, question, &frame);
         }
         count(&self.counters.consumers.between_shards, 1);
+        self.shared.pool.take(frame.capacity());
         let mail = Mail::Uplink { link: place.link, question, frame };
         self.outputs.push_back(Output::Mail { to: place.shard, mail });
         ErrorCode(0)
@@ -246,9 +262,10 @@ impl Core {
         let RoleState::Consumer(consumer) = &mut part.role else {
             unreachable!("a place of a consumer is that of a consumer's link");
         };
-        if consumer.owed.ages.len() >= UPLINKS_UNANSWERED_MAX {
+        let is_short = consumer.owed.held() > self.shared.pool.share();
+        if is_short || consumer.owed.ages.len() >= UPLINKS_UNANSWERED_MAX {
             part.outbox.room().release(frame.len());
-            count(&self.counters.consumers.dropped_outbox_full, 1);
+            self.counters.consumers.refused(if is_short { Cause::Pool } else { Cause::Full });
             return ErrorCode::OUTBOX_FULL;
         }
         let timeout_ms = self.shared.config.uplink_timeout_ms.into();
@@ -264,8 +281,9 @@ impl Core {
         links: &mut Links,
         link: LinkId,
         question: Question,
-        frame: &[u8],
+        frame: &Vec<u8>,
     ) {
+        self.shared.pool.give(frame.capacity());
         uncount(&self.counters.consumers.between_shards, 1);
         let code = self.take_in(links, link, question, frame);
         if code != ErrorCode(0) {
