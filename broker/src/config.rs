@@ -53,12 +53,13 @@ pub struct BrokerConfig {
     /// Bytes that may wait for one link before frames for it are refused: 262,144 to 1 GiB. A link
     /// is accounted twice as much, since what is being written no longer counts as waiting.
     pub outbox_bytes_max: usize,
-    /// Bytes of memory that all links together may hold: what waits to be written to them or is
-    /// being written, their answers, what has come of a frame that is not whole, large read
-    /// buffers, receipts and uplinks that wait. 16 MiB to 1 TiB. Beyond it the same happens as at
-    /// the bound of one link: no link may have more than an eighth of what is left of it in one
-    /// queue, so that some is left for those that read. Buffers double as they grow, so the
-    /// process may take twice as much at a moment.
+    /// Bytes of memory that all links together may hold: 64 MiB to 1 TiB. Three quarters are for
+    /// what waits to be written or is being written, and receipts, reports and uplinks that wait;
+    /// a quarter for what links bring: frames that are not whole, large read buffers, answers. Of
+    /// the one half is dealt out evenly among `links_max`, of the other an eighth; beyond that a
+    /// link may have an eighth of what is left of the rest in one queue, so that some is left for
+    /// those that read. Beyond its share the same happens as at the bound of one link. Buffers
+    /// double as they grow, so the process may take twice as much at a moment.
     pub links_bytes_max: usize,
     /// What happens to messages for a gateway when a bound of its outbox is reached, after those
     /// whose time to live ran out were dropped and those with a conflation key have replaced older
@@ -222,7 +223,7 @@ impl Default for BrokerConfig {
             data_links_max: DATA_LINKS_MAX,
             routes_max: 1 << 24,
             gateway_tags_max: GATEWAY_TAGS_MAX,
-            tags_max: BROKER_TAGS_MAX,
+            tags_max: 1 << 20,
             tokens: Vec::new(),
         }
     }
@@ -301,7 +302,7 @@ impl BrokerConfig {
         range("uplink_timeout_ms", self.uplink_timeout_ms.into(), 100, 3_600_000)?;
         self.admin_address()?;
         range("outbox_bytes_max", self.outbox_bytes_max as u64, 262_144, 1 << 30)?;
-        range("links_bytes_max", self.links_bytes_max as u64, 16 << 20, 1 << 40)?;
+        range("links_bytes_max", self.links_bytes_max as u64, 64 << 20, 1 << 40)?;
         if self.outbox_age_max_ms != 0 {
             range("outbox_age_max_ms", self.outbox_age_max_ms.into(), 1_000, 600_000)?;
         }
@@ -458,7 +459,7 @@ mod tests {
         check("report_timeout_ms = 99", |config| config.report_timeout_ms = 99);
         check("uplink_timeout_ms = 99", |config| config.uplink_timeout_ms = 99);
         check("outbox_bytes_max = 1", |config| config.outbox_bytes_max = 1);
-        check("links_bytes_max = 16777215", |config| config.links_bytes_max = (16 << 20) - 1);
+        check("links_bytes_max = 67108863", |config| config.links_bytes_max = (64 << 20) - 1);
         check("outbox_age_max_ms = 999", |config| config.outbox_age_max_ms = 999);
         check("outbox_age_max_ms = 600001", |config| config.outbox_age_max_ms = 600_001);
         check("resume_window_ms = 600001", |config| config.resume_window_ms = 600_001);

@@ -163,6 +163,12 @@ pub const LOSERS_TAKEN: usize = 64;
 /// and a few messages.
 pub const LINK_BYTES: usize = READ_BYTES_MIN + (16 << 10);
 
+/// Bytes of a frame that is not whole that a link may have, however little there is for all.
+pub const PARTIAL_BYTES_LEAST: usize = 8 << 10;
+
+/// The same of waiting answers of a gateway.
+pub const CONTROL_BYTES_LEAST: usize = 8 << 10;
+
 /// Milliseconds for which a link waits in the middle of a frame for the rest of which there is no
 /// memory. Then it is ended: else those that have begun might wait for each other.
 pub const SHORT_MS: u64 = 10_000;

@@ -81,8 +81,9 @@ pub struct Outbox {
     credit: usize,
     // Since when the transport has had what it was given last, unless it has taken it.
     written_at: Option<Duration>,
-    // Bytes of the buffer that it has.
+    // Bytes of the buffer that it has, and those of answers in it.
     writing: usize,
+    writing_answers: usize,
     // Messages that found no room since those were looked for whose time ran out.
     unswept: usize,
     gone: Gone,
@@ -109,6 +110,7 @@ impl Outbox {
             credit: 0,
             written_at: None,
             writing: 0,
+            writing_answers: 0,
             unswept: 0,
             gone: Gone::default(),
             traced: Vec::new(),

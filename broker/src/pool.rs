@@ -1,18 +1,20 @@
 //! The memory that all links of a broker share, and how much of it one of them may still ask for.
 //!
-//! What a link holds beyond a little that each may have is charged to the pool, by the capacity of
-//! its buffers: once in a turn of its shard, and only if it has changed. Nobody waits for the pool:
+//! What a link holds beyond a little that each may have is charged to a pool, by the capacity of
+//! its buffers: once in a turn of its shard, and only if it has changed. Nobody waits for a pool:
 //! whoever would need more than its share is refused, or read less, by the rule of its own bound.
 //!
-//! A share is a part of what is *free*, so that the more is in use, the less one link may have, and
-//! however many links stand still there is something left for those that do not (Choudhury and
-//! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): with `n`
-//! links at their share, one `(SHARE_PART + n)`-th of the pool is left for each of the others.
+//! A part is dealt out evenly: so much each link may have in any case, however many others stand
+//! still (promise 6). The rest is for whoever needs it, and a share is a part of what is *free* of
+//! it, so that a few links never take all (Choudhury and Hahne, "Dynamic queue length thresholds
+//! for shared-memory packet switches", 1998).
+//!
+//! There are two: what waits for links that do not read is never in the way of what others bring.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One link's share is what is free, divided by this.
+/// One link's share is what is free of the common part, divided by this.
 const SHARE_PART: usize = 8;
 
 /// See the module. Relaxed everywhere: it guards an amount, not other memory.
@@ -20,13 +22,45 @@ const SHARE_PART: usize = 8;
 pub struct Pool {
     used: AtomicUsize,
     most: usize,
+    /// What is not dealt out, and what each may have in any case.
+    common: usize,
+    least: usize,
+}
+
+/// The pools of a broker.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    /// Messages that wait for links, and what is remembered of those that somebody asks about.
+    pub waiting: Arc<Pool>,
+    /// What links bring, and answers to it: read buffers, frames that are not whole, long messages.
+    pub brought: Arc<Pool>,
+}
+
+impl Pools {
+    /// Three quarters for what waits, half of it dealt out; a quarter for what is brought, mostly
+    /// common: one message may be large.
+    #[must_use]
+    pub fn new(most: usize, links: usize) -> Self {
+        let (waiting, brought) = (most / 4 * 3, most / 4);
+        Self {
+            waiting: Pool::new(waiting, waiting / 2, links),
+            brought: Pool::new(brought, brought / 8, links),
+        }
+    }
+
+    /// Bytes charged to both.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.waiting.used() + self.brought.used()
+    }
 }
 
 impl Pool {
-    /// A pool of that many bytes.
+    /// A pool of that many bytes, of which so many are dealt out among so many links.
     #[must_use]
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), most })
+    pub fn new(most: usize, dealt: usize, links: usize) -> Arc<Self> {
+        let (used, common, least) = (AtomicUsize::new(0), most - dealt, dealt / links.max(1));
+        Arc::new(Self { used, most, common, least })
     }
 
     /// Bytes charged. They may be more than there should be, by what one turn of each shard brings
@@ -46,7 +80,7 @@ impl Pool {
     #[inline]
     #[must_use]
     pub fn share(&self) -> usize {
-        self.most.saturating_sub(self.used()) / SHARE_PART
+        (self.common.saturating_sub(self.used()) / SHARE_PART).max(self.least)
     }
 
     /// Charges bytes that are there.
@@ -86,6 +120,21 @@ impl Charge {
     }
 }
 
+/// The same for both pools.
+#[derive(Debug)]
+pub(crate) struct Charges {
+    pub(crate) waiting: Charge,
+    pub(crate) brought: Charge,
+}
+
+impl Charges {
+    /// Of nothing yet.
+    pub(crate) fn new(pools: &Pools) -> Self {
+        let of = |pool: &Arc<Pool>| Charge::new(Arc::clone(pool));
+        Self { waiting: of(&pools.waiting), brought: of(&pools.brought) }
+    }
+}
+
 impl Charge {
     /// It holds so much more, which has been charged.
     pub(crate) fn adopt(&mut self, bytes: usize) {
@@ -105,18 +154,18 @@ mod tests {
 
     #[test]
     fn promise_7_links_that_take_their_shares_leave_some_for_the_next() {
-        let pool = Pool::new(1 << 30);
+        let pool = Pool::new(1 << 30, 1 << 29, 10_000);
         let mut links = Vec::new();
         for count in 0..10_000 {
             let share = pool.share();
-            assert!(share >= (1 << 30) / (SHARE_PART + count + 1), "link {count}: {share}");
+            assert!(share >= (1 << 29) / 10_000, "link {count}: {share}");
             let mut charge = Charge::new(Arc::clone(&pool));
             charge.set(share.min(8 << 20));
             links.push(charge);
         }
         assert!(pool.used() <= pool.most());
-        links.truncate(100);
-        assert!(pool.share() > 8 << 20 >> 3, "what they gave back can be had again");
+        links.truncate(50);
+        assert!(pool.share() > 8 << 20, "what they gave back can be had again");
         links.clear();
         assert_eq!(pool.used(), 0);
     }

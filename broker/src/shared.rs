@@ -29,7 +29,7 @@ use crate::config::BrokerConfig;
 use crate::io::LinkId;
 use crate::limits::{REFUSALS_MAX, STRANGERS_PART};
 use crate::outbox::Room;
-use crate::pool::Pool;
+use crate::pool::Pools;
 use crate::readiness::{Readiness, Wait};
 use sessions::Sessions;
 
@@ -61,7 +61,7 @@ pub struct Shared {
     /// Random number of this life of the broker.
     pub instance: u64,
     /// What all links hold together.
-    pub pool: Arc<Pool>,
+    pub pools: Pools,
     /// The route table.
     pub routes: Routes,
     // The wall clock when the shards' time was zero, in nanoseconds since 1970.
@@ -120,7 +120,7 @@ impl Shared {
             policies,
             credentials: Credentials::new(&config),
             instance,
-            pool: Pool::new(config.links_bytes_max),
+            pools: Pools::new(config.links_bytes_max, (config.links_max + REFUSALS_MAX) as usize),
             routes: Routes::new(limits, key),
             wall_ns: AtomicU64::new(0),
             gateways: RwLock::default(),

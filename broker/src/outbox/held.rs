@@ -23,13 +23,20 @@ impl Outbox {
         outbox
     }
 
-    /// Bytes of memory it takes, with the write that is on its way.
+    /// Bytes of memory that answers take.
+    #[must_use]
+    pub fn answers_held(&self) -> usize {
+        self.control.capacity() + self.writing_answers
+    }
+
+    /// Bytes of memory that messages take, and the write that is on its way.
     #[must_use]
     pub fn held(&self) -> usize {
         let of = |queue: &Queue| queue.lane.held() + queue.keys.held();
         let queues: usize = self.queues.iter().map(of).sum();
         let lists = self.gone.numbers.capacity() * 16 + self.traced.capacity() * 8;
-        queues + lists + self.control.capacity() + self.spare.capacity() + self.writing
+        let large = self.open.bytes() + self.lent;
+        queues + lists + large + self.spare.capacity() + self.writing - self.writing_answers
     }
 
     /// A link's share of the pool is this now. What is kept and not needed is given back if it is

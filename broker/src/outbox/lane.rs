@@ -159,13 +159,17 @@ impl Lane {
     /// Bytes of memory it takes.
     pub(super) fn held(&self) -> usize {
         let ages = self.ages.capacity() * size_of::<(Duration, u64)>();
-        self.bytes.capacity() + self.notes.capacity() * size_of::<Note>() + ages
+        let larges = self.larges.capacity() * size_of::<(u64, Bytes)>() + self.beside;
+        self.bytes.capacity() + self.notes.capacity() * size_of::<Note>() + ages + larges
     }
 
-    /// Gives the memory back that is kept for frames to come.
+    /// Gives the memory back that is kept for frames to come, or was taken for one that was refused.
     pub(super) fn trim(&mut self) {
         if self.bytes.is_empty() {
             (self.bytes, self.notes, self.ages) = Default::default();
+            self.larges = VecDeque::new();
+        } else if self.bytes.capacity() > 4 * self.bytes.len() {
+            self.bytes.shrink_to(2 * self.bytes.len());
         }
     }
 

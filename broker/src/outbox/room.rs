@@ -24,7 +24,7 @@ impl Room {
     /// Space for `most` bytes, whatever others have.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        Self::sharing(most, Pool::new(usize::MAX))
+        Self::sharing(most, Pool::new(usize::MAX, 0, 1))
     }
 
     /// Space for `most` bytes, and never more than one link's share of the pool.

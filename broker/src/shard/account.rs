@@ -1,8 +1,8 @@
-//! What a link holds, counted at the end of each turn that touched it and charged to the pool of
-//! all links (promise 7); and what follows where the pool has too little left.
+//! What a link holds, counted at the end of each turn that touched it and charged to the pools of
+//! all links (promise 7); and what follows where a pool has too little left.
 //!
-//! Messages for it find no room then, by the policy of its outbox. Its read buffers stay small, its
-//! receipts, reports and uplinks are fewer. Whoever is in the middle of a frame that is larger than
+//! Messages for it find no room then, by the policy of its outbox; its receipts, reports and uplinks
+//! are fewer; its read buffers stay small. Whoever is in the middle of a frame that is larger than
 //! its share is not read further until others have given something back; gateways are always read,
 //! with four times the share, and ended only beyond that. Never: what is written or read.
 
@@ -13,27 +13,27 @@ use waybill_wire::code::{ErrorCode, Kind};
 use super::link::{Life, Link, Part, RoleState, refused};
 use super::parts::Side;
 use super::{Core, Links};
-use crate::limits::{CONTROL_BYTES_MAX, LINK_BYTES, SHORT_MS};
+use crate::limits::{
+    CONTROL_BYTES_LEAST, CONTROL_BYTES_MAX, LINK_BYTES, PARTIAL_BYTES_LEAST, SHORT_MS,
+};
 
 /// A gateway's link may have so many shares in the middle of a frame, and in answers.
 const GATEWAY_SHARES: usize = 4;
 
-/// Bytes that a link may have in waiting answers, however little there is for all: they are within
-/// what each link has without being charged for it.
-const CONTROL_BYTES_LEAST: usize = 8 << 10;
-
 impl Core {
     /// Charges a link with what it holds now, and ends it if that is more than there is for it.
     pub(super) fn account(&mut self, links: &mut Links, link: &mut Link) {
-        let share = self.shared.pool.share();
-        let is_idle = std::mem::take(&mut link.part.is_idle);
-        link.part.outbox.heed(share, is_idle);
-        if is_idle || link.deframer.reserved() > share {
-            link.deframer.trim();
+        let Link { deframer, part } = link;
+        let share = self.shared.pools.brought.share();
+        let is_idle = std::mem::take(&mut part.is_idle);
+        part.outbox.heed(self.waiting_share(), is_idle);
+        if is_idle || deframer.reserved() > share {
+            deframer.trim();
         }
-        let held = link.deframer.reserved() + link.part.held();
-        let part = &mut link.part;
-        part.charge.set(held.saturating_sub(LINK_BYTES));
+        let brought = deframer.reserved() + part.brought();
+        part.charges.brought.set(brought.saturating_sub(LINK_BYTES));
+        let free = LINK_BYTES.saturating_sub(brought);
+        part.charges.waiting.set(part.waiting().saturating_sub(free));
         if part.life != Life::Open {
             return;
         }
@@ -45,17 +45,27 @@ impl Core {
         }
     }
 
-    /// Bytes one link may have in one queue.
-    pub(super) fn share(&self) -> usize {
-        self.shared.pool.share()
+    /// Bytes of messages that may wait for one link, or of what is remembered of them.
+    pub(super) fn waiting_share(&self) -> usize {
+        self.shared.pools.waiting.share()
     }
 }
 
 impl Part {
-    /// Bytes of memory it holds, by what its buffers have room for.
-    fn held(&self) -> usize {
+    /// Bytes of memory that it holds of what it has brought, and of answers to that, by what their
+    /// buffers have room for.
+    fn brought(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.held());
         let halfway = self.halfway.as_ref().map_or(0, |halfway| halfway.held());
+        let pieces = match &self.role {
+            RoleState::Producer(producer) => producer.assembly.reserved(),
+            _ => 0,
+        };
+        self.reading.held().max(rest) + halfway + pieces + self.outbox.answers_held()
+    }
+
+    /// The same of what waits for it, or for others' words.
+    fn waiting(&self) -> usize {
         let role = match &self.role {
             RoleState::Producer(producer) => producer.receipts.held(),
             RoleState::Gateway(gateway) => gateway.reports.held() + gateway.uplinked.held(),
@@ -63,23 +73,25 @@ impl Part {
             RoleState::Consumer(consumer) => consumer.held(),
             RoleState::None => 0,
         };
-        self.outbox.held() + self.reading.held().max(rest) + halfway + role
+        self.outbox.held() + role
     }
 
-    /// Why it is to be ended, if it is.
+    /// Why it is to be ended, if it is, where its share of what may be brought is that.
     fn is_beyond(&mut self, now: Duration, share: usize) -> Option<&'static str> {
         let is_gateway = self.side() == Side::Gateways;
         let most = if is_gateway { share.saturating_mul(GATEWAY_SHARES) } else { usize::MAX };
         if self.outbox.control_bytes() > CONTROL_BYTES_MAX.min(most.max(CONTROL_BYTES_LEAST)) {
             return Some("answers pile up: this link asks and does not read");
         }
-        if self.partial > most {
-            return Some("there is no memory for the rest of its frame: links_bytes_max");
+        if self.partial > most.max(PARTIAL_BYTES_LEAST) {
+            return Some(NO_MEMORY);
         }
-        let waits = !is_gateway && self.waits && self.partial > share;
+        let waits = self.waits && self.partial > share.max(PARTIAL_BYTES_LEAST);
         self.short_since = waits.then(|| self.short_since.unwrap_or(now));
         let is_over =
             self.short_since.is_some_and(|at| now - at >= Duration::from_millis(SHORT_MS));
-        is_over.then_some("there is no memory for the rest of its frame: links_bytes_max")
+        is_over.then_some(NO_MEMORY)
     }
 }
+
+const NO_MEMORY: &str = "there is no memory for the rest of its frame: links_bytes_max";

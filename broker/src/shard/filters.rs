@@ -45,7 +45,7 @@ impl Core {
         }
         let parsed = filter::parse(expression)
             .map_err(|error| (ErrorCode::BAD_EXPRESSION, error.to_string()))?;
-        if consumer.held() > self.share() {
+        if consumer.held() > self.waiting_share() {
             let detail = "the links of this broker hold as much as links_bytes_max allows";
             return Err((ErrorCode::OVERLOADED, detail.into()));
         }

@@ -79,8 +79,8 @@ impl Core {
     }
 
     /// Whether a link may hold so much of messages that are not whole.
-    fn has_room_for_pieces(&self, _held: usize) -> bool {
-        true
+    fn has_room_for_pieces(&self, held: usize) -> bool {
+        held <= self.shared.pools.brought.share()
     }
 
     /// Refuses a message that is open, and keeps nothing of it.

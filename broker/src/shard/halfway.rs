@@ -160,7 +160,7 @@ impl Halfway {
 
     /// Bytes of memory of its frame. What it has found is bounded for all of a shard together.
     pub(super) fn held(&self) -> usize {
-        self.frame.capacity()
+        self.frame.len()
     }
 
     /// A gateway has told of its part, if it is this message's.
@@ -320,7 +320,9 @@ impl Core {
             if work.number.is_some() {
                 return work.next(Stage::Asked);
             }
-            if !producer.receipts.has_room_for(bytes_of(merge, is_traced), self.shared.pool.share())
+            if !producer
+                .receipts
+                .has_room_for(bytes_of(merge, is_traced), self.shared.pools.waiting.share())
             {
                 self.refuse_halfway(part, message, ErrorCode::OVERLOADED);
                 return work.next(Stage::Done);

@@ -18,10 +18,10 @@ use waybill_wire::session::{Refusal, Sequence, Session};
 
 use crate::auth::Grant;
 use crate::io::LinkId;
-use crate::limits::CONTROL_BYTES_STOP;
+use crate::limits::{CONTROL_BYTES_STOP, PARTIAL_BYTES_LEAST};
 use crate::mail::Receiver;
 use crate::outbox::Outbox;
-use crate::pool::Charge;
+use crate::pool::Charges;
 use crate::shard::data::{DataState, Fence};
 use crate::shard::gateway::GatewayState;
 use crate::shard::halfway::Halfway;
@@ -83,8 +83,8 @@ pub(super) struct Part {
     pub(super) rest: Option<Rest>,
     // A message of a producer that takes several turns.
     pub(super) halfway: Option<Box<Halfway>>,
-    // What the pool of all links is charged with for it.
-    pub(super) charge: Charge,
+    // What the pools of all links are charged with for it.
+    pub(super) charges: Charges,
     // Bytes of a frame that is not whole yet, and since when there is none for the rest of it.
     pub(super) partial: usize,
     pub(super) short_since: Option<Duration>,
@@ -160,7 +160,10 @@ impl Link {
             peer: None,
             life: Life::Open,
             session: Session::broker(now),
-            outbox: Outbox::sharing(shared.config.outbox_bytes_max, Arc::clone(&shared.pool)),
+            outbox: Outbox::sharing(
+                shared.config.outbox_bytes_max,
+                Arc::clone(&shared.pools.waiting),
+            ),
             role: RoleState::None,
             capabilities: 0,
             reading: Reading::default(),
@@ -181,7 +184,7 @@ impl Link {
             path: None,
             rest: None,
             halfway: None,
-            charge: Charge::new(Arc::clone(&shared.pool)),
+            charges: Charges::new(&shared.pools),
             partial: 0,
             short_since: None,
             is_idle: false,
@@ -276,7 +279,7 @@ impl Part {
         let waiting = self.outbox.control_bytes();
         let stop = if self.waits { CONTROL_BYTES_STOP / 2 } else { CONTROL_BYTES_STOP };
         let always_read = self.incarnation().is_some() || self.life != Life::Open;
-        !always_read && (waiting > stop.min(share) || self.partial > share)
+        !always_read && (waiting > stop.min(share) || self.partial > share.max(PARTIAL_BYTES_LEAST))
     }
 }
 

@@ -108,7 +108,8 @@ impl Core {
             unreachable!("the session passes PUBLISH from producers only");
         };
         let instance = producer.instance;
-        let asking = ask(producer, message, routed, (is_traced, self.shared.pool.share()))?;
+        let asking =
+            ask(producer, message, routed, (is_traced, self.shared.pools.waiting.share()))?;
         let number = asking.as_ref().map(|(number, _)| *number);
         let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
         let trace = is_traced.then(|| self.trace(routed.parts().count()));

@@ -240,7 +240,7 @@ impl Core {
     /// A frame whose fate is to be told was queued for a gateway. Whether there will be a word.
     pub(super) fn await_report(&self, part: &mut Part, number: u64, awaited: Awaited) -> bool {
         let until = self.report_by();
-        let share = self.share();
+        let share = self.waiting_share();
         part.reports().is_some_and(|reports| reports.insert(number, awaited, until, share))
     }
 

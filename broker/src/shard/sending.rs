@@ -161,7 +161,7 @@ impl Core {
             return frames.refused(cause);
         }
         count(&frames.between_shards, 1);
-        self.shared.pool.take(frame.capacity() + payload.len());
+        self.shared.pools.waiting.take(frame.capacity() + payload.len());
         let mail = Mail::Deliver { link: place.link, receiver, frame, payload, care, awaited };
         self.outputs.push_back(Output::Mail { to: place.shard, mail });
         Offered::Taken
@@ -200,7 +200,7 @@ impl Core {
         let frames = self.counters.frames(receiver);
         uncount(&frames.between_shards, 1);
         let Some(link) = links.get_mut(&link).filter(|it| it.part.takes_messages()) else {
-            self.shared.pool.give(frame.capacity());
+            self.shared.pools.waiting.give(frame.capacity() + payload.len());
             count(&frames.dropped_no_link, 1);
             if let Some(awaited) = awaited {
                 self.tell(links, awaited.asked, Word::Gone);
@@ -210,7 +210,7 @@ impl Core {
         let held = frame.capacity() + payload.len();
         let terms = terms_of(&mut link.part, care, awaited);
         link.part.outbox.accept(self.now, terms, frame, payload);
-        link.part.charge.adopt(held);
+        link.part.charges.waiting.adopt(held);
         self.queued(receiver, &mut link.part);
         let Some(awaited) = awaited else { return };
         let number = terms.number;
@@ -222,8 +222,8 @@ impl Core {
     /// Mail for a shard that has ended.
     pub(super) fn undeliverable(&mut self, links: &mut Links, mail: &Mail) {
         match *mail {
-            Mail::Deliver { receiver, awaited, ref frame, .. } => {
-                self.shared.pool.give(frame.capacity());
+            Mail::Deliver { receiver, awaited, ref frame, ref payload, .. } => {
+                self.shared.pools.waiting.give(frame.capacity() + payload.len());
                 let frames = self.counters.frames(receiver);
                 uncount(&frames.between_shards, 1);
                 count(&frames.dropped_no_link, 1);
@@ -232,7 +232,7 @@ impl Core {
                 }
             }
             Mail::Uplink { question, ref frame, .. } => {
-                self.shared.pool.give(frame.capacity());
+                self.shared.pools.waiting.give(frame.capacity());
                 uncount(&self.counters.consumers.between_shards, 1);
                 count(&self.counters.consumers.dropped_no_link, 1);
                 self.answer(links, question, ErrorCode::CONSUMER_LOST);
@@ -412,7 +412,7 @@ impl Core {
         if part.life == Life::Gone {
             return;
         }
-        let share = self.share();
+        let share = self.shared.pools.brought.share();
         part.waits = part.must_wait(share);
         if part.waits || part.rest.is_some() {
             part.session.pause(self.now);

@@ -104,7 +104,10 @@ impl Core {
         };
         let mut merge = Merge::tags(tag.uids.iter());
         add_parts(&mut merge, routed);
-        if !producer.receipts.has_room_for(bytes_of(&merge, false), self.shared.pool.share()) {
+        if !producer
+            .receipts
+            .has_room_for(bytes_of(&merge, false), self.shared.pools.waiting.share())
+        {
             return Err(ErrorCode::OVERLOADED);
         }
         let (number, origin) = (producer.receipts.next(), producer.instance);

@@ -195,7 +195,7 @@ impl Core {
         } else if support::missing_for(message, RUNS).is_some() {
             Err(ErrorCode::NOT_SUPPORTED)
         } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX
-            || gateway.uplinked.held() > self.shared.pool.share()
+            || gateway.uplinked.held() > self.shared.pools.waiting.share()
         {
             Err(ErrorCode::OVERLOADED)
         } else {
@@ -240,7 +240,7 @@ impl Core {
             return self.take_in(links, place.link, question, &frame);
         }
         count(&self.counters.consumers.between_shards, 1);
-        self.shared.pool.take(frame.capacity());
+        self.shared.pools.waiting.take(frame.capacity());
         let mail = Mail::Uplink { link: place.link, question, frame };
         self.outputs.push_back(Output::Mail { to: place.shard, mail });
         ErrorCode(0)
@@ -262,7 +262,7 @@ impl Core {
         let RoleState::Consumer(consumer) = &mut part.role else {
             unreachable!("a place of a consumer is that of a consumer's link");
         };
-        let is_short = consumer.owed.held() > self.shared.pool.share();
+        let is_short = consumer.owed.held() > self.shared.pools.waiting.share();
         if is_short || consumer.owed.ages.len() >= UPLINKS_UNANSWERED_MAX {
             part.outbox.room().release(frame.len());
             self.counters.consumers.refused(if is_short { Cause::Pool } else { Cause::Full });
@@ -283,7 +283,7 @@ impl Core {
         question: Question,
         frame: &Vec<u8>,
     ) {
-        self.shared.pool.give(frame.capacity());
+        self.shared.pools.waiting.give(frame.capacity());
         uncount(&self.counters.consumers.between_shards, 1);
         let code = self.take_in(links, link, question, frame);
         if code != ErrorCode(0) {
