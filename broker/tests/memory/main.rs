@@ -5,6 +5,8 @@
 //! A load that does not reach its bound would show nothing, so each has to take a stated part of the
 //! pool, and is refused, slowed or ended in the end.
 
+#![allow(clippy::print_stderr, reason = "how much a load took is in the output")]
+
 mod harness;
 
 use harness::{Brains, Peer};
