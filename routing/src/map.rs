@@ -30,8 +30,8 @@ use waybill_wire::digest::mix;
 
 use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, own_value, size, spin_loop};
 use crate::{Change, Op};
-use arena::Arena;
-use bucket::Lone;
+use arena::{Arena, Known};
+use bucket::Glance;
 use group::{Added, Found, Ground, Group, Located, Writing};
 
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
@@ -44,8 +44,14 @@ const STEPS: usize = 1;
 /// Groups that are made at once, as a power of two.
 const GROUPS_TOGETHER: u32 = size(5, 1, 0) as u32;
 
-/// The way to the group that each highest bits of a hash belong to.
-type Directory = Box<[AtomicU32]>;
+/// How to come to the group that each highest bits of a hash belong to.
+#[derive(Debug)]
+struct Directory {
+    /// The way to each.
+    places: Box<[AtomicU32]>,
+    /// Those that it leads to.
+    groups: Known<Group>,
+}
 
 /// The map.
 #[derive(Debug)]
@@ -104,7 +110,7 @@ impl Map {
         let ground = Ground { key };
         let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
         groups.make(0).begin(Group::first());
-        let directory: Directory = Box::new([AtomicU32::new(groups.way(0))]);
+        let directory = Directory::new(Box::new([AtomicU32::new(groups.way(0))]), &groups, 1);
         let directory = ArcSwap::from_pointee(directory);
         Self { ground, groups, directory, number: Mutex::new(1) }
     }
@@ -120,7 +126,7 @@ impl Map {
     }
 
     fn group(&self, number: u32) -> &Group {
-        self.groups.at(self.groups.way(number))
+        self.groups.at(number)
     }
 
     /// For a batch of look-ups.
@@ -229,13 +235,16 @@ impl Map {
     /// The directory leads to a group for hashes that begin so. For who holds `number`.
     fn lead(&self, prefix: u64, depth: u32, number: u32) {
         let mut directory = own_value(&self.directory);
-        if directory.len().ilog2() < depth {
-            directory = Arc::new(doubled(&directory));
+        if directory.places.len().ilog2() < depth {
+            let ways = directory.places.iter().map(|place| place.load(Ordering::Relaxed));
+            let twice = ways.flat_map(|way| [way; 2]).map(AtomicU32::new).collect();
+            directory = Arc::new(Directory::new(twice, &self.groups, number));
             self.directory.store(Arc::clone(&directory));
         }
-        let bits = directory.len().ilog2() - depth;
+        directory.groups.know(&self.groups, number);
+        let bits = directory.places.len().ilog2() - depth;
         let first = usize::try_from(prefix << bits).expect("a place in memory");
-        for place in &directory[first..first + (1 << bits)] {
+        for place in &directory.places[first..first + (1 << bits)] {
             place.store(self.groups.way(number), Ordering::Release);
         }
     }
@@ -274,9 +283,9 @@ impl Map {
         let ground = self.ground;
         let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
         (0..number).for_each(|number| groups.make(number).begin(self.group(number).copy()));
-        let places = self.directory.load();
-        let places = places.iter().map(|place| place.load(Ordering::Relaxed));
-        let directory: Directory = places.map(AtomicU32::new).collect();
+        let directory = self.directory.load();
+        let ways = directory.places.iter().map(|place| place.load(Ordering::Relaxed));
+        let directory = Directory::new(ways.map(AtomicU32::new).collect(), &groups, number);
         let directory = ArcSwap::from_pointee(directory);
         Self { ground, groups, directory, number: Mutex::new(number) }
     }
@@ -292,18 +301,31 @@ impl Map {
     }
 }
 
-fn doubled(directory: &Directory) -> Directory {
-    let twice = directory.iter().flat_map(|place| [place.load(Ordering::Relaxed); 2]);
-    twice.map(AtomicU32::new).collect()
+impl Directory {
+    /// One with these places, which knows of so many groups.
+    fn new(places: Box<[AtomicU32]>, arena: &Arena<Group>, number: u32) -> Self {
+        // Each place has a group at most, each of which but the first came with another one when
+        // one was replaced; those of a small map came alone.
+        let most = 2 * (places.len() + blocks::SMALL);
+        let groups = arena.known(u32::try_from(most).expect("a number of groups"));
+        groups.know(arena, number - 1);
+        Self { places, groups }
+    }
+
+    /// The group that has a hash.
+    #[inline(always)]
+    fn group(&self, hash: u64) -> &Group {
+        // In two steps: of one place, no bit counts.
+        let shift = u64::BITS - 1 - self.places.len().ilog2();
+        let place = &self.places[(hash >> 1 >> shift) as usize];
+        self.groups.at(place.load(Ordering::Acquire))
+    }
 }
 
 impl View<'_> {
     #[inline(always)]
     fn group(&self, hash: u64) -> &Group {
-        // In two steps: of one place, no bit counts.
-        let shift = u64::BITS - 1 - self.directory.len().ilog2();
-        let place = &self.directory[(hash >> 1 >> shift) as usize];
-        self.map.groups.at(place.load(Ordering::Acquire))
+        self.directory.group(hash)
     }
 
     /// The groups of some hashes, whose lines are asked for; one at least, `TOGETHER` at most.
@@ -339,10 +361,10 @@ impl View<'_> {
         slots: &mut Vec<u16>,
         taker: &mut T,
     ) {
-        let (directory, groups) = (&**self.directory, &self.map.groups);
-        let shift = u64::BITS - 1 - directory.len().ilog2();
+        let Directory { places, groups } = &**self.directory;
+        let shift = u64::BITS - 1 - places.len().ilog2();
         let locate = |hash: u64| {
-            let place = &directory[(hash >> 1 >> shift) as usize];
+            let place = &places[(hash >> 1 >> shift) as usize];
             groups.at(place.load(Ordering::Acquire)).locate(hash)
         };
         let mut chunks = users.chunks(TOGETHER);
@@ -357,13 +379,15 @@ impl View<'_> {
             }
             let both = here.iter().zip(&located[turn]);
             for (at, ((user, located), one)) in both.zip(all).enumerate() {
-                let lone = located.lone(user.1, user.0);
-                if let Lone::Here(slot) = lone
-                    && let Some(taken) = taker.lone(user.0, slot)
+                let home = located.glance(user.1, user.0);
+                if let Some(home) = home
+                    && home.is_lone()
+                    && located.holds()
+                    && let Some(taken) = taker.lone(user.0, home.slot())
                 {
                     *one = taken;
                 } else {
-                    *one = self.take_closely((located, lone), (begun + at, *user), slots, taker);
+                    *one = self.take_closely((located, home), (begun + at, *user), slots, taker);
                 }
             }
             let Some(next) = next else { return };
@@ -374,12 +398,12 @@ impl View<'_> {
     #[inline(never)]
     fn take_closely<T: Taker>(
         &self,
-        (located, lone): (&Located<'_>, Lone),
+        (located, home): (&Located<'_>, Option<Glance>),
         (at, user): (usize, (u64, u64)),
         slots: &mut Vec<u16>,
         taker: &mut T,
     ) -> T::One {
-        let there = self.slots((located, lone), user, slots);
+        let there = self.slots((located, home), user, slots);
         if let Slots::One(slot) = there
             && let Some(taken) = taker.lone(user.0, slot)
         {
@@ -392,23 +416,22 @@ impl View<'_> {
     #[inline(always)]
     pub(crate) fn find_one<'a>(&self, user: (u64, u64), slots: &'a mut Vec<u16>) -> Slots<'a> {
         let located = self.group(user.1).locate(user.1);
-        let lone = located.lone(user.1, user.0);
-        self.slots((&located, lone), user, slots)
+        let home = located.glance(user.1, user.0);
+        match home {
+            Some(home) if home.is_lone() && located.holds() => Slots::One(home.slot()),
+            home => self.slots((&located, home), user, slots),
+        }
     }
 
+    /// The slots of a user whose home is seen so.
     #[inline(always)]
     fn slots<'a>(
         &self,
-        (located, lone): (&Located<'_>, Lone),
+        (located, home): (&Located<'_>, Option<Glance>),
         (uid, hash): (u64, u64),
         slots: &'a mut Vec<u16>,
     ) -> Slots<'a> {
-        let found = match lone {
-            Lone::Here(slot) => return Slots::One(slot),
-            Lone::NotHere(home) => located.find_elsewhere(hash, uid, home),
-            Lone::Unclear => located.find_small(hash, uid),
-        };
-        match found {
+        match located.find(hash, uid, home) {
             Found::Lone(slot) => Slots::One(slot),
             Found::Nobody => Slots::Some(&[]),
             Found::Unclear => Slots::Some(self.find_all(*located, (uid, hash), slots)),

@@ -1,7 +1,7 @@
 //! Things by their numbers, in chunks that are made one by one and never move: no step is long, and
 //! who reads takes no lock.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// While there are few, a chunk holds so many parts of what is there: little is made in vain.
 const PARTS: u32 = 8;
@@ -9,7 +9,7 @@ const PARTS: u32 = 8;
 /// Tables of chunks; table k has 2^k of them.
 const TABLES: usize = 20;
 
-type Chunk<T> = OnceLock<Box<[T]>>;
+type Chunk<T> = OnceLock<Arc<[T]>>;
 
 /// A `T` under each number.
 #[derive(Debug)]
@@ -28,9 +28,8 @@ struct Place {
     size: usize,
 }
 
-/// Of a way: what is left for the place in a chunk, and in a table.
+/// Of a way: what is left for the place in a chunk.
 const AT: u32 = 5;
-const TABLE: u32 = 27;
 
 impl<T: Default> Arena<T> {
     /// Nothing, for 2^`most` numbers of a chunk at most.
@@ -42,30 +41,31 @@ impl<T: Default> Arena<T> {
     /// The way to a number: what a reader needs, worked out once.
     pub(super) fn way(&self, number: u32) -> u32 {
         let Place { chunk, at, .. } = self.place(number);
-        let (table, place) = table(chunk);
-        let number = (table << TABLE) | place << AT | at;
-        u32::try_from(number).expect("there are few tables")
+        u32::try_from(chunk << AT | at).expect("fewer chunks than numbers")
     }
 
-    /// What is there, on the way to a number that was made.
-    #[inline(always)]
-    pub(super) fn at(&self, way: u32) -> &T {
-        let (table, place) = (way >> TABLE, way >> AT & ((1 << (TABLE - AT)) - 1));
-        let at = way & ((1 << AT) - 1);
-        let table = self.tables[table as usize].get();
-        let table = table.expect("who knows a way was told it by its maker");
-        let chunk = table[place as usize].get();
-        &chunk.expect("who knows a way was told it by its maker")[at as usize]
+    /// What is under a number that was made.
+    pub(super) fn at(&self, number: u32) -> &T {
+        let Place { chunk, at, .. } = self.place(number);
+        &self.chunk(chunk).get().expect("a number that was made")[at]
+    }
+
+    fn chunk(&self, chunk: usize) -> &Chunk<T> {
+        let (table, place) = table(chunk);
+        let chunks = || (0..1usize << table).map(|_| OnceLock::new()).collect();
+        &self.tables[table].get_or_init(chunks)[place]
+    }
+
+    /// What readers find so many numbers by; knows of none yet.
+    pub(super) fn known(&self, numbers: u32) -> Known<T> {
+        Known((0..=self.place(numbers).chunk).map(|_| OnceLock::new()).collect())
     }
 
     /// Makes what is under a number, unless it is there.
     pub(super) fn make(&self, number: u32) -> &T {
-        let Place { chunk, size, .. } = self.place(number);
-        let (table, place) = table(chunk);
-        let chunks = || (0..1usize << table).map(|_| OnceLock::new()).collect();
+        let Place { chunk, at, size } = self.place(number);
         let things = || (0..size).map(|_| T::default()).collect();
-        self.tables[table].get_or_init(chunks)[place].get_or_init(things);
-        self.at(self.way(number))
+        &self.chunk(chunk).get_or_init(things)[at]
     }
 
     fn place(&self, number: u32) -> Place {
@@ -74,6 +74,30 @@ impl<T: Default> Arena<T> {
         let chunk = PARTS * size + (number >> size) - PARTS;
         let at = number & ((1 << size) - 1);
         Place { chunk: chunk as usize, at: at as usize, size: 1 << size }
+    }
+}
+
+/// The chunks of an arena in one row: one step less for who reads.
+#[derive(Debug)]
+pub(super) struct Known<T>(Box<[Chunk<T>]>);
+
+impl<T: Default> Known<T> {
+    /// From here on it has what is under numbers up to this one, which were made.
+    pub(super) fn know(&self, arena: &Arena<T>, number: u32) {
+        let last = arena.place(number).chunk;
+        let unknown = (0..=last).rev().take_while(|chunk| self.0[*chunk].get().is_none());
+        for chunk in unknown {
+            let there = || Arc::clone(arena.chunk(chunk).get().expect("a number that was made"));
+            self.0[chunk].get_or_init(there);
+        }
+    }
+
+    /// What is there, on the way to a number that is known.
+    #[inline(always)]
+    pub(super) fn at(&self, way: u32) -> &T {
+        let chunk = self.0[way as usize >> AT].get();
+        let chunk = chunk.expect("who knows a way was told it when it was known");
+        &chunk[way as usize & ((1 << AT) - 1)]
     }
 }
 
@@ -111,7 +135,10 @@ mod tests {
         let arena = Arena::<u64>::new(2);
         let first: Vec<*const u64> =
             (0..100).map(|number| ptr::from_ref(arena.make(number))).collect();
-        let there = |number| ptr::from_ref(arena.at(arena.way(number)));
+        let known = arena.known(100);
+        [9, 50, 99].into_iter().for_each(|number| known.know(&arena, number));
+        assert!((0..100).all(|number| ptr::eq(known.at(arena.way(number)), arena.at(number))));
+        let there = |number| ptr::from_ref(arena.at(number));
         assert!((0..100).all(|number| there(number) == first[number as usize]));
         assert!((0..100).all(|number| ptr::eq(arena.make(number), first[number as usize])));
     }

@@ -9,7 +9,7 @@
     reason = "a place is chosen by the lowest bits of a hash"
 )]
 
-use super::bucket::{Bucket, ENTRIES, Lone, Probe, REACH_MAX, Sight, State};
+use super::bucket::{Bucket, ENTRIES, Glance, Probe, REACH_MAX, Sight, State};
 use super::group::Found;
 use crate::ahead;
 
@@ -56,29 +56,33 @@ impl<'a> Block<'a> {
         &self.buckets[self.home(hash)]
     }
 
-    /// The one slot of a UID, if it has no more and lies in its home, as nearly all do: at 85 %
-    /// load, looking on cost as much as a miss a UID.
+    /// What the home of a UID has of it.
     #[inline(always)]
-    pub(super) fn lone(self, hash: u64, uid: u64) -> Lone {
-        self.home_of(hash).lone(uid)
+    pub(super) fn glance(self, hash: u64, uid: u64) -> Glance {
+        self.home_of(hash).glance(uid)
     }
 
-    /// What there is of a UID that is not in its home, which said this.
-    #[inline]
-    pub(super) fn find_elsewhere(self, hash: u64, uid: u64, home: State) -> Found {
-        match home {
-            home if home.may_have_several() => Found::Unclear,
-            home if home.reach() == 0 => Found::Nobody,
-            home => self.find_behind(self.home(hash), uid, home),
+    /// What there is of a UID whose home is seen so.
+    #[inline(always)]
+    pub(super) fn find_one(self, hash: u64, uid: u64, home: Glance) -> Found {
+        if home.state().may_have_several() {
+            return Found::Unclear;
+        }
+        match home.sight() {
+            // Nearly all have one route: at 85 % load, looking on cost as much as a miss a UID.
+            Sight::Slot(slot) => Found::Lone(slot),
+            Sight::Nothing if home.state().reach() == 0 => Found::Nobody,
+            Sight::Nothing => self.find_behind(self.home(hash), uid, home.state()),
+            Sight::Unclear => Found::Unclear,
         }
     }
 
     /// The same in the buckets behind a home. If that changed meanwhile, the user may have come to
     /// one place while it was looked for in another.
-    #[inline]
+    #[inline(always)]
     fn find_behind(self, at: usize, uid: u64, home: State) -> Found {
         for distance in 1..home.reach() + 1 {
-            match self.behind(at, distance).glance(uid).0 {
+            match self.behind(at, distance).glance(uid).sight() {
                 Sight::Slot(slot) => return Found::Lone(slot),
                 Sight::Nothing => {}
                 Sight::Unclear => return Found::Unclear,

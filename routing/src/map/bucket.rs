@@ -58,6 +58,15 @@ pub(super) struct Probe {
     state: State,
 }
 
+/// What a bucket has of one UID at first sight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Glance {
+    is_here: bool,
+    /// One of the UID's, if it is here.
+    slot: u16,
+    state: State,
+}
+
 /// A slot that a bucket has for a UID, at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
@@ -70,15 +79,34 @@ pub(super) enum Sight {
     Unclear,
 }
 
-/// Whether a bucket has all there is of a UID whose home it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Lone {
-    /// All is this slot.
-    Here(u16),
-    /// Nothing of it is here.
-    NotHere(State),
-    /// It has to be looked for closely.
-    Unclear,
+impl Glance {
+    /// A slot, if there is one.
+    #[inline(always)]
+    pub(super) fn sight(self) -> Sight {
+        match self.slot {
+            _ if !self.is_here => Sight::Nothing,
+            EMPTY => Sight::Unclear,
+            slot => Sight::Slot(slot),
+        }
+    }
+
+    /// Whether a UID whose home this is has this slot and no more, as nearly all.
+    #[inline(always)]
+    pub(super) fn is_lone(self) -> bool {
+        self.is_here && self.slot != EMPTY && !self.state.may_have_several()
+    }
+
+    /// One of the UID's slots, if it is here.
+    #[inline(always)]
+    pub(super) fn slot(self) -> u16 {
+        self.slot
+    }
+
+    /// What the bucket says of the routes whose home it is.
+    #[inline(always)]
+    pub(super) fn state(self) -> State {
+        self.state
+    }
 }
 
 /// What a bucket says of the routes whose home it is.
@@ -105,9 +133,9 @@ impl Bucket {
         Probe { matches, slots, state: State(state) }
     }
 
-    /// One of the slots it has for a UID, and what it says; without a branch for each entry.
+    /// What it has of a UID, without a branch for each entry, and what it says.
     #[inline(always)]
-    pub(super) fn glance(&self, uid: u64) -> (Sight, State) {
+    pub(super) fn glance(&self, uid: u64) -> Glance {
         let ((is_here, slot), state) = self.at_one_moment(|| {
             let mut entry = 0;
             for (at, there) in self.uids.iter().enumerate().skip(1) {
@@ -118,23 +146,7 @@ impl Bucket {
             let is_here = self.uids[entry].load(Ordering::Relaxed) == uid;
             (is_here, self.slots[entry].load(Ordering::Relaxed))
         });
-        let sight = match is_here {
-            false => Sight::Nothing,
-            true if slot == EMPTY => Sight::Unclear,
-            true => Sight::Slot(slot),
-        };
-        (sight, State(state))
-    }
-
-    /// The slot of a UID that has one, and lies here: what nearly all do.
-    #[inline(always)]
-    pub(super) fn lone(&self, uid: u64) -> Lone {
-        let (sight, state) = self.glance(uid);
-        match sight {
-            Sight::Slot(slot) if !state.may_have_several() => Lone::Here(slot),
-            Sight::Nothing => Lone::NotHere(state),
-            _ => Lone::Unclear,
-        }
+        Glance { is_here, slot, state: State(state) }
     }
 
     /// Whether it still says this, after whatever else was read before.

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::block::{Block, Put};
 use super::blocks::{BUCKETS_MAX, Kept, Large, buckets_of};
-use super::bucket::{Bucket, ENTRIES, Lone, State};
+use super::bucket::{Bucket, ENTRIES, Glance};
 use super::shape::{self, BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
 use crate::sync::{ArcSwapOption, Mutex, MutexGuard, Own as _, Word64, fence, own_value};
@@ -123,32 +123,27 @@ impl Default for Group {
 }
 
 impl Located<'_> {
-    /// The one slot of a UID, if it has no more and lies in its home.
+    /// What the home of a UID has of it; nothing, if there is no block of full size.
     #[inline(always)]
-    pub(super) fn lone(&self, hash: u64, uid: u64) -> Lone {
-        let Some(block) = self.block else { return Lone::Unclear };
-        match block.block().lone(hash, uid) {
-            Lone::Here(_) if !self.holds() => Lone::Unclear,
-            lone => lone,
-        }
+    pub(super) fn glance(&self, hash: u64, uid: u64) -> Option<Glance> {
+        self.block.map(|block| block.block().glance(hash, uid))
     }
 
-    /// What there is of a UID that is not in its home, which said this.
-    #[inline]
-    pub(super) fn find_elsewhere(&self, hash: u64, uid: u64, home: State) -> Found {
-        let Some(block) = self.block else { return Found::Unclear };
-        let found = block.block().find_elsewhere(hash, uid, home);
+    /// What there is of a UID whose home is seen so.
+    #[inline(always)]
+    pub(super) fn find(&self, hash: u64, uid: u64, home: Option<Glance>) -> Found {
+        let found = match (self.block, home) {
+            (Some(block), Some(home)) => block.block().find_one(hash, uid, home),
+            _ => self.find_small(hash, uid),
+        };
         if self.holds() { found } else { Found::Unclear }
     }
 
     /// What there is of a UID where there is no block of full size.
-    pub(super) fn find_small(&self, hash: u64, uid: u64) -> Found {
-        let found = self.small().map_or(Found::Unclear, |block| match block.lone(hash, uid) {
-            Lone::Here(slot) => Found::Lone(slot),
-            Lone::NotHere(home) => block.find_elsewhere(hash, uid, home),
-            Lone::Unclear => Found::Unclear,
-        });
-        if self.holds() { found } else { Found::Unclear }
+    #[inline(never)]
+    fn find_small(&self, hash: u64, uid: u64) -> Found {
+        let find = |block: Block<'_>| block.find_one(hash, uid, block.glance(hash, uid));
+        self.small().map_or(Found::Unclear, find)
     }
 
     /// The only block, of less than full size.
@@ -188,8 +183,8 @@ impl Located<'_> {
     }
 
     /// Whether nothing has moved since it was located.
-    #[inline]
-    fn holds(self) -> bool {
+    #[inline(always)]
+    pub(super) fn holds(&self) -> bool {
         fence(Ordering::Acquire);
         self.group.shape.load(Ordering::Relaxed) == self.word
     }

@@ -112,15 +112,15 @@ fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
 
 #[test]
 fn promise_8_a_route_is_found_while_its_group_becomes_two_and_the_directory_doubles() {
-    found_while_one_is_added(4, |map| map.directory.load().len() == 2);
-    found_while_one_is_added(3, |map| map.directory.load().len() == 4);
+    found_while_one_is_added(4, |map| map.directory.load().places.len() == 2);
+    found_while_one_is_added(3, |map| map.directory.load().places.len() == 4);
 }
 
 /// Whoever replaces a group keeps others from its successors until it is over: their blocks are
 /// the same, and a reader of the group would not notice what they move.
 #[test]
 fn promise_8_nobody_writes_to_the_successors_of_a_group_before_it_is_over() {
-    let before = until(|map| map.directory.load().len() == 2) - 1;
+    let before = until(|map| map.directory.load().places.len() == 2) - 1;
     for wanted in 0..before {
         every_order(3, move || {
             let routes: Vec<(u64, u16)> = (0..before).map(|uid| (uid, 10)).collect();
