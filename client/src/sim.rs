@@ -186,12 +186,27 @@ impl Producer {
     /// [`Options::check`].
     #[must_use]
     pub fn new(options: &Options, instance: u64) -> Self {
+        Self::with(options, instance, |machine| machine)
+    }
+
+    /// The same, that cuts payloads longer than the first into pieces of the second, which is not 0
+    /// nor greater.
+    #[must_use]
+    pub fn cutting(options: &Options, instance: u64, sizes: (usize, usize)) -> Self {
+        Self::with(options, instance, |machine| machine.cutting(sizes.0, sizes.1))
+    }
+
+    fn with(
+        options: &Options,
+        instance: u64,
+        change: impl FnOnce(ProducerMachine<Number>) -> ProducerMachine<Number>,
+    ) -> Self {
         let bounds = Bounds {
             in_flight_max: options.max_in_flight,
             resend_within: options.resend_within,
             publish_timeout: options.publish_timeout,
         };
-        let machine = ProducerMachine::new(instance, bounds);
+        let machine = change(ProducerMachine::new(instance, bounds));
         let identity = Identity { role: Role::PRODUCER, instance };
         Self { core: LinkCore::new(machine, identity, options), wall: None }
     }

@@ -186,7 +186,7 @@ impl Core {
         Ok(())
     }
 
-    /// Serves one that does not lie whole in a read, or comes in pieces, of which this is the first.
+    /// Serves one that does not lie whole in a read, or comes in pieces, of which it is the first.
     pub(super) fn publish(
         &mut self,
         links: &mut Links,

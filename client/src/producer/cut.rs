@@ -27,9 +27,11 @@ const LOOK_AHEAD: usize = 64;
 
 /// See the module. Invariant: their priorities differ, and their payloads come to at most
 /// [`FRAGMENTED_BYTES_MAX`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cuts {
     open: Vec<Cut>,
+    whole_bytes_max: usize,
+    piece_bytes: usize,
 }
 
 /// A publish of which pieces are missing.
@@ -46,7 +48,19 @@ pub(super) struct Cut {
     pub(super) flight: Option<Flight>,
 }
 
+impl Default for Cuts {
+    fn default() -> Self {
+        Self::of(WHOLE_BYTES_MAX, PIECE_BYTES)
+    }
+}
+
 impl Cuts {
+    /// Of payloads that are longer than the first, pieces of the second, which is not 0.
+    pub(super) fn of(whole_bytes_max: usize, piece_bytes: usize) -> Self {
+        debug_assert!((1..=whole_bytes_max).contains(&piece_bytes));
+        Self { open: Vec::new(), whole_bytes_max, piece_bytes }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -64,7 +78,7 @@ impl Cuts {
     /// Whether a publish of this priority has to wait; one of so many bytes that is cut, too.
     pub(super) fn blocks(&self, priority: Priority, bytes: usize) -> bool {
         let open: usize = self.open.iter().map(|cut| cut.payload.len()).sum();
-        let is_beyond = bytes > WHOLE_BYTES_MAX && open + bytes > FRAGMENTED_BYTES_MAX;
+        let is_beyond = bytes > self.whole_bytes_max && open + bytes > FRAGMENTED_BYTES_MAX;
         is_beyond || self.open.iter().any(|cut| cut.priority == priority)
     }
 
@@ -83,7 +97,7 @@ impl Cuts {
         };
         let at = (0..self.open.len()).max_by_key(|at| urgency(&self.open[*at]))?;
         let cut = &mut self.open[at];
-        let Range { start, end } = cuts(cut.payload.len(), cut.at, PIECE_BYTES).next()?;
+        let Range { start, end } = cuts(cut.payload.len(), cut.at, self.piece_bytes).next()?;
         let last = end == cut.payload.len();
         let offset = u32::try_from(start).unwrap_or(u32::MAX);
         let (sequence, payload) = (cut.sequence, &cut.payload[start..end]);
@@ -103,8 +117,8 @@ impl<R: Reply> ProducerMachine<R> {
     /// How much of a payload of so many bytes goes first, if it is cut.
     pub(super) fn first_of(&self, bytes: usize) -> Option<usize> {
         let may_cut = self.message_max > self.payload_max;
-        let cut = may_cut && bytes > WHOLE_BYTES_MAX.min(self.payload_max);
-        cut.then_some(PIECE_BYTES.min(self.payload_max))
+        let cut = may_cut && bytes > self.cuts.whole_bytes_max.min(self.payload_max);
+        cut.then_some(self.cuts.piece_bytes.min(self.payload_max))
     }
 
     /// Transmits what has not been, as long as there is room: from the head of the queue, and past

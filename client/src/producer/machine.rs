@@ -128,6 +128,12 @@ impl<R: Reply> ProducerMachine<R> {
         }
     }
 
+    /// The same, that cuts payloads longer than the first into pieces of the second.
+    #[cfg(feature = "sim")]
+    pub(crate) fn cutting(self, whole_bytes_max: usize, piece_bytes: usize) -> Self {
+        Self { cuts: Cuts::of(whole_bytes_max, piece_bytes), ..self }
+    }
+
     fn enqueue(&mut self, now: Instant, order: Order<R>) {
         let id = self.jobs.insert(Job::new(now, self.instance, order));
         self.queue.push_back(id);

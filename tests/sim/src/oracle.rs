@@ -252,7 +252,9 @@ impl Oracle {
     #[must_use]
     pub(crate) fn payload_of(&self, number: u64) -> Vec<u8> {
         let mut payload = number.to_le_bytes().to_vec();
-        payload.resize(8 + self.message(number).padding, 0x5a);
+        let byte = |place: usize| (place ^ place >> 8) % 255;
+        let padding = (0..self.message(number).padding).map(byte);
+        payload.extend(padding.map(|byte| u8::try_from(byte).unwrap_or(0)));
         payload
     }
 

@@ -112,6 +112,10 @@ pub(crate) struct Scenario {
     pub(crate) queue_bytes: usize,
     /// Largest payload.
     pub(crate) payload: u64,
+    /// Whether producers cut small payloads, too.
+    pub(crate) cuts: bool,
+    /// Whether some payloads are so large that they go in pieces by themselves.
+    pub(crate) large: bool,
     /// Whether some lists of users are so long that they go in parts.
     pub(crate) long_lists: bool,
     /// Whether users stop reading now and then.
@@ -201,6 +205,9 @@ impl Scenario {
             outbox_age_max_ms: [0, 2_000, 30_000][chance.place(3)],
             conflates: chance.one_in(2),
             data_links: [0, 1, 64][chance.place(3)],
+            cuts: chance.one_in(2),
+            // As with long lists.
+            large: !tight && chance.one_in(4),
         }
     }
 }

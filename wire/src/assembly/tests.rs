@@ -1,3 +1,5 @@
+//! Pieces against what was cut, and what is wrong with those that do not fit.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -21,6 +21,12 @@ use crate::wish::Wish;
 /// UIDs from here on are nobody's.
 pub(super) const STRANGERS: u64 = 1 << 20;
 
+/// Payloads longer than the first go in pieces of the second, which holds a message's number.
+const CUT: (usize, usize) = (30, 20);
+
+/// Payloads below which large ones are: several pieces for brokers.
+pub(super) const LARGE: u64 = 200 << 10;
+
 /// One producer.
 pub(super) struct Producer {
     pub(super) process: Process,
@@ -76,19 +82,29 @@ impl World {
         if only.is_some() {
             brokers.truncate(1);
         }
-        let sim = sim::Producer::new(&options(brokers.iter().copied()), self.chance.id());
+        let id = self.chance.id();
+        let sim = self.producer_machine(&options(brokers.iter().copied()), id);
         let end = self.add_end(Owner::Producer(self.producers.len()));
         let (tap, broker, pipe) = (Deframer::new(), 0, 0);
         self.producers.push(Producer { process, sim, end, brokers, tap, broker, pipe });
     }
 
+    fn producer_machine(&self, options: &Options, instance: u64) -> sim::Producer {
+        match self.scenario.cuts {
+            true => sim::Producer::cutting(options, instance, CUT),
+            false => sim::Producer::new(options, instance),
+        }
+    }
+
     /// Another life of a producer that was killed.
     pub(super) fn producer_again(&mut self, at: usize) {
         let instance = self.chance.id();
+        let options = options(self.producers[at].brokers.iter().copied());
+        let sim = self.producer_machine(&options, instance);
         let producer = &mut self.producers[at];
         producer.process.alive = true;
         producer.process.life += 1;
-        producer.sim = sim::Producer::new(&options(producer.brokers.iter().copied()), instance);
+        producer.sim = sim;
         let end = producer.end;
         self.end_again(end);
     }
@@ -163,7 +179,9 @@ impl World {
         if let Some(wish) = &wish {
             publish = publish.selector(wish.to_string().parse().expect("a selector"));
         }
-        let padding = self.chance.below(self.scenario.payload);
+        let is_large = self.scenario.large && self.chance.one_in(25);
+        let payload = if is_large { LARGE } else { self.scenario.payload };
+        let padding = self.chance.below(payload);
         let number = self.oracle.published(Message::new(&publish, wish, at, padding));
         publish.payload = self.oracle.payload_of(number).into();
         debug_assert!(publish.check().is_ok());

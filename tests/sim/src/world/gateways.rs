@@ -11,6 +11,7 @@ use waybill_gateway::session::Now;
 use waybill_gateway::sim::{SimGateway, UIDS_PER_MESSAGE};
 use waybill_wire::limits::TARGETS_MAX;
 
+use super::backends::LARGE;
 use super::ends::{Owner, Phase, address_of};
 use super::{Event, Process, Work, World};
 use crate::scenario::{MS, SECOND};
@@ -234,7 +235,8 @@ impl World {
         let (load, table) = (sim.load(), scenario.table);
         let waiting = sim.queue_bytes_most();
         // One message more, encoded: its payload, its number and its frame.
-        let one = usize::try_from(scenario.payload).unwrap_or(0) + 64;
+        let largest = if scenario.large { LARGE } else { scenario.payload };
+        let one = usize::try_from(largest).unwrap_or(0) + 64;
         assert!(
             waiting <= scenario.queue_bytes + one,
             "promise 7: {waiting} bytes wait for a user"
