@@ -22,12 +22,14 @@ mod churn;
 mod cluster;
 mod departure;
 mod mail;
+mod overload;
 mod relearn;
 mod slow;
 mod users;
 
 use churn::ChurnPlan;
 use departure::DeparturePlan;
+use overload::OverloadPlan;
 use relearn::RelearnPlan;
 use slow::SlowPlan;
 use users::{IdlePlan, StormPlan};
@@ -40,6 +42,8 @@ pub enum SystemPlan {
     Churn(ChurnPlan),
     /// A gateway with many users goes and does not come back.
     Departure(DeparturePlan),
+    /// More is published than gateways read.
+    Overload(OverloadPlan),
     /// The broker is killed and started again.
     Relearn(RelearnPlan),
     /// One gateway stops reading.
@@ -90,6 +94,7 @@ impl SystemPlan {
         match self {
             Self::Churn(plan) => plan.check(),
             Self::Departure(plan) => plan.check(),
+            Self::Overload(plan) => plan.check(),
             Self::Relearn(plan) => plan.check(),
             Self::Slow(plan) => plan.check(),
             Self::Idle(plan) => plan.check(),
@@ -110,7 +115,11 @@ impl SystemPlan {
         match self {
             // Users move to another one; others than the slow one are looked at.
             Self::Churn(_) | Self::Slow(_) => 2,
-            Self::Departure(_) | Self::Relearn(_) | Self::Idle(_) | Self::Storm(_) => 1,
+            Self::Departure(_)
+            | Self::Overload(_)
+            | Self::Relearn(_)
+            | Self::Idle(_)
+            | Self::Storm(_) => 1,
         }
     }
 
@@ -123,7 +132,7 @@ impl SystemPlan {
                 "one broker, one shard; frames of the wire crate, a receipt of level routed for \
                  each message to a user who left"
             }
-            Self::Relearn(_) | Self::Slow(_) => {
+            Self::Overload(_) | Self::Relearn(_) | Self::Slow(_) => {
                 "one broker, one shard; frames of the wire crate, a receipt of level routed for \
                  each message"
             }
@@ -139,6 +148,7 @@ impl SystemPlan {
         match self {
             Self::Churn(plan) => Some(plan.rate),
             Self::Departure(plan) => Some(plan.rate),
+            Self::Overload(plan) => Some(plan.rate()),
             Self::Relearn(plan) => Some(plan.rate),
             Self::Slow(plan) => Some(plan.rate),
             Self::Idle(_) | Self::Storm(_) => None,
@@ -154,6 +164,7 @@ impl SystemPlan {
             }
             Self::Churn(plan) => plan.run(trial),
             Self::Departure(plan) => plan.run(trial),
+            Self::Overload(plan) => plan.run(trial),
             Self::Relearn(plan) => plan.run(trial),
             Self::Idle(plan) => plan.run(trial),
             Self::Storm(plan) => plan.run(trial),

@@ -125,7 +125,7 @@ pub(crate) fn broker_at(
     let routes = ROUTES_LEAST.max(work.users + work.users / 4);
     let gateways = work.gateways;
     let settings = format!(
-        "[broker]\nlisten = \"{listen}\"\nadmin_listen = \"\"\ngateways_expected = {gateways}\n\
+        "[broker]\nlisten = \"{listen}\"\ngateways_expected = {gateways}\n\
          routes_max = {routes}\n{more}[log]\nlevel = \"warn\"\n"
     );
     let path = place.folder().join("broker.toml");
@@ -139,6 +139,20 @@ pub(crate) fn broker_at(
         said.get("broker")?.as_str()?.parse().ok()
     })?;
     Ok((server, address))
+}
+
+/// The most memory that the broker started last may take, as its program documents it for these
+/// settings.
+pub(crate) fn documented_bytes_max(place: &Place) -> Result<f64, Failure> {
+    let mut command = Command::new(place.waybill());
+    without_settings(&mut command);
+    command.args(["config", "memory", "--json", "--config"]);
+    let output = command.arg(place.folder().join("broker.toml")).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let roles = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let broker = roles.into_iter().find(|role| role["role"] == "broker");
+    let bytes_max = broker.and_then(|broker| broker["bytes_max"].as_f64());
+    bytes_max.ok_or_else(|| Failure::new("`waybill config memory` says nothing of a broker"))
 }
 
 /// Names a fault that a broker built with the feature `planted` commits; one built without refuses

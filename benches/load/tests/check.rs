@@ -198,6 +198,15 @@ fn departure_uses_no_route_of_who_left() {
 }
 
 #[test]
+fn overload_stays_within_the_documented_memory() {
+    let row = check_system("overload", &["came", "documented_bytes_max", "rss_of_documented"]);
+    assert!(row.figures["rss_of_documented"] < 1.0);
+    for none in ["unaccounted", "untold", "unanswered", "ledger_off", "rss_samples_beyond"] {
+        assert_eq!(row.figures[none], 0.0, "{none}");
+    }
+}
+
+#[test]
 fn storm_lets_everybody_in_twice() {
     let _ = check_system("storm", &["logins_per_s", "again_logins_per_s", "ready, p99"]);
 }

@@ -16,6 +16,7 @@ use waybill_wire::prologue::Prologue;
 
 use super::churn::Churn;
 use super::departure::Departure;
+use super::overload::Arrivals;
 use crate::clock;
 use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
@@ -90,7 +91,7 @@ pub(super) struct Cluster {
     address: SocketAddr,
     level: Level,
     pub(super) gateways: Vec<Gateway>,
-    producer: Option<Socket>,
+    pub(super) producer: Option<Socket>,
     broker_ready: bool,
     /// The broker was ended; links end too, and are opened again by the next set-up.
     down: bool,
@@ -103,6 +104,8 @@ pub(super) struct Cluster {
     pub(super) strike: Option<Strike>,
     pub(super) churn: Option<Churn>,
     pub(super) departure: Option<Departure>,
+    /// What comes where nobody waits for each single message, and all gateways read slowly.
+    pub(super) arrivals: Option<Arrivals>,
     /// The gateway that is not read.
     pub(super) frozen: Option<usize>,
     pinged: Option<Instant>,
@@ -131,6 +134,7 @@ impl Shared {
             strike: None,
             churn: None,
             departure: None,
+            arrivals: None,
             frozen: None,
             pinged: None,
         })))
@@ -206,6 +210,9 @@ impl Cluster {
     }
 
     fn deliver(&mut self, at: usize, message: &message::Message<'_>, tally: &mut Tally) {
+        if let Some(arrivals) = &mut self.arrivals {
+            return arrivals.delivered(at, message, tally);
+        }
         if message.everyone {
             return tally.broadcast(at, message.payload);
         }
@@ -370,7 +377,7 @@ pub(super) fn registered(record: &Record) -> Registered {
     Registered { namespace, uid, device_class, login }
 }
 
-fn put(
+pub(super) fn put(
     targets: &[u64],
     payload: &[u8],
     (level, sequence): (Level, u64),
@@ -427,7 +434,13 @@ impl Driver for Shared {
     fn tick(&mut self, now: Instant, io: &mut Io) {
         let mut cluster = self.0.borrow_mut();
         let due = cluster.pinged.is_none_or(|last| now.duration_since(last) >= PING_EVERY);
-        if let Some(at) = cluster.frozen.filter(|_| due) {
+        let slow = match (cluster.frozen, &cluster.arrivals) {
+            _ if !due => 0..0,
+            (Some(at), _) => at..at + 1,
+            (None, Some(_)) => 0..cluster.gateways.len(),
+            (None, None) => 0..0,
+        };
+        for at in slow {
             cluster.pinged = Some(now);
             Ping { token: 1 }.encode(io.out(cluster.gateways[at].socket));
         }
