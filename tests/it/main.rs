@@ -22,6 +22,7 @@ mod links;
 mod liveness;
 mod logins;
 mod outbox;
+mod outrun;
 mod overload;
 mod parts;
 mod presence;
