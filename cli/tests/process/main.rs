@@ -5,6 +5,7 @@
 
 mod backends;
 mod closed;
+mod conflating;
 mod consumer;
 mod explain;
 mod hostile;
