@@ -34,12 +34,41 @@ pub struct Failure {
     pub words: String,
 }
 
-/// Plays one seed; how many things happened. With `trace` it tells all of them on stderr.
+/// What came up in a run: how often things that need a link to be slow happened at brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// Things that happened in all.
+    pub events: u64,
+    /// Messages whose place in an outbox a newer one took.
+    pub conflated: u64,
+    /// Messages whose time ran out in an outbox.
+    pub expired: u64,
+    /// Messages that waited too long in an outbox, or found what waited there too old.
+    pub aged: u64,
+    /// Messages that found no room in an outbox, or had to make room.
+    pub full: u64,
+}
+
+impl Played {
+    /// With what came up in another run.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            conflated: self.conflated + other.conflated,
+            expired: self.expired + other.expired,
+            aged: self.aged + other.aged,
+            full: self.full + other.full,
+        }
+    }
+}
+
+/// Plays one seed; what came up. With `trace` it tells all of them on stderr.
 ///
 /// # Errors
 ///
 /// A promise was broken, or something panicked.
-pub fn run(seed: u64, trace: bool) -> Result<u64, Failure> {
+pub fn run(seed: u64, trace: bool) -> Result<Played, Failure> {
     HOOK.call_once(|| {
         std::panic::set_hook(Box::new(|info| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -50,7 +79,7 @@ pub fn run(seed: u64, trace: bool) -> Result<u64, Failure> {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(seed, trace);
         world.play();
-        world.events
+        world.played()
     }));
     played.map_err(|_| Failure { seed, words: WORDS.take().unwrap_or_default() })
 }
@@ -61,7 +90,7 @@ pub fn run(seed: u64, trace: bool) -> Result<u64, Failure> {
 ///
 /// The oracle has found it, or something else.
 #[cfg(feature = "planted")]
-pub fn run_with(bug: Bug, seed: u64) -> Result<u64, Failure> {
+pub fn run_with(bug: Bug, seed: u64) -> Result<Played, Failure> {
     plant(Some(bug));
     let played = run(seed, false);
     plant(None);

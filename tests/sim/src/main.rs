@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use waybill_sim::{Failure, run};
+use waybill_sim::{Failure, Played, run};
 
 /// What was asked for.
 struct Wish {
@@ -42,10 +42,11 @@ fn wish() -> Result<Wish, String> {
 fn play(
     wish: &Wish,
     enough: usize,
-    run: impl Fn(u64) -> Result<u64, Failure> + Sync,
-) -> Vec<Failure> {
+    run: impl Fn(u64) -> Result<Played, Failure> + Sync,
+) -> (Vec<Failure>, Played) {
     let next = AtomicU64::new(wish.first);
     let failures = Mutex::new(Vec::<Failure>::new());
+    let all = Mutex::new(Played::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -56,10 +57,14 @@ fn play(
                     if seed >= wish.first + wish.count || found >= enough {
                         return;
                     }
-                    if let Err(failure) = run(seed)
-                        && let Ok(mut failures) = failures.lock()
-                    {
-                        failures.push(failure);
+                    match run(seed) {
+                        Ok(played) => {
+                            let _one_panicked = all.lock().map(|mut all| *all = all.and(played));
+                        }
+                        Err(failure) => {
+                            let _one_panicked =
+                                failures.lock().map(|mut failures| failures.push(failure));
+                        }
                     }
                 }
             });
@@ -67,7 +72,7 @@ fn play(
     });
     let mut failures = failures.into_inner().unwrap_or_default();
     failures.sort_by_key(|failure| failure.seed);
-    failures
+    (failures, all.into_inner().unwrap_or_default())
 }
 
 /// Milliseconds of processor time this process has taken, where the system tells (Linux). Others
@@ -88,9 +93,9 @@ fn cpu_ms() -> Option<f64> {
 fn hunt(wish: &Wish) -> ExitCode {
     let mut all_found = true;
     for bug in waybill_wire::planted::Bug::ALL {
-        let found = play(wish, 3, |seed| match waybill_sim::run_with(bug, seed) {
+        let (found, _) = play(wish, 3, |seed| match waybill_sim::run_with(bug, seed) {
             // What fails without the bug too says nothing of it.
-            Err(failure) => run(seed, false).map_or(Ok(0), |_| Err(failure)),
+            Err(failure) => run(seed, false).map_or(Ok(Played::default()), |_| Err(failure)),
             found_nothing => found_nothing,
         });
         let seeds: Vec<u64> = found.iter().map(|failure| failure.seed).collect();
@@ -122,7 +127,7 @@ fn main() -> ExitCode {
         return hunt(&wish);
     }
     let began = Instant::now();
-    let failures = play(&wish, usize::MAX, |seed| run(seed, wish.trace));
+    let (failures, all) = play(&wish, usize::MAX, |seed| run(seed, wish.trace));
     let wall = began.elapsed().as_secs_f64();
     let cpu = cpu_ms().map_or("unknown".into(), |ms| format!("{:.2}", ms / wish.count as f64));
     for Failure { seed, words } in failures.iter().take(20) {
@@ -134,6 +139,12 @@ fn main() -> ExitCode {
         out,
         "{} seeds, {failed} failed, {cpu} ms of CPU each, {wall:.1} s in all",
         wish.count
+    );
+    let Played { events, conflated, expired, aged, full } = all;
+    let _gone = writeln!(
+        out,
+        "at brokers {conflated} conflated, {expired} expired, {aged} too old, {full} without room; \
+         {events} events"
     );
     ExitCode::from(u8::from(failed > 0))
 }

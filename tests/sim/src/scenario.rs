@@ -108,6 +108,8 @@ pub(crate) struct Scenario {
     pub(crate) outbox_age_max_ms: u32,
     /// Whether some messages have conflation keys.
     pub(crate) conflates: bool,
+    /// Whether producers send many messages to a few users at a time.
+    pub(crate) bursts: bool,
     /// Bytes that may wait for one user at a gateway.
     pub(crate) queue_bytes: usize,
     /// Largest payload.
@@ -158,6 +160,8 @@ impl Scenario {
     pub(crate) fn new(chance: &mut Chance) -> Self {
         let faults = FAULTS.into_iter().filter(|_| chance.one_in(2)).collect();
         let tight = chance.one_in(3);
+        // Sockets that are soon full, so that messages wait at brokers, where there is room for them.
+        let narrow = !tight && chance.one_in(2);
         let users = chance.size(3, 14);
         let gateways = chance.size(2, 4);
         Self {
@@ -173,12 +177,16 @@ impl Scenario {
             faults,
             fault_every: chance.between(4, 30),
             delay: if chance.one_in(3) { 60 * MS } else { 4 * MS },
-            socket_bytes: if tight { 1_500 } else { 64 << 10 },
+            socket_bytes: match (tight, narrow) {
+                (true, _) => 1_500,
+                (_, true) => 1_000,
+                _ => 64 << 10,
+            },
             outbox_bytes: if tight { 6_000 } else { 1 << 20 },
             queue_bytes: if tight { 4_096 } else { 256 << 10 },
             payload: if chance.one_in(3) { 900 } else { 40 },
             // Where sockets are small a list of this length alone takes seconds.
-            long_lists: !tight && chance.one_in(4),
+            long_lists: !tight && !narrow && chance.one_in(4),
             slow_users: chance.one_in(2),
             skewed: chance.one_in(2),
             resume_window_ms: [0, 1_000, 4_000][chance.place(3)],
@@ -202,8 +210,9 @@ impl Scenario {
                 1 if !tight => OutboxPolicy::Close,
                 _ => OutboxPolicy::Refuse,
             },
-            outbox_age_max_ms: [0, 2_000, 30_000][chance.place(3)],
+            outbox_age_max_ms: [0, 1_000, 30_000][chance.place(3)],
             conflates: chance.one_in(2),
+            bursts: chance.one_in(2),
             data_links: [0, 1, 64][chance.place(3)],
             cuts: chance.one_in(2),
             // As with long lists.

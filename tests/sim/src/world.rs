@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use waybill_broker::config::OutboxPolicy;
 
+use crate::Played;
 use crate::chance::Chance;
 use crate::net::Pipe;
 use crate::oracle::Oracle;
@@ -211,7 +212,9 @@ pub(crate) struct World {
     oracle: Oracle,
     trace: bool,
     /// Things that happened.
-    pub(crate) events: u64,
+    events: u64,
+    /// What came up in lives of brokers that are over.
+    seen: Played,
 }
 
 impl World {
@@ -242,6 +245,7 @@ impl World {
             oracle: Oracle::default(),
             trace,
             events: 0,
+            seen: Played::default(),
         };
         world.oracle.tight = world.scenario.outbox_bytes < 1 << 20;
         world.oracle.drops_oldest = world.scenario.outbox_policy == OutboxPolicy::DropOldest;
@@ -275,6 +279,24 @@ impl World {
         self.heal();
         self.oracle.judge();
         self.oracle.judge_feeds(self.consumers_are());
+    }
+
+    /// What came up so far.
+    pub(crate) fn played(&self) -> Played {
+        let now = (0..self.brokers.len()).map(|broker| self.seen_at(broker));
+        Played { events: self.events, ..now.fold(self.seen, Played::and) }
+    }
+
+    /// What came up in this life of a broker.
+    fn seen_at(&self, broker: usize) -> Played {
+        let frames = self.ledger(broker).gateways;
+        Played {
+            events: 0,
+            conflated: frames.conflated,
+            expired: frames.expired,
+            aged: frames.dropped_outbox_age + frames.evicted_outbox_age,
+            full: frames.dropped_outbox_full + frames.evicted_outbox_full,
+        }
     }
 
     fn run_while(&mut self, go_on: impl Fn(&Self) -> bool) {

@@ -114,6 +114,9 @@ impl World {
         if !self.producers[at].process.runs() {
             return;
         }
+        if self.scenario.bursts && self.chance.one_in(4) {
+            return self.bursts(at);
+        }
         for _ in 0..self.chance.between(1, 3) {
             let namespace = u32::from(self.chance.one_in(2));
             let everyone = self.chance.one_in(8);
@@ -151,6 +154,28 @@ impl World {
             let asks = self.scenario.tags && self.chance.one_in(3);
             let wish = asks.then(|| Wish::any(&mut self.chance, 2));
             self.publish(at, publish, wish);
+        }
+    }
+
+    /// Many messages at once for few, most with a key or little time: more than sockets hold, so
+    /// that they meet each other in outboxes.
+    fn bursts(&mut self, at: usize) {
+        let namespace = u32::from(self.chance.one_in(2));
+        let uids: Vec<u64> = (0..self.chance.between(1, 3))
+            .map(|_| 1 + self.chance.below(self.scenario.uids))
+            .collect();
+        for _ in 0..self.chance.between(10, 60) {
+            let uid = uids[self.chance.place(uids.len())];
+            let level = [ReceiptLevel::None, ReceiptLevel::Routed, ReceiptLevel::Delivered]
+                [self.chance.place(3)];
+            let mut publish = Publish::to(vec![uid]).namespace(namespace).level(level);
+            if self.chance.one_in(2) {
+                publish = publish.ttl(Duration::from_millis(self.chance.between(1, 40)));
+            }
+            if self.scenario.conflates && !self.chance.one_in(3) {
+                publish = publish.conflate(self.chance.below(3));
+            }
+            self.publish(at, publish, None);
         }
     }
 

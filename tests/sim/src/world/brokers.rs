@@ -87,6 +87,7 @@ impl World {
 
     /// Another life of a broker that was killed.
     pub(super) fn broker_again(&mut self, at: usize) {
+        self.seen = self.seen.and(self.seen_at(at));
         let (shards, shared) = self.brain();
         let broker = &mut self.brokers[at];
         broker.process.alive = true;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use waybill_broker::config::OutboxPolicy;
 use waybill_client::sim::Link;
 use waybill_client::{ErrorCode, LinkError};
 
@@ -283,6 +284,11 @@ impl World {
         match (self.ends[end].pipe, error.code()) {
             (Some(pipe), Some(ErrorCode::KEEPALIVE_TIMEOUT)) => self.oracle.timed_out(pipe),
             (_, Some(ErrorCode::HELLO_TIMEOUT)) => {}
+            (Some(pipe), Some(ErrorCode::SLOW_LINK))
+                if self.scenario.outbox_policy == OutboxPolicy::Close =>
+            {
+                self.disturb(pipe);
+            }
             (_, Some(code)) => {
                 let honest = !(code.is_malformed() || code.is_violation());
                 assert!(honest, "contract: {owner:?} and its broker are at odds: {error}");
