@@ -137,9 +137,11 @@ pub struct DeadlineConfig {
 /// + tags_max x 512 bytes                        tags that connections have, and since when
 /// + for each broker:
 ///   (1 + data_links) x 33 MiB                   messages of which fragments are missing
-///   16 MiB + one message of 16.1 MiB            events not taken yet,
-///     + one frame of 1.1 MiB + 64 KiB           and what is being read
-///   16 MiB + 256 x 64 KiB + 128 KiB             uplinks and commands on their way, and a write
+///   (1 + data_links) x ( one message of 16.1 MiB
+///     + one frame of 1.1 MiB + 64 KiB           what a link reads, and what that brings
+///     + 256 x 40 KiB + 16 MiB + 64 KiB )        reports that it sends, and a write
+///   16 MiB                                      events not taken yet, of all its links
+///   16 MiB + 256 x 64 KiB + 64 KiB              uplinks and commands on their way
 ///   connections_max x 128 bytes                 registrations declared
 ///   (65,536 + 256) x 64 bytes                   changes it is behind with
 ///   tags_max x 256 bytes                        tags declared, and those it is behind with

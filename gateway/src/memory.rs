@@ -4,6 +4,7 @@
 
 use waybill_wire::limits::{
     FRAGMENTED_BYTES_MAX, FRAGMENTED_MAX, FRAME_BYTES_MAX, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX,
+    TARGETS_MAX,
 };
 use waybill_wire::memory::{Term, wide};
 
@@ -66,11 +67,16 @@ fn of_brokers(config: &GatewayConfig) -> Vec<Term> {
     let message = wide(HEADER_BYTES_MAX + MESSAGE_BYTES_MAX);
     let fragments = wide(FRAGMENTED_BYTES_MAX + FRAGMENTED_MAX * HEADER_BYTES_MAX);
     let links = brokers * (1 + u64::from(config.broker.data_links));
+    let read = message + frame + 64 * KIB;
+    // In the queue of its task, in its machine, and in a write. A report names users of one list.
+    let reports = 256 * (wide(TARGETS_MAX) * 8 + 8 * KIB) + 16 * MIB + 64 * KIB;
     let term = |what, each| Term::new(what, brokers, "brokers", each);
     vec![
         Term::new("messages of which fragments are missing", links, "links", fragments),
-        term("events not taken yet, and what is being read", 16 * MIB + message + frame + 64 * KIB),
-        term("uplinks and commands on their way", 16 * MIB + 256 * 64 * KIB + 128 * KIB),
+        Term::new("what a link reads, and what that brings", links, "links", read),
+        Term::new("reports that a link sends", links, "links", reports),
+        term("events not taken yet", 16 * MIB),
+        term("uplinks and commands on their way", 16 * MIB + 256 * 64 * KIB + 64 * KIB),
         term("registrations declared", connections * 128),
         term("changes it is behind with", (65_536 + 256) * 64),
         term("tags declared", wide(limits.tags_max) * 256),
