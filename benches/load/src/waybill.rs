@@ -123,10 +123,15 @@ pub(crate) fn broker_at(
     place: &Place,
 ) -> Result<(Server, SocketAddr), Failure> {
     let routes = ROUTES_LEAST.max(work.users + work.users / 4);
+    let routes = if more.contains("routes_max") {
+        String::new()
+    } else {
+        format!("routes_max = {routes}\n")
+    };
     let gateways = work.gateways;
     let settings = format!(
         "[broker]\nlisten = \"{listen}\"\ngateways_expected = {gateways}\n\
-         routes_max = {routes}\n{more}[log]\nlevel = \"warn\"\n"
+         {routes}{more}[log]\nlevel = \"warn\"\n"
     );
     let path = place.folder().join("broker.toml");
     fs::write(&path, settings)?;

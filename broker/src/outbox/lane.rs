@@ -163,7 +163,8 @@ impl Lane {
         self.bytes.capacity() + self.notes.capacity() * size_of::<Note>() + ages + larges
     }
 
-    /// Gives the memory back that is kept for frames to come, or was taken for one that was refused.
+    /// Gives the memory back that is kept for frames to come, or was taken for one that was
+    /// refused.
     pub(super) fn trim(&mut self) {
         if self.bytes.is_empty() {
             (self.bytes, self.notes, self.ages) = Default::default();

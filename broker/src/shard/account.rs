@@ -1,10 +1,11 @@
 //! What a link holds, counted at the end of each turn that touched it and charged to the pools of
 //! all links (promise 7); and what follows where a pool has too little left.
 //!
-//! Messages for it find no room then, by the policy of its outbox; its receipts, reports and uplinks
-//! are fewer; its read buffers stay small. Whoever is in the middle of a frame that is larger than
-//! its share is not read further until others have given something back; gateways are always read,
-//! with four times the share, and ended only beyond that. Never: what is written or read.
+//! Messages for it find no room then, by the policy of its outbox; its receipts, reports and
+//! uplinks are fewer; its read buffers stay small. Whoever is in the middle of a frame that is
+//! larger than its share is not read further until others have given something back; gateways are
+//! always read, with four times the share, and ended only beyond that. Never: what is written or
+//! read.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The sum of `waybill config memory` holds (promise 7): a brain is driven to one bound after the
 //! other, with every link stuck, and all that it allocates is counted.
 //!
-//! A queue that is missing in the sum, or a bound that does not hold, takes more than the terms say.
-//! A load that does not reach its bound would show nothing, so each has to take a stated part of the
-//! pool, and is refused, slowed or ended in the end.
+//! A queue that is missing in the sum, or a bound that does not hold, takes more than the terms
+//! say. A load that does not reach its bound would show nothing, so each has to take a stated part
+//! of the pool, and is refused, slowed or ended in the end.
 
 #![allow(clippy::print_stderr, reason = "how much a load took is in the output")]
 
@@ -45,8 +45,8 @@ fn config(policy: OutboxPolicy) -> BrokerConfig {
 /// Drives a broker, and holds what it takes against the terms of its links. `at_least` is the part
 /// of the pool that the load is to take, in hundredths.
 ///
-/// Besides, at the end nothing is there that is not charged to the pool or one of the few bytes that
-/// each link may have: so a queue that is charged to nobody fails even if it is a small one.
+/// Besides, at the end nothing is there that is not charged to the pool or one of the few bytes
+/// that each link may have: so a queue that is charged to nobody fails even if it is a small one.
 fn holds(what: &str, config: BrokerConfig, at_least: usize, load: impl FnOnce(&mut Brains)) {
     let most = links_max(&config);
     let mut brains = None;

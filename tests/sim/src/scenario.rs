@@ -160,7 +160,7 @@ impl Scenario {
     pub(crate) fn new(chance: &mut Chance) -> Self {
         let faults = FAULTS.into_iter().filter(|_| chance.one_in(2)).collect();
         let tight = chance.one_in(3);
-        // Sockets that are soon full, so that messages wait at brokers, where there is room for them.
+        // Sockets that are soon full, so that messages wait at brokers, where there is room.
         let narrow = !tight && chance.one_in(2);
         let users = chance.size(3, 14);
         let gateways = chance.size(2, 4);
