@@ -22,7 +22,7 @@ pub(super) fn text() -> Result<String, Failure> {
     }
     text += "\nTargets:\n";
     for target in targets::all() {
-        let _infallible = writeln!(text, "  {:<18}{}", target.name, target.driven);
+        let _infallible = writeln!(text, "  {:<22}{}", target.name, target.driven);
     }
     Ok(text)
 }
