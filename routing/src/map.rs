@@ -35,7 +35,7 @@ use bucket::Glance;
 use group::{Added, Found, Ground, Group, Located, Writing};
 
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
-pub(crate) const TOGETHER: usize = 16;
+const TOGETHER: usize = 16;
 
 /// Steps of growth that so many adds may take: groups have as many users, so that they grow at the
 /// same time, and a batch would else meet five of them and more.

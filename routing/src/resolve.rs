@@ -11,7 +11,7 @@ use std::sync::Arc;
 use waybill_wire::targets::UidRun;
 
 use crate::cost;
-use crate::map::{self, Slots, TOGETHER, Taker, View};
+use crate::map::{self, Slots, Taker, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
 use crate::scratch::{Ahead, NO_SLOT, Shares};
 use crate::slots::SlotsView;
@@ -59,7 +59,7 @@ impl Table {
             let key = space.map_or(self.key(), |space| space.map.key());
             let tags = self.tags();
             let place = Place { slots, tags, key, space, view: view.as_ref() };
-            for together in of_one.chunks(TOGETHER) {
+            for together in of_one.chunks(AHEAD) {
                 place.look_ahead(together, &mut plan.scratch);
                 let mut ahead = 0;
                 for query in together {
@@ -85,6 +85,10 @@ fn only(uids: UidRun<'_>) -> Option<u64> {
     let mut uids = uids.iter();
     uids.next().filter(|_| uids.len() == 0)
 }
+
+/// Queries whose UIDs are looked up ahead of their answers: several times what a map asks for
+/// together.
+const AHEAD: usize = 64;
 
 /// UIDs after which it is asked whether more was found than there may be.
 const BETWEEN_LOOKS: usize = 256;
