@@ -178,7 +178,8 @@ impl Core {
     ) {
         let deed = planted::due();
         frame.clear();
-        let is_shared = self.share(message, routed.parts().len());
+        let is_shared =
+            message.payload.len() >= REFERENCED_BYTES && self.share(message, routed.parts().len());
         let mut offer = |(at, (slot, share))| {
             let slot = match deed {
                 Some(Deed::Drop) => return Offered::Taken,
@@ -195,23 +196,25 @@ impl Core {
         offers.clear();
         offers.extend(routed.parts().enumerate().map(offer));
         if is_shared {
-            self.whole = None;
+            self.unshare();
         }
     }
 
     /// Puts a large payload where the outboxes of several gateways, or the pieces of one, can refer
     /// to it, if it is not there already. Whether it was put there.
-    #[inline]
+    #[cold]
     fn share(&mut self, message: &Message<'_>, receivers: usize) -> bool {
-        let bytes = message.payload.len();
-        if bytes < REFERENCED_BYTES {
-            return false;
-        }
-        let is_due = self.whole.is_none() && (receivers > 1 || bytes > FRAGMENT_BYTES);
+        let is_worth = receivers > 1 || message.payload.len() > FRAGMENT_BYTES;
+        let is_due = self.whole.is_none() && is_worth;
         if is_due {
             self.whole = Some(Bytes::copy_from_slice(message.payload));
         }
         is_due
+    }
+
+    #[cold]
+    fn unshare(&mut self) {
+        self.whole = None;
     }
 
     /// Offers its share to one gateway, the part of the plan at that place. What goes whole is
@@ -234,17 +237,44 @@ impl Core {
                 return Offered::NoLink;
             }
         };
-        // Such a payload came in pieces, and goes so, or not at all.
-        if message.payload.len() > PAYLOAD_BYTES_MAX && !place.fragments {
-            return Offered::NotSupported;
+        let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
+        if self.whole.is_some()
+            && let Some(offered) =
+                self.offer_large_share(links, place, message, source, asked, share)
+        {
+            return offered;
         }
-        let is_copied =
-            self.whole.is_none() || message.conflate.is_some() && !goes_in_pieces(message, place);
-        if is_copied && matches!(share, Share::Whole) && frame.is_empty() {
+        if matches!(share, Share::Whole) && frame.is_empty() {
             message.deliver_whole(source.instance, message.ttl_ms, frame);
         }
-        let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
         self.offer_share(links, place, message, source, asked, (share, frame))
+    }
+
+    /// Offers a share of a message whose payload outboxes may share, unless it is to be copied.
+    #[cold]
+    fn offer_large_share(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        message: &Message<'_>,
+        source: Source,
+        asked: Option<Asked>,
+        share: Share<'_>,
+    ) -> Option<Offered> {
+        let bytes = message.payload.len();
+        let in_pieces = bytes > FRAGMENT_BYTES && place.fragments;
+        // Such a payload came in pieces, and goes so, or not at all.
+        if bytes > PAYLOAD_BYTES_MAX && !in_pieces {
+            return Some(Offered::NotSupported);
+        }
+        // One that may take another's place lies with it.
+        if !in_pieces && message.conflate.is_some() {
+            return None;
+        }
+        let payload = self.whole.clone()?;
+        let header = large_header(message, source.instance, share, in_pieces);
+        let offer = offer_of(message, source, asked, share);
+        Some(self.offer_large(links, place, offer, header, payload))
     }
 
     fn offer_share(
@@ -252,32 +282,12 @@ impl Core {
         links: &mut Links,
         place: &Place,
         message: &Message<'_>,
-        Source { instance, is_traced }: Source,
+        source: Source,
         asked: Option<Asked>,
         (share, frame): (Share<'_>, &[u8]),
     ) -> Offered {
-        let ttl_ms = message.ttl_ms;
-        let awaited = asked.map(|asked| {
-            let users = match share {
-                Share::Uids(uids) => uids.len(),
-                Share::Whole => message.targets.len(),
-            };
-            let users = u16::try_from(users).expect("targets_max fits");
-            let (kind, origin, sequence) = (Kind::DELIVER, instance, message.sequence);
-            Awaited { asked, kind, origin, sequence, users, is_traced }
-        });
-        let conflates = message.conflate.is_some();
-        let care = Care { ttl_ms, priority: message.priority, conflates };
-        let offer = Offer { receiver: Receiver::Gateways, care, awaited };
-        if let Some(payload) = &self.whole {
-            let in_pieces = goes_in_pieces(message, place);
-            // One that may take another's place lies with it.
-            if in_pieces || !conflates {
-                let payload = payload.clone();
-                let header = large_header(message, instance, share, in_pieces);
-                return self.offer_large(links, place, offer, header, payload);
-            }
-        }
+        let (ttl_ms, instance) = (message.ttl_ms, source.instance);
+        let offer = offer_of(message, source, asked, share);
         self.offer(links, place, offer, |out| match share {
             Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
                 let all: Vec<u64> = message.targets.iter().collect();
@@ -289,8 +299,26 @@ impl Core {
     }
 }
 
-fn goes_in_pieces(message: &Message<'_>, place: &Place) -> bool {
-    message.payload.len() > FRAGMENT_BYTES && place.fragments
+/// How a share of a message is offered.
+#[inline]
+fn offer_of(
+    message: &Message<'_>,
+    Source { instance, is_traced }: Source,
+    asked: Option<Asked>,
+    share: Share<'_>,
+) -> Offer {
+    let awaited = asked.map(|asked| {
+        let users = match share {
+            Share::Uids(uids) => uids.len(),
+            Share::Whole => message.targets.len(),
+        };
+        let users = u16::try_from(users).expect("targets_max fits");
+        let (kind, origin, sequence) = (Kind::DELIVER, instance, message.sequence);
+        Awaited { asked, kind, origin, sequence, users, is_traced }
+    });
+    let (ttl_ms, conflates) = (message.ttl_ms, message.conflate.is_some());
+    let care = Care { ttl_ms, priority: message.priority, conflates };
+    Offer { receiver: Receiver::Gateways, care, awaited }
 }
 
 /// Where a prologue has the length of the payload.

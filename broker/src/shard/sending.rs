@@ -167,8 +167,9 @@ impl Core {
         Offered::Taken
     }
 
-    /// What an outbox here said to a frame of that number.
-    #[inline]
+    /// What an outbox here said to a frame of that number. Nearly all frames come by one of the two
+    /// ways here, and a call would be 20 instructions more for them.
+    #[inline(always)]
     fn offered(
         &mut self,
         part: &mut Part,
