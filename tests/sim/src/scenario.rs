@@ -216,7 +216,7 @@ impl Scenario {
             data_links: [0, 1, 64][chance.place(3)],
             cuts: chance.one_in(2),
             // As with long lists.
-            large: !tight && chance.one_in(4),
+            large: !tight && !narrow && chance.one_in(4),
         }
     }
 }
