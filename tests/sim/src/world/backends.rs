@@ -170,7 +170,7 @@ impl World {
                 [self.chance.place(3)];
             let mut publish = Publish::to(vec![uid]).namespace(namespace).level(level);
             if self.chance.one_in(2) {
-                publish = publish.ttl(Duration::from_millis(self.chance.between(1, 40)));
+                publish = publish.ttl(Duration::from_millis(self.chance.between(1, 10)));
             }
             if self.scenario.conflates && !self.chance.one_in(3) {
                 publish = publish.conflate(self.chance.below(3));
