@@ -162,7 +162,7 @@ impl Scenario {
         let tight = chance.one_in(3);
         // Sockets that are soon full, so that messages wait at brokers, where there is room.
         let narrow = !tight && chance.one_in(2);
-        // Over small ones far apart a burst alone would take longer than anything may.
+        // Over these, and with large payloads, a burst would take longer than anything may.
         let far = chance.one_in(3) && !narrow;
         let users = chance.size(3, 14);
         let gateways = chance.size(2, 4);
@@ -214,7 +214,7 @@ impl Scenario {
             },
             outbox_age_max_ms: [0, 1_000, 30_000][chance.place(3)],
             conflates: chance.one_in(2),
-            bursts: chance.one_in(2) && !(tight && far),
+            bursts: chance.one_in(2) && !far,
             data_links: [0, 1, 64][chance.place(3)],
             cuts: chance.one_in(2),
             // As with long lists.
