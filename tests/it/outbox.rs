@@ -14,6 +14,9 @@ use crate::receipts::gateway_offering;
 use crate::support::{Line, Net, everywhere};
 use crate::talk::{Producer, encode};
 
+/// Messages in a row that leave it at what was written, after which it is taken to stay so.
+const STOOD: u32 = 4;
+
 const AGE_MAX_MS: u32 = 4_000;
 
 static FILLING: [u8; 64 << 10] = [b'f'; 64 << 10];
@@ -44,23 +47,26 @@ fn blocked(net: &mut Net, priority: Priority) -> (Line, Producer) {
     let gateway = gateway_offering(net, 1, &[1], capability::REPORTS);
     net.stall(gateway, true);
     let mut producer = Producer::link(net, 7);
-    loop {
+    // Threads that wait for a processor stand still as well: that nothing is written counts only
+    // after several messages more, each of which had its shard try to.
+    let (mut written, mut stood) = (0, 0);
+    while stood < STOOD {
         let sent = producer.publish_with(net, of(priority), &[1], &FILLING).sent;
-        let before = net.ledger();
-        if sent == 1 && before.gateways.waiting + before.gateways.between_shards < 4 {
+        let frames = net.ledger().gateways;
+        if sent == 1 && frames.waiting + frames.between_shards < 4 {
             continue;
         }
-        // Threads that wait for a processor stand still as well: it is looked at twice.
-        net.settle();
         net.settle();
         let after = net.ledger();
-        let stands = after.gateways.written() == before.gateways.written();
         // A busy machine may take so long for it that the bound in time is reached, too.
-        let is_over = after.links_slow_age + after.gateways.dropped_outbox_age > 0;
-        if is_over || (stands && after.gateways.waiting >= 4) {
-            return (gateway, producer);
+        if after.links_slow_age + after.gateways.dropped_outbox_age > 0 {
+            break;
         }
+        assert_eq!(sent, 1, "the transport takes nothing, and the outbox is full: {after:?}");
+        stood = if after.gateways.written() == written { stood + 1 } else { 0 };
+        written = after.gateways.written();
     }
+    (gateway, producer)
 }
 
 /// Three times as much as may wait, of which nothing is asked.
