@@ -50,7 +50,7 @@ pub struct Terms {
     pub care: Care,
     /// Its number in [`Gone`]; 0 for one that nobody asks for.
     pub number: u64,
-    /// Whether its number is in [`Outbox::take_traced`] when it is written.
+    /// Whether its number is in [`take_traced`](super::Outbox::take_traced) when it is written.
     pub is_traced: bool,
 }
 
