@@ -83,15 +83,23 @@ impl<'a> Block<'a> {
     fn find_behind(self, at: usize, uid: u64, home: State) -> Found {
         for distance in 1..home.reach() + 1 {
             match self.behind(at, distance).glance(uid).sight() {
-                Sight::Slot(slot) => return Found::Lone(slot),
+                Sight::Slot(slot) => return self.if_unchanged(at, home, Found::Lone(slot)),
                 Sight::Nothing => {}
                 Sight::Unclear => return Found::Unclear,
             }
         }
-        if self.buckets[at].says(home) { Found::Nobody } else { Found::Unclear }
+        self.if_unchanged(at, home, Found::Nobody)
     }
 
-    /// Tells `found` each slot of the UID; what its home says.
+    /// What was found behind a home that said this, if it says so still: else a second route may
+    /// have come nearer than the one that was there all the time.
+    #[inline(always)]
+    fn if_unchanged(self, at: usize, home: State, found: Found) -> Found {
+        if self.buckets[at].says(home) { found } else { Found::Unclear }
+    }
+
+    /// Tells `found` each slot of the UID, some of them again if its home changes meanwhile; what
+    /// its home says.
     pub(super) fn find(self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> State {
         loop {
             let mut is_found = false;
@@ -100,7 +108,8 @@ impl<'a> Block<'a> {
                 is_found = true;
             };
             let home = self.look(hash, |bucket| bucket.probe(uid), told);
-            if is_found || self.home_of(hash).says(home) {
+            // Of several, all within reach were looked for.
+            if (is_found && home.has_several()) || self.home_of(hash).says(home) {
                 return home;
             }
         }
@@ -309,6 +318,21 @@ mod tests {
         assert!(block.take(3, 2, 1, |_| 3));
         assert!(!block.find(3, 0, |_| ()).has_several());
         assert_eq!(found(block, 3, 2), [9]);
+    }
+
+    /// A reader has seen the home; then a second route comes nearer to it than the first one is.
+    #[test]
+    fn promise_8_a_route_that_was_there_all_the_time_is_not_hidden_by_one_that_comes_nearer() {
+        let buckets = buckets(8);
+        let block = Block::of(&buckets);
+        assert!((0..12).all(|uid| block.put(3, uid, 1) == Put::New), "the home, and the next one");
+        assert_eq!(block.put(3, 99, 2), Put::New);
+        let home = block.glance(3, 99);
+        assert!(matches!(block.find_one(3, 99, home), Found::Lone(2)));
+        assert!((6..12).all(|uid| block.take(3, uid, 1, |_| 3)));
+        assert_eq!(block.put(3, 99, 7), Put::New);
+        assert!(matches!(block.find_one(3, 99, home), Found::Unclear));
+        assert_eq!(found(block, 3, 99), [7, 2]);
     }
 
     #[test]
