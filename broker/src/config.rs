@@ -208,7 +208,7 @@ impl Default for BrokerConfig {
             report_timeout_ms: 5_000,
             uplink_timeout_ms: 30_000,
             admin_listen: String::new(),
-            outbox_bytes_max: 8 << 20,
+            outbox_bytes_max: 32 << 20,
             links_bytes_max: 1 << 30,
             outbox_policy: OutboxPolicy::Refuse,
             outbox_age_max_ms: 30_000,

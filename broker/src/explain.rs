@@ -148,7 +148,8 @@ impl<'a> Sight<'a> {
             let bytes = FrameBytes { header: out.len(), payload: self.payload_bytes };
             let drops_oldest = self.shared.config.outbox_policy == OutboxPolicy::DropOldest;
             let whole = bytes.header + bytes.payload;
-            let fits = |waiting: usize, most| drops_oldest || waiting + whole <= most;
+            let fits =
+                |waiting: usize, most| whole + if drops_oldest { 0 } else { waiting } <= most;
             let offered = match places.of(self.shared, slot, message.namespace) {
                 Found::At(place) if !place.room.is_open() => Offered::Aged,
                 Found::At(place) if fits(place.room.waiting(), place.room.bound()) => {

@@ -319,12 +319,12 @@ impl Outbox {
                     continue;
                 }
             }
-            let may_fit = self.policy == Policy::DropOldest && bytes <= self.room.most();
+            let may_fit = self.policy == Policy::DropOldest && self.fits_without(at, bytes);
             if may_fit && self.drop_oldest(at) {
                 continue;
             }
             self.queues[at].lane.buffer().truncate(before);
-            self.room.note_full();
+            self.room.note_full_of(bytes);
             break Err(if self.limit == 0 { Cause::Aged } else { self.room.cause() });
         };
         self.settle();
@@ -335,6 +335,14 @@ impl Outbox {
         let noted = Noted::new(now, terms.care.ttl_ms, terms.number, terms.is_traced);
         let number = self.queues[at].lane.replace(place, before, noted);
         self.gone.add(Cause::Conflated, number);
+    }
+
+    /// Whether there is room for that many bytes without all that may be dropped for a message of
+    /// that queue.
+    fn fits_without(&self, at: usize, bytes: usize) -> bool {
+        let droppable: usize = self.queues[at..].iter().map(|queue| queue.lane.waiting()).sum();
+        let stays = self.room.waiting().saturating_sub(droppable);
+        stays.saturating_add(bytes) <= self.room.bound()
     }
 
     /// Drops one message that is no more urgent than those of that queue, if there is one.

@@ -40,7 +40,7 @@ impl Room {
     pub fn reserve(&self, bytes: usize) -> bool {
         let fits = self.reserve_within(bytes, self.open.load(Ordering::Relaxed));
         if !fits {
-            self.note_full();
+            self.note_full_of(bytes);
         }
         fits
     }
@@ -94,9 +94,12 @@ impl Room {
         self.open.store(bytes, Ordering::Relaxed);
     }
 
-    /// Something found no place.
-    pub(super) fn note_full(&self) {
-        self.was_full.store(true, Ordering::Relaxed);
+    /// So many bytes found no place. That is this link's doing only if less waited they would have
+    /// found it.
+    pub(super) fn note_full_of(&self, bytes: usize) {
+        if bytes <= self.most && self.waiting() > 0 {
+            self.was_full.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Which bound it was that something found no place within.

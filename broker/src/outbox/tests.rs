@@ -190,7 +190,12 @@ impl Naive {
             }
             if std::mem::take(&mut sweeps) {
                 self.drop_expired(now_ms);
-            } else if !(self.drops_oldest && self.drop_oldest(at)) {
+                continue;
+            }
+            // Nothing is dropped for one that would not fit then either.
+            let stays: usize = self.queues[..at].iter().flatten().map(Waiting::bytes).sum();
+            let fits = self.drops_oldest && stays + new.bytes() <= MOST;
+            if !(fits && self.drop_oldest(at)) {
                 return false;
             }
         }
@@ -479,7 +484,10 @@ fn del_35_a_full_outbox_or_an_old_one_ends_the_link_if_that_is_the_policy() {
     let mut outbox = Outbox::new(100);
     outbox.set_policy(Policy::Close, None);
     assert_eq!(look(&mut outbox, 0), None);
-    assert!(!outbox.room().reserve(101), "another shard has more than there is room for");
+    assert!(!outbox.room().reserve(101), "no outbox has room for it");
+    assert_eq!(look(&mut outbox, 0), None, "whose fault that is not");
+    assert_eq!(offer(&mut outbox, 0, plain(Priority::NORMAL, 0)), Ok(()));
+    assert!(!outbox.room().reserve(100), "another shard has more than there is room for");
     assert_eq!(look(&mut outbox, 0), Some(Cause::Full));
     assert_eq!(look(&mut outbox, 0), None, "once");
 }
