@@ -66,7 +66,7 @@ fn insert(
 ) {
     let mask = places.len() - 1;
     while places[at] != 0 {
-        if uids.iter().nth(places[at] as usize - 1) == Some(uid) {
+        if uids.get(places[at] as usize - 1) == Some(uid) {
             again.push(number - 1);
             return;
         }

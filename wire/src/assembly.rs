@@ -185,15 +185,14 @@ impl<T: Copy> Whole<T> {
         let set = u16::from_le_bytes([header[8], header[9]]);
         let place = bytes_before_fragmented(set);
         let header_bytes = header.len() - FRAGMENTED_BYTES;
-        let total = message.fragmented.map_or(0, |total| total as usize);
+        let total = message.fragmented.unwrap_or(0);
         let mut whole = Self { frame: Vec::new(), header_bytes, since };
-        whole.make_room(header_bytes + message.payload.len(), header_bytes + total);
+        whole.make_room(header_bytes + message.payload.len(), header_bytes + total as usize);
         whole.frame.extend_from_slice(&header[..place]);
         whole.frame.extend_from_slice(&header[place + FRAGMENTED_BYTES..]);
         whole.frame.extend_from_slice(message.payload);
         let words = u16::from_le_bytes([header[2], header[3]]) - 1;
         whole.frame[2..4].copy_from_slice(&words.to_le_bytes());
-        let total = message.fragmented.unwrap_or(0);
         whole.frame[4..8].copy_from_slice(&total.to_le_bytes());
         let set = set & !flags::message::FRAGMENTED;
         whole.frame[8..10].copy_from_slice(&set.to_le_bytes());

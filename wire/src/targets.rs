@@ -37,6 +37,13 @@ impl<'a> UidRun<'a> {
         words.iter().map(|word| u64::from_le_bytes(*word))
     }
 
+    /// The UID that lies there, counted from 0.
+    #[must_use]
+    pub fn get(self, at: usize) -> Option<u64> {
+        let (words, _) = self.bytes.as_chunks::<UID_BYTES>();
+        words.get(at).map(|word| u64::from_le_bytes(*word))
+    }
+
     /// The bytes of the run, as they go into another frame.
     #[must_use]
     pub fn as_bytes(self) -> &'a [u8] {
