@@ -89,13 +89,7 @@ impl Cuts {
 
     /// Appends the next piece of the one that is most urgent. What is settled by its last one.
     pub(super) fn transmit(&mut self, out: &mut Vec<u8>) -> Option<Flight> {
-        // Numbers of priorities are not in their order (MSG-1).
-        let urgency = |cut: &Cut| match cut.priority {
-            Priority::BULK => 0,
-            Priority::HIGH => 2,
-            _ => 1,
-        };
-        let at = (0..self.open.len()).max_by_key(|at| urgency(&self.open[*at]))?;
+        let at = (0..self.open.len()).min_by_key(|at| self.open[*at].priority.rank())?;
         let cut = &mut self.open[at];
         let Range { start, end } = cuts(cut.payload.len(), cut.at, self.piece_bytes).next()?;
         let last = end == cut.payload.len();
