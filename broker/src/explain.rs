@@ -27,7 +27,7 @@ use answer::{
 use question::{Mistake, Question, UserId};
 
 use crate::config::OutboxPolicy;
-use crate::shard::batch::{query, refusal};
+use crate::shard::batch::{RUNS_WHOLE, query, refusal};
 use crate::shard::publish::Fates;
 use crate::shard::sending::Offered;
 use crate::shared::{Feed, Found, Places, Shared};
@@ -180,7 +180,7 @@ impl<'a> Sight<'a> {
 
     /// Why the broker would not take it.
     fn refused(&self) -> Option<Refused> {
-        let code = match refusal(self.message, true) {
+        let code = match refusal(self.message, true, RUNS_WHOLE) {
             Some(code) => code,
             None if !self.shared.is_ready() => ErrorCode::NOT_READY,
             None => return None,

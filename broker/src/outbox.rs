@@ -29,6 +29,7 @@ use self::lane::{Lane, Noted};
 use self::large::OpenOnes;
 use crate::limits::MAIL_BEYOND_PART;
 
+pub(crate) use self::lane::TTL_OFFSET;
 pub use self::room::Room;
 pub use self::terms::{Care, Cause, Gone, Policy, Terms};
 pub use self::write::Write;

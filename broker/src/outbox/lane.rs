@@ -20,7 +20,7 @@ use super::{Cause, Gone};
 use crate::limits::{SPARE_BYTES, WRITE_BYTES};
 
 /// Where `ttl_ms` lies in a message header.
-pub(super) const TTL_OFFSET: usize = 28;
+pub(crate) const TTL_OFFSET: usize = 28;
 
 /// Beyond every number of a message: that it is traced, and that it is large.
 pub(super) const TRACED: u64 = 1 << 63;

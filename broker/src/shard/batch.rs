@@ -266,7 +266,7 @@ impl Core {
             batch.messages.pop();
             return Err(violation.into());
         }
-        let refusal = refusal(message, producer.grant.covers(message.namespace));
+        let refusal = refusal(message, producer.grant.covers(message.namespace), RUNS_WHOLE);
         self.judge_permitted(batch, refusal);
         Ok(())
     }
@@ -363,11 +363,13 @@ fn comes_in_pieces(part: &Part, message: &Message<'_>) -> bool {
     message.fragmented.is_some() && part.can(capability::FRAGMENTS)
 }
 
-/// Why a message cannot be taken at all, if so; one in pieces, where these are not taken.
+/// What a message may ask for that does not come in pieces.
+pub(crate) const RUNS_WHOLE: u64 = support::CAPABILITIES & !capability::FRAGMENTS;
+
+/// Why a message cannot be taken at all, if so: it is not permitted, or asks for what is not run.
 #[inline]
-pub(crate) fn refusal(message: &Message<'_>, permitted: bool) -> Option<ErrorCode> {
+pub(crate) fn refusal(message: &Message<'_>, permitted: bool, runs: u64) -> Option<ErrorCode> {
     if permitted {
-        let runs = support::CAPABILITIES & !capability::FRAGMENTS;
         support::missing_for(message, runs).map(|_| ErrorCode::NOT_SUPPORTED)
     } else {
         Some(ErrorCode::NOT_PERMITTED)

@@ -10,14 +10,13 @@ use waybill_wire::frame::Fragment;
 use waybill_wire::message::Message;
 use waybill_wire::session::support;
 
+use super::batch::refusal;
 use super::link::{Fault, Part, RoleState};
 use super::parts::piece_steps;
 use super::publish::Sums;
 use super::{Core, Links};
 use crate::limits::{FRAGMENT_BYTES, REFERENCED_BYTES};
-
-/// Where the time to live lies in the header of a message.
-const TTL_AT: usize = 28;
+use crate::outbox::TTL_OFFSET;
 
 impl Core {
     /// The first piece of a PUBLISH, in this frame.
@@ -36,16 +35,10 @@ impl Core {
         producer.sequence.advance(Kind::PUBLISH, message.sequence, message.resend)?;
         producer.assembly.begin(self.now, message, frame)?;
         self.turn.take(piece_steps(frame.len()));
-        let refusal = if !producer.grant.covers(message.namespace) {
-            Some(ErrorCode::NOT_PERMITTED)
-        } else if support::missing_for(message, support::CAPABILITIES).is_some() {
-            Some(ErrorCode::NOT_SUPPORTED)
-        } else if !self.has_room_for_pieces(producer.assembly.reserved()) {
-            Some(ErrorCode::OVERLOADED)
-        } else {
-            None
-        };
-        if let Some(code) = refusal {
+        let permitted = producer.grant.covers(message.namespace);
+        let overloaded = !self.has_room_for_pieces(producer.assembly.reserved());
+        let refusal = refusal(message, permitted, support::CAPABILITIES);
+        if let Some(code) = refusal.or(overloaded.then_some(ErrorCode::OVERLOADED)) {
             producer.assembly.forget(message.sequence, 0);
             self.refuse_pieces(part, message, code);
         }
@@ -112,7 +105,7 @@ impl Core {
         }
         let mut frame = whole.into_bytes();
         let left = u32::try_from(left).unwrap_or(u32::MAX);
-        frame[TTL_AT..TTL_AT + 4].copy_from_slice(&left.to_le_bytes());
+        frame[TTL_OFFSET..][..4].copy_from_slice(&left.to_le_bytes());
         self.publish_whole(links, part, Bytes::from(frame));
     }
 }

@@ -9,6 +9,7 @@ use waybill_wire::frame::{Frame, Hello, Welcome};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::session::{Sequence, support};
 
+use super::batch::RUNS_WHOLE;
 use super::link::{Admission, ConsumerState, Fault, Life, Part, ProducerState, RoleState, refused};
 use super::receipts::Receipts;
 use super::uplink::Owed;
@@ -94,8 +95,7 @@ impl Core {
         part.session.accept(self.now, keepalive, hello.role);
         // What a producer asks for it asks of the broker, and offers nothing for it (TAG-12).
         let producer = hello.role == Role::PRODUCER;
-        let unasked = support::CAPABILITIES & !capability::FRAGMENTS;
-        part.session.run(part.capabilities | if producer { unasked } else { 0 });
+        part.session.run(part.capabilities | if producer { RUNS_WHOLE } else { 0 });
         Ok(())
     }
 

@@ -10,8 +10,9 @@ use waybill_routing::filter::Fields;
 use waybill_wire::code::{ErrorCode, Kind, Op, capability};
 use waybill_wire::frame::{Frame, Group, UplinkAck};
 use waybill_wire::message::Message;
-use waybill_wire::session::{Refusal, support};
+use waybill_wire::session::Refusal;
 
+use super::batch::{RUNS_WHOLE, refusal};
 use super::link::{Fault, Life, Part, RoleState};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
@@ -20,9 +21,6 @@ use crate::mail::{Mail, Question, Receiver};
 use crate::outbox::{Cause, Terms};
 use crate::shared::{Feed, Place};
 use crate::telemetry::{count, uncount};
-
-/// What an uplink may ask for: it is never in fragments.
-const RUNS: u64 = support::CAPABILITIES & !capability::FRAGMENTS;
 
 /// Uplinks that a gateway's link waits for an answer to, by its own numbers.
 #[derive(Default)]
@@ -190,10 +188,9 @@ impl Core {
             number: gateway.uplinked.last,
         };
         let user = (message.namespace, message.sender.map_or(0, |sender| sender.uid));
-        let refused = if !gateway.grant.covers(message.namespace) {
-            Err(ErrorCode::NOT_PERMITTED)
-        } else if support::missing_for(message, RUNS).is_some() {
-            Err(ErrorCode::NOT_SUPPORTED)
+        let permitted = gateway.grant.covers(message.namespace);
+        let refused = if let Some(code) = refusal(message, permitted, RUNS_WHOLE) {
+            Err(code)
         } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX
             || gateway.uplinked.held() > self.shared.pools.waiting.share()
         {
