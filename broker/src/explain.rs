@@ -28,7 +28,7 @@ use question::{Mistake, Question, UserId};
 
 use crate::config::OutboxPolicy;
 use crate::shard::batch::{RUNS_WHOLE, query, refusal};
-use crate::shard::publish::Fates;
+use crate::shard::fates::Fates;
 use crate::shard::sending::Offered;
 use crate::shared::{Feed, Found, Places, Shared};
 

@@ -178,12 +178,21 @@ impl Outbox {
         terms: Terms,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Cause> {
-        let at = queue_of(terms.care.priority);
+        // Terms taken apart, and made anew for those few that need them: a copy of what was just
+        // written field by field is a stall, 4 % of a small message.
+        let Terms { care: Care { ttl_ms, priority, conflates }, number, is_traced } = terms;
+        let at = queue_of(priority);
         let buffer = self.queues[at].lane.buffer();
         let before = buffer.len();
         encode(buffer);
         let bytes = buffer.len() - before;
-        if !terms.care.conflates && self.pays(bytes) {
+        let pays = !conflates && self.pays(bytes);
+        if pays && ttl_ms == 0 && number == 0 {
+            self.queues[at].lane.add(before);
+            return Ok(());
+        }
+        let terms = Terms { care: Care { ttl_ms, priority, conflates }, number, is_traced };
+        if pays {
             self.add(now, at, before, terms);
             return Ok(());
         }
@@ -263,7 +272,6 @@ impl Outbox {
         }
     }
 
-    #[inline]
     fn add(&mut self, now: Duration, at: usize, before: usize, terms: Terms) {
         let Terms { care: Care { ttl_ms, conflates, .. }, number, is_traced } = terms;
         let Queue { lane, keys } = &mut self.queues[at];

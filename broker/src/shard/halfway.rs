@@ -29,11 +29,12 @@ use waybill_wire::message::Message;
 use waybill_wire::targets::{UidRun, Uids};
 
 use super::batch::query;
+use super::fates::{Dropped, Fates};
 use super::fragments::payload_of;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
 use super::parts::{Place, Turn, UID_STEPS, frame_steps};
-use super::publish::{Dropped, Fates, Source, Sums, merge_of, number_of};
+use super::publish::{Source, Sums, merge_of, number_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
 use super::tag::tag_query;

@@ -2,19 +2,18 @@
 //!
 //! The payload is passed on as bytes and never looked at.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
 use waybill_routing::{Part as Share, Routed, Slot};
-use waybill_wire::code::{ErrorCode, Fate, Kind, Level, capability};
-use waybill_wire::frame::{FateSet, Frame, Receipt};
+use waybill_wire::code::{ErrorCode, Kind, Level, capability};
+use waybill_wire::frame::{Frame, Receipt};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
 
 use super::batch::{Desk, has_list};
+use super::fates::Fates;
 use super::hops::Trace;
 use super::link::{Part, ProducerState, RoleState};
 use super::receipts::bytes_of;
@@ -43,17 +42,26 @@ pub(super) struct Sums {
     answered: u64,
 }
 
+/// How many users of a message had which fate.
+#[derive(Clone, Copy)]
+struct Counts {
+    sent: usize,
+    offline: usize,
+    filtered: usize,
+    dropped: usize,
+}
+
 impl Sums {
     #[inline]
-    fn add(&mut self, message: &Message<'_>, routed: Routed<'_>, fates: &Fates<'_>) {
+    fn add(&mut self, message: &Message<'_>, routed: Routed<'_>, counts: Counts) {
         let all = [routed.offline().len(), routed.filtered().len(), routed.unresolved()];
         let all = routed.reached() + all.iter().sum::<usize>();
         self.routed += 1;
         self.targets += all as u64;
-        self.sent += fates.sent as u64;
-        self.offline += fates.offline.len() as u64;
-        self.filtered += fates.filtered.len() as u64;
-        self.dropped += fates.dropped.len() as u64;
+        self.sent += counts.sent as u64;
+        self.offline += counts.offline as u64;
+        self.filtered += counts.filtered as u64;
+        self.dropped += counts.dropped as u64;
         self.unresolved += routed.unresolved() as u64;
         self.asked += u64::from(message.level != Level::NONE);
     }
@@ -108,6 +116,10 @@ impl Core {
             unreachable!("the session passes PUBLISH from producers only");
         };
         let instance = producer.instance;
+        if message.level == Level::NONE {
+            self.route_unasked(links, message, instance, routed, desk);
+            return Ok(());
+        }
         let asking =
             ask(producer, message, routed, (is_traced, self.shared.pools.waiting.share()))?;
         let number = asking.as_ref().map(|(number, _)| *number);
@@ -117,11 +129,35 @@ impl Core {
         let Desk { offers, sums, .. } = desk;
         let fates = Fates::of(message, routed, offers);
         self.conclude(links, message, instance, routed, &fates, sums);
-        // Most ask for nothing, and what an answer is made of need not be moved for them.
-        if message.level != Level::NONE {
-            self.answer_publish(part, message, (routed, offers), &fates, (asking, trace), sums);
-        }
+        self.answer_publish(part, message, (routed, offers), &fates, (asking, trace), sums);
         Ok(())
+    }
+
+    /// Offers a message that nobody asked about: most are, and go where they should, so that what
+    /// answers are made of need not be made.
+    #[inline]
+    fn route_unasked(
+        &mut self,
+        links: &mut Links,
+        message: &Message<'_>,
+        instance: u64,
+        routed: Routed<'_>,
+        desk: &mut Desk,
+    ) {
+        let source = Source { instance, is_traced: false };
+        self.deliver(links, message, source, None, routed, desk);
+        let Desk { offers, sums, .. } = desk;
+        if Fates::are_mixed(offers) {
+            let fates = Fates::of(message, routed, offers);
+            return self.conclude(links, message, instance, routed, &fates, sums);
+        }
+        let (offline, filtered) = (routed.offline(), routed.filtered().len());
+        let (sent, offline_count) = (routed.reached(), offline.len());
+        let counts = Counts { sent, offline: offline_count, filtered, dropped: 0 };
+        sums.add(message, routed, counts);
+        if let Some(&first) = offline.first() {
+            self.tell_offline(links, message, instance, (first, offline));
+        }
     }
 
     /// All is offered: counts it, and tells consumers who is offline.
@@ -135,7 +171,9 @@ impl Core {
         fates: &Fates<'_>,
         sums: &mut Sums,
     ) {
-        sums.add(message, routed, fates);
+        let (offline, filtered) = (fates.offline.len(), fates.filtered.len());
+        let counts = Counts { sent: fates.sent, offline, filtered, dropped: fates.dropped.len() };
+        sums.add(message, routed, counts);
         if let Some(&first) = fates.offline.first() {
             self.tell_offline(links, message, instance, (first, &fates.offline));
         }
@@ -247,7 +285,24 @@ impl Core {
         if matches!(share, Share::Whole) && frame.is_empty() {
             message.deliver_whole(source.instance, message.ttl_ms, frame);
         }
-        self.offer_share(links, place, message, source, asked, (share, frame))
+        // Few are asked about, and what is to be told of them is not made for the others.
+        match asked {
+            None => self.offer_share(links, place, message, source, None, (share, frame)),
+            Some(_) => self.offer_asked(links, place, message, source, asked, (share, frame)),
+        }
+    }
+
+    #[inline(never)]
+    fn offer_asked(
+        &mut self,
+        links: &mut Links,
+        place: &Place,
+        message: &Message<'_>,
+        source: Source,
+        asked: Option<Asked>,
+        share: (Share<'_>, &[u8]),
+    ) -> Offered {
+        self.offer_share(links, place, message, source, asked, share)
     }
 
     /// Offers a share of a message whose payload outboxes may share, unless it is to be copied.
@@ -277,6 +332,7 @@ impl Core {
         Some(self.offer_large(links, place, offer, header, payload))
     }
 
+    #[inline(always)]
     fn offer_share(
         &mut self,
         links: &mut Links,
@@ -375,142 +431,6 @@ pub(super) fn merge_of(message: &Message<'_>) -> Merge {
     if has_list(message) { Merge::list(message.targets.iter()) } else { Merge::everyone() }
 }
 
-/// What became of the targets when the frames were offered.
-pub(crate) struct Fates<'a> {
-    pub(crate) sent: usize,
-    /// No gateway had them, or those that had were all just gone.
-    pub(crate) offline: Cow<'a, [u64]>,
-    /// The except list names them, or no gateway that has them can have a match.
-    pub(crate) filtered: Cow<'a, [u64]>,
-    /// No gateway took the frame for them.
-    pub(crate) dropped: Dropped,
-}
-
-/// Those whom no gateway took the frame for, by what the first of these was at one.
-#[derive(Default)]
-pub(crate) struct Dropped {
-    /// The payload is too long for one frame, and the gateway takes no others.
-    pub(crate) unsupported: Vec<u64>,
-    /// It had no room.
-    pub(crate) full: Vec<u64>,
-    /// What waits there is too old.
-    pub(crate) aged: Vec<u64>,
-}
-
-impl Dropped {
-    /// How many they are.
-    pub(crate) fn len(&self) -> usize {
-        self.unsupported.len() + self.full.len() + self.aged.len()
-    }
-}
-
-impl<'a> Fates<'a> {
-    /// Whether some user may be neither sent to nor offline by what was offered.
-    pub(super) fn are_mixed(offers: &[Offered]) -> bool {
-        use Offered::{Aged, Full, NoLink, NotSupported};
-        offers.iter().any(|it| matches!(it, Full | Aged | NoLink | NotSupported))
-    }
-
-    /// Those of a message whose users were judged one by one.
-    pub(super) fn new(
-        message: &Message<'_>,
-        routed: Routed<'a>,
-        (sent, offline, dropped): (usize, Vec<u64>, Dropped),
-        there: Vec<u64>,
-    ) -> Self {
-        let filtered = with(message, filtered(message, routed), there);
-        Self { sent, offline: Cow::Owned(offline), filtered, dropped }
-    }
-
-    #[inline]
-    pub(crate) fn of(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
-        if Self::are_mixed(offers) {
-            return Self::of_mixed(message, routed, offers);
-        }
-        let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
-        Self { sent: routed.reached(), offline, filtered, dropped: Dropped::default() }
-    }
-
-    #[cold]
-    fn of_mixed(message: &Message<'_>, routed: Routed<'a>, offers: &[Offered]) -> Self {
-        let (offline, filtered) = (Cow::Borrowed(routed.offline()), filtered(message, routed));
-        let of = |wanted: fn(Offered) -> bool| {
-            let parts = routed.parts().zip(offers).filter(move |(_, offered)| wanted(**offered));
-            parts.flat_map(|((_, share), _)| match share {
-                Share::Uids(uids) => uids,
-                // There is no list to name anybody from; the ledger has the frame.
-                Share::Whole => &[],
-            })
-        };
-        let mut settled: BTreeSet<u64> = of(Offered::is_taken).copied().collect();
-        // Of two causes the lower number counts (REP-6).
-        let mut rest = |wanted: fn(Offered) -> bool| -> BTreeSet<u64> {
-            of(wanted).copied().filter(|uid| settled.insert(*uid)).collect()
-        };
-        let unsupported = rest(|it| it == Offered::NotSupported);
-        let full = rest(|it| it == Offered::Full);
-        let aged = rest(|it| it == Offered::Aged);
-        let gone = rest(|it| it == Offered::NoLink);
-        let [unsupported, full, aged] = [unsupported, full, aged].map(|it| in_order(message, it));
-        let dropped = Dropped { unsupported, full, aged };
-        let sent = routed.reached() - dropped.len() - gone.len();
-        // Who is at a gateway that can have no match is there all the same.
-        let (there, gone): (Vec<u64>, Vec<u64>) =
-            gone.into_iter().partition(|uid| routed.filtered_in_part().contains(uid));
-        let offline = with(message, offline, gone);
-        let filtered = with(message, filtered, there);
-        Self { sent, offline, filtered, dropped }
-    }
-
-    /// Puts the receipt of stage `routed`, with the message's way so far if it is the last.
-    fn answer(
-        &self,
-        core: &Core,
-        part: &mut Part,
-        message: &Message<'_>,
-        routed: Routed<'_>,
-        offers: &[Offered],
-        trace: Option<&Trace>,
-    ) {
-        let sets = [
-            (Fate::OFFLINE, ErrorCode(0), &*self.offline),
-            (Fate::FILTERED, ErrorCode(0), &*self.filtered),
-            (Fate::DROPPED, ErrorCode::NOT_SUPPORTED, &self.dropped.unsupported[..]),
-            (Fate::DROPPED, ErrorCode::OUTBOX_FULL, &self.dropped.full[..]),
-            (Fate::DROPPED, ErrorCode::OUTBOX_AGE, &self.dropped.aged[..]),
-        ];
-        let mut named = [FateSet::default(); 5];
-        let mut count = 0;
-        for (fate, cause, uids) in sets {
-            if !uids.is_empty() {
-                named[count] = FateSet { fate, cause, uids: uids.into() };
-                count += 1;
-            }
-        }
-        let receipt = Receipt {
-            last: message.level == Level::ROUTED,
-            sent: length(self.sent),
-            offline: length(self.offline.len()),
-            unknown: length(routed.unresolved()),
-            filtered: length(self.filtered.len()),
-            dropped: length(self.dropped.len()),
-            gateways: taken(offers),
-            fate_sets: (&named[..count]).into(),
-            ..empty_receipt(message)
-        };
-        core.put_receipt(part, receipt, trace);
-    }
-
-    /// What is known already at the level `delivered`, when the parts have been offered.
-    fn settle(merge: &mut Merge, routed: Routed<'_>, offers: &[Offered]) {
-        merge.settle(routed.offline(), Fate::OFFLINE, ErrorCode(0));
-        merge.settle(routed.filtered(), Fate::FILTERED, ErrorCode(0));
-        // A word of gateways that were not asked (REP-6).
-        merge.settle(routed.filtered_in_part(), Fate::FILTERED, ErrorCode(0));
-        hear_offers(merge, offers);
-    }
-}
-
 /// A part for each gateway of a plan, in its order.
 pub(super) fn add_parts(merge: &mut Merge, routed: Routed<'_>) {
     for (_, share) in routed.parts() {
@@ -535,35 +455,12 @@ pub(super) fn taken(offers: &[Offered]) -> u32 {
     length(offers.iter().filter(|offered| offered.is_taken()).count())
 }
 
-/// UIDs that nobody was asked for, in the order of the PUBLISH.
-#[inline]
-fn filtered<'a>(message: &Message<'_>, routed: Routed<'a>) -> Cow<'a, [u64]> {
-    let filtered = routed.filtered();
-    if message.selector.is_none() || message.except.is_empty() {
-        return Cow::Borrowed(filtered);
-    }
-    Cow::Owned(in_order(message, filtered.iter().copied().collect()))
-}
-
-/// More of them, in the order of the PUBLISH.
-fn with<'a>(message: &Message<'_>, uids: Cow<'a, [u64]>, more: Vec<u64>) -> Cow<'a, [u64]> {
-    if more.is_empty() {
-        return uids;
-    }
-    Cow::Owned(in_order(message, uids.iter().copied().chain(more).collect()))
-}
-
-/// The UIDs of a set, each once, in the order of the PUBLISH (PUB-4).
-fn in_order(message: &Message<'_>, mut set: BTreeSet<u64>) -> Vec<u64> {
-    message.targets.iter().filter(|uid| set.remove(uid)).collect()
-}
-
 /// At stage `routed`, and not the last.
-fn empty_receipt<'a>(message: &Message<'_>) -> Receipt<'a> {
+pub(super) fn empty_receipt<'a>(message: &Message<'_>) -> Receipt<'a> {
     Receipt { stage: Level::ROUTED, sequence: message.sequence, ..Receipt::default() }
 }
 
 /// Lists and slots are far fewer than 2^32.
-fn length(count: usize) -> u32 {
+pub(super) fn length(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -107,11 +107,12 @@ impl Core {
         offer: Offer,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Offered {
-        let Offer { receiver, care, awaited } = offer;
+        let Offer { receiver, care: Care { ttl_ms, priority, conflates }, awaited } = offer;
+        let care = Care { ttl_ms, priority, conflates };
         let frames = self.counters.frames(receiver);
         count(&frames.offered, 1);
         if place.shard != self.id {
-            let mut frame = Vec::new();
+            let (mut frame, offer) = (Vec::new(), Offer { receiver, care, awaited });
             encode(&mut frame);
             return self.offer_elsewhere(place, offer, frame, Bytes::new());
         }
@@ -121,7 +122,7 @@ impl Core {
         };
         let terms = terms_of(&mut link.part, care, awaited);
         let taken = link.part.outbox.offer(self.now, terms, encode);
-        self.offered(&mut link.part, offer, terms.number, taken)
+        self.offered(&mut link.part, receiver, awaited, (terms.number, taken))
     }
 
     /// As [`Core::offer`], of a frame whose payload outboxes share; the header announces none.
@@ -145,7 +146,7 @@ impl Core {
         };
         let terms = terms_of(&mut link.part, care, awaited);
         let taken = link.part.outbox.offer_large(self.now, terms, &header, payload);
-        self.offered(&mut link.part, offer, terms.number, taken)
+        self.offered(&mut link.part, receiver, awaited, (terms.number, taken))
     }
 
     fn offer_elsewhere(
@@ -173,9 +174,9 @@ impl Core {
     fn offered(
         &mut self,
         part: &mut Part,
-        Offer { receiver, awaited, .. }: Offer,
-        number: u64,
-        taken: Result<(), Cause>,
+        receiver: Receiver,
+        awaited: Option<Awaited>,
+        (number, taken): (u64, Result<(), Cause>),
     ) -> Offered {
         if let Err(cause) = taken {
             let refused = self.counters.frames(receiver).refused(cause);
