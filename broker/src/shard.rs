@@ -34,11 +34,12 @@ mod tag;
 mod tag_delta;
 mod uplink;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustc_hash::FxBuildHasher;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::Frame;
 use waybill_wire::session::Step;
@@ -66,7 +67,14 @@ pub struct Shard {
     links: Links,
 }
 
-type Links = BTreeMap<LinkId, Box<Link>>;
+type Links = HashMap<LinkId, Box<Link>, FxBuildHasher>;
+
+/// Where all links are gone through, it is in this order: what a broker does follows from its inputs.
+fn in_order(links: &Links) -> Vec<LinkId> {
+    let mut ids: Vec<LinkId> = links.keys().copied().collect();
+    ids.sort_unstable();
+    ids
+}
 
 /// What a shard has besides its links: handlers get it together with the link they act on.
 struct Core {
@@ -115,7 +123,7 @@ impl Shard {
             drain: None,
             drained: false,
         };
-        Self { core, links: Links::new() }
+        Self { core, links: Links::default() }
     }
 
     /// Its counters.
@@ -253,8 +261,7 @@ impl Shard {
         let now = self.core.now;
         self.core.shared.readiness(|readiness| readiness.look(now));
         let mut budget = FOLLOW_STEPS;
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
-        for id in ids {
+        for id in in_order(&self.links) {
             self.with(id, |core, links, link| {
                 core.check_time(links, link);
                 core.catch_up(links, &mut link.part, &mut budget);
@@ -273,8 +280,7 @@ impl Shard {
 
     fn drain(&mut self, deadline_ms: u32) {
         self.core.drain = Some(self.core.now + Duration::from_millis(deadline_ms.into()));
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
-        for id in ids {
+        for id in in_order(&self.links) {
             self.with(id, |core, _, link| core.ask_to_leave(&mut link.part, deadline_ms));
         }
     }
