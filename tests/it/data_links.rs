@@ -124,6 +124,18 @@ fn delivered(net: &mut Net, line: Line) -> u64 {
     }
 }
 
+/// The sequence of a DELIVER that is there by now, behind PINGs if any.
+fn has_come(net: &mut Net, line: Line) -> Option<u64> {
+    loop {
+        let frame = net.arrived(line)?;
+        match Frame::decode(&frame) {
+            Ok(Frame::Deliver(message)) => return Some(message.sequence),
+            Ok(Frame::Ping(_)) => {}
+            other => panic!("no DELIVER: {other:?}"),
+        }
+    }
+}
+
 fn publish(net: &mut Net, producer: &mut Producer, count: u64) {
     for _ in 0..count {
         assert_eq!(producer.publish(net, &[1], b"x").sent, 1);
@@ -213,23 +225,62 @@ fn promise_2_a_newer_session_writes_when_the_links_of_the_older_are_written_out(
     });
 }
 
+/// What becomes of an older data link whose write is stuck.
+#[derive(Clone, Copy, Debug)]
+enum Stuck {
+    Stays,
+    /// Its gateway ends its direction when the session is over, or before.
+    EndsAfter,
+    EndsBefore,
+}
+
 #[test]
 fn lnk_9_an_older_data_link_that_is_stuck_holds_a_newer_session_for_a_second_at_most() {
+    for stuck in [Stuck::Stays, Stuck::EndsAfter, Stuck::EndsBefore] {
+        eprintln!("{stuck:?}");
+        simulated(&config(), |net| {
+            let older = Control::link(net, 1, &[1]);
+            let (of_older, _) = older.open(net, 0);
+            let mut from = producer(net, 7, 0);
+            net.stall(of_older, true);
+            publish(net, &mut from, 3);
+            if matches!(stuck, Stuck::EndsBefore) {
+                net.leave(of_older);
+                net.settle();
+            }
+            let newer = Control::link(net, 1, &[1]);
+            if matches!(stuck, Stuck::EndsAfter) {
+                net.leave(of_older);
+            }
+            let (of_newer, _) = newer.open(net, 0);
+            publish(net, &mut from, 3);
+            net.advance(Duration::from_millis(700));
+            assert_eq!(net.arrived(of_newer), None);
+            net.advance(Duration::from_millis(500));
+            for sequence in 4..=6 {
+                assert_eq!(has_come(net, of_newer), Some(sequence));
+            }
+        });
+    }
+}
+
+#[test]
+fn lnk_8_what_waits_behind_a_control_link_that_is_gone_holds_nothing_up() {
     simulated(&config(), |net| {
         let older = Control::link(net, 1, &[1]);
-        let (of_older, _) = older.open(net, 0);
         let mut from = producer(net, 7, 0);
-        net.stall(of_older, true);
-        publish(net, &mut from, 3);
+        publish(net, &mut from, 1);
+        let (of_older, _) = older.open(net, 0);
+        publish(net, &mut from, 2);
+        net.reset(older.line);
+        let end = net.arrived(of_older).expect("its end, at once");
+        let Ok(Frame::Error(error)) = Frame::decode(&end) else { panic!("{end:02x?}") };
+        assert_eq!(error.code, ErrorCode::NO_SESSION);
         let newer = Control::link(net, 1, &[1]);
-        let (of_newer, _) = newer.open(net, 0);
-        publish(net, &mut from, 3);
-        net.advance(Duration::from_millis(700));
-        assert_eq!(net.arrived(of_newer), None);
-        net.advance(Duration::from_millis(500));
-        for sequence in 4..=6 {
-            assert_eq!(delivered(net, of_newer), sequence);
-        }
+        publish(net, &mut from, 1);
+        net.settle();
+        assert_eq!(has_come(net, newer.line), Some(4), "at once");
+        assert_eq!(net.ledger().gateways.lost, 2);
     });
 }
 

@@ -152,6 +152,11 @@ impl Core {
         let Some(mut link) = links.remove(&data) else { return };
         let fault = refused(ErrorCode::NO_SESSION, Kind(0), "its control link has ended");
         self.dismiss(links, &mut link.part, fault, LINGER_MS);
+        if link.part.fenced {
+            // Nobody will say any more that what came before was taken in.
+            self.abandon(&mut link.part);
+            self.touch(&mut link.part);
+        }
         links.insert(data, link);
     }
 

@@ -23,8 +23,11 @@ impl Core {
         if link.part.life == Life::Lingering {
             return self.close(links, &mut link.part);
         }
+        let until = self.now + Duration::from_millis(FLUSH_MS);
+        // One that was ending already has no more time for that.
+        let was_closing = link.part.life == Life::Closing;
+        link.part.linger = if was_closing { link.part.linger.min(until) } else { until };
         link.part.life = Life::Closing;
-        link.part.linger = self.now + Duration::from_millis(FLUSH_MS);
         self.touch(&mut link.part);
     }
 

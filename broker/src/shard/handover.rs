@@ -7,7 +7,7 @@ use std::time::Duration;
 use waybill_wire::code::Kind;
 
 use super::gateway::superseded;
-use super::link::{Life, Part};
+use super::link::{Life, Part, RoleState};
 use super::{Core, Links};
 use crate::io::{LinkId, Output};
 use crate::limits::LINGER_MS;
@@ -36,11 +36,12 @@ impl Core {
         }
     }
 
-    /// Ends an older link: within a second, also where it is ending already (REG-8).
+    /// Ends an older link: within a second, also where it is ending already (REG-8). A data link
+    /// that is not ends with its control link.
     pub(super) fn supersede(&mut self, links: &mut Links, older: LinkId) {
         let Some(mut link) = links.remove(&older) else { return };
         let part = &mut link.part;
-        if part.life == Life::Open {
+        if part.life == Life::Open && !matches!(part.role, RoleState::Data(_)) {
             self.dismiss(links, part, superseded(Kind(0)), LINGER_MS);
         } else if part.life == Life::Closing {
             part.linger = part.linger.min(self.now + Duration::from_millis(LINGER_MS));

@@ -24,7 +24,7 @@ struct Together {
 impl Paths {
     fn join(&mut self, incarnation: u64, control: Writer) -> Vec<Writer> {
         let sessions = self.by_incarnation.entry(incarnation).or_default();
-        let older = sessions.iter().map(|it| it.control).collect();
+        let older = sessions.iter().flat_map(|it| it.links.iter().copied()).collect();
         sessions.push(Together { control, links: vec![control] });
         older
     }
@@ -109,7 +109,7 @@ mod tests {
         assert!(!paths.join_data(7, a, of_a), "its session has nothing in effect");
         assert_eq!(paths.join(7, a), []);
         assert!(paths.join_data(7, a, of_a) && paths.join_data(7, a, of_a));
-        assert_eq!(paths.join(7, b), [a]);
+        assert_eq!(paths.join(7, b), [a, of_a]);
         assert!(!paths.join_data(7, b, of_b));
         assert_eq!(paths.leave(7, a), [], "its data link still writes");
         assert_eq!(paths.leave(7, of_a), [b, of_b]);
