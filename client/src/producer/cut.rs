@@ -1,8 +1,11 @@
 //! Publishes whose payload goes out in pieces, with others between them (FRG-1 to FRG-3).
 //!
 //! Of one priority there is one at a time, and none of that priority goes between its pieces, so
-//! that their order stays what it was (FRG-6). What is sent again goes alone (PUB-5).
+//! that their order stays what it was (FRG-6). What is sent again goes alone (PUB-5). The more
+//! urgent goes first, and now and then the one that has waited: others of its priority wait for it,
+//! and the broker keeps what has come of it.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -25,6 +28,10 @@ pub(super) const PIECE_BYTES: usize = WRITE_BYTES / 2;
 /// How many of those that wait are looked at for one that may go between the pieces of another.
 const LOOK_AHEAD: usize = 64;
 
+/// Pieces of more urgent ones that go at most before a piece of one that waits: two that wait have
+/// half of the pieces, one a quarter.
+const PASSED_MAX: u32 = 3;
+
 /// See the module. Invariant: their priorities differ, and their payloads come to at most
 /// [`FRAGMENTED_BYTES_MAX`].
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub(super) struct Cut {
     pub(super) resend: bool,
     /// What is settled once all of it is written; `None` if that takes a receipt.
     pub(super) flight: Option<Flight>,
+    /// Pieces of others that have gone since its last one.
+    pub(super) passed: u32,
 }
 
 impl Default for Cuts {
@@ -87,10 +96,19 @@ impl Cuts {
         self.open.push(cut);
     }
 
-    /// Appends the next piece of the one that is most urgent. What is settled by its last one.
+    /// Whose piece goes next.
+    fn next(&self) -> Option<usize> {
+        // Who has not been passed that often has no claim by that.
+        let claim = |cut: &Cut| (cut.passed.max(PASSED_MAX - 1), Reverse(cut.priority.rank()));
+        (0..self.open.len()).max_by_key(|at| claim(&self.open[*at]))
+    }
+
+    /// Appends the next piece. What is settled by the last one of its message.
     pub(super) fn transmit(&mut self, out: &mut Vec<u8>) -> Option<Flight> {
-        let at = (0..self.open.len()).min_by_key(|at| self.open[*at].priority.rank())?;
+        let at = self.next()?;
+        self.open.iter_mut().for_each(|cut| cut.passed += 1);
         let cut = &mut self.open[at];
+        cut.passed = 0;
         let Range { start, end } = cuts(cut.payload.len(), cut.at, self.piece_bytes).next()?;
         let last = end == cut.payload.len();
         let offset = u32::try_from(start).unwrap_or(u32::MAX);

@@ -161,7 +161,7 @@ impl<R: Reply> ProducerMachine<R> {
         {
             let payload = payload.clone();
             let flight = if level == ReceiptLevel::None { flight.take() } else { None };
-            self.cuts.push(Cut { sequence, priority, payload, at, resend, flight });
+            self.cuts.push(Cut { sequence, priority, payload, at, resend, flight, passed: 0 });
         }
         let Some(flight) = flight else { return };
         if level == ReceiptLevel::None {

@@ -119,6 +119,27 @@ fn promise_2_others_pass_what_is_cut_but_for_those_of_its_priority() {
     assert_eq!(broker.came[3].payload, publish(3 * LARGE, ReceiptLevel::Routed).payload);
 }
 
+/// FRG-2: what is urgent goes first, and does not keep what was begun from its end.
+#[test]
+fn what_was_begun_comes_to_its_end_however_much_is_more_urgent() {
+    let mut rig = open(Duration::ZERO);
+    rig.order(publish(LARGE, ReceiptLevel::Routed).priority(Priority::BULK));
+    rig.order(publish(LARGE, ReceiptLevel::Routed));
+    let mut broker = Broker::default();
+    while broker.sequences().last() != Some(&1) {
+        assert!(broker.came.len() < 9, "{:?}", broker.sequences());
+        rig.order(publish(LARGE, ReceiptLevel::Routed));
+        rig.order(publish(3, ReceiptLevel::Routed).priority(Priority::HIGH));
+        for _ in 0..LARGE / WRITE_BYTES {
+            broker.take(&mut rig);
+            rig.machine.handle_written();
+            broker.came.retain(|it| it.payload.len() == LARGE);
+        }
+    }
+    let passed = broker.came.len() - 1;
+    assert_eq!(passed, 3, "what is more urgent has three pieces for each of its own");
+}
+
 /// FRG-7: it is settled when all of it is written, or goes again from its beginning.
 #[test]
 fn of_level_none_it_is_settled_by_its_last_piece_and_goes_again_if_that_was_not_written() {
