@@ -84,6 +84,10 @@ impl World {
     /// What depends on this link may be late or lost from here on.
     pub(super) fn disturb(&mut self, number: usize) {
         let is_first = self.oracle.pipe_disturbed(number);
+        self.note(|it| {
+            let near = it.pipes.get(&number).and_then(|pipe| pipe.near);
+            format!("pipe {number} is disturbed: {:?}", near.map(|end| it.ends[end].owner))
+        });
         let Some(pipe) = self.pipes.get(&number) else { return };
         if let Some(far) = pipe.far.as_ref().filter(|_| is_first) {
             self.brokers[far.broker].suspects += 1;
