@@ -96,6 +96,8 @@ counters! {
         publishes_routed,
         /// PUBLISH frames refused as a whole.
         publishes_refused,
+        /// Of these: in fragments, and nothing more of them came.
+        publishes_stood_still,
         /// Distinct UIDs of the lists of routed PUBLISHes. Each is one of the next five.
         targets,
         /// Targets whose frame was taken for at least one gateway.

@@ -223,6 +223,9 @@ pub const FLUSH_MS: u64 = 10_000;
 /// that is on its way, so that it is told why.
 pub const SLOW_FLUSH_MS: u64 = 3_000;
 
+/// Milliseconds after which a message in fragments is given up of which nothing has come.
+pub const PIECES_STILL_MS: u64 = 10_000;
+
 /// Milliseconds between ticks. Deadlines of sessions are some seconds; a tick walks the links.
 pub const TICK_MS: u64 = 100;
 

@@ -29,6 +29,7 @@ mod reading;
 mod receipts;
 mod resume;
 pub(crate) mod sending;
+mod standing;
 mod state;
 mod tag;
 mod tag_delta;

@@ -153,6 +153,35 @@ fn promise_5_what_a_link_leaves_open_is_counted() {
     }
 }
 
+/// FRG-9, promise 7: a share of what all links hold is not kept by saying nothing.
+#[test]
+fn promise_7_a_message_that_stands_still_is_given_up() {
+    // Else its silence ends the link first.
+    let config = BrokerConfig { keepalive_ms: 0, ..BrokerConfig::default() };
+    simulated(&config, |net| {
+        let mut producer = producer(net, 7);
+        producer.sequence = 1;
+        let head = MessageHead { sequence: 1, level: Level::ROUTED, ..MessageHead::default() };
+        let frames = cut(head, &[1], b"abcdefghij", 3);
+        for frame in &frames[..2] {
+            net.send(producer.line, frame);
+            net.advance(Duration::from_secs(9));
+            assert_eq!(net.ledger().publishes_refused, 0);
+        }
+        net.advance(Duration::from_millis(1_500));
+        let receipt = producer.receipt(net);
+        assert_eq!((receipt.code, receipt.sequence), (ErrorCode::OVERLOADED, 1));
+        let ledger = net.ledger();
+        assert_eq!((ledger.publishes_refused, ledger.publishes_stood_still), (1, 1));
+        // It is open still, and what comes of it has no effect (FRG-9).
+        for frame in &frames[2..] {
+            net.send(producer.line, frame);
+        }
+        let receipt = producer.publish(net, &[1], b"x");
+        assert_eq!((receipt.code, &receipt.offline[..]), (ErrorCode(0), &[1][..]));
+    });
+}
+
 /// FRG-2, promise 6: others' messages, and its own, pass what a producer sends slowly.
 #[test]
 fn promise_6_a_message_that_stays_open_holds_nobody_up() {

@@ -151,6 +151,12 @@ impl<T: Copy> Assembly<T> {
         self.open.iter().filter(|open| open.whole.is_some()).count()
     }
 
+    /// The numbers of open messages that were not forgotten, and how much has come of their payloads.
+    pub fn progress(&self) -> impl Iterator<Item = (u64, usize)> {
+        let held = self.open.iter().filter(|open| open.whole.is_some());
+        held.map(|open| (open.sequence, open.at))
+    }
+
     /// Memory held for them: at most twice what has come of them, and at most what they are.
     #[must_use]
     pub fn reserved(&self) -> usize {

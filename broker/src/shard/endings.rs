@@ -140,6 +140,7 @@ impl Core {
                 self.check_fences(part);
                 self.ask_for_confirmation(part);
                 self.check_reports(part);
+                self.give_up_still(part);
                 self.give_up_uplinks(links, part);
                 self.check_outbox(links, part);
                 part.is_idle = !std::mem::take(&mut part.wrote_lately);

@@ -77,7 +77,7 @@ impl Core {
     }
 
     /// Refuses a message that is open, and keeps nothing of it.
-    fn give_pieces_up(&mut self, part: &mut Part, sequence: u64, code: ErrorCode) {
+    pub(super) fn give_pieces_up(&mut self, part: &mut Part, sequence: u64, code: ErrorCode) {
         let RoleState::Producer(producer) = &mut part.role else { return };
         let mut assembly = std::mem::take(&mut producer.assembly);
         if let Some(message) = assembly.message(sequence, 0) {

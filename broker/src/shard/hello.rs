@@ -12,6 +12,7 @@ use waybill_wire::session::{Sequence, support};
 use super::batch::RUNS_WHOLE;
 use super::link::{Admission, ConsumerState, Fault, Life, Part, ProducerState, RoleState, refused};
 use super::receipts::Receipts;
+use super::standing::Standing;
 use super::uplink::Owed;
 use super::{Core, Links};
 use crate::auth::Grant;
@@ -139,6 +140,7 @@ impl Core {
                     grant,
                     sequence: Sequence::default(),
                     assembly: Assembly::default(),
+                    standing: Standing::default(),
                     receipts: Receipts::default(),
                     unrouted: Vec::new(),
                 }))

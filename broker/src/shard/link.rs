@@ -29,6 +29,7 @@ use crate::shard::hops::Unrouted;
 use crate::shard::parts::Rest;
 use crate::shard::reading::Reading;
 use crate::shard::receipts::{Receipts, Reports};
+use crate::shard::standing::Standing;
 use crate::shard::uplink::Owed;
 use crate::shared::Shared;
 
@@ -129,6 +130,7 @@ pub(super) struct ProducerState {
     pub(super) sequence: Sequence,
     // Messages of which not all pieces have come.
     pub(super) assembly: Assembly<Duration>,
+    pub(super) standing: Standing,
     pub(super) receipts: Receipts,
     // Traced messages of the turn that has not ended.
     pub(super) unrouted: Vec<Unrouted>,

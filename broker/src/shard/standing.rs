@@ -1,0 +1,89 @@
+//! Messages in fragments that stand still are given up, so that nobody keeps a share of the pool by
+//! saying nothing (FRG-9).
+
+use std::time::Duration;
+
+use waybill_wire::assembly::Assembly;
+use waybill_wire::code::ErrorCode;
+
+use super::Core;
+use super::link::{Part, RoleState};
+use crate::limits::PIECES_STILL_MS;
+use crate::telemetry::count;
+
+/// How much had come of each open message when that was last seen to change.
+#[derive(Debug, Default)]
+pub(super) struct Standing(Vec<Seen>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    sequence: u64,
+    bytes: usize,
+    since: Duration,
+}
+
+impl Standing {
+    /// The messages of which nothing has come for too long. Time in which nothing could be seen to
+    /// come does not count: the link is not read, or brings a frame that is not whole.
+    fn look<T: Copy>(&mut self, now: Duration, is_seen: bool, assembly: &Assembly<T>) -> Vec<u64> {
+        let before = std::mem::take(&mut self.0);
+        self.0.extend(assembly.progress().map(|(sequence, bytes)| {
+            let same = |seen: &&Seen| is_seen && (seen.sequence, seen.bytes) == (sequence, bytes);
+            let since = before.iter().find(same).map_or(now, |seen| seen.since);
+            Seen { sequence, bytes, since }
+        }));
+        let most = Duration::from_millis(PIECES_STILL_MS);
+        let overdue = self.0.iter().filter(|seen| now.saturating_sub(seen.since) >= most);
+        overdue.map(|seen| seen.sequence).collect()
+    }
+}
+
+impl Core {
+    /// Refuses what a producer has begun and does not go on with.
+    pub(super) fn give_up_still(&mut self, part: &mut Part) {
+        let is_seen = !part.waits && part.rest.is_none() && part.partial == 0;
+        let RoleState::Producer(producer) = &mut part.role else { return };
+        if producer.assembly.is_empty() {
+            producer.standing = Standing::default();
+            return;
+        }
+        for sequence in producer.standing.look(self.now, is_seen, &producer.assembly) {
+            let (shard, link) = (self.id, part.id.0);
+            tracing::info!(shard, link, sequence, "a message in fragments is given up");
+            count(&self.counters.publishes_stood_still, 1);
+            self.give_pieces_up(part, sequence, ErrorCode::OVERLOADED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waybill_wire::Frame;
+    use waybill_wire::deframe::Deframer;
+    use waybill_wire::message::MessageHead;
+
+    use super::*;
+
+    #[test]
+    fn time_in_which_nothing_could_be_seen_to_come_does_not_count() {
+        let (mut frame, mut assembly) = (Vec::new(), Assembly::default());
+        let head = MessageHead { sequence: 5, fragmented: Some(9), ..MessageHead::default() };
+        head.encode_publish(&[1], b"abc", &mut frame).unwrap();
+        let mut deframer = Deframer::new();
+        let raw = deframer.next(&frame).unwrap().frame.unwrap();
+        let Ok(Frame::Publish(message)) = raw.decode() else { panic!() };
+        assembly.begin((), &message, raw.bytes()).unwrap();
+        let mut standing = Standing::default();
+        let mut look = |ms, is_seen| {
+            let now = Duration::from_millis(ms);
+            standing.look(now, is_seen, &assembly)
+        };
+        assert_eq!(look(0, true), []);
+        assert_eq!(look(9_000, false), []);
+        assert_eq!(look(9_000 + PIECES_STILL_MS - 1, true), []);
+        assert_eq!(look(9_000 + PIECES_STILL_MS, true), [5]);
+        assembly.forget(5, 0);
+        let now = Duration::from_millis(9_000 + 2 * PIECES_STILL_MS);
+        assert_eq!(standing.look(now, true, &assembly), [], "it was given up before");
+    }
+}
