@@ -166,6 +166,12 @@ pub struct LimitConfig {
     /// still taken, else one larger than this could never be delivered; so the true bound is this
     /// and one encoded message. 1,024 to 67,108,864, default 65,536.
     pub queue_bytes_max: usize,
+    /// Bytes that all connections hold together: messages and answers that wait to be written, one
+    /// message for many counted once. While there are more no message is taken from brokers, and
+    /// connections whose sockets have taken nothing for the longest are closed with
+    /// `slow_connection`, at once; beyond it is only what was being encoded. At least eight times
+    /// `queue_bytes_max`; 1,048,576 to 1,099,511,627,776, default 1,073,741,824.
+    pub connections_bytes_max: usize,
     /// Unanswered *send*s of one connection; it is not read while there are as many. 1 to 65,536,
     /// default 32.
     pub uplinks_per_connection_max: usize,
@@ -340,6 +346,15 @@ impl LimitConfig {
         range("limits.connections_max", self.connections_max, 1, connections_max)?;
         range("limits.connections_per_user_max", self.connections_per_user_max, 1, 4096)?;
         range("limits.queue_bytes_max", self.queue_bytes_max, 1024, 64 << 20)?;
+        range("limits.connections_bytes_max", self.connections_bytes_max, 1 << 20, 1 << 40)?;
+        if self.connections_bytes_max / QUEUES_LEAST < self.queue_bytes_max {
+            let least = self.queue_bytes_max.saturating_mul(QUEUES_LEAST);
+            return Err(ConfigError {
+                key: "limits.connections_bytes_max",
+                value: self.connections_bytes_max.to_string(),
+                allowed: format!("{least} or more: {QUEUES_LEAST} times limits.queue_bytes_max"),
+            });
+        }
         range("limits.uplinks_per_connection_max", self.uplinks_per_connection_max, 1, 1 << 16)?;
         range("limits.uplinks_max", self.uplinks_max, 1, 1 << 20)?;
         range("limits.uplink_bytes_max", self.uplink_bytes_max, 128 << 10, 1 << 30)?;
@@ -351,6 +366,9 @@ impl LimitConfig {
         range("limits.tags_max", self.tags_max, 0, GATEWAY_TAGS_MAX as u64)
     }
 }
+
+/// So many full queues fit into what all connections may hold.
+const QUEUES_LEAST: usize = 8;
 
 /// As many as a broker has shards, if it can.
 const DATA_LINKS_MAX: u16 = 64;
@@ -429,6 +447,7 @@ impl Default for LimitConfig {
             connections_max: 100_000,
             connections_per_user_max: 64,
             queue_bytes_max: 64 << 10,
+            connections_bytes_max: 1 << 30,
             uplinks_per_connection_max: 32,
             uplinks_max: 16_384,
             uplink_bytes_max: 16 << 20,
@@ -473,7 +492,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         type Spoil = fn(&mut GatewayConfig);
-        let wrong: [(&str, Spoil); 18] = [
+        let wrong: [(&str, Spoil); 20] = [
             ("broker.addresses", |c| c.broker.addresses.clear()),
             ("broker.addresses", |c| c.broker.addresses.push("localhost".into())),
             ("broker.connect_timeout_ms", |c| c.broker.connect_timeout_ms = 99),
@@ -488,6 +507,10 @@ mod tests {
             ("limits.connections_max", |c| c.limits.connections_max = 0),
             ("limits.connections_per_user_max", |c| c.limits.connections_per_user_max = 0),
             ("limits.queue_bytes_max", |c| c.limits.queue_bytes_max = 1023),
+            ("limits.connections_bytes_max", |c| c.limits.connections_bytes_max = 1 << 19),
+            ("limits.connections_bytes_max", |c| {
+                (c.limits.queue_bytes_max, c.limits.connections_bytes_max) = (1 << 20, 7 << 20);
+            }),
             ("limits.uplinks_max", |c| c.limits.uplinks_max = 0),
             ("limits.tags_per_connection_max", |c| c.limits.tags_per_connection_max = 257),
             ("limits.tags_max", |c| c.limits.tags_max = 1_048_577),

@@ -13,11 +13,12 @@
 pub mod auth;
 mod clock;
 pub mod config;
-pub mod fanout;
+mod fanout;
 mod http;
 pub mod hub;
 mod links;
 pub mod memory;
+mod pool;
 mod recent;
 mod reports;
 mod server;

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
 use crate::links::{Links, News, Next, Said};
+use crate::pool::{LOOKED_AT_ONCE, Sweep};
 use crate::session::SessionLimits;
 use crate::switchboard::{Arrived, FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Live {
     outboxes: Slab<Arc<Outbox>>,
+    /// A look at them, for who is to go because too much is held.
+    sweep: Sweep,
 }
 
 impl Gateway {
@@ -228,10 +231,7 @@ impl Shared {
             session_limits: Arc::new(config.session_limits()),
             connections_max: config.limits.connections_max,
             allowed_origins: origins.collect(),
-            queues: Arc::new(QueueShared::new(
-                config.limits.queue_bytes_max,
-                Arc::clone(&telemetry),
-            )),
+            queues: Arc::new(QueueShared::new(&config.limits, Arc::clone(&telemetry))),
             telemetry,
             mailbox,
             liveness: Liveness {
@@ -250,7 +250,7 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> GatewayStats {
-        self.telemetry.snapshot(self.connections())
+        self.telemetry.snapshot(self.connections(), self.queues.pool.held())
     }
 
     /// The ledger as fields, and a word if it is wrong.
@@ -260,6 +260,28 @@ impl Shared {
             warn!(%wrong, "the ledger does not balance");
         }
         info!(ledger = %serde_json::json!(stats), "gateway stopped");
+    }
+
+    /// Looks at some more connections while too much is held; after all were looked at those that
+    /// hold it up are told to go.
+    fn relieve(&self) {
+        let pool = &self.queues.pool;
+        if pool.is_waiting() {
+            return;
+        }
+        let mut live = self.live();
+        let Live { outboxes, sweep } = &mut *live;
+        let upto = outboxes.capacity().min(sweep.from + LOOKED_AT_ONCE);
+        for key in sweep.from..upto {
+            if let Some(stuck) = outboxes.get(key).and_then(|outbox| outbox.stuck()) {
+                sweep.note(stuck, key);
+            }
+        }
+        sweep.from = upto;
+        if upto == outboxes.capacity() {
+            let chosen = std::mem::take(sweep).chosen(pool);
+            chosen.filter_map(|key| outboxes.get(key)).for_each(|outbox| outbox.send_away());
+        }
     }
 
     fn connections(&self) -> usize {
@@ -364,6 +386,7 @@ impl Running {
         let behind = self.switchboard.has_changes();
         let unfinished = self.switchboard.is_unfinished();
         let pressed = self.shared.queues.pressure.is_on();
+        let is_over = self.shared.queues.pool.is_over();
         tokio::select! {
             () = emptied(&mut self.stop) => return false,
             _ = self.inbox.recv_many(&mut words, TURN_MAX), if !self.switchboard.is_behind() => {
@@ -372,7 +395,7 @@ impl Running {
                     self.switchboard.handle_connection(word, now_ms);
                 }
             }
-            next = self.links.next(!pressed) => self.handle_next(next),
+            next = self.links.next(!pressed && !is_over) => self.handle_next(next),
             () = self.shared.queues.pressure.eased(), if pressed => {}
             () = self.shared.queues.settled.filled() => {}
             () = sleep_until(until), if until.is_some() => {
@@ -380,7 +403,10 @@ impl Running {
             }
             () = tokio::time::sleep(OFFER_AGAIN), if behind => {}
             // Connections are polled meanwhile, and whatever has come is taken first.
-            () = tokio::task::yield_now(), if unfinished && !pressed => {}
+            () = tokio::task::yield_now(), if is_over || (unfinished && !pressed) => {}
+        }
+        if is_over {
+            self.shared.relieve();
         }
         if unfinished && !self.shared.queues.pressure.is_on() {
             self.go_on();
@@ -407,11 +433,13 @@ impl Running {
     }
 
     /// Handles an event, and what has arrived with it, so that it is written together; no more once
-    /// a connection has to look at its queue first, or as much was done as may be in one turn.
+    /// a connection has to look at its queue first, too much is held, or as much was done as may be
+    /// in one turn.
     fn handle_events(&mut self, said: Said) {
         self.handle_event(said);
         for _ in 1..TURN_MAX {
-            if self.shared.queues.pressure.is_on() || self.switchboard.is_spent() {
+            let queues = &self.shared.queues;
+            if queues.pressure.is_on() || queues.pool.is_over() || self.switchboard.is_spent() {
                 return;
             }
             let Some(said) = self.links.said() else { return };

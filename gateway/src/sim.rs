@@ -49,6 +49,7 @@ use waybill_wire::code::{ClientMessage, CloseCode, ErrorCode};
 use crate::auth::{Grant, Verifier, mint};
 use crate::config::GatewayConfig;
 use crate::hub::LoginRefused;
+use crate::pool::Sweep;
 use crate::session::{Now, Session, SessionLimits};
 use crate::subprotocol::Subprotocol;
 use crate::switchboard::{Arrived, Switchboard};
@@ -138,8 +139,7 @@ impl SimGateway {
         config.validate().expect("the simulator's configuration is valid");
         let telemetry = Arc::<Telemetry>::default();
         let links = config.broker.addresses.len();
-        let bytes_max = config.limits.queue_bytes_max;
-        let queues = Arc::new(QueueShared::new(bytes_max, Arc::clone(&telemetry)));
+        let queues = Arc::new(QueueShared::new(&config.limits, Arc::clone(&telemetry)));
         Self {
             switchboard: Switchboard::new(config, links, salt, Arc::clone(&queues)),
             verifier: config.verifier(),
@@ -214,7 +214,7 @@ impl SimGateway {
         let mut left = bytes_budget;
         while line.wants_to_write(now.ms) {
             if left == 0 {
-                line.blocked();
+                line.blocked(now.ms);
                 break;
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -352,7 +352,7 @@ impl SimGateway {
     /// The counters now, with the ledger.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
-        self.telemetry.snapshot(self.lines.len())
+        self.telemetry.snapshot(self.lines.len(), self.queues.pool.held())
     }
 
     /// The most bytes that wait for one connection: at most `limits.queue_bytes_max` and what was
@@ -372,26 +372,40 @@ impl SimGateway {
     /// What connections owe the hub goes there, and what the hub says to sessions is heard, until
     /// nobody has anything to say: as if each task were polled once it is woken.
     fn settle(&mut self, now: Now) {
-        loop {
-            let mut progress = false;
-            for peer in self.lines.values_mut() {
-                progress |= peer.line.take_from_hub(now);
-                while let Some(event) = peer.line.pop_to_hub() {
-                    self.switchboard.handle_connection(event, now.ms);
-                    progress = true;
-                }
-                // Nothing is taken by the socket but in `to_client`.
-                if peer.line.wants_to_write(now.ms) {
-                    peer.line.blocked();
-                }
-            }
-            if !progress {
-                break;
-            }
-        }
+        while self.pass_on(now) || self.relieve() {}
         self.lines.retain(|_, peer| !peer.line.is_aborted());
         debug_assert!(!self.queues.pressure.is_on(), "every queue has been looked at");
         self.check();
+    }
+
+    /// Whether anybody had anything to say.
+    fn pass_on(&mut self, now: Now) -> bool {
+        let mut progress = false;
+        for peer in self.lines.values_mut() {
+            progress |= peer.line.take_from_hub(now);
+            while let Some(event) = peer.line.pop_to_hub() {
+                self.switchboard.handle_connection(event, now.ms);
+                progress = true;
+            }
+            // Nothing is taken by the socket but in `to_client`.
+            if peer.line.wants_to_write(now.ms) {
+                peer.line.blocked(now.ms);
+            }
+        }
+        progress
+    }
+
+    /// Whether somebody has to go because too much is held.
+    fn relieve(&mut self) -> bool {
+        if !self.queues.pool.is_over() {
+            return false;
+        }
+        let mut sweep = Sweep::default();
+        let outboxes: Vec<_> = self.lines.values().map(|peer| peer.line.outbox()).collect();
+        let stuck = outboxes.iter().map(|outbox| outbox.stuck()).enumerate();
+        stuck.for_each(|(key, stuck)| stuck.into_iter().for_each(|it| sweep.note(it, key)));
+        let chosen = sweep.chosen(&self.queues.pool).map(|key| outboxes[key].send_away());
+        chosen.count() > 0
     }
 
     /// Promise 5, at every step: here nothing happens between two counters.

@@ -61,9 +61,11 @@ pub(crate) struct Telemetry {
     pub(crate) addressed: Counter,
     pub(crate) delivered: Counter,
     pub(crate) dropped_slow: Counter,
+    pub(crate) dropped_pool: Counter,
     pub(crate) dropped_closed: Counter,
     pub(crate) dropped_expired: Counter,
     pub(crate) in_doubt: Counter,
+    pub(crate) closed_pool: Counter,
     pub(crate) upgrades: Counter,
     pub(crate) upgrades_refused: Counter,
     pub(crate) logins: Counter,
@@ -121,7 +123,7 @@ impl Telemetry {
         place.map_or(&self.closes_other, |place| &self.closes[place]).add(1);
     }
 
-    pub(crate) fn snapshot(&self, connections: usize) -> GatewayStats {
+    pub(crate) fn snapshot(&self, connections: usize, held: usize) -> GatewayStats {
         let ledger = self.ledger_at_rest();
         let closes = CloseCode::ALL.iter().zip(&self.closes);
         let mut closes: BTreeMap<&'static str, u64> =
@@ -139,6 +141,8 @@ impl Telemetry {
             in_doubt: ledger.in_doubt,
             waiting: ledger.waiting,
             dropped: ledger.dropped,
+            closed_pool: self.closed_pool.value(),
+            bytes_held: held as u64,
             upgrades: self.upgrades.value(),
             upgrades_refused: self.upgrades_refused.value(),
             logins: self.logins.value(),
@@ -187,6 +191,7 @@ impl Telemetry {
             in_doubt: self.in_doubt.value(),
             dropped: Dropped {
                 slow: self.dropped_slow.value(),
+                pool: self.dropped_pool.value(),
                 closed: self.dropped_closed.value(),
                 unready: self.unready.value(),
                 expired: self.dropped_expired.value(),
@@ -228,8 +233,8 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// See [`GatewayStats::balances`].
     pub(crate) fn balances(&self) -> Result<(), String> {
-        let Dropped { slow, closed, unready, expired } = self.dropped;
-        let dropped = slow + closed + unready + expired;
+        let Dropped { slow, pool, closed, unready, expired } = self.dropped;
+        let dropped = slow + pool + closed + unready + expired;
         let settled = self.delivered + self.filtered + self.repeated + self.in_doubt + dropped;
         equal("messages", self.addressed, settled + self.waiting)?;
         let answered = self.uplinks_accepted + self.uplinks_refused;
@@ -267,6 +272,12 @@ pub struct GatewayStats {
     pub waiting: u64,
     /// Not delivered, by cause.
     pub dropped: Dropped,
+    /// Connections closed because what they held was needed for others; among `closes` they are
+    /// `slow_connection`.
+    pub closed_pool: u64,
+    /// Bytes of messages and answers that wait to be written, now: see
+    /// `limits.connections_bytes_max`.
+    pub bytes_held: u64,
     /// Connections upgraded to WebSocket.
     pub upgrades: u64,
     /// Upgrades refused with an HTTP status.
@@ -343,6 +354,8 @@ pub struct LinkStats {
 pub struct Dropped {
     /// The connection's queue was full; what was in it then counts too.
     pub slow: u64,
+    /// What waited for the connection was needed for others (`limits.connections_bytes_max`).
+    pub pool: u64,
     /// The connection ended before it was written.
     pub closed: u64,
     /// The connection had not been told *ready* yet.
@@ -404,7 +417,7 @@ mod tests {
     #[test]
     fn promise_5_what_is_not_counted_does_not_balance() {
         let telemetry = Telemetry::default();
-        let told = |telemetry: &Telemetry| telemetry.snapshot(1).balances();
+        let told = |telemetry: &Telemetry| telemetry.snapshot(1, 0).balances();
         telemetry.addressed.add(2);
         telemetry.waiting.add(2);
         assert_eq!(told(&telemetry), Ok(()));
@@ -413,7 +426,7 @@ mod tests {
         assert_eq!(told(&telemetry), Err("messages: 2 is not 1".into()));
         telemetry.dropped_closed.add(1);
         assert_eq!(told(&telemetry), Ok(()));
-        assert!(telemetry.snapshot(0).balances().is_err(), "it waits for nobody");
+        assert!(telemetry.snapshot(0, 0).balances().is_err(), "it waits for nobody");
         telemetry.uplinks.add(1);
         assert_eq!(told(&telemetry), Err("uplinks: 1 is not 0".into()));
         telemetry.uplinks_waiting.set(1);

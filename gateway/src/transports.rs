@@ -5,6 +5,9 @@
 //! socket, so no connection can hold up the hub or another connection (promise 6). It is bounded in
 //! bytes; what does not fit ends the connection, and is counted.
 //!
+//! What all queues hold is bounded as well (`pool.rs`): one that keeps much and whose socket has
+//! taken nothing for the longest is told to go when there is too little left.
+//!
 //! Full is a queue only whose socket has taken no more: a burst that its connection's task has not
 //! seen yet says nothing about the reader. Such a queue takes the frame that crosses its bound and
 //! reports [`Pressure`]; until the task has looked, no more messages are handed out. So what waits
@@ -33,7 +36,9 @@ use waybill_wire::code::ErrorCode;
 use self::pressure::Pressure;
 use self::settled::Settled;
 use self::writer::Left;
+use crate::config::LimitConfig;
 use crate::hub::{ConnectionId, LoginRefused};
+use crate::pool::{ENTRY_BYTES, Pool, Stuck};
 use crate::reports::{Outcome, Ticket};
 use crate::subprotocol::Subprotocol;
 use crate::telemetry::Telemetry;
@@ -85,16 +90,18 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 pub(crate) struct QueueShared {
     pub(crate) bytes_max: usize,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) pressure: Pressure,
     pub(crate) settled: Settled,
     pub(crate) telemetry: Arc<Telemetry>,
 }
 
 impl QueueShared {
-    /// Each queue may hold `bytes_max` bytes.
-    pub(crate) fn new(bytes_max: usize, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(limits: &LimitConfig, telemetry: Arc<Telemetry>) -> Self {
         let (pressure, settled) = (Pressure::default(), Settled::default());
-        Self { bytes_max, pressure, settled, telemetry }
+        let (most, connections) = (limits.connections_bytes_max, limits.connections_max);
+        let pool = Pool::new(most, connections, Arc::clone(&telemetry));
+        Self { bytes_max: limits.queue_bytes_max, pool, pressure, settled, telemetry }
     }
 }
 
@@ -116,8 +123,15 @@ struct Queue {
     frames: VecDeque<Timed>,
     words: VecDeque<Word>,
     waiting_bytes: usize,
+    /// Frames that wait, and what the pool is charged of them for those of the connection's own.
+    waiting_frames: usize,
+    own_bytes: usize,
     /// The socket took no more, and since then there has always been something waiting.
     blocked: bool,
+    /// When it took no more, if it has taken nothing since.
+    stuck_ms: Option<u64>,
+    /// It is to go for want of memory, and was not told so yet.
+    goes: bool,
     /// It counts in the gateway's `Pressure`.
     presses: bool,
     state: State,
@@ -139,6 +153,8 @@ pub(crate) struct Taken {
     pub(crate) frames: VecDeque<Timed>,
     /// The queue was full; nothing is queued any more.
     pub(crate) overrun: bool,
+    /// What it holds is needed for others.
+    pub(crate) goes: bool,
 }
 
 impl Outbox {
@@ -158,6 +174,10 @@ impl Outbox {
 
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.shared.telemetry
+    }
+
+    pub(crate) fn shared(&self) -> &QueueShared {
+        &self.shared
     }
 
     /// Says what became of a message that was queued here.
@@ -187,6 +207,7 @@ impl Outbox {
         let len = frame.bytes.len();
         if queue.state == State::Open && queue.fits(len, self.shared.bytes_max) {
             queue.waiting_bytes += len;
+            queue.waiting_frames += 1;
             queue.frames.push_back(frame);
             self.telemetry().waiting.add(1);
             if queue.waiting_bytes > self.shared.bytes_max && !queue.blocked && !queue.presses {
@@ -198,6 +219,7 @@ impl Outbox {
                 queue.state = State::Overrun;
                 let dropped = std::mem::take(&mut queue.frames);
                 queue.waiting_bytes -= bytes(&dropped);
+                queue.waiting_frames -= dropped.len();
                 self.telemetry().waiting.sub(dropped.len() as u64);
                 self.telemetry().dropped_slow.add(dropped.len() as u64);
                 dropped.iter().for_each(|frame| self.settle(frame.ticket, Outcome::Full));
@@ -237,10 +259,12 @@ impl Outbox {
     pub(crate) fn take(&self) -> Taken {
         let mut queue = self.lock();
         let overrun = queue.state == State::Overrun;
+        let goes = self.heard(&mut queue);
         Taken {
             words: std::mem::take(&mut queue.words),
             frames: std::mem::take(&mut queue.frames),
             overrun,
+            goes,
         }
     }
 
@@ -255,13 +279,17 @@ impl Outbox {
         let mut queue = self.lock();
         let fits = queue.fits(len, self.shared.bytes_max);
         queue.waiting_bytes += len;
+        queue.waiting_frames += 1;
+        queue.own_bytes += ENTRY_BYTES + len;
+        self.shared.pool.take(ENTRY_BYTES + len);
         fits
     }
 
     /// The socket takes no more of what waits.
-    pub(crate) fn block(&self) {
+    pub(crate) fn block(&self, now_ms: u64) {
         let mut queue = self.lock();
         queue.blocked = queue.waiting_bytes > 0;
+        queue.stuck_ms.get_or_insert(now_ms);
         self.ease(&mut queue);
     }
 
@@ -274,6 +302,11 @@ impl Outbox {
         let mut queue = self.lock();
         debug_assert!(queue.waiting_bytes >= left.bytes, "only what was queued is released");
         queue.waiting_bytes -= left.bytes;
+        queue.waiting_frames -= left.frames;
+        queue.stuck_ms = None;
+        let own = left.own.frames * ENTRY_BYTES + left.own.bytes;
+        queue.own_bytes -= own;
+        self.shared.pool.give(own);
         if queue.waiting_bytes == 0 {
             queue.blocked = false;
             self.ease(&mut queue);
@@ -286,7 +319,35 @@ impl Outbox {
         queue.state = State::Closed;
         queue.words.clear();
         self.ease(&mut queue);
+        self.heard(&mut queue);
         std::mem::take(&mut queue.frames)
+    }
+
+    /// What it holds, if that is more than it may in any case and its socket takes nothing of it.
+    pub(crate) fn stuck(&self) -> Option<Stuck> {
+        let queue = self.lock();
+        let bytes = queue.waiting_bytes + queue.waiting_frames * ENTRY_BYTES;
+        let is_stuck = queue.blocked && !queue.goes && bytes > self.shared.pool.least();
+        queue.stuck_ms.filter(|_| is_stuck).map(|since_ms| Stuck { since_ms, bytes })
+    }
+
+    /// Has the connection ended: what it holds is needed for others.
+    pub(crate) fn send_away(&self) {
+        let mut queue = self.lock();
+        if !std::mem::replace(&mut queue.goes, true) {
+            self.shared.pool.goes();
+        }
+        drop(queue);
+        self.reader.wake();
+    }
+
+    /// Whether it was to be [sent away](Self::send_away), which is known from here on.
+    fn heard(&self, queue: &mut Queue) -> bool {
+        let goes = std::mem::take(&mut queue.goes);
+        if goes {
+            self.shared.pool.went();
+        }
+        goes
     }
 
     fn ease(&self, queue: &mut Queue) {
@@ -298,6 +359,15 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // No code that can panic runs under the lock but the assertion above.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    /// Nobody is left to write what there was of the connection's own.
+    fn drop(&mut self) {
+        let mut queue = self.lock();
+        self.shared.pool.give(std::mem::take(&mut queue.own_bytes));
+        self.heard(&mut queue);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The queue of one connection, with a socket that takes what a test says.
 
+use super::writer::Own;
 use super::*;
 
 struct Rig {
@@ -11,7 +12,8 @@ struct Rig {
 /// A queue with a bound of 100 bytes.
 fn rig() -> Rig {
     let telemetry = Arc::<Telemetry>::default();
-    let shared = Arc::new(QueueShared::new(100, Arc::clone(&telemetry)));
+    let limits = LimitConfig { queue_bytes_max: 100, ..LimitConfig::default() };
+    let shared = Arc::new(QueueShared::new(&limits, Arc::clone(&telemetry)));
     Rig { outbox: Outbox::new(Subprotocol::Json, Arc::clone(&shared)), shared, telemetry }
 }
 
@@ -26,7 +28,8 @@ fn write(outbox: &Outbox, lens: &[usize]) {
 }
 
 fn release(outbox: &Outbox, frames: &VecDeque<Timed>) {
-    outbox.release(Left { messages: frames.len() as u64, bytes: bytes(frames) });
+    let (messages, bytes) = (frames.len() as u64, bytes(frames));
+    outbox.release(Left { messages, bytes, frames: frames.len(), ..Left::default() });
 }
 
 #[test]
@@ -35,7 +38,7 @@ fn promise_7_bytes_are_bounded_until_written() {
     write(&outbox, &[60, 40]);
     let taken = outbox.take();
     assert_eq!((taken.frames.len(), taken.overrun), (2, false));
-    outbox.block();
+    outbox.block(0);
     // Taken but not written: the bound still counts them.
     write(&outbox, &[1]);
     assert!(outbox.take().overrun && !shared.pressure.is_on());
@@ -46,7 +49,7 @@ fn promise_7_bytes_are_bounded_until_written() {
 fn what_waited_in_a_full_queue_is_dropped_and_counted() {
     let Rig { outbox, telemetry, .. } = rig();
     write(&outbox, &[60]);
-    outbox.block();
+    outbox.block(0);
     write(&outbox, &[40, 1, 1]);
     let taken = outbox.take();
     assert!(taken.overrun && taken.frames.is_empty());
@@ -66,9 +69,9 @@ fn promise_7_a_burst_nobody_has_looked_at_presses_instead_of_ending_its_connecti
     assert!(shared.pressure.is_on());
     let taken = outbox.take();
     assert_eq!((bytes(&taken.frames), taken.overrun), (170, false));
-    outbox.release(Left { messages: 2, bytes: 100 });
+    outbox.release(Left { messages: 2, bytes: 100, frames: 2, ..Left::default() });
     assert!(shared.pressure.is_on(), "it is still at it");
-    outbox.block();
+    outbox.block(0);
     assert!(!shared.pressure.is_on());
     write(&outbox, &[31]);
     assert!(outbox.take().overrun, "now it is known that it does not read");
@@ -79,7 +82,7 @@ fn promise_7_a_burst_nobody_has_looked_at_presses_instead_of_ending_its_connecti
 fn a_queue_that_was_emptied_may_be_filled_again_whatever_there_was_before() {
     let Rig { outbox, shared, .. } = rig();
     write(&outbox, &[60]);
-    outbox.block();
+    outbox.block(0);
     release(&outbox, &outbox.take().frames);
     write(&outbox, &[60, 60]);
     assert!(shared.pressure.is_on());
@@ -96,8 +99,8 @@ fn a_large_message_is_taken_and_what_follows_is_not_while_it_is_stuck() {
     let Rig { outbox, telemetry, .. } = rig();
     write(&outbox, &[5000]);
     outbox.take();
-    outbox.release(Left { messages: 0, bytes: 2000 });
-    outbox.block();
+    outbox.release(Left { bytes: 2000, ..Left::default() });
+    outbox.block(0);
     write(&outbox, &[1]);
     assert!(outbox.take().overrun);
     assert_eq!(telemetry.dropped_slow.value(), 1);
@@ -109,8 +112,9 @@ fn own_bytes_share_the_bound() {
     assert!(outbox.charge(90));
     assert!(outbox.charge(11), "they are written in the same breath");
     assert!(!shared.pressure.is_on());
-    outbox.block();
+    outbox.block(0);
     assert!(!outbox.charge(1));
-    outbox.release(Left { messages: 0, bytes: 102 });
+    let own = Own { frames: 3, bytes: 102 };
+    outbox.release(Left { messages: 0, bytes: 102, frames: 3, own });
     assert!(outbox.charge(500));
 }

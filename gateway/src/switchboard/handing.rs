@@ -1,4 +1,10 @@
 //! A DELIVER on its way into the queues of connections, in as many parts as it needs.
+//!
+//! Connections that are met before a long message is encoded for them are kept in a list, and get it
+//! when it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use waybill_client::gateway::{Delivery, Report};
 use waybill_wire::Message;
@@ -11,10 +17,14 @@ use crate::hub::{Audience, ConnectionId, Met, Tally, Walk};
 use crate::recent::Key;
 use crate::reports::{Draft, Outcome, Ticket};
 use crate::subprotocol;
-use crate::transports::{NEVER, Timed};
+use crate::telemetry::Telemetry;
+use crate::transports::{NEVER, Outbox, Timed};
 
 /// Users of a draft that are counted in one part.
 const COUNTED_AT_ONCE: usize = 1 << 16;
+
+/// Bytes that are encoded in the time in which one connection is met.
+const STEP_BYTES: usize = 256;
 
 /// A message that has not reached all it is for.
 #[derive(Debug)]
@@ -34,6 +44,8 @@ struct Progress {
     gateway_in_us: u64,
     is_begun: bool,
     images: Images,
+    /// Who was met and has not got it, since it is not encoded.
+    met: VecDeque<(Arc<Outbox>, Ticket)>,
     walk: Option<Walk>,
     /// Number of its draft, which is parked.
     draft: Option<u64>,
@@ -42,6 +54,11 @@ struct Progress {
 impl Handing {
     pub(super) fn is_begun(&self) -> bool {
         self.progress.is_begun
+    }
+
+    /// Whether anything was encoded of it.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.progress.images.is_begun()
     }
 
     pub(super) fn key(&self) -> Key {
@@ -72,6 +89,7 @@ impl Switchboard {
             gateway_in_us: if message.trace.is_some() { (at.wall_us)() } else { 0 },
             is_begun: false,
             images: Images::default(),
+            met: VecDeque::new(),
             walk: None,
             draft: None,
         };
@@ -102,17 +120,22 @@ impl Switchboard {
             None if is_first => self.draft(message, progress.key),
             parked => parked.map(|number| self.reports.take_up(number)),
         };
-        let mut fanout = Fanout::again(for_clients(message), std::mem::take(&mut progress.images));
+        let images = std::mem::take(&mut progress.images);
+        let mut fanout = Fanout::new(for_clients(message), images, &self.queues.pool);
         let (mut left, mut passed_over) = (self.parts.size(), 0);
         let meet = |uid, met: Met<'_, Entry>| {
             let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
             match met {
                 Met::Connection(entry) => {
-                    let bytes = fanout.frame(entry.outbox.subprotocol());
-                    // Before its connection can count it as delivered.
-                    self.telemetry.addressed.add(1);
-                    let expires_ms = progress.expires_ms;
-                    entry.outbox.write(Timed { bytes, expires_ms, ticket });
+                    match fanout.frame(entry.outbox.subprotocol()) {
+                        Some(bytes) => {
+                            // Before its connection can count it as delivered.
+                            self.telemetry.addressed.add(1);
+                            let expires_ms = progress.expires_ms;
+                            entry.outbox.write(Timed { bytes, expires_ms, ticket });
+                        }
+                        None => progress.met.push_back((Arc::clone(&entry.outbox), ticket)),
+                    }
                 }
                 Met::Missed => {}
                 Met::Filtered | Met::Repeated | Met::Unready => passed_over += 1,
@@ -130,9 +153,13 @@ impl Switchboard {
         };
         self.telemetry.addressed.add(passed_over);
         self.telemetry.count(tally);
+        let has_met = progress.walk.as_ref().is_none_or(Walk::is_done);
+        if has_met {
+            catch_up(&mut fanout, progress, &mut left, &self.telemetry);
+        }
         self.parts.left(left);
         progress.images = fanout.into_images();
-        let has_met = progress.walk.as_ref().is_none_or(Walk::is_done);
+        let has_met = has_met && progress.met.is_empty();
         // All at once counts faster than it was met, but not a million users.
         let is_counted = |draft: &mut Draft| draft.count(&mut { COUNTED_AT_ONCE });
         if !has_met || !draft.as_mut().is_none_or(is_counted) {
@@ -161,6 +188,27 @@ impl Switchboard {
         draft.sent_again(message.resend);
         draft.trace(message.trace.is_some());
         Some(draft)
+    }
+}
+
+/// Encodes what is not encoded, and gives it to those that were met meanwhile, as far as a part goes.
+fn catch_up(
+    fanout: &mut Fanout<'_>,
+    progress: &mut Progress,
+    left: &mut usize,
+    telemetry: &Telemetry,
+) {
+    while *left > 0 && !fanout.go_on(*left * STEP_BYTES) {
+        *left = 0;
+    }
+    while *left > 0
+        && let Some((outbox, ticket)) = progress.met.pop_front()
+    {
+        *left -= 1;
+        if let Some(bytes) = fanout.frame(outbox.subprotocol()) {
+            telemetry.addressed.add(1);
+            outbox.write(Timed { bytes, expires_ms: progress.expires_ms, ticket });
+        }
     }
 }
 

@@ -101,12 +101,16 @@ impl Switchboard {
 
     /// Does another part of what is not done. The link that is not held any more, if there is one.
     pub(crate) fn go_on(&mut self, now_ms: u64) -> Option<usize> {
+        self.go_on_where(self.queues.pool.is_over(), now_ms)
+    }
+
+    /// The same, where too much is held or not.
+    fn go_on_where(&mut self, is_over: bool, now_ms: u64) -> Option<usize> {
         self.parts.turn_ends();
         self.confirm();
         for _ in 0..self.parts.jobs.len() {
             let job = self.parts.jobs.pop_front()?;
-            if matches!(&job, Job::Handing(it) if !it.is_begun() && self.parts.is_handing(it.key()))
-            {
+            if self.must_wait(&job, is_over) {
                 self.parts.add(job);
                 continue;
             }
@@ -127,10 +131,18 @@ impl Switchboard {
         None
     }
 
+    /// Whether a job is not to go on now: another copy of its message is being handed out, or it
+    /// would be encoded while more is held than there should be.
+    fn must_wait(&self, job: &Job, is_over: bool) -> bool {
+        let Job::Handing(handing) = job else { return false };
+        let is_copy = !handing.is_begun() && self.parts.is_handing(handing.key());
+        is_copy || (is_over && !handing.is_encoded())
+    }
+
     /// Does all that a link is held for.
     pub(super) fn finish(&mut self, link: usize, now_ms: u64) {
         while self.is_held(link) {
-            let _freed = self.go_on(now_ms);
+            let _freed = self.go_on_where(false, now_ms);
         }
     }
 

@@ -33,6 +33,7 @@ use crate::fanout;
 use crate::reports::Outcome;
 use crate::session::{Now, Output, Session};
 use crate::switchboard::FromConnection;
+use crate::telemetry::Counter;
 
 /// Who writes control frames, and knows afterwards that they were written.
 pub(crate) trait Framing {
@@ -199,13 +200,32 @@ impl<F: Framing> Line<F> {
             if self.session.is_open() {
                 self.writer.push_message(frame);
             } else {
-                self.outbox.release(Left { messages: 1, bytes: frame.bytes.len() });
+                let bytes = frame.bytes.len();
+                self.outbox.release(Left { messages: 1, bytes, frames: 1, ..Left::default() });
                 self.outbox.telemetry().dropped_closed.add(1);
                 self.outbox.settle(frame.ticket, Outcome::Gone);
             }
         }
         self.overrun(taken.overrun, now);
-        progress
+        if taken.goes {
+            self.go(now);
+        }
+        progress || taken.goes
+    }
+
+    /// What it holds is needed for others. A client that has a part of a frame could read nothing
+    /// after it before all of it: then there is no close frame.
+    fn go(&mut self, now: Now) {
+        let telemetry = Arc::clone(&self.outbox.shared().telemetry);
+        telemetry.closed_pool.add(1);
+        self.give_up(Outcome::Full, &telemetry.dropped_pool);
+        let is_last = self.writer.is_begun() || !self.session.is_open();
+        let reason = "the gateway needs the memory of what waits: connections_bytes_max";
+        self.close(CloseCode::SLOW_CONNECTION, reason.into(), now);
+        if is_last {
+            self.lost(now);
+            self.is_aborted = true;
+        }
     }
 
     /// Bytes came, whatever they say (WS-8).
@@ -278,20 +298,35 @@ impl<F: Framing> Line<F> {
     }
 
     /// The kernel takes no more of what waits.
-    pub(crate) fn blocked(&self) {
-        self.outbox.block();
+    pub(crate) fn blocked(&self, now_ms: u64) {
+        self.outbox.block(now_ms);
     }
 }
 
 impl<F> Line<F> {
+    /// Nothing more will be written, whatever the hub is still to be told.
+    pub(crate) fn let_go(&mut self) {
+        self.give_up_unbegun();
+        self.doubt_begun();
+        self.outbox.release(self.writer.clear());
+    }
+
     /// What has not begun to be written never will be.
     fn give_up_unbegun(&mut self) {
+        let outbox = Arc::clone(&self.outbox);
+        self.give_up(Outcome::Gone, &outbox.telemetry().dropped_closed);
+    }
+
+    /// The same, by another cause.
+    fn give_up(&mut self, outcome: Outcome, dropped: &Counter) {
         let frames = self.outbox.close();
-        let left = self.writer.give_up_unbegun(|t| self.outbox.settle(t, Outcome::Gone));
-        frames.iter().for_each(|frame| self.outbox.settle(frame.ticket, Outcome::Gone));
-        let messages = left.messages + frames.len() as u64;
-        self.outbox.telemetry().dropped_closed.add(messages);
-        self.outbox.release(Left { messages, bytes: left.bytes + bytes(&frames) });
+        let mut left = self.writer.give_up_unbegun(|t| self.outbox.settle(t, outcome));
+        frames.iter().for_each(|frame| self.outbox.settle(frame.ticket, outcome));
+        left.messages += frames.len() as u64;
+        left.frames += frames.len();
+        left.bytes += bytes(&frames);
+        dropped.add(left.messages);
+        self.outbox.release(left);
     }
 
     /// Of what has begun to be written nobody knows whether the client still reads it.
@@ -305,8 +340,7 @@ impl<F> Line<F> {
 impl<F> Drop for Line<F> {
     /// The last line of this connection's ledger.
     fn drop(&mut self) {
-        self.give_up_unbegun();
-        self.doubt_begun();
+        self.let_go();
     }
 }
 

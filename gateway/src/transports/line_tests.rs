@@ -37,7 +37,7 @@ fn rig() -> Rig {
     let mut config = GatewayConfig::default();
     config.jwt.secret = SECRET.into();
     let telemetry = Arc::<Telemetry>::default();
-    let shared = Arc::new(QueueShared::new(1 << 16, Arc::clone(&telemetry)));
+    let shared = Arc::new(QueueShared::new(&config.limits, Arc::clone(&telemetry)));
     let session = Session::new(Arc::new(config.session_limits()), Subprotocol::Json, NOW);
     let outbox = Arc::new(Outbox::new(Subprotocol::Json, Arc::clone(&shared)));
     let mut line = Line::new(Frames, session, outbox);
@@ -92,7 +92,7 @@ impl Rig {
 
     /// Delivered, dropped as closed, in doubt.
     fn ledger(&self) -> (u64, u64, u64) {
-        let stats = self.telemetry.snapshot(1);
+        let stats = self.telemetry.snapshot(1, 0);
         assert_eq!(stats.balances(), Ok(()));
         let Dropped { closed, .. } = stats.dropped;
         (stats.delivered, closed, stats.in_doubt)
@@ -133,7 +133,7 @@ fn what_had_begun_when_a_close_is_read_is_in_doubt_though_it_is_completed() {
     assert_eq!(rig.ledger(), (1, 1, 1));
     assert_eq!(rig.settled(), [Outcome::Reached, Outcome::Gone, Outcome::InDoubt]);
     drop(rig.line);
-    assert_eq!(rig.telemetry.snapshot(0).balances(), Ok(()));
+    assert_eq!(rig.telemetry.snapshot(0, 0).balances(), Ok(()));
 }
 
 #[test]

@@ -332,7 +332,7 @@ impl Connection {
         let mut progress = false;
         while self.ending < Ending::Shut && self.line.wants_to_write(self.shared.clock.ms()) {
             let Poll::Ready(ready) = self.tcp.poll_write_ready(context) else {
-                self.line.blocked();
+                self.line.blocked(self.shared.clock.ms());
                 return progress;
             };
             if ready.is_err() {
@@ -387,8 +387,11 @@ impl Future for Connection {
             if connection.line.is_aborted() {
                 connection.ending = Ending::Done;
             }
-            if connection.ending == Ending::Done && !connection.line.owes_hub() {
-                return Poll::Ready(());
+            if connection.ending == Ending::Done {
+                connection.line.let_go();
+                if !connection.line.owes_hub() {
+                    return Poll::Ready(());
+                }
             }
             if !progress {
                 return Poll::Pending;

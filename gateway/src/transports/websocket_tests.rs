@@ -117,6 +117,6 @@ async fn a_close_that_lies_in_the_kernel_is_read_before_anything_is_written() {
     assert!(rig.connection.as_mut().poll(&mut context).is_ready());
     let said: Vec<FromConnection> = std::iter::from_fn(|| rig.inbox.try_recv().ok()).collect();
     assert!(matches!(said[..], [FromConnection::Logout { .. }]), "{said:?}");
-    let stats = telemetry.snapshot(0);
+    let stats = telemetry.snapshot(0, 0);
     assert_eq!((stats.delivered, stats.dropped.closed, stats.balances()), (0, 1, Ok(())));
 }

@@ -18,6 +18,9 @@ use crate::transports::{NEVER, Timed};
 /// array lies on the stack.
 pub(crate) const SLICES_MAX: usize = 32;
 
+/// Places that a writer keeps however few it needs.
+const CHUNKS_KEPT: usize = 16;
+
 #[derive(Debug)]
 pub(crate) struct Writer {
     chunks: VecDeque<Chunk>,
@@ -30,6 +33,8 @@ pub(crate) struct Writer {
 struct Chunk {
     bytes: Bytes,
     is_message: bool,
+    /// Of the connection's own; neither that nor a message is one whose fate was told early.
+    is_own: bool,
     expires_ms: u64,
     ticket: Ticket,
 }
@@ -45,6 +50,27 @@ impl Default for Writer {
 pub(crate) struct Left {
     pub(crate) messages: u64,
     pub(crate) bytes: usize,
+    /// Whole frames, and those of the connection's own among them.
+    pub(crate) frames: usize,
+    pub(crate) own: Own,
+}
+
+/// Frames of a connection's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Left {
+    /// A frame with so many bytes that wait.
+    fn count(&mut self, chunk: &Chunk, waiting: usize) {
+        self.messages += u64::from(chunk.is_message);
+        self.bytes += waiting;
+        self.frames += 1;
+        self.own.frames += usize::from(chunk.is_own);
+        self.own.bytes += if chunk.is_own { chunk.bytes.len() } else { 0 };
+    }
 }
 
 impl Writer {
@@ -56,7 +82,8 @@ impl Writer {
     pub(crate) fn push_message(&mut self, frame: Timed) {
         let Timed { bytes, expires_ms, ticket } = frame;
         self.expires_ms = self.expires_ms.min(expires_ms);
-        self.chunks.push_back(Chunk { bytes, is_message: true, expires_ms, ticket });
+        let (is_message, is_own) = (true, false);
+        self.chunks.push_back(Chunk { bytes, is_message, is_own, expires_ms, ticket });
     }
 
     /// A word of our own, after what waits.
@@ -84,8 +111,7 @@ impl Writer {
             if stays {
                 self.expires_ms = self.expires_ms.min(chunk.expires_ms);
             } else {
-                left.messages += u64::from(chunk.is_message);
-                left.bytes += chunk.bytes.len();
+                left.count(chunk, chunk.bytes.len());
                 gone(chunk.ticket);
             }
             stays
@@ -106,22 +132,28 @@ impl Writer {
 
     /// `len` bytes of the slices were written.
     pub(crate) fn advance(&mut self, len: usize, mut gone: impl FnMut(Ticket)) -> Left {
-        let mut left = Left { messages: 0, bytes: len };
+        let mut left = Left { bytes: len, ..Left::default() };
         self.offset += len;
         while let Some(chunk) = self.chunks.front()
             && self.offset >= chunk.bytes.len()
         {
             self.offset -= chunk.bytes.len();
-            left.messages += u64::from(chunk.is_message);
+            left.count(chunk, 0);
             gone(chunk.ticket);
             self.chunks.pop_front();
         }
         debug_assert!(!self.chunks.is_empty() || self.offset == 0);
-        if self.chunks.is_empty() {
-            // An idle connection should hold nothing for the messages it once had.
-            self.chunks = VecDeque::new();
-        }
+        self.give_room_back();
         left
+    }
+
+    /// A connection should hold nothing for the messages it once had.
+    fn give_room_back(&mut self) {
+        if self.chunks.is_empty() {
+            self.chunks = VecDeque::new();
+        } else if self.chunks.capacity() > CHUNKS_KEPT.max(4 * self.chunks.len()) {
+            self.chunks.shrink_to(2 * self.chunks.len());
+        }
     }
 
     /// Gives up whatever has not begun to be written: half a frame must be completed, or the close
@@ -130,10 +162,10 @@ impl Writer {
         let begun = usize::from(self.offset > 0);
         let mut left = Left::default();
         for chunk in self.chunks.drain(begun..) {
-            left.messages += u64::from(chunk.is_message);
-            left.bytes += chunk.bytes.len();
+            left.count(&chunk, chunk.bytes.len());
             gone(chunk.ticket);
         }
+        self.give_room_back();
         left
     }
 
@@ -144,8 +176,7 @@ impl Writer {
         self.chunks.retain(|chunk| {
             let stays = std::mem::take(&mut begun) || !chunk.is_message;
             if !stays {
-                left.messages += 1;
-                left.bytes += chunk.bytes.len();
+                left.count(chunk, chunk.bytes.len());
                 gone(chunk.ticket);
             }
             stays
@@ -160,13 +191,29 @@ impl Writer {
         let Some(chunk) = begun else { return Left::default() };
         chunk.is_message = false;
         gone(std::mem::take(&mut chunk.ticket));
-        Left { messages: 1, bytes: 0 }
+        Left { messages: 1, ..Left::default() }
+    }
+
+    /// Gives up the rest of what was begun as well.
+    pub(crate) fn clear(&mut self) -> Left {
+        let mut left = Left::default();
+        let mut begun = std::mem::take(&mut self.offset);
+        for chunk in std::mem::take(&mut self.chunks) {
+            left.count(&chunk, chunk.bytes.len() - std::mem::take(&mut begun));
+        }
+        left
+    }
+
+    /// Whether the first frame is with the kernel in part.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.offset > 0
     }
 }
 
 impl Chunk {
     fn own(bytes: Bytes) -> Self {
-        Self { bytes, is_message: false, expires_ms: NEVER, ticket: Ticket::NONE }
+        let (is_message, is_own) = (false, true);
+        Self { bytes, is_message, is_own, expires_ms: NEVER, ticket: Ticket::NONE }
     }
 }
 
@@ -190,6 +237,20 @@ mod tests {
         Timed { bytes: Bytes::from_static(bytes), expires_ms, ticket: Ticket::NONE }
     }
 
+    fn message_of(bytes: usize) -> Left {
+        Left { messages: 1, bytes, frames: 1, ..Left::default() }
+    }
+
+    #[test]
+    fn promise_7_few_frames_take_no_more_room_than_few() {
+        let mut writer = Writer::default();
+        (0..1000).for_each(|_| writer.push_message(message(b"a", NEVER)));
+        assert_eq!(writer.advance(990, |_| ()).frames, 990);
+        assert!(writer.chunks.capacity() <= 40, "{}", writer.chunks.capacity());
+        assert_eq!(writer.advance(10, |_| ()).frames, 10);
+        assert_eq!(writer.chunks.capacity(), 0);
+    }
+
     #[test]
     fn what_has_expired_is_not_begun() {
         let mut writer = Writer::default();
@@ -200,9 +261,9 @@ mod tests {
         assert_eq!(writer.expire(4, |_| ()), Left::default());
         assert_eq!(written(&mut writer, 1), b"a");
         // The first is not called back: half of it is out.
-        assert_eq!(writer.expire(5, |_| ()), Left { messages: 1, bytes: 1 });
+        assert_eq!(writer.expire(5, |_| ()), message_of(1));
         assert_eq!(writer.expire(6, |_| ()), Left::default());
-        assert_eq!(writer.expire(7, |_| ()), Left { messages: 1, bytes: 4 });
+        assert_eq!(writer.expire(7, |_| ()), message_of(4));
         assert_eq!(writer.expire(u64::MAX - 1, |_| ()), Left::default());
         assert_eq!(written(&mut writer, 99), b"aaaccccX");
     }
@@ -228,7 +289,7 @@ mod tests {
             writer.push_message(message(bytes, NEVER));
         }
         written(&mut writer, 5);
-        assert_eq!(writer.give_up_unbegun(|_| ()), Left { messages: 1, bytes: 4 });
+        assert_eq!(writer.give_up_unbegun(|_| ()), message_of(4));
         writer.push_own(Bytes::from_static(b"X"));
         assert_eq!(written(&mut writer, 99), b"bbbX");
         assert_eq!(writer.give_up_unbegun(|_| ()), Left::default());

@@ -1,0 +1,203 @@
+//! The memory that all connections of a gateway share, and who has to go when it is used up.
+//!
+//! What waits to be written is charged by what it takes: an encoded message once, however many
+//! queues have it, and a little for each place that it has in a queue. Nobody waits for a share:
+//! while more is held than there should be, no further message is taken from brokers, and the
+//! connections whose sockets have taken nothing for the longest are ended, until enough is given
+//! back. So it is the slow ones who pay for a shortage, and the others wait for tasks of this
+//! process, never for a socket (promise 6).
+//!
+//! Each connection may hold a little in any case: where all do, half of the pool is left.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use crate::telemetry::Telemetry;
+
+/// Bytes that a place in a queue is counted with, besides the message: an entry of 64 or 72 in
+/// rings that are at least a quarter full, and of an answer its own buffer.
+pub(crate) const ENTRY_BYTES: usize = 320;
+
+/// Connections that are looked at in one go, and at most ended after all were.
+pub(crate) const LOOKED_AT_ONCE: usize = 1 << 10;
+const ENDED_AT_ONCE: usize = 64;
+
+/// See the module. Relaxed everywhere: it guards an amount, not other memory.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    most: usize,
+    least: usize,
+    /// Of images, and of answers of connections' own.
+    bytes: AtomicUsize,
+    /// Connections that were told to go and have not heard it yet.
+    going: AtomicUsize,
+    /// Knows how many messages wait.
+    telemetry: Arc<Telemetry>,
+}
+
+impl Pool {
+    pub(crate) fn new(most: usize, connections: usize, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let (bytes, going) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { most, least: most / 2 / connections.max(1), bytes, going, telemetry })
+    }
+
+    /// Bytes that are held.
+    pub(crate) fn held(&self) -> usize {
+        let waiting = usize::try_from(self.telemetry.waiting.value()).unwrap_or(usize::MAX);
+        self.bytes.load(Ordering::Relaxed).saturating_add(waiting.saturating_mul(ENTRY_BYTES))
+    }
+
+    /// Whether that is more than it should be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.held() > self.most
+    }
+
+    /// Bytes that are to be given back: then there is some room again.
+    fn excess(&self) -> usize {
+        self.held().saturating_sub(self.most - self.most / 8)
+    }
+
+    /// What each connection may hold, however little there is.
+    pub(crate) fn least(&self) -> usize {
+        self.least
+    }
+
+    pub(crate) fn take(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "gave {bytes} of {before} back");
+    }
+
+    /// A connection was told to go.
+    pub(crate) fn goes(&self) {
+        self.going.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has heard it.
+    pub(crate) fn went(&self) {
+        self.going.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether one was that has not heard it: what it holds is still counted.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.going.load(Ordering::Acquire) > 0
+    }
+}
+
+/// An encoded message, or the beginning of one, charged for its room as long as anybody has it.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) bytes: Vec<u8>,
+    charged: usize,
+    pool: Arc<Pool>,
+}
+
+impl Image {
+    /// These bytes, which do not grow any more beyond the room they have.
+    pub(crate) fn new(bytes: Vec<u8>, pool: &Arc<Pool>) -> Self {
+        let charged = bytes.capacity();
+        pool.take(charged);
+        Self { bytes, charged, pool: Arc::clone(pool) }
+    }
+
+    /// To be shared, from this byte on.
+    pub(crate) fn share(self, start: usize) -> Bytes {
+        debug_assert_eq!(self.charged, self.bytes.capacity(), "it has grown");
+        Bytes::from_owner(self).slice(start..)
+    }
+}
+
+impl AsRef<[u8]> for Image {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.pool.give(self.charged);
+    }
+}
+
+/// What a connection holds that does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stuck {
+    /// Since when its socket has taken nothing.
+    pub(crate) since_ms: u64,
+    pub(crate) bytes: usize,
+}
+
+/// A look at all connections, in as many parts as it takes; the keys are the caller's.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    /// Where the next part begins.
+    pub(crate) from: usize,
+    /// Those that have been stuck for the longest, the youngest of them on top.
+    oldest: BinaryHeap<(Stuck, usize)>,
+}
+
+impl Sweep {
+    /// This connection is stuck.
+    pub(crate) fn note(&mut self, stuck: Stuck, key: usize) {
+        self.oldest.push((stuck, key));
+        if self.oldest.len() > ENDED_AT_ONCE {
+            self.oldest.pop();
+        }
+    }
+
+    /// All were looked at: who is to go, and no more of them than it takes.
+    pub(crate) fn chosen(self, pool: &Pool) -> impl Iterator<Item = usize> {
+        let mut excess = pool.excess();
+        let oldest = self.oldest.into_sorted_vec().into_iter();
+        oldest.map_while(move |(stuck, key)| {
+            let goes = (excess > 0).then_some(key);
+            excess = excess.saturating_sub(stuck.bytes);
+            goes
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Arc<Pool> {
+        Pool::new(800, 4, Arc::default())
+    }
+
+    #[test]
+    fn promise_7_a_message_is_charged_once_and_until_nobody_has_it() {
+        let pool = pool();
+        let first = Image::new(vec![7; 500], &pool).share(100);
+        let second = first.clone();
+        assert_eq!((first.len(), pool.held()), (400, 500));
+        drop(first);
+        assert_eq!(pool.held(), 500);
+        drop(second);
+        assert_eq!(pool.held(), 0);
+        pool.telemetry.waiting.add(3);
+        assert_eq!((pool.held(), pool.is_over()), (3 * ENTRY_BYTES, true));
+    }
+
+    #[test]
+    fn promise_6_the_oldest_go_and_no_more_than_it_takes() {
+        let pool = pool();
+        pool.take(1000);
+        let mut sweep = Sweep::default();
+        for (key, since_ms) in [50, 10, 40, 20, 30].into_iter().enumerate() {
+            sweep.note(Stuck { since_ms, bytes: 150 }, key);
+        }
+        // 300 are too many: what is above seven eighths.
+        assert_eq!(sweep.chosen(&pool).collect::<Vec<_>>(), [1, 3]);
+        let mut sweep = Sweep::default();
+        (0..1000).for_each(|key| sweep.note(Stuck { since_ms: 1000 - key, bytes: 0 }, key as usize));
+        let chosen: Vec<_> = sweep.chosen(&pool).collect();
+        assert_eq!((chosen[0], chosen.len()), (999, ENDED_AT_ONCE));
+    }
+}
