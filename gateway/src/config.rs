@@ -64,8 +64,9 @@ pub struct BrokerConfig {
     /// no message with a selector here. Default true.
     pub tags: bool,
     /// Links to one broker beside the first, on which messages come, one for each of its other
-    /// shards as far as there are so many: 0 to 64, default 64. 0: all comes by the first, and
-    /// brokers hand it from shard to shard.
+    /// shards as far as there are so many: 0 to 64, default 16. What a further shard has, or any
+    /// if it is 0, comes by the first: brokers hand it from shard to shard. Each adds up to 61 MiB
+    /// to what a gateway may take.
     pub data_links: u16,
 }
 
@@ -120,11 +121,12 @@ pub struct DeadlineConfig {
 /// (promise 7). This is the whole sum; it is a bound, not what is used:
 ///
 /// ```text
-/// connections_max x ( queue_bytes_max + one encoded message      what waits to be written
-///                   + 2 x 64 KiB     a message being put together, and one for the mailbox
-///                   + 64 KiB         what was read and is not parsed yet, answers to what is
-///                   + 3 KiB )        socket, session, library, registration
-/// + (connections_max + 1,024) x 16 KiB          heads of requests that are not upgraded yet
+/// connections_bytes_max                         messages and answers that wait to be written, and
+///                                               what clients have sent beyond 8 KiB each
+/// + brokers x 7 x 16 MiB                        what was being encoded when that is used up
+/// + 256 x 256 KiB                               what tasks read before it is counted
+/// + (connections_max + 1,024) x 20 KiB          sockets: the head of a request, and later session,
+///                                               library, registration, and what was read
 /// + (4,096 + 256) x 64 KiB                      the mailbox, and what a turn takes from it
 /// + recent_messages_max x (16 x 8 + 128) bytes  message ids and the UIDs they were for,
 /// + 32 KiB                                      one list more: the newest stays
@@ -132,14 +134,14 @@ pub struct DeadlineConfig {
 /// + 2 x reports_max x 96 bytes                  who was reached, until it is reported
 /// + uplink_bytes_max                            what has no answer, to be sent again
 /// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
-/// + connections_max x tags_per_connection_max x (24 + 136) bytes
-///                                               who has which tag; what TAG said of them
+/// + tags_held_max x (24 + 136) bytes            who has which tag; what TAG said of them
 /// + tags_max x 512 bytes                        tags that connections have, and since when
 /// + for each broker:
 ///   (1 + data_links) x 33 MiB                   messages of which fragments are missing
 ///   (1 + data_links) x ( one message of 16.1 MiB
-///     + one frame of 1.1 MiB + 64 KiB           what a link reads, and what that brings
-///     + 256 x 40 KiB + 16 MiB + 64 KiB )        reports that it sends, and a write
+///     + one frame of 1.1 MiB + 64 KiB )         what a link reads, and what that brings
+///   (1 + data_links) x ( 256 x 40 KiB + 1 MiB + 64 KiB )
+///   + 15 MiB                                    reports that it sends, and a write
 ///   16 MiB                                      events not taken yet, of all its links
 ///   16 MiB + 256 x 64 KiB + 64 KiB              uplinks and commands on their way
 ///   connections_max x 128 bytes                 registrations declared
@@ -147,12 +149,13 @@ pub struct DeadlineConfig {
 ///   tags_max x 256 bytes                        tags declared, and those it is behind with
 ///   7 MiB                                       what is remembered to go on with a session
 ///   one message of 16.1 MiB + 2.5 MiB           one that is handed out in parts, and to whom
+///   connections_max x 80                        who was met before it was encoded
 ///   connections_max x 80 + reports_max x 64     its users, if somebody wants to know of them
 /// ```
 ///
 /// An encoded message is its payload, 16 MiB at most, in binary; in JSON 4/3 of it as base64, or up
-/// to 6 times text that is all control characters. One for many is shared by their queues, so the
-/// first term is reached only if all queues are full of messages that differ.
+/// to 6 times text that is all control characters. One for many is shared by their queues, and
+/// counted once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConfig {
@@ -167,10 +170,11 @@ pub struct LimitConfig {
     /// and one encoded message. 1,024 to 67,108,864, default 65,536.
     pub queue_bytes_max: usize,
     /// Bytes that all connections hold together: messages and answers that wait to be written, one
-    /// message for many counted once. While there are more no message is taken from brokers, and
-    /// connections whose sockets have taken nothing for the longest are closed with
-    /// `slow_connection`, at once; beyond it is only what was being encoded. At least eight times
-    /// `queue_bytes_max`; 1,048,576 to 1,099,511,627,776, default 1,073,741,824.
+    /// message for many counted once, and what clients have sent of messages that are not whole.
+    /// While there are more nothing is taken from brokers and clients, and connections that have
+    /// not got on for the longest are closed with `slow_connection`, at once; beyond it is only
+    /// what was being encoded. At least 8 times
+    /// `queue_bytes_max` and 2,048 times `connections_max`; 1,048,576 to 1,099,511,627,776, default 1,073,741,824.
     pub connections_bytes_max: usize,
     /// Unanswered *send*s of one connection; it is not read while there are as many. 1 to 65,536,
     /// default 32.
@@ -194,6 +198,10 @@ pub struct LimitConfig {
     /// login with more is closed with `too_many`, a TAG that would make more is refused for that
     /// user. 0 to 256, default 256.
     pub tags_per_connection_max: usize,
+    /// Tags of all connections, counted for each of them, and as many that backends have given to
+    /// or taken from logins; beyond, a login and a TAG are refused in the same way. 0 to
+    /// 4,294,967,296, default 4,194,304.
+    pub tags_held_max: usize,
     /// Different tags of all connections; a login and a TAG that would make more are refused in the
     /// same way. 0 to 1,048,576, default 1,048,576.
     pub tags_max: usize,
@@ -264,6 +272,7 @@ impl GatewayConfig {
             tags: TagBounds {
                 of_connection: self.limits.tags_per_connection_max,
                 declared: self.limits.tags_max,
+                held: self.limits.tags_held_max,
             },
         }
     }
@@ -347,14 +356,7 @@ impl LimitConfig {
         range("limits.connections_per_user_max", self.connections_per_user_max, 1, 4096)?;
         range("limits.queue_bytes_max", self.queue_bytes_max, 1024, 64 << 20)?;
         range("limits.connections_bytes_max", self.connections_bytes_max, 1 << 20, 1 << 40)?;
-        if self.connections_bytes_max / QUEUES_LEAST < self.queue_bytes_max {
-            let least = self.queue_bytes_max.saturating_mul(QUEUES_LEAST);
-            return Err(ConfigError {
-                key: "limits.connections_bytes_max",
-                value: self.connections_bytes_max.to_string(),
-                allowed: format!("{least} or more: {QUEUES_LEAST} times limits.queue_bytes_max"),
-            });
-        }
+        self.validate_pool()?;
         range("limits.uplinks_per_connection_max", self.uplinks_per_connection_max, 1, 1 << 16)?;
         range("limits.uplinks_max", self.uplinks_max, 1, 1 << 20)?;
         range("limits.uplink_bytes_max", self.uplink_bytes_max, 128 << 10, 1 << 30)?;
@@ -363,12 +365,32 @@ impl LimitConfig {
         let of_connection_max = CONNECTION_TAGS_MAX as u64;
         let of_connection = self.tags_per_connection_max;
         range("limits.tags_per_connection_max", of_connection, 0, of_connection_max)?;
+        range("limits.tags_held_max", self.tags_held_max, 0, 1 << 32)?;
         range("limits.tags_max", self.tags_max, 0, GATEWAY_TAGS_MAX as u64)
+    }
+
+    /// What all may hold together has to do for some, and a little of it for each.
+    fn validate_pool(&self) -> Result<(), ConfigError> {
+        for (times, key, value) in [
+            (QUEUES_LEAST, "limits.queue_bytes_max", self.queue_bytes_max),
+            (CONNECTION_BYTES_LEAST, "limits.connections_max", self.connections_max),
+        ] {
+            let least = value.saturating_mul(times);
+            if self.connections_bytes_max < least {
+                return Err(ConfigError {
+                    key: "limits.connections_bytes_max",
+                    value: self.connections_bytes_max.to_string(),
+                    allowed: format!("{least} or more, {times} times {key} ({value})"),
+                });
+            }
+        }
+        Ok(())
     }
 }
 
-/// So many full queues fit into what all connections may hold.
+/// So many full queues fit into what all connections may hold, and so many bytes of each.
 const QUEUES_LEAST: usize = 8;
+const CONNECTION_BYTES_LEAST: usize = 2 << 10;
 
 /// As many as a broker has shards, if it can.
 const DATA_LINKS_MAX: u16 = 64;
@@ -414,7 +436,7 @@ impl Default for BrokerConfig {
             connect_timeout_ms: 2_000,
             token: String::new(),
             tags: true,
-            data_links: DATA_LINKS_MAX,
+            data_links: 16,
         }
     }
 }
@@ -454,6 +476,7 @@ impl Default for LimitConfig {
             recent_messages_max: 16_384,
             reports_max: 1 << 20,
             tags_per_connection_max: CONNECTION_TAGS_MAX,
+            tags_held_max: 1 << 22,
             tags_max: GATEWAY_TAGS_MAX,
         }
     }
@@ -492,7 +515,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         type Spoil = fn(&mut GatewayConfig);
-        let wrong: [(&str, Spoil); 20] = [
+        let wrong: [(&str, Spoil); 21] = [
             ("broker.addresses", |c| c.broker.addresses.clear()),
             ("broker.addresses", |c| c.broker.addresses.push("localhost".into())),
             ("broker.connect_timeout_ms", |c| c.broker.connect_timeout_ms = 99),
@@ -508,6 +531,7 @@ mod tests {
             ("limits.connections_per_user_max", |c| c.limits.connections_per_user_max = 0),
             ("limits.queue_bytes_max", |c| c.limits.queue_bytes_max = 1023),
             ("limits.connections_bytes_max", |c| c.limits.connections_bytes_max = 1 << 19),
+            ("limits.connections_bytes_max", |c| c.limits.connections_max = 1 << 20),
             ("limits.connections_bytes_max", |c| {
                 (c.limits.queue_bytes_max, c.limits.connections_bytes_max) = (1 << 20, 7 << 20);
             }),
@@ -527,6 +551,18 @@ mod tests {
         config.jwt.algorithm = "none".into();
         let text = config.validate().unwrap_err().to_string();
         assert_eq!(text, "jwt.algorithm is \"none\"; allowed: \"HS256\"");
+    }
+
+    #[test]
+    fn a_bound_that_does_not_fit_another_is_told_with_both() {
+        let mut config = working();
+        config.limits.queue_bytes_max = 64 << 20;
+        assert_eq!(config.validate(), Ok(()));
+        config.limits.connections_max = 1_000_000;
+        let text = config.validate().unwrap_err().to_string();
+        let expected = "limits.connections_bytes_max is 1073741824; allowed: 2048000000 or more, \
+                        2048 times limits.connections_max (1000000)";
+        assert_eq!(text, expected);
     }
 
     #[test]

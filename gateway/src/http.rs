@@ -33,7 +33,7 @@ use crate::transports::websocket::Connection;
 
 /// Sockets beyond `connections_max`: requests that are not upgraded yet, health checks, and clients
 /// that are told `too_many`.
-const EXTRA_SOCKETS: usize = 1024;
+pub(crate) const EXTRA_SOCKETS: usize = 1024;
 
 /// Bytes of a request's head, at most.
 const HEAD_BYTES_MAX: usize = 16 << 10;

@@ -9,7 +9,7 @@ use waybill_wire::selector;
 
 use super::*;
 
-const TAGS: TagBounds = TagBounds { of_connection: 3, declared: 5 };
+const TAGS: TagBounds = TagBounds { of_connection: 3, declared: 5, held: 1 << 20 };
 const BOUNDS: Bounds = Bounds { connections: 12, per_user: 4, recent: 64, tags: TAGS };
 
 fn registration(namespace: u32, uid: u64, login: u64) -> Registration {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TAGS: TagBounds = TagBounds { of_connection: 4, declared: 9 };
+const TAGS: TagBounds = TagBounds { of_connection: 4, declared: 9, held: 1 << 20 };
 const BOUNDS: Bounds = Bounds { connections: 12, per_user: 3, recent: 64, tags: TAGS };
 
 fn registration(namespace: u32, uid: u64, login: u64) -> Registration {

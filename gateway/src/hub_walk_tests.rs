@@ -8,7 +8,7 @@ use waybill_wire::selector::{Selector, parse};
 
 use super::*;
 
-const TAGS: TagBounds = TagBounds { of_connection: 4, declared: 9 };
+const TAGS: TagBounds = TagBounds { of_connection: 4, declared: 9, held: 1 << 20 };
 const BOUNDS: Bounds = Bounds { connections: 64, per_user: 64, recent: 64, tags: TAGS };
 
 fn run(uids: &[u64]) -> Vec<u8> {

@@ -9,6 +9,7 @@ use waybill_wire::limits::{
 use waybill_wire::memory::{Term, wide};
 
 use crate::config::GatewayConfig;
+use crate::http::EXTRA_SOCKETS;
 
 /// Text that is all control characters, as JSON, is so many times as long.
 const JSON_TIMES: u64 = 6;
@@ -25,17 +26,17 @@ pub fn terms(config: &GatewayConfig) -> Vec<Term> {
 
 fn of_connections(config: &GatewayConfig) -> Vec<Term> {
     let limits = &config.limits;
-    let connections = wide(limits.connections_max);
-    let queue = wide(limits.queue_bytes_max) + JSON_TIMES * wide(MESSAGE_BYTES_MAX);
-    let tags = connections * wide(limits.tags_per_connection_max);
+    let sockets = wide(limits.connections_max) + wide(EXTRA_SOCKETS);
+    let encoded = (JSON_TIMES + 1) * wide(MESSAGE_BYTES_MAX);
+    let brokers = wide(config.broker.addresses.len());
+    let held = wide(limits.tags_held_max);
     vec![
-        Term::new("what waits to be written", connections, "connections", queue),
-        Term::new("messages being put together", connections, "connections", 2 * 64 * KIB),
-        Term::new("what was read, and answers to it", connections, "connections", 64 * KIB),
-        Term::new("socket, session, registration", connections, "connections", 3 * KIB),
-        Term::new("heads of requests", connections + 1_024, "connections", 16 * KIB),
+        Term::new("what connections hold", 1, "pool", wide(limits.connections_bytes_max)),
+        Term::new("and what was being encoded then", brokers, "messages", encoded),
+        Term::new("or read", 256, "tasks", 256 * KIB),
+        Term::new("sockets: requests, then sessions", sockets, "sockets", 20 * KIB),
         Term::new("the mailbox, and what a turn takes", 4_096 + 256, "messages", 64 * KIB),
-        Term::new("tags of connections", tags, "tags", 24 + 136),
+        Term::new("tags of connections", held, "tags", 24 + 136),
         Term::new("tags that connections have", wide(limits.tags_max), "tags", 512),
     ]
 }
@@ -69,12 +70,13 @@ fn of_brokers(config: &GatewayConfig) -> Vec<Term> {
     let links = brokers * (1 + u64::from(config.broker.data_links));
     let read = message + frame + 64 * KIB;
     // In the queue of its task, in its machine, and in a write. A report names users of one list.
-    let reports = 256 * (wide(TARGETS_MAX) * 8 + 8 * KIB) + 16 * MIB + 64 * KIB;
+    let reports = 256 * (wide(TARGETS_MAX) * 8 + 8 * KIB) + MIB + 64 * KIB;
     let term = |what, each| Term::new(what, brokers, "brokers", each);
     vec![
         Term::new("messages of which fragments are missing", links, "links", fragments),
         Term::new("what a link reads, and what that brings", links, "links", read),
         Term::new("reports that a link sends", links, "links", reports),
+        term("and more of them by its first link", 15 * MIB),
         term("events not taken yet", 16 * MIB),
         term("uplinks and commands on their way", 16 * MIB + 256 * 64 * KIB + 64 * KIB),
         term("registrations declared", connections * 128),
@@ -82,6 +84,7 @@ fn of_brokers(config: &GatewayConfig) -> Vec<Term> {
         term("tags declared", wide(limits.tags_max) * 256),
         term("what is remembered to go on with a session", 7 * MIB),
         term("one message that is handed out in parts", message + 5 * MIB / 2),
+        term("who was met before it was encoded", connections * 80),
         term("its users, where somebody asks for them", users),
     ]
 }
@@ -93,17 +96,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn promise_7_the_default_sum_is_an_amount_that_a_process_may_be_given() {
+        let terms = terms(&GatewayConfig::default());
+        assert!(sum(&terms) < 7 << 30, "{} of {terms:#?}", sum(&terms));
+    }
+
+    #[test]
     fn promise_7_every_setting_that_bounds_a_queue_is_in_the_sum() {
         let config = GatewayConfig::default();
         let before = sum(&terms(&config));
         let larger: [fn(&mut GatewayConfig); 10] = [
             |it| it.limits.connections_max += 1,
-            |it| it.limits.queue_bytes_max += 1,
+            |it| it.limits.connections_bytes_max += 1,
             |it| it.limits.uplinks_max += 1,
             |it| it.limits.uplink_bytes_max += 1,
             |it| it.limits.recent_messages_max += 1,
             |it| it.limits.reports_max += 1,
-            |it| it.limits.tags_per_connection_max += 1,
+            |it| it.limits.tags_held_max += 1,
             |it| it.limits.tags_max += 1,
             |it| it.broker.addresses.push("another:7711".into()),
             |it| it.broker.data_links += 1,

@@ -1,19 +1,21 @@
 //! The memory that all connections of a gateway share, and who has to go when it is used up.
 //!
 //! What waits to be written is charged by what it takes: an encoded message once, however many
-//! queues have it, and a little for each place that it has in a queue. Nobody waits for a share:
-//! while more is held than there should be, no further message is taken from brokers, and the
-//! connections whose sockets have taken nothing for the longest are ended, until enough is given
-//! back. So it is the slow ones who pay for a shortage, and the others wait for tasks of this
+//! queues have it, and a little for each place that it has in a queue. So is what clients have sent
+//! of a long message that is not whole. While more is held than there should be nothing further is
+//! taken from brokers or clients, and the connections that have not got on for the longest are
+//! ended, until enough is given back. So it is the slow ones who pay for a shortage, and the others wait for tasks of this
 //! process, never for a socket (promise 6).
 //!
 //! Each connection may hold a little in any case: where all do, half of the pool is left.
 
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::telemetry::Telemetry;
 
@@ -30,18 +32,31 @@ const ENDED_AT_ONCE: usize = 64;
 pub(crate) struct Pool {
     most: usize,
     least: usize,
-    /// Of images, and of answers of connections' own.
+    /// Of images, of answers of connections' own, and of what clients have sent.
     bytes: AtomicUsize,
     /// Connections that were told to go and have not heard it yet.
     going: AtomicUsize,
+    waiting: Mutex<Waiting>,
+    /// Somebody waits.
+    wanted: Notify,
     /// Knows how many messages wait.
     telemetry: Arc<Telemetry>,
+}
+
+/// Connections that are not read until there is room.
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Vec<Waker>,
+    /// How often those that waited were woken, and one more.
+    round: u64,
 }
 
 impl Pool {
     pub(crate) fn new(most: usize, connections: usize, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let (bytes, going) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { most, least: most / 2 / connections.max(1), bytes, going, telemetry })
+        let least = most / 2 / connections.max(1);
+        let waiting = Mutex::new(Waiting { wakers: Vec::new(), round: 1 });
+        Arc::new(Self { most, least, bytes, going, waiting, wanted: Notify::new(), telemetry })
     }
 
     /// Bytes that are held.
@@ -84,8 +99,38 @@ impl Pool {
         self.going.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Has this task woken when there is room; `round` is the caller's, 0 at first, and says that it
+    /// waits already.
+    pub(crate) fn wait(&self, round: &mut u64, waker: &Waker) {
+        let mut waiting = self.waiting();
+        if *round != waiting.round {
+            *round = waiting.round;
+            waiting.wakers.push(waker.clone());
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Waits until somebody waits.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Wakes those that wait, if there is room.
+    pub(crate) fn ease(&self) {
+        let mut waiting = self.waiting();
+        if !waiting.wakers.is_empty() && !self.is_over() {
+            waiting.round += 1;
+            std::mem::take(&mut waiting.wakers).into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // A waker that panics leaves the list as it should be.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether one was that has not heard it: what it holds is still counted.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_going(&self) -> bool {
         self.going.load(Ordering::Acquire) > 0
     }
 }
@@ -128,7 +173,7 @@ impl Drop for Image {
 /// What a connection holds that does not get on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stuck {
-    /// Since when its socket has taken nothing.
+    /// Since when its socket has taken nothing, or a message of its client's is not whole.
     pub(crate) since_ms: u64,
     pub(crate) bytes: usize,
 }
@@ -196,7 +241,8 @@ mod tests {
         // 300 are too many: what is above seven eighths.
         assert_eq!(sweep.chosen(&pool).collect::<Vec<_>>(), [1, 3]);
         let mut sweep = Sweep::default();
-        (0..1000).for_each(|key| sweep.note(Stuck { since_ms: 1000 - key, bytes: 0 }, key as usize));
+        (0..1000)
+            .for_each(|key| sweep.note(Stuck { since_ms: 1000 - key, bytes: 0 }, key as usize));
         let chosen: Vec<_> = sweep.chosen(&pool).collect();
         assert_eq!((chosen[0], chosen.len()), (999, ENDED_AT_ONCE));
     }

@@ -266,7 +266,7 @@ impl Shared {
     /// hold it up are told to go.
     fn relieve(&self) {
         let pool = &self.queues.pool;
-        if pool.is_waiting() {
+        if pool.is_going() {
             return;
         }
         let mut live = self.live();
@@ -398,6 +398,7 @@ impl Running {
             next = self.links.next(!pressed && !is_over) => self.handle_next(next),
             () = self.shared.queues.pressure.eased(), if pressed => {}
             () = self.shared.queues.settled.filled() => {}
+            () = self.shared.queues.pool.wanted() => {}
             () = sleep_until(until), if until.is_some() => {
                 self.switchboard.tick(self.shared.clock.ms());
             }
@@ -408,6 +409,7 @@ impl Running {
         if is_over {
             self.shared.relieve();
         }
+        self.shared.queues.pool.ease();
         if unfinished && !self.shared.queues.pressure.is_on() {
             self.go_on();
         }

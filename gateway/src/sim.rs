@@ -528,5 +528,9 @@ pub fn send(id: u32, payload: &[u8]) -> Bytes {
 mod tests;
 
 #[cfg(test)]
+#[path = "sim_memory_tests.rs"]
+mod memory_tests;
+
+#[cfg(test)]
 #[path = "sim_parts_tests.rs"]
 mod parts_tests;

@@ -12,7 +12,7 @@ use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn now(ms: u64) -> Now {
+pub(super) fn now(ms: u64) -> Now {
     Now { ms, unix_s: 1_800_000_000 }
 }
 
@@ -32,17 +32,23 @@ fn delivery(frame: &[u8]) -> GatewayEvent {
 }
 
 /// A gateway whose only link is a broker that confirms at once.
-struct Site {
-    gateway: SimGateway,
+pub(super) struct Site {
+    pub(super) gateway: SimGateway,
     uplinks: Vec<u64>,
 }
 
 impl Site {
     fn new() -> Self {
+        Self::with(|config| {
+            config.limits.queue_bytes_max = 1024;
+            config.limits.uplinks_per_connection_max = 1;
+        })
+    }
+
+    pub(super) fn with(adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
         let mut config = GatewayConfig::default();
         config.jwt.secret = SECRET.into();
-        config.limits.queue_bytes_max = 1024;
-        config.limits.uplinks_per_connection_max = 1;
+        adjust(&mut config);
         let mut site = Self { gateway: SimGateway::new(&config, 0x5a17), uplinks: Vec::new() };
         site.gateway.switchboard.link_up(0);
         site.event(GatewayEvent::InEffect { ticket: 0 });
@@ -66,7 +72,7 @@ impl Site {
         }
     }
 
-    fn user(&mut self, uid: u64) -> Conn {
+    pub(super) fn user(&mut self, uid: u64) -> Conn {
         self.user_with(uid, 0)
     }
 
@@ -81,10 +87,19 @@ impl Site {
     }
 
     fn deliver(&mut self, sequence: u64, uid: u64, payload: &[u8]) {
+        self.deliver_to(sequence, &[uid], payload);
+    }
+
+    /// At the time that its number is, until it is handed out.
+    pub(super) fn deliver_to(&mut self, sequence: u64, uids: &[u64], payload: &[u8]) {
         let head = MessageHead { sequence, origin: Some(7), ..MessageHead::default() };
         let mut frame = Vec::new();
-        head.encode(Kind::DELIVER, &[uid], payload, &mut frame).unwrap();
-        self.event(delivery(&frame));
+        head.encode(Kind::DELIVER, uids, payload, &mut frame).unwrap();
+        self.gateway.link_event(0, delivery(&frame), now(sequence));
+        while self.gateway.is_unfinished() {
+            self.gateway.go_on(now(sequence));
+        }
+        self.turn();
     }
 }
 

@@ -37,6 +37,18 @@ pub(crate) enum FromConnection {
     Uplink { outbox: Arc<Outbox>, id: u32, labels: Vec<String>, payload: Bytes },
 }
 
+impl FromConnection {
+    /// Bytes of a message.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Uplink { labels, payload, .. } => {
+                labels.iter().map(String::len).sum::<usize>() + payload.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
 pub(crate) struct Switchboard {
     hub: Hub<Entry>,
     upstream: Upstream,

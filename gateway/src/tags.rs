@@ -27,6 +27,9 @@ pub struct TagBounds {
     pub of_connection: usize,
     /// Different ones that connections have.
     pub declared: usize,
+    /// Of all connections, counted for each of them; and kept of what TAG said of all
+    /// registrations.
+    pub held: usize,
 }
 
 /// A limit that a login or a TAG would break.
@@ -57,6 +60,9 @@ pub(crate) struct Tags {
     /// What is to be declared, in order, and was not taken yet.
     updates: Vec<TagUpdate>,
     matcher: Matcher,
+    /// Of all connections, and of all that TAG said.
+    held: usize,
+    kept: usize,
     bounds: TagBounds,
 }
 
@@ -93,6 +99,8 @@ impl Tags {
             said: HashMap::new(),
             updates: Vec::new(),
             matcher: Matcher::new(),
+            held: 0,
+            kept: 0,
             bounds,
         }
     }
@@ -132,7 +140,8 @@ impl Tags {
             return Err(NoRoom::Connection);
         }
         let new = texts.iter().filter(|text| !self.of_connections.is_declared(namespace, text));
-        if self.of_connections.len() + new.count() > self.bounds.declared {
+        let has_room = self.of_connections.len() + new.count() <= self.bounds.declared;
+        if !has_room || self.held + texts.len() > self.bounds.held {
             return Err(NoRoom::Gateway);
         }
         for text in texts {
@@ -144,11 +153,12 @@ impl Tags {
     /// A connection ends, and its registration with it if no other `stands`.
     pub(crate) fn logout(&mut self, registration: Registration, connection: u32, stands: bool) {
         let updates = &mut self.updates;
+        self.held -= self.of_connections.count(connection);
         self.of_connections.end(connection, |namespace, text| {
             updates.push(TagUpdate::remove(declared(namespace, text)));
         });
         if !stands {
-            self.said.remove(&registration);
+            self.kept -= self.said.remove(&registration).map_or(0, |said| said.len());
         }
     }
 
@@ -165,12 +175,16 @@ impl Tags {
         if kept > self.bounds.of_connection {
             return Err(NoRoom::Connection);
         }
+        if self.kept + says.len() > self.bounds.held {
+            return Err(NoRoom::Gateway);
+        }
         let done = self.make(namespace, last, connections)?;
-        if self.of_connections.len() > self.bounds.declared {
+        if self.of_connections.len() > self.bounds.declared || self.held > self.bounds.held {
             self.undo(namespace, done);
             return Err(NoRoom::Gateway);
         }
         let said = self.said.entry(registration).or_default();
+        self.kept -= said.len();
         said.extend(says.into_iter().map(|(text, says)| (Box::from(text), says)));
         let mut over = said.len().saturating_sub(self.bounds.of_connection);
         // First what was said before.
@@ -181,6 +195,7 @@ impl Tags {
                 stays
             });
         }
+        self.kept += said.len();
         Ok(())
     }
 
@@ -243,13 +258,17 @@ impl Tags {
             if inserted == Inserted::First {
                 self.updates.push(TagUpdate::add(declared(namespace, text)));
             }
-            return inserted != Inserted::Already;
+            let is_new = inserted != Inserted::Already;
+            self.held += usize::from(is_new);
+            return is_new;
         }
         let removed = self.of_connections.remove(namespace, text, connection);
         if removed == Removed::Last {
             self.updates.push(TagUpdate::remove(declared(namespace, text)));
         }
-        removed != Removed::Absent
+        let is_gone = removed != Removed::Absent;
+        self.held -= usize::from(is_gone);
+        is_gone
     }
 
     /// What has to be declared since this was asked last, in order.
@@ -279,6 +298,8 @@ impl Tags {
         self.of_connections.invariants();
         assert!(self.len() <= self.bounds.declared);
         let lens = self.said.values().map(BTreeMap::len);
+        assert_eq!(self.kept, lens.clone().sum::<usize>());
+        assert!(self.held <= self.bounds.held && self.kept <= self.bounds.held);
         assert!(lens.max().unwrap_or(0) <= self.bounds.of_connection);
     }
 }

@@ -15,6 +15,7 @@
 //!
 //! Invariant: `waiting_bytes` is the sum of what was queued and neither written nor given up.
 
+pub(crate) mod inbound;
 pub(crate) mod line;
 pub(crate) mod liveness;
 pub(crate) mod origin;
@@ -130,6 +131,9 @@ struct Queue {
     blocked: bool,
     /// When it took no more, if it has taken nothing since.
     stuck_ms: Option<u64>,
+    /// What the client has sent and is not done with, as far as it is charged, and since when.
+    brought: usize,
+    brought_ms: u64,
     /// It is to go for want of memory, and was not told so yet.
     goes: bool,
     /// It counts in the gateway's `Pressure`.
@@ -323,12 +327,28 @@ impl Outbox {
         std::mem::take(&mut queue.frames)
     }
 
-    /// What it holds, if that is more than it may in any case and its socket takes nothing of it.
+    /// The client has sent so much that is not done with, beyond what each may.
+    pub(crate) fn bring(&self, bytes: usize, now_ms: u64) {
+        let mut queue = self.lock();
+        if queue.brought == 0 {
+            queue.brought_ms = now_ms;
+        }
+        self.shared.pool.take(bytes);
+        self.shared.pool.give(std::mem::replace(&mut queue.brought, bytes));
+    }
+
+    /// What it holds that does not get on, if that is more than it may in any case.
     pub(crate) fn stuck(&self) -> Option<Stuck> {
         let queue = self.lock();
-        let bytes = queue.waiting_bytes + queue.waiting_frames * ENTRY_BYTES;
-        let is_stuck = queue.blocked && !queue.goes && bytes > self.shared.pool.least();
-        queue.stuck_ms.filter(|_| is_stuck).map(|since_ms| Stuck { since_ms, bytes })
+        if queue.goes {
+            return None;
+        }
+        let waiting = queue.waiting_bytes + queue.waiting_frames * ENTRY_BYTES;
+        let waiting = queue.stuck_ms.filter(|_| queue.blocked).map(|since| (since, waiting));
+        let brought = (queue.brought > 0).then_some((queue.brought_ms, queue.brought));
+        let bytes = waiting.iter().chain(&brought).map(|(_, bytes)| bytes).sum();
+        let since_ms = waiting.iter().chain(&brought).map(|(since_ms, _)| *since_ms).min()?;
+        (bytes > self.shared.pool.least()).then_some(Stuck { since_ms, bytes })
     }
 
     /// Has the connection ended: what it holds is needed for others.
@@ -366,7 +386,7 @@ impl Drop for Outbox {
     /// Nobody is left to write what there was of the connection's own.
     fn drop(&mut self) {
         let mut queue = self.lock();
-        self.shared.pool.give(std::mem::take(&mut queue.own_bytes));
+        self.shared.pool.give(std::mem::take(&mut queue.own_bytes) + queue.brought);
         self.heard(&mut queue);
     }
 }

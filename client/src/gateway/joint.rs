@@ -23,6 +23,10 @@ use crate::outlet::{NoSlot, Outlet, Queue, Weight as _};
 /// Reports that wait for a data link's task.
 const REPORTS_MAX: usize = 256;
 
+/// Bytes of reports that a data link's machine takes, at most: there may be many such links, and
+/// what one does not take waits with the gateway.
+const REPORT_BYTES_MAX: usize = 1 << 20;
+
 const UNPOISONED: &str = "nothing panics while it holds this lock";
 
 /// The links of one gateway to one broker.
@@ -103,7 +107,8 @@ impl Opener {
         let brokers = vec![joining.broker.to_string()];
         let options = Options { brokers, ..self.options.clone() };
         inner.lives = inner.lives.wrapping_add(1);
-        let (life, bounds) = (inner.lives, (options.max_in_flight, options.max_pending_bytes));
+        let pending_bytes_max = options.max_pending_bytes.min(REPORT_BYTES_MAX);
+        let (life, bounds) = (inner.lives, (options.max_in_flight, pending_bytes_max));
         let machine = DataMachine::new(joining, (self.incarnation, shard, life), bounds);
         let (reports, inbox) = mpsc::channel(REPORTS_MAX);
         let outlet = DataOutlet { opener: self.another(), shard, life };

@@ -103,13 +103,15 @@ impl Cuts {
         (0..self.open.len()).max_by_key(|at| claim(&self.open[*at]))
     }
 
-    /// Appends the next piece. What is settled by the last one of its message.
-    pub(super) fn transmit(&mut self, out: &mut Vec<u8>) -> Option<Flight> {
+    /// Appends the next piece, of at most so many bytes as the broker takes in a frame. What is
+    /// settled by the last one of its message.
+    pub(super) fn transmit(&mut self, payload_max: usize, out: &mut Vec<u8>) -> Option<Flight> {
         let at = self.next()?;
         self.open.iter_mut().for_each(|cut| cut.passed += 1);
         let cut = &mut self.open[at];
         cut.passed = 0;
-        let Range { start, end } = cuts(cut.payload.len(), cut.at, self.piece_bytes).next()?;
+        let piece_bytes = self.piece_bytes.min(payload_max);
+        let Range { start, end } = cuts(cut.payload.len(), cut.at, piece_bytes).next()?;
         let last = end == cut.payload.len();
         let offset = u32::try_from(start).unwrap_or(u32::MAX);
         let (sequence, payload) = (cut.sequence, &cut.payload[start..end]);

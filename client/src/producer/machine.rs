@@ -564,7 +564,7 @@ impl<R: Reply> Machine for ProducerMachine<R> {
             if self.obstacle.is_none() && self.transmit_again(now, out) {
                 self.transmit_new(now, out);
             }
-            let written = self.cuts.transmit(out);
+            let written = self.cuts.transmit(self.payload_max, out);
             self.unwritten.extend(written);
             if out.len() >= WRITE_BYTES || self.cuts.is_empty() {
                 return;

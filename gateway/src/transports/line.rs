@@ -98,6 +98,16 @@ impl<F: Framing> Line<F> {
         !self.to_hub.is_empty()
     }
 
+    /// Bytes of messages that the hub does not take yet.
+    pub(crate) fn owed_bytes(&self) -> usize {
+        self.to_hub.iter().map(FromConnection::bytes).sum()
+    }
+
+    /// Whether nobody has said close.
+    pub(crate) fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
     /// The hub was told everything, or there is none to tell any more.
     pub(crate) fn clear_to_hub(&mut self) {
         // Nearly all connections are idle at any time, and should hold nothing for it.
@@ -217,7 +227,7 @@ impl<F: Framing> Line<F> {
     /// after it before all of it: then there is no close frame.
     fn go(&mut self, now: Now) {
         let telemetry = Arc::clone(&self.outbox.shared().telemetry);
-        telemetry.closed_pool.add(1);
+        telemetry.closed_pool.add(self.session.is_open().into());
         self.give_up(Outcome::Full, &telemetry.dropped_pool);
         let is_last = self.writer.is_begun() || !self.session.is_open();
         let reason = "the gateway needs the memory of what waits: connections_bytes_max";

@@ -11,7 +11,7 @@
 //! Each poll takes from the hub, reads, looks at the time, hands over to the hub and writes, until
 //! none of them gets any further, or it has handled [`MESSAGES_MAX`] messages: then all other tasks
 //! and sockets get their turn. While the hub's mailbox is full, or the session has as many
-//! unanswered *send*s as it may, the socket is not read.
+//! unanswered *send*s as it may, or too much is held of all connections, the socket is not read.
 //!
 //! Before its first write a poll asks the kernel itself for what there is to read: under load a
 //! client's close may lie there long before the runtime says that the socket is readable, and a
@@ -39,6 +39,7 @@ use waybill_wire::code::CloseCode;
 use waybill_wire::limits::CLIENT_MESSAGE_BYTES_MAX;
 
 use super::Outbox;
+use super::inbound::Inbound;
 use super::line::{Framing, Line};
 use super::writer::SLICES_MAX;
 use crate::clock::Clock;
@@ -58,6 +59,9 @@ const SCRATCH_BYTES: usize = 4 << 10;
 /// Reads of one round: more may follow once something was written.
 const READS_MAX: usize = 4;
 
+/// What a client may have sent, and is not done with, without its being charged.
+const BROUGHT_BYTES: usize = 8 << 10;
+
 /// Rounds of one poll before other tasks get their turn.
 const ROUNDS_MAX: usize = 8;
 
@@ -76,6 +80,13 @@ pub(crate) struct Connection {
     /// Bytes that are still to be handed to the library, those that came with the upgrade request
     /// first. Even if there are none the library may hold whole messages of its own.
     rest: Option<Bytes>,
+    inbound: Inbound,
+    /// The library has had more of a message than each may.
+    is_stretched: bool,
+    /// What the queue was told of what the client has sent.
+    brought: usize,
+    /// It waits for memory, or has: see [`Pool::wait`](crate::pool::Pool::wait).
+    round: u64,
     reserving: Option<Reserving>,
     timer: Pin<Box<Sleep>>,
     timer_ms: u64,
@@ -125,20 +136,20 @@ impl Connection {
         let now = shared.clock.now();
         let session = Session::new(Arc::clone(&shared.session_limits), subprotocol, now);
         let outbox = Outbox::new(subprotocol, Arc::clone(&shared.queues));
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(0)
-            .max_message_size(Some(CLIENT_MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(CLIENT_MESSAGE_BYTES_MAX));
         let timer_ms = session.deadline_ms();
         let timer = Box::pin(tokio::time::sleep_until(shared.clock.instant(timer_ms)));
-        let ws = WebSocketContext::new(Role::Server, Some(config));
+        let mut inbound = Inbound::default();
+        inbound.pass(early);
         Self {
             shared,
             tcp,
-            line: Line::new(ws, session, Arc::new(outbox)),
+            line: Line::new(library(), session, Arc::new(outbox)),
             // A slice, even an empty one, would hold hyper's whole buffer of 8 KiB.
             rest: (!early.is_empty()).then(|| Bytes::copy_from_slice(early)),
+            inbound,
+            is_stretched: false,
+            brought: 0,
+            round: 0,
             reserving: None,
             timer,
             timer_ms,
@@ -174,6 +185,11 @@ impl Connection {
         if turn.budget == 0 || self.reading == Reading::Ended || !self.line.is_reading() {
             return false;
         }
+        let pool = &self.shared.queues.pool;
+        if pool.is_over() && self.line.is_open() {
+            pool.wait(&mut self.round, context.waker());
+            return false;
+        }
         if let Some(rest) = self.rest.take() {
             let unread = self.received(&rest, &mut turn.budget);
             self.rest = unread.map(|len| rest.slice(rest.len() - len..));
@@ -197,6 +213,8 @@ impl Connection {
                 Ok(0) => self.lost(),
                 Ok(len) => {
                     self.line.heard(self.shared.clock.now());
+                    self.inbound.pass(&scratch[..len]);
+                    self.count_brought();
                     let unread = self.received(&scratch[..len], &mut turn.budget);
                     self.rest =
                         unread.map(|unread| Bytes::copy_from_slice(&scratch[len - unread..len]));
@@ -215,6 +233,26 @@ impl Connection {
         self.ending = Ending::Done;
         self.line.lost(self.shared.clock.now());
         true
+    }
+
+    /// Charges what the library keeps, and what the hub has not taken.
+    fn count_brought(&mut self) {
+        // Twice: a message in pieces is copied when they are put together.
+        let message = 2 * self.inbound.message_bytes().min(CLIENT_MESSAGE_BYTES_MAX);
+        self.is_stretched |= message > BROUGHT_BYTES;
+        let beyond = (message + self.line.owed_bytes()).saturating_sub(BROUGHT_BYTES);
+        if beyond != self.brought {
+            self.brought = beyond;
+            self.line.outbox().bring(beyond, self.shared.clock.ms());
+        }
+    }
+
+    /// After a long message the library keeps its buffer; nothing is in it between two messages.
+    fn renew_library(&mut self) {
+        if self.is_stretched && self.inbound.is_between() && self.line.is_open() {
+            self.is_stretched = false;
+            self.line.framing = library();
+        }
     }
 
     /// Handles the messages in these bytes. If it has to stop before their end: how many bytes the
@@ -237,7 +275,10 @@ impl Connection {
                 Ok(WsMessage::Binary(bytes)) => self.line.message(false, &bytes, verifier, now),
                 Ok(WsMessage::Close(_)) => self.line.closed_by_client(now),
                 Ok(_) => {}
-                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.renew_library();
+                    break;
+                }
                 Err(error) => self.read_failed(&error),
             }
             *budget -= 1;
@@ -393,6 +434,7 @@ impl Future for Connection {
                     return Poll::Ready(());
                 }
             }
+            connection.count_brought();
             if !progress {
                 return Poll::Pending;
             }
@@ -404,6 +446,16 @@ impl Future for Connection {
         // wake would come before both as long as there are enough of these.
         pin!(tokio::task::yield_now()).poll(context)
     }
+}
+
+/// The library, before anything has come.
+fn library() -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(CLIENT_MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(CLIENT_MESSAGE_BYTES_MAX));
+    WebSocketContext::new(Role::Server, Some(config))
 }
 
 /// What the kernel holds, whatever the runtime knows of it. That the runtime may still say that

@@ -1,8 +1,10 @@
 //! Payloads that go out in pieces: what goes between them, in what order they end, and what becomes
 //! of them when a link does.
 
+use waybill_wire::Message;
 use waybill_wire::assembly::{Assembly, Piece};
 use waybill_wire::code::{Priority, capability};
+use waybill_wire::frame::Fragment;
 use waybill_wire::limits::MESSAGE_BYTES_MAX;
 
 use super::*;
@@ -26,6 +28,8 @@ struct Broker {
     assembly: Assembly<usize>,
     came: Vec<Came>,
     writes: usize,
+    /// Bytes of the longest payload of a frame.
+    longest: usize,
 }
 
 impl Broker {
@@ -42,7 +46,13 @@ impl Broker {
             let step = deframer.next(rest).expect("is right");
             rest = &rest[step.consumed..];
             let Some(raw) = step.frame else { panic!("half a frame") };
-            let whole = match raw.decode().expect("is right") {
+            let frame = raw.decode().expect("is right");
+            if let Frame::Publish(Message { payload, .. })
+            | Frame::Fragment(Fragment { payload, .. }) = &frame
+            {
+                self.longest = self.longest.max(payload.len());
+            }
+            let whole = match frame {
                 Frame::Publish(message) if message.fragmented.is_some() => {
                     self.assembly.begin(self.writes, &message, raw.bytes()).expect("may begin");
                     continue;
@@ -97,6 +107,22 @@ fn publish(bytes: usize, level: ReceiptLevel) -> Publish {
 }
 
 const LARGE: usize = 1_000_000;
+
+/// FRG-1: the limit of a broker is one of each frame.
+#[test]
+fn every_piece_is_within_the_payloads_that_the_broker_takes() {
+    for payload_max in [1_000, 10_000, 1 << 20] {
+        let mut rig = Rig::new(1000);
+        let capabilities = capability::FRAGMENTS;
+        let welcomed = Welcomed { capabilities, ..welcomed(0, payload_max) };
+        rig.machine.handle_open(rig.now, &welcomed);
+        rig.order(publish(LARGE, ReceiptLevel::Routed));
+        let mut broker = Broker::default();
+        broker.take_all(&mut rig);
+        assert_eq!(broker.came[0].payload, publish(LARGE, ReceiptLevel::Routed).payload);
+        assert!(broker.longest <= payload_max as usize, "{} of {payload_max}", broker.longest);
+    }
+}
 
 /// FRG-2, FRG-6: what is of other priorities goes between the pieces, what is of the same behind
 /// them.
