@@ -30,9 +30,10 @@ pub struct Pool {
 /// The pools of a broker.
 #[derive(Clone, Debug)]
 pub struct Pools {
-    /// Messages that wait for links, and what is remembered of those that somebody asks about.
+    /// Messages that wait for links, and what these are to report on.
     pub waiting: Arc<Pool>,
-    /// What links bring, and answers to it: read buffers, frames that are not whole, long messages.
+    /// What links bring, and answers to it: read buffers, frames that are not whole, long messages,
+    /// receipts that wait.
     pub brought: Arc<Pool>,
 }
 

@@ -356,6 +356,18 @@ fn one_write_ends_at_the_first_frame_that_passes_its_size() {
 }
 
 #[test]
+fn a_look_that_finds_nothing_to_write_keeps_the_buffer_for_the_next() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.recycle(Duration::ZERO, Vec::with_capacity(1000));
+    let held = outbox.held();
+    assert!(held >= 1000, "{held}");
+    assert!(outbox.take_answers().is_empty());
+    assert_eq!(outbox.held(), held);
+    assert!(outbox.take(Duration::ZERO).0.is_empty());
+    assert_eq!(outbox.held(), held);
+}
+
+#[test]
 fn answers_go_ahead_of_messages_and_are_never_refused() {
     let mut outbox = Outbox::new(100);
     assert_eq!(offer(&mut outbox, 0, plain(Priority::NORMAL, 52)), Ok(()));

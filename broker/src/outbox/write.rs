@@ -50,6 +50,12 @@ impl Write {
 impl Outbox {
     /// All answers and no message, for a link whose messages are held.
     pub fn take_answers(&mut self) -> Write {
+        let mut write = self.answers();
+        self.keep_unused(&mut write);
+        write
+    }
+
+    fn answers(&mut self) -> Write {
         let mut data = std::mem::take(&mut self.spare);
         self.writing_answers = self.control.len();
         data.append(&mut self.control);
@@ -62,7 +68,7 @@ impl Outbox {
     /// whose time ran out is left out; what is left of the others' is written into them.
     pub fn take(&mut self, now: Duration) -> (Write, u64) {
         self.writing_answers = 0;
-        let (write, frames) = match self.only_queue() {
+        let (mut write, frames) = match self.only_queue() {
             Some(at) if self.queues[at].lane.may_swap() => {
                 let Queue { lane, keys } = &mut self.queues[at];
                 let (frames, bytes) = (lane.frames() as u64, lane.waiting());
@@ -77,10 +83,19 @@ impl Outbox {
             self.written_at = Some(now);
             self.writing = write.data.capacity();
         }
+        self.keep_unused(&mut write);
         if self.is_old {
             self.judge_age(now);
         }
         (write, frames)
+    }
+
+    /// The buffer of a write that is none is there for the next.
+    fn keep_unused(&mut self, write: &mut Write) {
+        if write.is_empty() {
+            self.spare = std::mem::take(&mut write.data);
+            self.writing = 0;
+        }
     }
 
     /// The queue that has all that is to be written.
@@ -96,7 +111,7 @@ impl Outbox {
     }
 
     fn gather(&mut self, now: Duration) -> (Write, u64) {
-        let mut write = self.take_answers();
+        let mut write = self.answers();
         let mut frames = 0;
         for at in 0..self.queues.len() {
             if write.bytes() >= WRITE_BYTES {

@@ -53,26 +53,27 @@ impl Core {
 }
 
 impl Part {
-    /// Bytes of memory that it holds of what it has brought, and of answers to that, by what their
-    /// buffers have room for.
+    /// Bytes of memory that it holds of what it has brought, and of answers to that, those that are
+    /// still to be made among them, by what their buffers have room for.
     fn brought(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.held());
         let halfway = self.halfway.as_ref().map_or(0, |halfway| halfway.held());
-        let pieces = match &self.role {
-            RoleState::Producer(producer) => producer.assembly.reserved(),
+        let role = match &self.role {
+            RoleState::Producer(producer) => {
+                producer.assembly.reserved() + producer.receipts.held()
+            }
             _ => 0,
         };
-        self.reading.held().max(rest) + halfway + pieces + self.outbox.answers_held()
+        self.reading.held().max(rest) + halfway + role + self.outbox.answers_held()
     }
 
-    /// The same of what waits for it, or for others' words.
+    /// The same of what waits for it, or for its words.
     fn waiting(&self) -> usize {
         let role = match &self.role {
-            RoleState::Producer(producer) => producer.receipts.held(),
             RoleState::Gateway(gateway) => gateway.reports.held() + gateway.uplinked.held(),
             RoleState::Data(data) => data.reports.held(),
             RoleState::Consumer(consumer) => consumer.held(),
-            RoleState::None => 0,
+            RoleState::Producer(_) | RoleState::None => 0,
         };
         self.outbox.held() + role
     }

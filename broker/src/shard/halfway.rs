@@ -323,7 +323,7 @@ impl Core {
             }
             if !producer
                 .receipts
-                .has_room_for(bytes_of(merge, is_traced), self.shared.pools.waiting.share())
+                .has_room_for(bytes_of(merge, is_traced), self.shared.pools.brought.share())
             {
                 self.refuse_halfway(part, message, ErrorCode::OVERLOADED);
                 return work.next(Stage::Done);

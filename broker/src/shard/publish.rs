@@ -121,7 +121,7 @@ impl Core {
             return Ok(());
         }
         let asking =
-            ask(producer, message, routed, (is_traced, self.shared.pools.waiting.share()))?;
+            ask(producer, message, routed, (is_traced, self.shared.pools.brought.share()))?;
         let number = asking.as_ref().map(|(number, _)| *number);
         let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
         let trace = is_traced.then(|| self.trace(routed.parts().count()));

@@ -106,7 +106,7 @@ impl Core {
         add_parts(&mut merge, routed);
         if !producer
             .receipts
-            .has_room_for(bytes_of(&merge, false), self.shared.pools.waiting.share())
+            .has_room_for(bytes_of(&merge, false), self.shared.pools.brought.share())
         {
             return Err(ErrorCode::OVERLOADED);
         }

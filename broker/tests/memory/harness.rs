@@ -106,12 +106,24 @@ impl Brains {
         capabilities: u64,
         uids: &[u64],
     ) -> Peer {
+        let peer = self.gateway(shard, instance, capabilities, uids);
+        self.frozen.push(peer);
+        peer
+    }
+
+    /// A gateway with these users, that reads and says nothing more.
+    pub(crate) fn gateway(
+        &mut self,
+        shard: usize,
+        instance: u64,
+        capabilities: u64,
+        uids: &[u64],
+    ) -> Peer {
         let peer = self.link(shard, Role::GATEWAY, instance, capabilities);
         let record = |&uid: &u64| Record { uid, op: Op::ADD, ..Record::default() };
         let records: Vec<Record> = uids.iter().map(record).collect();
         let snapshot = Snapshot { first: true, last: true, version: 1, records: (&records).into() };
         assert!(self.say(peer, &Frame::Snapshot(snapshot)));
-        self.frozen.push(peer);
         peer
     }
 

@@ -212,6 +212,41 @@ fn promise_7_receipts_and_reports_are_within_the_sum() {
     }
 }
 
+/// Receipts that a producer may wait for until it is `overloaded`, with so many frozen gateways for
+/// whom as much waits as may.
+fn receipts_beside(frozen: usize) -> u64 {
+    let mut brains = Brains::new(config(OutboxPolicy::Refuse));
+    let uids: Vec<u64> = (1..=frozen as u64).collect();
+    for &uid in &uids {
+        brains.frozen_gateway(0, uid, 0, &[uid]);
+    }
+    let others: Vec<u64> = (1001..=1016).collect();
+    for &uid in &others {
+        brains.gateway(0, uid, capability::REPORTS, &[uid]);
+    }
+    if frozen > 0 {
+        let producer = brains.link(0, Role::PRODUCER, 7, 0);
+        flood(&mut brains, producer, &uids, 1_000, MessageHead::default());
+    }
+    let producer = brains.link(0, Role::PRODUCER, 8, 0);
+    let head = MessageHead { level: Level::DELIVERED, ..MessageHead::default() };
+    for round in 0.. {
+        let one = &others[round % others.len()..][..1];
+        brains.tell(producer, Kind::PUBLISH, head, one, b"");
+        let pending = brains.ledger().receipts_pending;
+        if pending <= round as u64 {
+            return pending;
+        }
+    }
+    unreachable!("there is a bound");
+}
+
+#[test]
+fn promise_6_frozen_gateways_leave_producers_their_receipts() {
+    let (alone, beside) = (receipts_beside(0), receipts_beside(40));
+    assert!(beside >= alone / 10 * 9, "{beside} instead of {alone}");
+}
+
 #[test]
 fn promise_7_uplinks_and_filters_are_within_the_sum() {
     holds("uplinks", config(OutboxPolicy::Refuse), WAITING, |brains| {
