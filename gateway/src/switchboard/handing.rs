@@ -23,8 +23,13 @@ use crate::transports::{NEVER, Outbox, Timed};
 /// Users of a draft that are counted in one part.
 const COUNTED_AT_ONCE: usize = 1 << 16;
 
-/// Bytes that are encoded in the time in which one connection is met.
-const STEP_BYTES: usize = 256;
+/// Bytes of a payload that are encoded instead of meeting one connection.
+///
+/// CPU time of 16 MiB, in milliseconds, all of it and the longest of its parts of 64 KiB (medians of
+/// 7, release build, busy machine of two cores; the encoder alone): as JSON plain text 13.7 and 0.07,
+/// text with a character to escape in three 40 and 0.17, nothing but control characters 126 and
+/// 0.51, base64 5.5 and 0.06; in binary 0.7 and 0.005. Parts of 256 KiB took up to 1.9.
+const STEP_BYTES: usize = 64;
 
 /// A message that has not reached all it is for.
 #[derive(Debug)]
