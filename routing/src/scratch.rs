@@ -5,19 +5,26 @@
     reason = "a place is chosen by the highest bits of a hash; lists have fewer than 2^32 UIDs"
 )]
 
+use std::collections::HashSet;
+
+use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::targets::UidRun;
 
 use crate::map::Slots;
 
 /// Finds who comes again in a list. Open addressing with linear probing over places in the list,
-/// which has the UIDs: four a UID, so that they are few bytes and seldom taken.
+/// which has the UIDs: eight a UID, so that they are few bytes and seldom taken.
 #[derive(Debug, Default)]
 pub(crate) struct Once {
     /// One more than a place in the list, or 0.
-    places: Vec<u32>,
+    places: Vec<u16>,
     /// Places in the list of those that came before, in rising order.
-    again: Vec<u32>,
+    again: Vec<usize>,
 }
+
+/// UIDs of a list at most that places have room for: no frame has as many.
+const PLACED_MAX: usize = u16::MAX as usize;
+const _: () = assert!(TARGETS_MAX <= PLACED_MAX);
 
 impl Once {
     /// Overwrites `users` with the UIDs of a list and their hashes, each where it came first.
@@ -28,7 +35,10 @@ impl Once {
         hash: impl Fn(u64) -> u64,
         users: &mut Vec<(u64, u64)>,
     ) {
-        let len = (4 * uids.len()).next_power_of_two().max(2);
+        if uids.len() > PLACED_MAX {
+            return leave_first_of_many(uids, hash, users);
+        }
+        let len = (8 * uids.len()).next_power_of_two().max(2);
         if self.places.len() < len {
             self.places.resize(len, 0);
         }
@@ -58,16 +68,16 @@ impl Once {
 #[cold]
 #[inline(never)]
 fn insert(
-    places: &mut [u32],
+    places: &mut [u16],
     mut at: usize,
-    (number, uid): (u32, u64),
+    (number, uid): (u16, u64),
     uids: UidRun<'_>,
-    again: &mut Vec<u32>,
+    again: &mut Vec<usize>,
 ) {
     let mask = places.len() - 1;
     while places[at] != 0 {
-        if uids.get(places[at] as usize - 1) == Some(uid) {
-            again.push(number - 1);
+        if uids.get(usize::from(places[at]) - 1) == Some(uid) {
+            again.push(usize::from(number) - 1);
             return;
         }
         at = (at + 1) & mask;
@@ -75,9 +85,17 @@ fn insert(
     places[at] = number;
 }
 
+/// The same for a list that no frame has.
+#[cold]
+fn leave_first_of_many(uids: UidRun<'_>, hash: impl Fn(u64) -> u64, users: &mut Vec<(u64, u64)>) {
+    let mut seen = HashSet::with_capacity(uids.len());
+    users.clear();
+    users.extend(uids.iter().filter(|uid| seen.insert(*uid)).map(|uid| (uid, hash(uid))));
+}
+
 /// Takes out what lies at these places.
 #[cold]
-fn leave_out(users: &mut Vec<(u64, u64)>, places: &[u32]) {
+fn leave_out(users: &mut Vec<(u64, u64)>, places: &[usize]) {
     let (mut at, mut next) = (0, places.iter().peekable());
     users.retain(|_| {
         at += 1;
