@@ -296,6 +296,12 @@ impl Map {
         (0..self.groups()).map(|number| self.group(number).buckets()).sum()
     }
 
+    /// How many routes lie in another bucket than their home.
+    #[cfg(all(test, not(loom)))]
+    fn away(&self) -> u64 {
+        (0..self.groups()).map(|number| self.group(number).away()).sum()
+    }
+
     fn groups(&self) -> u32 {
         *self.number.lock().expect("no invariant broke in an earlier call")
     }

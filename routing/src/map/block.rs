@@ -2,7 +2,8 @@
 //! of those behind it, and the home says how far to look.
 //!
 //! One writer at a time; readers take no lock. A route that is there all the time is met by each of
-//! them: it never moves within a block.
+//! them: it moves within a block only into its home, and is taken out of where it was after that.
+//! Whoever misses it there finds that the home has changed since it was looked at, and looks again.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -12,6 +13,7 @@
 use super::bucket::{Bucket, ENTRIES, Glance, Probe, REACH_MAX, Sight, State};
 use super::group::Found;
 use crate::ahead;
+use crate::scratch::Bits;
 
 /// Some buckets: a power of two of them.
 #[derive(Clone, Copy, Debug)]
@@ -102,14 +104,9 @@ impl<'a> Block<'a> {
     /// its home says.
     pub(super) fn find(self, hash: u64, uid: u64, mut found: impl FnMut(u16)) -> State {
         loop {
-            let mut is_found = false;
-            let told = |slot| {
-                found(slot);
-                is_found = true;
-            };
-            let home = self.look(hash, |bucket| bucket.probe(uid), told);
-            // Of several, all within reach were looked for.
-            if (is_found && home.has_several()) || self.home_of(hash).says(home) {
+            let home = self.look(hash, |bucket| bucket.probe(uid), &mut found);
+            // Also when some were found: another one may have been pulled home meanwhile.
+            if self.home_of(hash).says(home) {
                 return home;
             }
         }
@@ -190,16 +187,31 @@ impl<'a> Block<'a> {
 
     /// Takes out those entries of a bucket that have a bit.
     pub(super) fn clear(self, at: usize, entries: u32, hash_of: impl Fn(u64) -> u64) {
-        let gone = self.buckets[at].own().entries().filter(|(entry, ..)| entries >> entry & 1 != 0);
-        self.buckets[at].clear(entries);
         let mut homes = [at; ENTRIES];
-        for (home, (_, uid, _)) in homes.iter_mut().zip(gone) {
-            *home = self.home(hash_of(uid));
-            if *home != at {
-                self.buckets[*home].unspill();
-            }
+        for entry in Bits(entries.into()) {
+            homes[entry] = self.home(hash_of(self.buckets[at].own_entry(entry).0));
         }
-        homes.into_iter().for_each(|home| self.settle(home, &hash_of));
+        self.buckets[at].clear(entries);
+        for home in Bits(entries.into()).map(|entry| homes[entry]) {
+            if home != at {
+                self.buckets[home].unspill();
+            }
+            self.settle(home, &hash_of);
+        }
+    }
+
+    /// Pulls those entries of a bucket that have a bit into their homes, where there is room. Each
+    /// of them has a route.
+    pub(super) fn pull(self, at: usize, entries: u32, hash_of: impl Fn(u64) -> u64) {
+        let mut pulled = 0;
+        for entry in Bits(entries.into()) {
+            let (uid, slot) = self.buckets[at].own_entry(entry);
+            let is_home = self.buckets[self.home(hash_of(uid))].take_in(uid, slot);
+            pulled |= u32::from(is_home) << entry;
+        }
+        if pulled != 0 {
+            self.buckets[at].clear(pulled);
+        }
     }
 
     /// Takes all routes of the slots that `goes` names out of some buckets, and tells `taken` each.
@@ -264,7 +276,7 @@ impl<'a> Block<'a> {
 
     /// The lowest bits of a hash choose the bucket; the highest ones choose the block.
     #[inline]
-    fn home(self, hash: u64) -> usize {
+    pub(super) fn home(self, hash: u64) -> usize {
         hash as usize & (self.buckets.len() - 1)
     }
 
@@ -333,6 +345,39 @@ mod tests {
         assert_eq!(block.put(3, 99, 7), Put::New);
         assert!(matches!(block.find_one(3, 99, home), Found::Unclear));
         assert_eq!(found(block, 3, 99), [7, 2]);
+    }
+
+    /// Four that lie behind a full home, of which two leave; the others are pulled there.
+    #[test]
+    fn who_is_pulled_home_lies_there_and_nowhere_else() {
+        let buckets = buckets(8);
+        let block = Block::of(&buckets);
+        assert!((0..10).all(|uid| block.put(3, uid, 1) == Put::New));
+        assert!(block.take(3, 0, 1, |_| 3) && block.take(3, 1, 1, |_| 3));
+        block.pull(4, 0b1011, |_| 3);
+        assert_eq!(buckets[3].own().all().count(), ENTRIES);
+        assert_eq!(block.routes().count(), 8);
+        assert!((2..10).all(|uid| found(block, 3, uid) == [1]));
+        block.pull(4, 0b1100, |_| 3);
+        assert_eq!(buckets[4].own().all().count(), 2, "there is no room");
+        assert!((2..6).all(|uid| block.take(3, uid, 1, |_| 3)));
+        block.pull(4, 0b1100, |_| 3);
+        assert_eq!(block.find(3, 9, |_| ()).reach(), 0, "nobody lies elsewhere");
+        assert!((6..10).all(|uid| found(block, 3, uid) == [1]));
+    }
+
+    /// A reader has seen the home; then the route that it looks for next is pulled there.
+    #[test]
+    fn promise_8_a_route_is_not_hidden_by_being_pulled_home() {
+        let buckets = buckets(8);
+        let block = Block::of(&buckets);
+        assert!((0..7).all(|uid| block.put(3, uid, 1) == Put::New));
+        assert!(block.take(3, 0, 1, |_| 3));
+        let home = block.glance(3, 6);
+        assert!(matches!(block.find_one(3, 6, home), Found::Lone(1)));
+        block.pull(4, 1, |_| 3);
+        assert!(matches!(block.find_one(3, 6, home), Found::Unclear));
+        assert_eq!(found(block, 3, 6), [1]);
     }
 
     #[test]

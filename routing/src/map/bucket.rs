@@ -12,6 +12,7 @@
 use std::hint::select_unpredictable;
 use std::sync::atomic::Ordering;
 
+use crate::scratch::Bits;
 use crate::sync::{Own as _, Word16, Word32, Word64, fence, size, spin_loop};
 
 /// Routes in a bucket.
@@ -193,6 +194,22 @@ impl Bucket {
         true
     }
 
+    /// Puts a route whose home this is, and that lies elsewhere, into a free entry, and counts it
+    /// as one less of those; whether there was one. For the one writer.
+    pub(super) fn take_in(&self, uid: u64, slot: u16) -> bool {
+        let Some(at) = self.free() else { return false };
+        self.change_to(State::without_one_spilled, || {
+            self.uids[at].store(uid, Ordering::Relaxed);
+            self.slots[at].store(slot, Ordering::Relaxed);
+        });
+        true
+    }
+
+    /// An entry that has a route. For the one writer.
+    pub(super) fn own_entry(&self, at: usize) -> (u64, u16) {
+        (self.uids[at].own(), self.slots[at].own())
+    }
+
     fn free(&self) -> Option<usize> {
         self.slots.iter().position(|slot| slot.own() == EMPTY)
     }
@@ -207,7 +224,7 @@ impl Bucket {
     /// Takes out the entries that have a bit, in one change. For the one writer.
     pub(super) fn clear(&self, entries: u32) {
         self.change(|| {
-            for at in (0..ENTRIES).filter(|at| entries >> at & 1 != 0) {
+            for at in Bits(entries.into()) {
                 self.uids[at].store(0, Ordering::Relaxed);
                 self.slots[at].store(EMPTY, Ordering::Relaxed);
             }
@@ -236,10 +253,7 @@ impl Bucket {
 
     /// One less of its routes lies elsewhere. For the one writer.
     pub(super) fn unspill(&self) {
-        self.say(|state| match State(state).spilled() {
-            1 => (state - 1) & !(0xf << REACH),
-            _ => state - 1,
-        });
+        self.say(State::without_one_spilled);
     }
 
     /// One of its UIDs has several routes, or none has. For the one writer.
@@ -261,11 +275,17 @@ impl Bucket {
     /// Changes entries by what `write` stores.
     #[inline]
     fn change(&self, write: impl FnOnce()) {
-        let changing = self.state.own().wrapping_add(CHANGE);
-        self.state.store(changing, Ordering::Relaxed);
+        self.change_to(|state| state, write);
+    }
+
+    /// The same, and what it says of its routes.
+    #[inline]
+    fn change_to(&self, what: impl Fn(u32) -> u32, write: impl FnOnce()) {
+        let state = self.state.own();
+        self.state.store(state.wrapping_add(CHANGE), Ordering::Relaxed);
         fence(Ordering::Release);
         write();
-        self.state.store(changing.wrapping_add(CHANGE), Ordering::Release);
+        self.state.store(what(state).wrapping_add(2 * CHANGE), Ordering::Release);
     }
 }
 
@@ -326,8 +346,16 @@ impl Probe {
 impl State {
     /// Routes whose home this is and that lie elsewhere.
     #[inline]
-    fn spilled(self) -> u32 {
+    pub(super) fn spilled(self) -> u32 {
         self.0 & SPILLED_MAX
+    }
+
+    /// What is said when one route less lies elsewhere.
+    fn without_one_spilled(said: u32) -> u32 {
+        match State(said).spilled() {
+            1 => (said - 1) & !(0xf << REACH),
+            _ => said - 1,
+        }
     }
 
     /// Whether one more may lie elsewhere.

@@ -33,6 +33,14 @@ type Crowd = BTreeMap<u64, BTreeSet<u16>>;
 /// How many routes each block has: at most six in each of 256 buckets.
 type Routes = [u16; BLOCKS_MAX];
 
+/// What who writes knows of a group.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    routes: Routes,
+    /// A sweep stands in the middle of the blocks: nothing may move to where it has been.
+    is_half_swept: bool,
+}
+
 /// A group of a table: first what readers need.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -45,7 +53,7 @@ pub(super) struct Group {
     /// The only one it has, while a map is small.
     small: OnceLock<Arc<[Bucket]>>,
     /// Held by who writes.
-    routes: Mutex<Routes>,
+    tally: Mutex<Tally>,
     crowd: ArcSwapOption<Crowd>,
 }
 
@@ -54,7 +62,7 @@ pub(super) struct Group {
 pub(super) struct Heir {
     shape: Shape,
     blocks: Vec<Kept>,
-    routes: Routes,
+    tally: Tally,
     crowd: Crowd,
 }
 
@@ -96,7 +104,7 @@ pub(super) enum Found {
 /// The right to change a group.
 #[derive(Debug)]
 pub(super) struct Writing<'a> {
-    routes: MutexGuard<'a, Routes>,
+    tally: MutexGuard<'a, Tally>,
 }
 
 /// What became of a route that was to be added.
@@ -116,7 +124,7 @@ impl Default for Group {
             shape: Word64::new(Shape::first().over().word()),
             blocks: [const { OnceLock::new() }; BLOCKS_MAX],
             small: OnceLock::new(),
-            routes: Mutex::default(),
+            tally: Mutex::default(),
             crowd: ArcSwapOption::empty(),
         }
     }
@@ -195,14 +203,14 @@ impl Group {
     pub(super) fn first() -> Heir {
         let shape = Shape::first();
         let blocks = vec![Kept::new(shape.doublings())];
-        Heir { shape, blocks, routes: Routes::default(), crowd: Crowd::new() }
+        Heir { shape, blocks, tally: Tally::default(), crowd: Crowd::new() }
     }
 
     /// It is made of this. Nobody knows of it yet.
     pub(super) fn begin(&self, heir: Heir) {
-        let Heir { shape, blocks, routes, crowd } = heir;
+        let Heir { shape, blocks, tally, crowd } = heir;
         blocks.into_iter().enumerate().for_each(|(at, block)| self.keep(at, block));
-        *self.lock() = routes;
+        *self.lock() = tally;
         if !crowd.is_empty() {
             self.set_crowd(crowd);
         }
@@ -211,10 +219,10 @@ impl Group {
 
     /// What the same again is made of, while nobody changes it.
     pub(super) fn copy(&self) -> Heir {
-        let (shape, routes) = (self.shape(), *self.lock());
+        let (shape, tally) = (self.shape(), *self.lock());
         let kept = (0..shape.blocks_in_use()).map(|at| self.kept(at));
         let blocks = kept.map(|kept| kept.copy(shape.doublings())).collect();
-        Heir { shape, blocks, routes, crowd: self.crowd() }
+        Heir { shape, blocks, tally, crowd: self.crowd() }
     }
 
     /// Where it keeps what, for who writes or keeps others from it.
@@ -251,7 +259,7 @@ impl Group {
         slot: u16,
         steps: &mut usize,
     ) -> Added {
-        let mut routes = self.lock();
+        let mut tally = self.lock();
         let shape = self.shape();
         if !shape.owns(hash) {
             return Added::NotHere;
@@ -263,14 +271,14 @@ impl Group {
         }
         match block.put(hash, uid, slot) {
             Put::Already => return Added::Already,
-            Put::New => routes[at] += 1,
+            Put::New => tally.routes[at] += 1,
             Put::NoRoom => self.put_crowded(block, hash, uid, slot),
         }
-        let is_full = match shape.is_growing() || is_loaded(shape, &routes) {
+        let is_full = match shape.is_growing() || is_loaded(shape, &tally.routes) {
             true if shape.is_growing() || has_place(shape) => {
                 if *steps > 0 {
                     *steps -= 1;
-                    self.move_on(ground, shape, &mut routes);
+                    self.move_on(ground, shape, &mut tally);
                 }
                 false
             }
@@ -281,7 +289,7 @@ impl Group {
 
     /// Takes a route away; whether it was there, or `None` if the hash belongs to another group.
     pub(super) fn remove(&self, ground: &Ground, hash: u64, uid: u64, slot: u16) -> Option<bool> {
-        let mut routes = self.lock();
+        let mut tally = self.lock();
         let shape = self.shape();
         if !shape.owns(hash) {
             return None;
@@ -289,28 +297,32 @@ impl Group {
         let at = shape.block(hash);
         let block = self.block(at);
         if block.take(hash, uid, slot, |uid| ground.hash(uid)) {
-            routes[at] -= 1;
+            tally.routes[at] -= 1;
             return Some(true);
         }
         Some(self.take_crowded(block, hash, uid, slot))
     }
 
-    /// One step of growth: another block is made, or a block gives what others are to have.
-    fn move_on(&self, ground: &Ground, shape: Shape, routes: &mut Routes) {
+    /// One step of growth: another block is made, or a block gives what others are to have, and
+    /// pulls home who found no room there before.
+    fn move_on(&self, ground: &Ground, shape: Shape, tally: &mut Tally) {
         if !shape.is_growing() {
             self.keep(shape.blocks(), Kept::new(shape.doublings()));
             self.shape.store(shape.begun().word(), Ordering::Release);
             return;
         }
         let (from, next) = shape.step();
-        let source = self.block(from);
-        // A bit for each entry that goes.
-        let mut going = [0_u8; BUCKETS_MAX];
-        for (bucket, going) in source.buckets().iter().zip(&mut going) {
+        let (source, routes) = (self.block(from), &mut tally.routes);
+        // A bit for each entry that goes, and for each that stays and is not at home.
+        let (mut going, mut strays) = ([0_u8; BUCKETS_MAX], [0_u8; BUCKETS_MAX]);
+        let both = going.iter_mut().zip(&mut strays);
+        for (at, (bucket, (going, strays))) in source.buckets().iter().zip(both).enumerate() {
             for (entry, uid, slot) in bucket.own().entries() {
                 let hash = ground.hash(uid);
                 let to = next.block(hash);
-                if to != from {
+                if to == from {
+                    *strays |= u8::from(source.home(hash) != at) << entry;
+                } else {
                     *going |= 1 << entry;
                     let target = self.block(to);
                     match target.put(hash, uid, slot) {
@@ -329,6 +341,11 @@ impl Group {
             source.clear(at, going.into(), |uid| ground.hash(uid));
             routes[from] -= u16::try_from(going.count_ones()).expect("eight bits at most");
         }
+        if !tally.is_half_swept {
+            for (at, strays) in strays.into_iter().enumerate().filter(|(_, strays)| *strays != 0) {
+                source.pull(at, strays.into(), |uid| ground.hash(uid));
+            }
+        }
     }
 
     /// What is to take its place for good, if it is still full: two with half of the blocks each,
@@ -336,7 +353,7 @@ impl Group {
     /// is returned with them is given to [`Group::end`].
     pub(super) fn successors(&self, ground: &Ground) -> Option<(Vec<Heir>, Writing<'_>)> {
         let writing = self.hold();
-        let (shape, routes) = (self.shape(), &writing.routes);
+        let (shape, routes) = (self.shape(), &writing.tally.routes);
         let is_full = !shape.is_over() && !shape.is_growing() && is_loaded(shape, routes);
         if !is_full || has_place(shape) {
             return None;
@@ -358,7 +375,7 @@ impl Group {
 
     /// Nobody writes to it as long as this is kept.
     pub(super) fn hold(&self) -> Writing<'_> {
-        Writing { routes: self.lock() }
+        Writing { tally: self.lock() }
     }
 
     fn halves(&self, ground: &Ground, shape: Shape, routes: &Routes) -> Vec<Heir> {
@@ -368,8 +385,8 @@ impl Group {
             let blocks = from.clone().map(|at| self.kept(at)).collect();
             let here = crowd.iter().filter(|(uid, _)| shape.owns(ground.hash(**uid)));
             let crowd = here.map(|(uid, slots)| (*uid, slots.clone())).collect();
-            let mut heir = Heir { shape, blocks, routes: Routes::default(), crowd };
-            heir.routes.iter_mut().zip(from).for_each(|(number, at)| *number = routes[at]);
+            let mut heir = Heir { shape, blocks, tally: Tally::default(), crowd };
+            heir.tally.routes.iter_mut().zip(from).for_each(|(number, at)| *number = routes[at]);
             heir
         };
         (0..).zip(shape.halves()).map(of).collect()
@@ -379,20 +396,20 @@ impl Group {
         let shape = shape.doubled();
         let kept = Kept::new(shape.doublings());
         let (source, target) = (self.block(0), kept.block());
-        let (mut routes, mut left) = (Routes::default(), Crowd::new());
+        let (mut tally, mut left) = (Tally::default(), Crowd::new());
         let crowd = self.crowd();
         let crowded = crowd.iter().flat_map(|(uid, slots)| slots.iter().map(|slot| (*uid, *slot)));
         for (uid, slot) in source.routes().chain(crowded) {
             let hash = ground.hash(uid);
             match target.put(hash, uid, slot) {
-                Put::New | Put::Already => routes[0] += 1,
+                Put::New | Put::Already => tally.routes[0] += 1,
                 Put::NoRoom => {
                     target.crowd(hash);
                     left.entry(uid).or_default().insert(slot);
                 }
             }
         }
-        Heir { shape, blocks: vec![kept], routes, crowd: left }
+        Heir { shape, blocks: vec![kept], tally, crowd: left }
     }
 
     /// Takes away the routes of dead slots in these buckets, counted over all blocks, and with the
@@ -404,7 +421,7 @@ impl Group {
         is_dead: impl Fn(u16) -> bool,
         mut removed: impl FnMut(u16),
     ) -> usize {
-        let mut routes = self.lock();
+        let mut tally = self.lock();
         let shape = self.shape();
         if shape.is_over() {
             return 0;
@@ -415,12 +432,13 @@ impl Group {
             let here =
                 buckets.start.clamp(start, end) - start..buckets.end.clamp(start, end) - start;
             let removed = |slot| {
-                routes[at] -= 1;
+                tally.routes[at] -= 1;
                 removed(slot);
             };
             self.block(at).take_all(here, &is_dead, |uid| ground.hash(uid), removed);
         }
         let all = len * shape.blocks_in_use();
+        tally.is_half_swept = buckets.end < all;
         if buckets.end >= all {
             self.sweep_crowd(is_dead, removed);
         }
@@ -521,8 +539,18 @@ impl Group {
         small + if small == 0 { self.shape().blocks_in_use() * BUCKETS_MAX } else { 0 }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().expect("no invariant broke in an earlier call")
+    /// How many routes lie in another bucket than their home; none, if others have its blocks.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn away(&self) -> u64 {
+        let blocks = (0..self.shape().blocks_in_use()).map(|at| self.block(at));
+        blocks
+            .flat_map(Block::buckets)
+            .map(|bucket| u64::from(bucket.own().state().spilled()))
+            .sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("no invariant broke in an earlier call")
     }
 }
 

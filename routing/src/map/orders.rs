@@ -5,8 +5,9 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use super::block::{Block, Put};
 use super::bucket::Bucket;
-use super::group::Added;
+use super::group::{Added, Found};
 use super::{Map, Replacing};
 use crate::{Change, Namespace, Op, Uid};
 
@@ -63,6 +64,41 @@ fn a_reader_of_a_bucket_sees_one_moment() {
         assert!(second.is_empty() || second == [20], "{second:?}");
         writer.join().expect("it holds");
     });
+}
+
+/// A user's only route, and one of two, while one of the first of a block is pulled home: a bucket
+/// has one entry, so the home was full when they came.
+#[test]
+fn promise_8_a_route_is_found_while_it_is_pulled_home() {
+    for others in [&[][..], &[11]] {
+        every_order(4, move || {
+            let buckets: Arc<[Bucket; 4]> = Arc::new(std::array::from_fn(|_| Bucket::default()));
+            let block = Block::of(&buckets[..]);
+            assert_eq!(block.put(0, 1, 10), Put::New);
+            for slot in [10].iter().chain(others) {
+                assert_eq!(block.put(0, 2, *slot), Put::New);
+            }
+            assert!(block.take(0, 1, 10, |_| 0));
+            let writer = {
+                let buckets = Arc::clone(&buckets);
+                thread::spawn(move || Block::of(&buckets[..]).pull(1, 1, |_| 0))
+            };
+            let found = block.find_one(0, 2, block.glance(0, 2));
+            let may_be_one = others.is_empty();
+            assert!(match found {
+                Found::Lone(slot) => may_be_one && slot == 10,
+                Found::Nobody => false,
+                Found::Unclear => true,
+            });
+            let mut slots = Vec::new();
+            block.find(0, 2, |slot| slots.push(slot));
+            slots.sort_unstable();
+            slots.dedup();
+            assert!(slots.iter().eq([10].iter().chain(others)), "{slots:?}");
+            writer.join().expect("it holds");
+            assert_eq!(buckets[0].own().all().count(), 1, "it is at home");
+        });
+    }
 }
 
 /// A reader looks for a route while the one is added with which a map has grown so far. Each that

@@ -90,6 +90,48 @@ fn a_sweep_that_the_map_outgrows_meanwhile_takes_all_of_the_dead_and_nothing_els
     assert_eq!(all, (30_000..late).map(|uid| (uid, 2)).collect::<Vec<_>>());
 }
 
+/// A route that is pulled home may come to where the sweep has been, and be left there: of a slot
+/// whose index is used again then. Each block gives while the sweep is in the middle of it.
+#[test]
+fn promise_1_a_sweep_misses_nothing_that_is_pulled_home_meanwhile() {
+    for block in 0..4 {
+        let (map, mut users, mut removed) = (Map::new(KEY), 0, 0);
+        let last = blocks::SMALL as u32;
+        while map.groups() <= last || map.group(last).shape().blocks() < 4 {
+            assert!(add(&map, users, (users % 2) as u16));
+            users += 1;
+        }
+        while !map.group(last).shape().is_growing() {
+            assert!(add(&map, users, (users % 2) as u16));
+            users += 1;
+        }
+        let (of_slot, middle) = (users / 2, block * blocks::BUCKETS_MAX + blocks::BUCKETS_MAX / 2);
+        map.sweep(last, 0..middle, |slot| slot == 1, |_| removed += 1);
+        while map.group(last).shape().is_growing() {
+            assert!(add(&map, users, 2));
+            users += 1;
+        }
+        map.sweep(last, middle..usize::MAX, |slot| slot == 1, |_| removed += 1);
+        assert_eq!(removed, of_slot, "block {block}");
+        assert!(map.all().iter().all(|(_, slot)| *slot != 1));
+    }
+}
+
+/// One who is not at home costs a look-up three times as much as the others.
+#[test]
+fn at_most_one_in_eight_is_not_at_home_on_average_of_all_sizes() {
+    let map = Map::new(KEY);
+    let (mut away, mut all) = (0, 0);
+    for uid in 0..160_000 {
+        assert!(add(&map, uid, 1));
+        if uid >= 20_000 && uid % 5_000 == 0 {
+            away += map.away();
+            all += uid;
+        }
+    }
+    assert!(8 * away <= all, "{away} of {all}");
+}
+
 #[test]
 fn a_route_takes_sixteen_bytes_at_most_whatever_their_number() {
     let map = Map::new(KEY);
