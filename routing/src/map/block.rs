@@ -44,12 +44,15 @@ impl<'a> Block<'a> {
         self.buckets.len()
     }
 
-    /// Asks for the lines where most of a hash's routes lie: the home, and the one behind it.
+    /// Asks for the lines where most of a hash's routes lie: the home, which it returns, and the
+    /// one behind it.
     #[inline]
-    pub(super) fn ask(self, hash: u64) {
+    pub(super) fn ask(self, hash: u64) -> &'a Bucket {
         let at = self.home(hash);
-        ahead::ask(&self.buckets[at]);
+        let home = &self.buckets[at];
+        ahead::ask(home);
         ahead::ask(self.behind(at, 1));
+        home
     }
 
     /// The bucket where a hash's routes lie, or which says how far from it they do.

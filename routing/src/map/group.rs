@@ -86,8 +86,8 @@ pub(super) struct Located<'a> {
     group: &'a Group,
     /// The group's shape.
     word: u64,
-    /// None, if the hash belongs to another group, or the block is a small one.
-    block: Option<&'a Large>,
+    /// None, if the hash belongs to another group, or the block is a small one; with the home.
+    block: Option<(&'a Large, &'a Bucket)>,
 }
 
 /// What was found of a UID.
@@ -133,15 +133,15 @@ impl Default for Group {
 impl Located<'_> {
     /// What the home of a UID has of it; nothing, if there is no block of full size.
     #[inline(always)]
-    pub(super) fn glance(&self, hash: u64, uid: u64) -> Option<Glance> {
-        self.block.map(|block| block.block().glance(hash, uid))
+    pub(super) fn glance(&self, uid: u64) -> Option<Glance> {
+        self.block.map(|(_, home)| home.glance(uid))
     }
 
     /// What there is of a UID whose home is seen so.
     #[inline(always)]
     pub(super) fn find(&self, hash: u64, uid: u64, home: Option<Glance>) -> Found {
         let found = match (self.block, home) {
-            (Some(block), Some(home)) => block.block().find_one(hash, uid, home),
+            (Some((block, _)), Some(home)) => block.block().find_one(hash, uid, home),
             _ => self.find_small(hash, uid),
         };
         if self.holds() { found } else { Found::Unclear }
@@ -161,7 +161,7 @@ impl Located<'_> {
     }
 
     fn block(&self) -> Option<Block<'_>> {
-        self.block.map(Large::block).or_else(|| self.small())
+        self.block.map(|(block, _)| block.block()).or_else(|| self.small())
     }
 
     /// Appends each slot of the UID, once; whether that counts. `slots` is empty.
@@ -242,10 +242,7 @@ impl Group {
         let word = self.shape.load(Ordering::Acquire);
         // Who was led here has a hash that is the group's, as long as it has any.
         let block = self.blocks.get(shape::block_of(word, hash)).and_then(OnceLock::get);
-        let block = block.map(|block| &**block);
-        if let Some(block) = block {
-            block.block().ask(hash);
-        }
+        let block = block.map(|block| (&**block, block.block().ask(hash)));
         Located { group: self, word, block }
     }
 
