@@ -63,6 +63,24 @@ impl<'a> Query<'a> {
         let (fates_asked, bytes) = (false, 0);
         Self { namespace, audience, selector, except, mode, fates_asked, bytes }
     }
+
+    /// Whether it asks for everyone, as the one before it did: then it has its answer, and takes no
+    /// room in a plan.
+    #[inline]
+    #[must_use]
+    pub fn repeats(&self, before: &Self) -> bool {
+        let is_plain = |query: &Self| {
+            query.audience == Audience::Everyone
+                && query.selector.is_none()
+                && query.except.is_empty()
+        };
+        let weight = |query: &Self| (query.fates_asked, query.bytes);
+        let is_weighed = self.mode == Mode::Auto;
+        is_plain(self)
+            && is_plain(before)
+            && (self.namespace, self.mode) == (before.namespace, before.mode)
+            && (!is_weighed || weight(self) == weight(before))
+    }
 }
 
 /// One gateway's share of a frame.
@@ -96,7 +114,7 @@ pub(crate) struct PartSpan {
 }
 
 /// The answer to one query, as places in the plan's flat vectors.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RoutedSpan {
     pub(crate) parts: Range<usize>,
     pub(crate) offline: Range<usize>,
@@ -167,6 +185,12 @@ impl Plan {
         self.routed.iter().map(|span| Routed { plan: self, span })
     }
 
+    /// The answer to the last query is that to one more.
+    pub(crate) fn repeat(&mut self) {
+        let last = self.routed.last().cloned();
+        self.routed.extend(last);
+    }
+
     /// Forgets the answers and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.targets.clear();
@@ -198,6 +222,13 @@ impl<'a> Routed<'a> {
             Some(uids) => (part.slot, Part::Uids(&targets[uids.clone()])),
             None => (part.slot, Part::Whole),
         })
+    }
+
+    /// Whether both are one answer, since the later query [repeats](Query::repeats) the other.
+    #[inline]
+    #[must_use]
+    pub fn is_repeated_by(self, later: Self) -> bool {
+        self.span.parts == later.span.parts
     }
 
     /// UIDs that have no route to a live slot, in list order.

@@ -62,7 +62,11 @@ impl Table {
             for together in of_one.chunks(AHEAD) {
                 place.look_ahead(together, &mut plan.scratch);
                 let mut ahead = 0;
-                for query in together {
+                for (at, query) in together.iter().enumerate() {
+                    if at > 0 && query.repeats(&together[at - 1]) {
+                        plan.repeat();
+                        continue;
+                    }
                     let is_ahead = alone(query).is_some();
                     place.answer(query, is_ahead.then_some(ahead), plan);
                     ahead += usize::from(is_ahead);
