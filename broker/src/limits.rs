@@ -23,6 +23,7 @@
 //! + shards x targets_max x (64 + 40 x gateways of a user)
 //!                                             what messages have found: those of a batch, those
 //!                                             that take several turns, and the longest of them
+//! + shards x RUNS_KEPT x RUN_BUFFER_MAX        buffers for the next messages that outboxes share
 //! + shards x BUFFERS_MAX x 4 x READ_BYTES_MIN   what io_uring receives into, and has received that
 //!                                             is not read yet
 //! + ADMIN_CONNECTIONS_MAX x 4 MiB             who asks for health and ledger, or where a message
@@ -70,9 +71,25 @@ pub const BATCH_MESSAGES: usize = 64;
 /// Targets after which no further message joins those that are looked up together.
 pub const BATCH_TARGETS: usize = 512;
 
+/// Bytes of messages that follow each other and go to the same gateways as they are, from which on
+/// their outboxes share them (`outbox/runs.rs`). Chosen, not measured: with 8 gateways runs of 11
+/// and of 64 KiB take half of what copies took, and few short messages are what copies are good at.
+pub const RUN_BYTES_MIN: usize = 4 << 10;
+
+/// Bytes after which another run begins: two or three of them stay in a core's cache while they are
+/// copied to every socket.
+pub const RUN_BYTES: usize = 64 << 10;
+
+/// Buffers of runs that a shard keeps for the next ones.
+pub const RUNS_KEPT: usize = 8;
+
+/// Bytes of one of these, at most: a last frame may be as long as all before it, and a buffer twice
+/// as long as what is in it.
+pub const RUN_BUFFER_MAX: usize = 4 * RUN_BYTES;
+
 /// Steps that a producer's link has in one turn of its shard: looking a UID up is 4 and one for
 /// each gateway it is at, a frame for a gateway 8, or 3 if all get the same, one for each of its
-/// UIDs and for every 256 bytes (SEC-24).
+/// UIDs and for every 256 bytes (SEC-24). Messages of one run are one frame for each gateway.
 ///
 /// So a list of 4,096 users who are at 64 gateways each took 19 turns: 0.7 ms by the median, 1.3 to
 /// 1.4 the longest, 10 ms in all; 0.2 and 1.5 ms of 40 turns where gateways report. EVERYONE with

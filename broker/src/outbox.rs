@@ -5,7 +5,8 @@
 //! outbox's own buffer, whose place a spare takes, so the steady state neither allocates nor
 //! copies; nothing that was handed over is touched again. Another shard reserves the place of a
 //! message before it sends it over. Large payloads lie elsewhere, and may be in several outboxes
-//! (`outbox/large.rs`). Never: sockets, who gets what.
+//! (`outbox/large.rs`), as may messages that follow each other (`outbox/runs.rs`). Never: sockets,
+//! who gets what.
 //!
 //! Invariant: frames of `queues` and `open`, `lent`, `credit` and room reserved for mail on its way
 //! sum to what `room` has.
@@ -15,6 +16,7 @@ mod held;
 mod lane;
 mod large;
 mod room;
+mod runs;
 mod terms;
 mod write;
 
@@ -31,6 +33,7 @@ use crate::limits::MAIL_BEYOND_PART;
 
 pub(crate) use self::lane::TTL_OFFSET;
 pub use self::room::Room;
+pub use self::runs::Run;
 pub use self::terms::{Care, Cause, Gone, Policy, Terms};
 pub use self::write::Write;
 

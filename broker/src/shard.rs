@@ -28,6 +28,7 @@ mod publish;
 mod reading;
 mod receipts;
 mod resume;
+mod runs;
 pub(crate) mod sending;
 mod standing;
 mod state;

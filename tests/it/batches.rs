@@ -80,6 +80,13 @@ impl Script {
                 script.frames.push(encode(&Frame::Ping(Ping { token: 1 })));
                 continue;
             }
+            if random.random_range(0..60) == 0 {
+                let burst = to_everyone(random, sequence);
+                sequence += burst.len() as u64;
+                script.publishes += burst.len() as u64;
+                script.frames.extend(burst);
+                continue;
+            }
             sequence += random.random_range(1..3);
             script.frames.push(publish(random, sequence));
             script.publishes += 1;
@@ -117,6 +124,21 @@ fn written(head: MessageHead<'_>, targets: &[u64], payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     head.encode_publish(targets, payload, &mut out).expect("the test makes a valid PUBLISH");
     out
+}
+
+/// Messages that follow each other and go to every gateway as they are, so that outboxes share
+/// them; now and then one among them that cannot be shared.
+pub(crate) fn to_everyone(random: &mut SmallRng, before: u64) -> Vec<Vec<u8>> {
+    let mode = [Mode::DIRECT, Mode::AUTO, Mode::BROADCAST][random.random_range(0..3)];
+    let count = random.random_range(2..40);
+    let message = |at| {
+        let conflate = (random.random_range(0..10) == 0).then_some(before + at);
+        let sequence = before + at;
+        let head =
+            MessageHead { sequence, everyone: true, mode, conflate, ..MessageHead::default() };
+        written(head, &[], &vec![b'e'; random.random_range(0..800)])
+    };
+    (1..=count).map(message).collect()
 }
 
 fn publish(random: &mut SmallRng, sequence: u64, levels: &[Level]) -> Vec<u8> {

@@ -14,7 +14,7 @@ use waybill_wire::frame::{Barrier, Delta, Record, Snapshot, UplinkAck};
 use waybill_wire::message::{MessageHead, Sender};
 use waybill_wire::targets::Uids;
 
-use crate::batches::until_fence;
+use crate::batches::{to_everyone, until_fence};
 use crate::support::{Backend, Line, Net, backends};
 use crate::talk::{encode, link};
 
@@ -90,7 +90,12 @@ fn script(seed: u64) -> Vec<Step> {
             };
             let count = random.random_range(1..20);
             let mut frame = frame;
-            let frames = (0..count).map(|_| frame(random)).collect();
+            let mut frames: Vec<Vec<u8>> = (0..count).map(|_| frame(random)).collect();
+            if random.random_range(0..3) == 0 {
+                let burst = to_everyone(random, sequences[producer]);
+                sequences[producer] += burst.len() as u64;
+                frames.extend(burst);
+            }
             Step::Publish { producer, frames, piece: random.random_range(1..100_000) }
         }
         5 | 6 => Step::Change {

@@ -31,6 +31,7 @@ mod readiness;
 mod receipts;
 mod resume;
 mod rights;
+mod runs;
 mod selectors;
 mod storm;
 mod support;

@@ -115,6 +115,20 @@ pub const fn due() -> Option<Deed> {
     None
 }
 
+/// Whether this process commits a fault.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn is_faulty() -> bool {
+    FAULT.get().is_some()
+}
+
+/// Whether this process commits a fault: never, without the feature `planted`.
+#[cfg(not(feature = "planted"))]
+#[must_use]
+pub const fn is_faulty() -> bool {
+    false
+}
+
 #[cfg(feature = "planted")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };

@@ -4,7 +4,8 @@
 //! with a time to live, with a conflation key, or of which somebody wants to be told, has a note.
 //! A frame that took the place of a shorter or longer one lies further back in the buffer: the note
 //! of the place says where, and a note where it lies says that it is passed over there. Of a large
-//! one only the header lies in the buffer, and a note says so (`large.rs`).
+//! one only the header lies in the buffer, and a note says so (`large.rs`). Of frames that several
+//! lanes share nothing does (`runs.rs`).
 //!
 //! Positions count from the first byte the lane ever had; that of `bytes[0]` is `base`.
 //! Invariants: notes are in the order of `at`; `frames` and `waiting` count what will be written;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use waybill_wire::limits::PROLOGUE_BYTES;
 
+use super::runs::Runs;
+use super::write::Write;
 use super::{Cause, Gone};
 use crate::limits::{SPARE_BYTES, WRITE_BYTES};
 
@@ -50,13 +53,17 @@ pub(super) struct Lane {
     // The payloads of large ones, by the positions of these, and the bytes of all of them.
     pub(super) larges: VecDeque<(u64, Bytes)>,
     pub(super) beside: usize,
+    pub(super) runs: Runs,
     // Notes that a write has to look at.
     tended: usize,
     // No frame expires before, in microseconds.
     soonest: u64,
-    // Times, and the position up to which all had been offered then.
-    ages: VecDeque<(Duration, u64)>,
+    // Times, and up to where all had been offered then.
+    ages: VecDeque<(Duration, End)>,
 }
+
+/// A place between two frames: the position, and frames of runs before it.
+type End = (u64, u64);
 
 /// What is noted of a frame: a term of the sum in `limits.rs`.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +145,7 @@ impl Default for Lane {
             notes: VecDeque::new(),
             larges: VecDeque::new(),
             beside: 0,
+            runs: Runs::default(),
             tended: 0,
             soonest: NEVER,
             ages: VecDeque::new(),
@@ -153,22 +161,26 @@ impl Lane {
 
     /// Bytes of them.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting + self.beside
+        self.waiting + self.beside + self.runs.waiting()
     }
 
     /// Bytes of memory it takes.
     pub(super) fn held(&self) -> usize {
-        let ages = self.ages.capacity() * size_of::<(Duration, u64)>();
+        let ages = self.ages.capacity() * size_of::<(Duration, End)>();
         let larges = self.larges.capacity() * size_of::<(u64, Bytes)>() + self.beside;
-        self.bytes.capacity() + self.notes.capacity() * size_of::<Note>() + ages + larges
+        let notes = self.notes.capacity() * size_of::<Note>();
+        self.bytes.capacity() + notes + ages + larges + self.runs.held()
     }
 
     /// Gives the memory back that is kept for frames to come, or was taken for one that was
     /// refused.
     pub(super) fn trim(&mut self) {
+        if self.frames == 0 {
+            self.ages = VecDeque::new();
+            self.runs.trim();
+        }
         if self.bytes.is_empty() {
-            (self.bytes, self.notes, self.ages) = Default::default();
-            self.larges = VecDeque::new();
+            (self.bytes, self.notes, self.larges) = Default::default();
         } else if self.bytes.capacity() > 4 * self.bytes.len() {
             self.bytes.shrink_to(2 * self.bytes.len());
         }
@@ -207,9 +219,13 @@ impl Lane {
 
     /// Takes in the frame encoded from `before` on, of which there is nothing to be noted.
     pub(super) fn add(&mut self, before: usize) {
-        self.frames += 1;
-        self.entered += 1;
+        self.enter(1);
         self.waiting += self.bytes.len() - before;
+    }
+
+    pub(super) fn enter(&mut self, frames: usize) {
+        self.frames += frames;
+        self.entered += frames as u64;
     }
 
     /// The same for one with a note.
@@ -272,15 +288,19 @@ impl Lane {
 
     /// Whether all of it may be written as it lies, in one write.
     pub(super) fn may_swap(&self) -> bool {
-        self.start == 0 && self.tended == 0 && self.bytes.len() <= WRITE_BYTES
+        let bytes = self.bytes.len() + self.runs.waiting();
+        self.start == 0 && self.tended == 0 && bytes <= WRITE_BYTES
     }
 
     /// Gives all of it away for an empty buffer.
-    pub(super) fn swap(&mut self, spare: Vec<u8>) -> Vec<u8> {
-        let bytes = std::mem::replace(&mut self.bytes, spare);
-        self.base += bytes.len() as u64;
+    pub(super) fn swap(&mut self, spare: Vec<u8>) -> Write {
+        let mut write = Write::of(std::mem::replace(&mut self.bytes, spare));
+        if !self.runs.is_empty() {
+            self.runs.give(self.base, &mut write);
+        }
+        self.base += write.data.len() as u64;
         self.reset();
-        bytes
+        write
     }
 
     /// Nothing waits any more.
@@ -301,6 +321,9 @@ impl Lane {
             self.larges.clear();
             self.beside = 0;
         }
+        if !self.runs.is_empty() {
+            self.runs.clear();
+        }
         if self.bytes.capacity() > SPARE_BYTES {
             self.bytes = Vec::new();
         }
@@ -314,22 +337,27 @@ impl Lane {
         lost
     }
 
-    /// Appends whole frames to `out` until that is `upto` bytes long; how many. Those whose time
-    /// ran out are left out, and what is left of the others' is written into them. There is no
-    /// large one. [`Lane::settle`] follows.
+    /// Appends whole frames to a write until that is full; how many. Those whose time ran out are
+    /// left out, and what is left of the others' is written into them. There is no large one.
+    /// [`Lane::settle`] follows.
     pub(super) fn take(
         &mut self,
         now: Duration,
-        upto: usize,
-        out: &mut Vec<u8>,
+        write: &mut Write,
         gone: &mut Gone,
         traced: &mut Vec<u64>,
     ) -> u64 {
         let (now_us, mut taken) = (micros(now), 0);
         // The first byte of frames without a note that are still to be copied.
         let mut run = self.start;
-        while self.frames > 0 && out.len() + (self.start - run) < upto {
+        while self.frames > 0 && write.bytes() + (self.start - run) < WRITE_BYTES {
             let at = self.start;
+            if self.has_run_next() {
+                write.data.extend_from_slice(&self.bytes[run..at]);
+                run = at;
+                taken += self.take_run(write);
+                continue;
+            }
             let bytes = length(&self.bytes[at..]);
             self.start += bytes;
             let Some(note) = self.pop_note(at) else {
@@ -337,13 +365,13 @@ impl Lane {
                 taken += 1;
                 continue;
             };
-            out.extend_from_slice(&self.bytes[run..at]);
+            write.data.extend_from_slice(&self.bytes[run..at]);
             run = self.start;
             if note.body != PASSED_OVER {
-                taken += self.take_noted(&note, now_us, out, gone, traced);
+                taken += self.take_noted(&note, now_us, &mut write.data, gone, traced);
             }
         }
-        out.extend_from_slice(&self.bytes[run..self.start]);
+        write.data.extend_from_slice(&self.bytes[run..self.start]);
         taken
     }
 
@@ -381,6 +409,12 @@ impl Lane {
         self.left(bytes);
     }
 
+    /// The first frames have left, and lay elsewhere.
+    pub(super) fn leave_entered(&mut self, frames: usize) {
+        self.left_first += frames as u64;
+        self.frames -= frames;
+    }
+
     fn left(&mut self, bytes: usize) {
         self.frames -= 1;
         self.waiting -= bytes;
@@ -396,6 +430,9 @@ impl Lane {
     /// Drops the frame that would be written next. [`Lane::settle`] follows.
     pub(super) fn drop_oldest(&mut self, cause: Cause, gone: &mut Gone) {
         while self.frames > 0 {
+            if self.drop_of_run(cause, gone) {
+                return;
+            }
             let at = self.start;
             let bytes = length(&self.bytes[at..]);
             self.start += bytes;
@@ -443,9 +480,9 @@ impl Lane {
 
     /// Notes how much there is now; at most one note in every `step`.
     pub(super) fn note_age(&mut self, now: Duration, step: Duration) {
-        let end = self.position(self.bytes.len());
+        let end = (self.position(self.bytes.len()), self.runs.entered());
         let is_due =
-            self.ages.back().is_none_or(|(since, upto)| now - *since >= step && *upto < end);
+            self.ages.back().is_none_or(|(since, upto)| now - *since >= step && *upto != end);
         if self.frames > 0 && is_due {
             self.ages.push_back((now, end));
         }
@@ -453,15 +490,16 @@ impl Lane {
 
     /// Since when the oldest frame has waited at least.
     pub(super) fn waits_since(&mut self) -> Option<Duration> {
-        let front = self.front();
-        while self.ages.pop_front_if(|(_, upto)| *upto <= front).is_some() {}
+        let (front, left) = (self.front(), self.runs.left());
+        let has_left = |(own, shared): End| own <= front && shared <= left;
+        while self.ages.pop_front_if(|(_, upto)| has_left(*upto)).is_some() {}
         self.ages.front().map(|(since, _)| *since)
     }
 
     /// Drops all that had been offered by then. [`Lane::settle`] follows.
     pub(super) fn drop_older(&mut self, since: Duration, gone: &mut Gone) {
-        while let Some((_, upto)) = self.ages.pop_front_if(|(noted, _)| *noted <= since) {
-            while self.frames > 0 && self.front() < upto {
+        while let Some((_, (own, shared))) = self.ages.pop_front_if(|(noted, _)| *noted <= since) {
+            while self.frames > 0 && (self.front() < own || self.runs.left() < shared) {
                 self.drop_oldest(Cause::Aged, gone);
             }
         }
@@ -497,12 +535,15 @@ impl Lane {
         let mut bytes = Vec::with_capacity(2 * self.waiting);
         let (mut notes, mut ages) = (VecDeque::new(), VecDeque::new());
         let (mut was_large, mut larges) = (std::mem::take(&mut self.larges), VecDeque::new());
+        let mut runs_moved = 0;
         while self.start < self.bytes.len() {
             let at = self.start;
             let from = self.position(at);
-            while let Some((since, _)) = self.ages.pop_front_if(|(_, upto)| *upto <= from) {
-                ages.push_back((since, base + bytes.len() as u64));
+            let to = base + bytes.len() as u64;
+            while let Some((since, upto)) = self.ages.pop_front_if(|(_, upto)| upto.0 <= from) {
+                ages.push_back((since, (to, upto.1)));
             }
+            self.runs.moved(&mut runs_moved, from, to);
             self.start += length(&self.bytes[at..]);
             let note = self.notes.pop_front_if(|note| note.at == from);
             let offset = note.as_ref().map_or(at, |note| match note.body {
@@ -523,7 +564,9 @@ impl Lane {
             }
             bytes.extend_from_slice(&self.bytes[offset..offset + length(&self.bytes[offset..])]);
         }
-        ages.extend(self.ages.drain(..).map(|(since, _)| (since, base + bytes.len() as u64)));
+        let end = base + bytes.len() as u64;
+        ages.extend(self.ages.drain(..).map(|(since, upto)| (since, (end, upto.1))));
+        self.runs.moved(&mut runs_moved, u64::MAX, end);
         self.tended = notes.iter().filter(|note| note.is_tended()).count();
         (self.bytes, self.notes, self.ages) = (bytes, notes, ages);
         self.larges = larges;
@@ -545,8 +588,9 @@ impl Lane {
             waiting += offset.map_or(0, |offset| length(&self.bytes[offset..]));
             at += length(&self.bytes[at..]);
         }
+        let Some(shared) = self.frames_of_runs() else { return false };
         let tended = self.notes.iter().filter(|note| note.is_tended()).count();
-        let found = (frames, waiting, tended, notes.next().is_none());
+        let found = (frames + shared, waiting, tended, notes.next().is_none());
         found == (self.frames, self.waiting, self.tended, true) && self.larges_are_noted()
     }
 }

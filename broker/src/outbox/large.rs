@@ -59,6 +59,22 @@ struct Head {
     payload: usize,
 }
 
+impl Head {
+    /// Of a frame, or of a large one's header and so many bytes of payload.
+    fn of(frame: &[u8], large: Option<usize>) -> Self {
+        let set = u16::from_le_bytes([frame[FLAGS_OFFSET], frame[FLAGS_OFFSET + 1]]);
+        let is_message = frame[1] != Kind::TAG.0;
+        let has_origin = is_message && set & flags::message::ORIGIN != 0;
+        Self {
+            is_large: large.is_some(),
+            is_fragmented: large.is_some() && set & flags::message::FRAGMENTED != 0,
+            origin: has_origin.then(|| u64_at(frame, ORIGIN_OFFSET)),
+            sequence: u64_at(frame, SEQUENCE_OFFSET),
+            payload: large.unwrap_or(0),
+        }
+    }
+}
+
 /// A large message that has left its lane.
 struct Taken {
     header: Vec<u8>,
@@ -106,6 +122,9 @@ impl Lane {
     /// Passes over what is not written where it lies, and says what comes next.
     fn head(&mut self) -> Option<Head> {
         while self.frames() > 0 {
+            if let Some(frame) = self.next_of_run() {
+                return Some(Head::of(frame, None));
+            }
             let note = self.notes.front().filter(|note| note.at == self.front()).copied();
             if note.as_ref().is_some_and(Note::is_passed_over) {
                 let at = self.start;
@@ -114,18 +133,9 @@ impl Lane {
                 continue;
             }
             let frame = &self.bytes[note.as_ref().map_or(self.start, |note| self.body_of(note))..];
-            let set = u16::from_le_bytes([frame[FLAGS_OFFSET], frame[FLAGS_OFFSET + 1]]);
-            let is_message = frame[1] != Kind::TAG.0;
-            let has_origin = is_message && set & flags::message::ORIGIN != 0;
             let is_large = note.as_ref().is_some_and(Note::is_large);
             let payload = self.larges.front().filter(|_| is_large);
-            return Some(Head {
-                is_large,
-                is_fragmented: is_large && set & flags::message::FRAGMENTED != 0,
-                origin: has_origin.then(|| u64_at(frame, ORIGIN_OFFSET)),
-                sequence: u64_at(frame, SEQUENCE_OFFSET),
-                payload: payload.map_or(0, |(_, payload)| payload.len()),
-            });
+            return Some(Head::of(frame, payload.map(|(_, payload)| payload.len())));
         }
         None
     }
@@ -138,6 +148,9 @@ impl Lane {
         gone: &mut Gone,
         traced: &mut Vec<u64>,
     ) -> u64 {
+        if let Some(taken) = self.copy_of_run(out) {
+            return taken;
+        }
         let at = self.start;
         let bytes = length(&self.bytes[at..]);
         self.start += bytes;

@@ -8,7 +8,8 @@ use waybill_wire::Frame;
 use waybill_wire::code::{Kind, Priority};
 use waybill_wire::message::{Message, MessageHead, Part};
 
-use super::{Care, Cause, Gone, Outbox, Policy, QUEUES, Terms, Write, queue_of};
+use super::{Care, Cause, Gone, Outbox, Policy, QUEUES, Run, Terms, Write, queue_of};
+use crate::io::joined;
 use crate::limits::WRITE_BYTES;
 
 const MOST: usize = 2048;
@@ -16,9 +17,15 @@ const MOST: usize = 2048;
 #[derive(Clone, Debug)]
 enum Step {
     Offer(Offered, bool),
-    Control { bytes: usize },
+    /// Messages that lie in one buffer, of these many bytes of payload.
+    Run(Priority, Vec<usize>),
+    Control {
+        bytes: usize,
+    },
     Take,
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
 }
 
 /// A message to be offered.
@@ -33,8 +40,12 @@ struct Offered {
     has_number: bool,
 }
 
+fn priority() -> impl Strategy<Value = Priority> {
+    prop_oneof![Just(Priority::NORMAL), Just(Priority::HIGH), Just(Priority::BULK)]
+}
+
 fn offered() -> impl Strategy<Value = Offered> {
-    let priority = prop_oneof![Just(Priority::NORMAL), Just(Priority::HIGH), Just(Priority::BULK)];
+    let priority = priority();
     let key = prop_oneof![1 => Just(None), 2 => (1..3u64).prop_map(Some)];
     let targets = prop_oneof![
         3 => (1..4u64).prop_map(|uid| vec![uid]),
@@ -59,6 +70,8 @@ fn offered() -> impl Strategy<Value = Offered> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (offered(), prop::bool::weighted(0.2)).prop_map(|(it, mailed)| Step::Offer(it, mailed)),
+        2 => (priority(), prop::collection::vec(0..200usize, 1..6))
+            .prop_map(|(priority, payloads)| Step::Run(priority, payloads)),
         1 => (1..40usize).prop_map(|bytes| Step::Control { bytes }),
         1 => Just(Step::Take),
         2 => (0..30u64).prop_map(|ms| Step::Wait { ms }),
@@ -223,6 +236,45 @@ impl Naive {
     }
 }
 
+/// A message of a run, with this sequence and as many bytes of payload.
+fn in_run(priority: Priority, since_ms: u64) -> impl Fn((u64, &usize)) -> Waiting {
+    let (key, ttl_ms, is_part, has_number) = (None, 0, false, false);
+    move |(sequence, payload)| {
+        let (targets, payload) = (Vec::new(), *payload);
+        let it = Offered { priority, key, targets, payload, ttl_ms, is_part, has_number };
+        Waiting { sequence, it, since_ms }
+    }
+}
+
+fn run_of(frames: &[Vec<u8>]) -> Run {
+    let bytes = frames.concat();
+    let held = bytes.len() + 10;
+    Run::new(bytes.into(), frames.len(), held)
+}
+
+/// Offers messages as a run, and one by one where there is no room for all of them.
+fn offer_run(
+    outbox: &mut Outbox,
+    naive: &mut Naive,
+    (priority, all): (Priority, Vec<Waiting>),
+    now_ms: u64,
+) -> Result<(), TestCaseError> {
+    let frames: Vec<Vec<u8>> = all.iter().map(|it| it.it.frame(it.sequence, 0)).collect();
+    if outbox.offer_run(priority, &run_of(&frames)) {
+        naive.queues[queue_of(priority)].extend(all);
+        return Ok(());
+    }
+    for (new, frame) in all.into_iter().zip(frames) {
+        let terms = Terms { care: new.it.care(), ..Terms::default() };
+        let now = Duration::from_millis(now_ms);
+        let taken = outbox.offer(now, terms, |out| out.extend(frame)).is_ok();
+        let gone = outbox.take_gone();
+        prop_assert_eq!(taken, naive.offer(new, gone.expired > 0, false, now_ms));
+        prop_assert_eq!(gone, std::mem::take(&mut naive.gone));
+    }
+    Ok(())
+}
+
 fn check(steps: Vec<Step>, policy: Policy) -> Result<(), TestCaseError> {
     let mut outbox = Outbox::new(MOST);
     outbox.set_policy(policy, None);
@@ -252,13 +304,19 @@ fn check(steps: Vec<Step>, policy: Policy) -> Result<(), TestCaseError> {
                 prop_assert_eq!(taken, naive.offer(new, gone.expired > 0, is_mailed, now_ms));
                 prop_assert_eq!(gone, std::mem::take(&mut naive.gone));
             }
+            Step::Run(priority, payloads) => {
+                let first = sequence + 1;
+                sequence += payloads.len() as u64;
+                let all = (first..).zip(&payloads).map(in_run(priority, now_ms)).collect();
+                offer_run(&mut outbox, &mut naive, (priority, all), now_ms)?;
+            }
             Step::Control { bytes } => {
                 outbox.control().extend(vec![0xcc; bytes]);
                 naive.control.extend(vec![0xcc; bytes]);
             }
             Step::Take => {
-                let (Write { data, .. }, frames) = outbox.take(now);
-                prop_assert_eq!((data.clone(), frames), naive.take(now_ms));
+                let (Write { data, pieces, .. }, frames) = outbox.take(now);
+                prop_assert_eq!((joined(data.clone(), &pieces), frames), naive.take(now_ms));
                 prop_assert_eq!(outbox.take_gone(), std::mem::take(&mut naive.gone));
                 outbox.recycle(now, data);
             }

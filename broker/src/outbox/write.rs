@@ -16,10 +16,17 @@ pub struct Write {
     pub data: Vec<u8>,
     /// The pieces, in the order of their places.
     pub pieces: Vec<Piece>,
-    beside: usize,
+    pub(super) beside: usize,
+    /// Bytes of the buffers of runs, which stay until it is written.
+    pub(super) held: usize,
 }
 
 impl Write {
+    /// One of these bytes alone.
+    pub(super) fn of(data: Vec<u8>) -> Self {
+        Self { data, ..Self::default() }
+    }
+
     /// Whether there is nothing to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -30,11 +37,6 @@ impl Write {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.data.len() + self.beside
-    }
-
-    /// Own bytes at which it would be that long.
-    pub(super) fn own_up_to(&self, bytes: usize) -> usize {
-        bytes.saturating_sub(self.beside)
     }
 
     /// Appends a part of a payload, by copying what is short.
@@ -60,7 +62,7 @@ impl Outbox {
         self.writing_answers = self.control.len();
         data.append(&mut self.control);
         self.writing = data.capacity();
-        Write { data, ..Write::default() }
+        Write::of(data)
     }
 
     /// What to write next: all answers, then messages until [`WRITE_BYTES`] are reached, the higher
@@ -73,15 +75,15 @@ impl Outbox {
                 let Queue { lane, keys } = &mut self.queues[at];
                 let (frames, bytes) = (lane.frames() as u64, lane.waiting());
                 keys.clear();
-                let data = lane.swap(std::mem::take(&mut self.spare));
+                let write = lane.swap(std::mem::take(&mut self.spare));
                 self.give_back(bytes);
-                (Write { data, ..Write::default() }, frames)
+                (write, frames)
             }
             _ => self.gather(now),
         };
         if !write.is_empty() {
             self.written_at = Some(now);
-            self.writing = write.data.capacity();
+            self.writing = write.data.capacity() + write.held;
         }
         self.keep_unused(&mut write);
         if self.is_old {
@@ -125,8 +127,8 @@ impl Outbox {
             if lane.frames() == 0 {
                 continue;
             }
-            let (before, upto) = (lane.waiting(), write.own_up_to(WRITE_BYTES));
-            frames += lane.take(now, upto, &mut write.data, &mut self.gone, &mut self.traced);
+            let before = lane.waiting();
+            frames += lane.take(now, &mut write, &mut self.gone, &mut self.traced);
             let left = before - lane.waiting();
             self.settle_at(at);
             self.give_back(left);

@@ -21,6 +21,7 @@ use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
 use super::parts::{Turn, UID_STEPS, steps_of};
 use super::publish::Sums;
+use super::runs::{Buffers, goes_unchanged, is_shared};
 use super::sending::Offered;
 use super::{Core, Links};
 use crate::limits::{BATCH_MESSAGES, BATCH_TARGETS};
@@ -45,6 +46,7 @@ pub(super) struct Desk {
     pub(super) sums: Sums,
     /// The frame of a message that goes to every gateway as it is.
     pub(super) frame: Vec<u8>,
+    pub(super) buffers: Buffers,
 }
 
 /// Messages in their order, and what is asked of the route table for those that are not refused.
@@ -139,8 +141,15 @@ impl<'a> Batch<'a> {
         let message = &self.messages[at];
         // A part for every gateway, or for many, is as much as a long list.
         let whole = message.targets.is_empty() || message.mode == Mode::BROADCAST;
-        self.targets += if whole { self.targets_max } else { message.targets.len() };
-        self.queries.push(query(message, told));
+        let query = query(message, told);
+        self.targets += match self.queries.last() {
+            _ if !whole => message.targets.len(),
+            Some(before) if query.repeats(before) => 1,
+            // As much as half of one, so that those join it that repeat it.
+            _ if goes_unchanged(message) => self.targets_max.div_ceil(2),
+            _ => self.targets_max,
+        };
+        self.queries.push(query);
     }
 }
 
@@ -290,11 +299,22 @@ impl Core {
         } else {
             let mut desk = std::mem::take(&mut self.batches.desk);
             let (mut looked_up, mut refused) = (0, batch.refusals.iter().peekable());
-            for (at, message) in batch.messages.iter().enumerate() {
+            let mut at = 0;
+            while let Some(message) = batch.messages.get(at) {
                 let refusal = match refused.next_if(|(place, _)| *place == at) {
                     Some((_, code)) => Some(*code),
                     None => {
                         let routed = plan.routed(looked_up);
+                        if goes_unchanged(message) && is_shared(routed) {
+                            let upto = refused.peek().map_or(batch.messages.len(), |(at, _)| *at);
+                            let following = (&batch.messages[at..upto], looked_up);
+                            let run = self.route_run(links, part, following, &plan, &mut desk);
+                            looked_up += run;
+                            at += run;
+                            if run > 0 {
+                                continue;
+                            }
+                        }
                         let (targets, bytes) = (message.targets.len(), message.payload.len());
                         let steps = steps_of(targets, bytes, routed);
                         // One that fits into a turn is served in the next at the latest.
@@ -312,6 +332,7 @@ impl Core {
                 if let Some(code) = refusal {
                     Self::refuse(part, message, code, &mut desk.sums);
                 }
+                at += 1;
             }
             let served = left.as_ref().map_or(batch.messages.len(), |left| left.at);
             count(&self.counters.publishes, served as u64);

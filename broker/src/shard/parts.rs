@@ -110,6 +110,12 @@ impl Turn {
         self.left == self.steps
     }
 
+    /// Whether the present link may do that in this turn.
+    #[inline]
+    pub(super) fn has_room_for(&self, steps: usize) -> bool {
+        steps <= self.left || (self.is_fresh() && !self.is_beyond(steps))
+    }
+
     /// Steps that are left.
     pub(super) fn left(&self) -> usize {
         self.left

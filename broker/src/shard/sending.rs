@@ -184,7 +184,7 @@ impl Core {
             self.touch(part);
             return refused;
         }
-        self.queued(receiver, part);
+        self.queued(receiver, part, 1);
         let Some(awaited) = awaited else { return Offered::Taken };
         let is_told = number != 0 && self.await_report(part, number, awaited);
         if is_told { Offered::Taken } else { Offered::Untold }
@@ -213,7 +213,7 @@ impl Core {
         let terms = terms_of(&mut link.part, care, awaited);
         link.part.outbox.accept(self.now, terms, frame, payload);
         link.part.charges.waiting.adopt(held);
-        self.queued(receiver, &mut link.part);
+        self.queued(receiver, &mut link.part, 1);
         let Some(awaited) = awaited else { return };
         let number = terms.number;
         if number == 0 || !self.await_report(&mut link.part, number, awaited) {
@@ -245,12 +245,12 @@ impl Core {
         }
     }
 
-    /// One more message waits in a link's outbox.
-    pub(super) fn queued(&mut self, receiver: Receiver, part: &mut Part) {
+    /// So many more messages wait in a link's outbox.
+    pub(super) fn queued(&mut self, receiver: Receiver, part: &mut Part, messages: u64) {
         part.receiver = receiver;
         let frames = self.counters.frames(receiver);
-        count(&frames.queued, 1);
-        count(&frames.waiting, 1);
+        count(&frames.queued, messages);
+        count(&frames.waiting, messages);
         self.touch(part);
     }
 

@@ -268,7 +268,7 @@ impl Core {
         let timeout_ms = self.shared.config.uplink_timeout_ms.into();
         consumer.owed.insert(question, self.now + Duration::from_millis(timeout_ms));
         part.outbox.accept(self.now, Terms::default(), frame, Bytes::new());
-        self.queued(Receiver::Consumers, part);
+        self.queued(Receiver::Consumers, part, 1);
         ErrorCode(0)
     }
 

@@ -11,7 +11,7 @@ mod harness;
 
 use harness::{Brains, Peer};
 use waybill_broker::config::OutboxPolicy;
-use waybill_broker::limits::LINK_BYTES;
+use waybill_broker::limits::{LINK_BYTES, RUN_BYTES_MIN};
 use waybill_broker::{BrokerConfig, memory};
 use waybill_wire::Frame;
 use waybill_wire::code::{Kind, Level, Op, Priority, Role, capability};
@@ -128,6 +128,18 @@ fn promise_7_what_waits_for_gateways_is_within_the_sum() {
                 });
             }
         }
+    }
+}
+
+#[test]
+fn promise_7_messages_that_outboxes_share_are_within_the_sum() {
+    for policy in [OutboxPolicy::Refuse, OutboxPolicy::DropOldest] {
+        holds(&format!("shared, {policy:?}"), config(policy), WAITING, |brains| {
+            gateways(brains, 0, 0);
+            let producer = brains.link(0, Role::PRODUCER, 7, 0);
+            let head = MessageHead { everyone: true, ..MessageHead::default() };
+            flood(brains, producer, &[], 2 * RUN_BYTES_MIN, head);
+        });
     }
 }
 

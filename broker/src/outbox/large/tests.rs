@@ -12,13 +12,15 @@ use waybill_wire::message::{Message, MessageHead};
 use super::*;
 use crate::io::joined;
 use crate::limits::REFERENCED_BYTES;
-use crate::outbox::{Care, Policy, Terms};
+use crate::outbox::{Care, Policy, Run, Terms};
 
 const MOST: usize = 700_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     Copied,
+    /// Where other outboxes may have it, too.
+    InRun,
     Whole,
     InPieces,
 }
@@ -46,7 +48,8 @@ enum Step {
 fn offered() -> impl Strategy<Value = Offered> {
     let priority = prop_oneof![Just(Priority::NORMAL), Just(Priority::HIGH), Just(Priority::BULK)];
     let what = prop_oneof![
-        4 => (0..300usize).prop_map(|payload| (How::Copied, payload)),
+        3 => (0..300usize).prop_map(|payload| (How::Copied, payload)),
+        1 => (0..300usize).prop_map(|payload| (How::InRun, payload)),
         1 => (REFERENCED_BYTES..90_000).prop_map(|payload| (How::Whole, payload)),
         2 => (FRAGMENT_BYTES + 1..300_000).prop_map(|payload| (How::InPieces, payload)),
     ];
@@ -58,10 +61,10 @@ fn offered() -> impl Strategy<Value = Offered> {
             origin,
             priority,
             payload,
-            ttl_ms,
+            ttl_ms: if how == How::InRun { 0 } else { ttl_ms },
             // One that goes whole and may be replaced is copied.
-            key: key.filter(|_| how != How::Whole),
-            is_mailed,
+            key: key.filter(|_| !matches!(how, How::Whole | How::InRun)),
+            is_mailed: is_mailed && how != How::InRun,
         },
     )
 }
@@ -102,7 +105,7 @@ impl Offered {
         };
         let payload = payload(sequence, self.payload);
         let (copied, shared) = match self.how {
-            How::Copied => (payload, Bytes::new()),
+            How::Copied | How::InRun => (payload, Bytes::new()),
             How::Whole | How::InPieces => (&[][..], Bytes::from_static(payload)),
         };
         let mut frame = Vec::new();
@@ -128,6 +131,11 @@ fn offer(outbox: &mut Outbox, now: Duration, it: &Offered, number: u64) -> Resul
     }
     match it.how {
         How::Copied => outbox.offer(now, it.terms(number), |out| out.extend(frame)),
+        How::InRun => {
+            let held = frame.len();
+            let run = Run::new(frame.into(), 1, held);
+            outbox.offer_run(it.priority, &run).then_some(()).ok_or(Cause::Full)
+        }
         _ => outbox.offer_large(now, it.terms(number), &frame, payload),
     }
 }
@@ -229,8 +237,12 @@ fn check(steps: Vec<Step>, policy: Policy) {
     for step in all {
         let now = Duration::from_millis(now_ms);
         match step {
-            Step::Offer(it) => {
+            Step::Offer(mut it) => {
                 number += 1;
+                // Of those in a run nobody is told, so that none may be dropped here.
+                if it.how == How::InRun && policy == Policy::DropOldest {
+                    it.how = How::Copied;
+                }
                 if offer(&mut outbox, now, &it, number).is_ok() {
                     of.insert(number, it);
                 }
@@ -265,7 +277,8 @@ fn check(steps: Vec<Step>, policy: Policy) {
     assert!(outbox.room().waiting() == outbox.credit, "all room was given back");
     assert!(receiver.complete.is_disjoint(&gone));
     assert_eq!(receiver.complete.len() + gone.len(), of.len());
-    let traced = receiver.complete.iter().filter(|number| number.is_multiple_of(3));
+    let is_traced = |number: &&u64| number.is_multiple_of(3) && of[number].how != How::InRun;
+    let traced = receiver.complete.iter().filter(is_traced);
     assert!(traced.copied().eq(receiver.traced.into_iter().collect::<BTreeSet<u64>>()));
 }
 
