@@ -14,9 +14,9 @@ use waybill_wire::message::Message;
 use waybill_wire::planted;
 
 use super::batch::Desk;
+use super::fates::Fates;
 use super::link::{Part, RoleState};
 use super::parts::{UID_STEPS, frame_steps};
-use super::publish::Fates;
 use super::sending::Offer;
 use super::{Core, Links};
 use crate::limits::{REFERENCED_BYTES, RUN_BUFFER_MAX, RUN_BYTES, RUN_BYTES_MIN, RUNS_KEPT};
