@@ -348,6 +348,8 @@ impl DeadlineConfig {
 impl LimitConfig {
     /// Most connections there can be: an index and a login's number share 64 bits.
     pub const CONNECTIONS_MAX: usize = (1 << 24) - 1;
+    /// So many bytes of each connection fit into what all may hold.
+    pub const CONNECTION_BYTES_LEAST: usize = 2 << 10;
 
     fn validate(&self) -> Result<(), ConfigError> {
         let range = |key, value: usize, min: u64, max: u64| in_range(key, value as u64, min, max);
@@ -373,7 +375,7 @@ impl LimitConfig {
     fn validate_pool(&self) -> Result<(), ConfigError> {
         for (times, key, value) in [
             (QUEUES_LEAST, "limits.queue_bytes_max", self.queue_bytes_max),
-            (CONNECTION_BYTES_LEAST, "limits.connections_max", self.connections_max),
+            (Self::CONNECTION_BYTES_LEAST, "limits.connections_max", self.connections_max),
         ] {
             let least = value.saturating_mul(times);
             if self.connections_bytes_max < least {
@@ -388,9 +390,8 @@ impl LimitConfig {
     }
 }
 
-/// So many full queues fit into what all connections may hold, and so many bytes of each.
+/// So many full queues fit into what all connections may hold.
 const QUEUES_LEAST: usize = 8;
-const CONNECTION_BYTES_LEAST: usize = 2 << 10;
 
 /// As many as a broker has shards, if it can.
 const DATA_LINKS_MAX: u16 = 64;

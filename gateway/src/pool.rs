@@ -241,8 +241,9 @@ mod tests {
         // 300 are too many: what is above seven eighths.
         assert_eq!(sweep.chosen(&pool).collect::<Vec<_>>(), [1, 3]);
         let mut sweep = Sweep::default();
-        (0..1000)
-            .for_each(|key| sweep.note(Stuck { since_ms: 1000 - key, bytes: 0 }, key as usize));
+        for key in 0..1000 {
+            sweep.note(Stuck { since_ms: 1000 - key as u64, bytes: 0 }, key);
+        }
         let chosen: Vec<_> = sweep.chosen(&pool).collect();
         assert_eq!((chosen[0], chosen.len()), (999, ENDED_AT_ONCE));
     }

@@ -93,8 +93,6 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Live {
     outboxes: Slab<Arc<Outbox>>,
-    /// A look at them, for who is to go because too much is held.
-    sweep: Sweep,
 }
 
 impl Gateway {
@@ -154,6 +152,7 @@ impl Gateway {
             inbox,
             shared: Arc::clone(&shared),
             stop: stopped.clone(),
+            sweep: Sweep::default(),
         };
         tokio::spawn(running.run(accepting, Arc::clone(&stop)));
         info!(%local_addr, "gateway listens");
@@ -264,13 +263,12 @@ impl Shared {
 
     /// Looks at some more connections while too much is held; after all were looked at those that
     /// hold it up are told to go.
-    fn relieve(&self) {
+    fn relieve(&self, sweep: &mut Sweep) {
         let pool = &self.queues.pool;
         if pool.is_going() {
             return;
         }
-        let mut live = self.live();
-        let Live { outboxes, sweep } = &mut *live;
+        let outboxes = &self.live().outboxes;
         let upto = outboxes.capacity().min(sweep.from + LOOKED_AT_ONCE);
         for key in sweep.from..upto {
             if let Some(stuck) = outboxes.get(key).and_then(|outbox| outbox.stuck()) {
@@ -279,8 +277,10 @@ impl Shared {
         }
         sweep.from = upto;
         if upto == outboxes.capacity() {
-            let chosen = std::mem::take(sweep).chosen(pool);
-            chosen.filter_map(|key| outboxes.get(key)).for_each(|outbox| outbox.send_away());
+            let chosen = std::mem::take(sweep).chosen(pool).filter_map(|key| outboxes.get(key));
+            // In between one may have got on, or another have come to its place.
+            let still = chosen.filter(|outbox| outbox.stuck().is_some());
+            still.for_each(|outbox| outbox.send_away());
         }
     }
 
@@ -347,6 +347,8 @@ struct Running {
     inbox: mpsc::Receiver<FromConnection>,
     shared: Arc<Shared>,
     stop: watch::Receiver<Stage>,
+    /// While too much is held: a look at all connections for those who are to go.
+    sweep: Sweep,
 }
 
 impl Running {
@@ -406,8 +408,9 @@ impl Running {
             // Connections are polled meanwhile, and whatever has come is taken first.
             () = tokio::task::yield_now(), if is_over || (unfinished && !pressed) => {}
         }
-        if is_over {
-            self.shared.relieve();
+        match is_over {
+            true => self.shared.relieve(&mut self.sweep),
+            false => self.sweep = Sweep::default(),
         }
         self.shared.queues.pool.ease();
         if unfinished && !self.shared.queues.pressure.is_on() {

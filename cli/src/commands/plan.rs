@@ -6,7 +6,9 @@
 use serde_json::json;
 use waybill_broker::limits::{READ_BYTES, WRITE_BYTES};
 use waybill_broker::memory::ROUTE_BYTES;
+use waybill_gateway::config::LimitConfig;
 use waybill_wire::limits::{PAYLOAD_BYTES_MAX, TARGETS_MAX};
+use waybill_wire::memory::wide;
 
 use crate::Common;
 use crate::failure::Outcome;
@@ -108,6 +110,7 @@ struct Plan {
     /// Of each gateway.
     connections: u64,
     gateway_bytes: u64,
+    held_bytes: u64,
     gateway_busy: f64,
 }
 
@@ -133,6 +136,7 @@ impl Plan {
             sent_bits: 8.0 * bytes,
             connections: gateway_share,
             gateway_bytes: gateway_share * CONNECTION_BYTES,
+            held_bytes: held_bytes(gateway_share),
             gateway_busy: gateway_share as f64 * CONNECTION_US / 60e6,
         }
     }
@@ -140,6 +144,13 @@ impl Plan {
     fn broker_bytes(&self) -> u64 {
         BROKER_BYTES + self.routes + self.links + self.tags
     }
+}
+
+/// What the connections of a gateway may hold: by default, or by the least that is allowed for so
+/// many.
+fn held_bytes(connections: u64) -> u64 {
+    let default = LimitConfig::default().connections_bytes_max;
+    wide(default).max(connections * wide(LimitConfig::CONNECTION_BYTES_LEAST))
 }
 
 /// CPU of one message.
@@ -164,7 +175,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
             },
             "gateway": {
                 "count": args.gateways, "connections": plan.connections,
-                "idle_bytes": plan.gateway_bytes, "idle_busy_cores": plan.gateway_busy,
+                "idle_bytes": plan.gateway_bytes, "connections_bytes_max": plan.held_bytes,
+                "idle_busy_cores": plan.gateway_busy,
                 "links": args.brokers * plan.shards,
             },
             "message_us": message_us(args),
@@ -184,6 +196,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
     page.line(format_args!("each of {} gateways:", args.gateways))?;
     let (idle, busy) = (words(plan.gateway_bytes), plan.gateway_busy);
     page.line(format_args!("  memory  {idle} for {} idle connections", plan.connections))?;
+    let held = words(plan.held_bytes);
+    page.line(format_args!(
+        "          {held} at most of what waits for users: connections_bytes_max"
+    ))?;
     page.line(format_args!("  links   {} to brokers", args.brokers * shards))?;
     page.line(format_args!("  cores   {busy:.2} busy with heartbeats; deliveries come on top"))?;
     page.line("Measured on 2 cores of a virtual machine; a link that is slow keeps up to")?;
@@ -228,6 +244,12 @@ mod tests {
             more(&mut args);
             assert!(need(&args) > need(&ARGS), "argument {at}");
         }
+    }
+
+    #[test]
+    fn what_a_gateway_may_hold_is_allowed_for_its_connections() {
+        assert_eq!([held_bytes(1), held_bytes(524_288)], [1 << 30; 2]);
+        assert_eq!(held_bytes(1_000_000), 2_048_000_000);
     }
 
     #[test]

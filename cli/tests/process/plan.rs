@@ -43,6 +43,7 @@ fn a_plan_says_what_a_deployment_needs() {
     assert_eq!(broker["tags_bytes"], 1_000 * (96 + 20));
     assert_eq!((&broker["count"], &broker["links"]), (&2.into(), &18.into()));
     assert_eq!((&gateway["count"], &gateway["connections"]), (&10.into(), &100_000.into()));
+    assert_eq!(gateway["connections_bytes_max"], 1 << 30);
     let busy = broker["busy_cores"].as_f64().unwrap();
     let of_message = plan["message_us"].as_f64().unwrap();
     assert!((busy - of_message / 10.0).abs() < 1e-6, "{busy} {of_message}");
