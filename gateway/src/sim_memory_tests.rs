@@ -23,7 +23,10 @@ fn site() -> Site {
 /// everything it allocates is in that.
 fn holds(site: &mut Site, mut load: impl FnMut(&mut Site), most: usize) {
     let loaded = allocation_counter::measure(|| {
+        let mut rounds = 0;
         while site.gateway.stats().closed_pool < 10 {
+            rounds += 1;
+            assert!(rounds < 2_000, "the load does not reach the bound");
             load(site);
             let held = usize::try_from(site.gateway.stats().bytes_held).unwrap();
             assert!(held <= most, "{held} bytes are held");
