@@ -10,6 +10,7 @@ use waybill_routing::{
 };
 use waybill_wire::targets::UidRun;
 
+use crate::bare::Bare;
 use crate::group::Groups;
 
 /// Locks that a writer and a reader rarely ask for at the same time.
@@ -31,11 +32,13 @@ pub(crate) enum Name {
     Dashmap,
     /// papaya, whose readers take no lock.
     Papaya,
+    /// The least there can be, as a ceiling: no threads, no duplicates, no namespaces.
+    Bare,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Waybill, Self::Singly, Self::Hashbrown, Self::Dashmap, Self::Papaya];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Waybill, Self::Singly, Self::Hashbrown, Self::Dashmap, Self::Papaya, Self::Bare];
 
     /// An empty one for this many gateways.
     pub(crate) fn empty(self, gateways: u16) -> Box<dyn Layout> {
@@ -45,6 +48,7 @@ impl Name {
             Self::Hashbrown => Box::new(Hashbrown::new()),
             Self::Dashmap => Box::new(Dashmap::new()),
             Self::Papaya => Box::new(Papaya::new()),
+            Self::Bare => Box::new(Bare::new(gateways)),
         }
     }
 }
@@ -57,6 +61,7 @@ impl std::fmt::Display for Name {
             Self::Hashbrown => "hashbrown",
             Self::Dashmap => "dashmap",
             Self::Papaya => "papaya",
+            Self::Bare => "bare",
         })
     }
 }

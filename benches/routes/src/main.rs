@@ -1,6 +1,7 @@
 //! `waybill-routes`: the route table beside what it could be made of, by number of users. Each case
 //! has a process of its own, so that memory is counted from nothing.
 
+mod bare;
 mod failure;
 mod group;
 mod layout;
