@@ -174,7 +174,8 @@ pub struct LimitConfig {
     /// While there are more nothing is taken from brokers and clients, and connections that have
     /// not got on for the longest are closed with `slow_connection`, at once; beyond it is only
     /// what was being encoded. At least 8 times
-    /// `queue_bytes_max` and 2,048 times `connections_max`; 1,048,576 to 1,099,511,627,776, default 1,073,741,824.
+    /// `queue_bytes_max` and 2,048 times `connections_max`; 1,048,576 to 1,099,511,627,776, default
+    /// 1,073,741,824.
     pub connections_bytes_max: usize,
     /// Unanswered *send*s of one connection; it is not read while there are as many. 1 to 65,536,
     /// default 32.

@@ -4,8 +4,8 @@
 //! queues have it, and a little for each place that it has in a queue. So is what clients have sent
 //! of a long message that is not whole. While more is held than there should be nothing further is
 //! taken from brokers or clients, and the connections that have not got on for the longest are
-//! ended, until enough is given back. So it is the slow ones who pay for a shortage, and the others wait for tasks of this
-//! process, never for a socket (promise 6).
+//! ended, until enough is given back. So it is the slow ones who pay for a shortage, and the others
+//! wait for tasks of this process, never for a socket (promise 6).
 //!
 //! Each connection may hold a little in any case: where all do, half of the pool is left.
 
@@ -99,8 +99,8 @@ impl Pool {
         self.going.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Has this task woken when there is room; `round` is the caller's, 0 at first, and says that it
-    /// waits already.
+    /// Has this task woken when there is room; `round` is the caller's, 0 at first, and says that
+    /// it waits already.
     pub(crate) fn wait(&self, round: &mut u64, waker: &Waker) {
         let mut waiting = self.waiting();
         if *round != waiting.round {

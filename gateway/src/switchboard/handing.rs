@@ -1,7 +1,7 @@
 //! A DELIVER on its way into the queues of connections, in as many parts as it needs.
 //!
-//! Connections that are met before a long message is encoded for them are kept in a list, and get it
-//! when it is.
+//! Connections that are met before a long message is encoded for them are kept in a list, and get
+//! it when it is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ const COUNTED_AT_ONCE: usize = 1 << 16;
 
 /// Bytes of a payload that are encoded instead of meeting one connection.
 ///
-/// CPU time of 16 MiB, in milliseconds, all of it and the longest of its parts of 64 KiB (medians of
-/// 7, release build, busy machine of two cores; the encoder alone): as JSON plain text 13.7 and 0.07,
-/// text with a character to escape in three 40 and 0.17, nothing but control characters 126 and
-/// 0.51, base64 5.5 and 0.06; in binary 0.7 and 0.005. Parts of 256 KiB took up to 1.9.
+/// CPU time of 16 MiB, in milliseconds, all of it and the longest of its parts of 64 KiB (medians
+/// of 7, release build, busy machine of two cores; the encoder alone): as JSON plain text 13.7 and
+/// 0.07, text with a character to escape in three 40 and 0.17, nothing but control characters 126
+/// and 0.51, base64 5.5 and 0.06; in binary 0.7 and 0.005. Parts of 256 KiB took up to 1.9.
 const STEP_BYTES: usize = 64;
 
 /// A message that has not reached all it is for.
@@ -196,7 +196,8 @@ impl Switchboard {
     }
 }
 
-/// Encodes what is not encoded, and gives it to those that were met meanwhile, as far as a part goes.
+/// Encodes what is not encoded, and gives it to those that were met meanwhile, as far as a part
+/// goes.
 fn catch_up(
     fanout: &mut Fanout<'_>,
     progress: &mut Progress,
