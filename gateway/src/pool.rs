@@ -3,14 +3,14 @@
 //! What waits to be written is charged by what it takes: an encoded message once, however many
 //! queues have it, and a little for each place that it has in a queue. So is what clients have sent
 //! of a long message that is not whole. While more is held than there should be nothing further is
-//! taken from brokers or clients, and the connections that have not got on for the longest are
-//! ended, until enough is given back. So it is the slow ones who pay for a shortage, and the others
+//! taken from brokers or clients, and once all connections have looked at their queues those that
+//! have not got on for the longest are ended, until enough is given back. So it is the slow ones who pay for a shortage, and the others
 //! wait for tasks of this process, never for a socket (promise 6).
 //!
 //! Each connection may hold a little in any case: where all do, half of the pool is left.
 
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -36,6 +36,9 @@ pub(crate) struct Pool {
     bytes: AtomicUsize,
     /// Connections that were told to go and have not heard it yet.
     going: AtomicUsize,
+    /// Messages in queues whose connections have not looked at them: a burst is no shortage yet.
+    /// Told of in batches, so it may be below zero.
+    unseen: AtomicIsize,
     waiting: Mutex<Waiting>,
     /// Somebody waits.
     wanted: Notify,
@@ -53,10 +56,11 @@ struct Waiting {
 
 impl Pool {
     pub(crate) fn new(most: usize, connections: usize, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        let (bytes, going) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (bytes, going, unseen) = Default::default();
         let least = most / 2 / connections.max(1);
         let waiting = Mutex::new(Waiting { wakers: Vec::new(), round: 1 });
-        Arc::new(Self { most, least, bytes, going, waiting, wanted: Notify::new(), telemetry })
+        let wanted = Notify::new();
+        Arc::new(Self { most, least, bytes, going, unseen, waiting, wanted, telemetry })
     }
 
     /// Bytes that are held.
@@ -129,9 +133,22 @@ impl Pool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one was that has not heard it: what it holds is still counted.
-    pub(crate) fn is_going(&self) -> bool {
-        self.going.load(Ordering::Acquire) > 0
+    /// So many messages were queued.
+    pub(crate) fn came(&self, messages: usize) {
+        self.unseen.fetch_add(messages.cast_signed(), Ordering::AcqRel);
+    }
+
+    /// Their connections have looked at so many, or they were given up.
+    pub(crate) fn seen(&self, messages: usize) {
+        if messages > 0 {
+            self.unseen.fetch_sub(messages.cast_signed(), Ordering::AcqRel);
+        }
+    }
+
+    /// Whether what is held says who holds it up: all queues were looked at, and nobody who was
+    /// told to go is still there.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.going.load(Ordering::Acquire) == 0 && self.unseen.load(Ordering::Acquire) <= 0
     }
 }
 

@@ -265,7 +265,7 @@ impl Shared {
     /// hold it up are told to go.
     fn relieve(&self, sweep: &mut Sweep) {
         let pool = &self.queues.pool;
-        if pool.is_going() {
+        if !pool.is_settled() {
             return;
         }
         let outboxes = &self.live().outboxes;

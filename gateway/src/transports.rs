@@ -205,11 +205,13 @@ impl Outbox {
         ConnectionId(self.connection.load(Ordering::Relaxed))
     }
 
-    /// Queues a frame that was counted as served; what it takes is written in this order.
-    pub(crate) fn write(&self, frame: Timed) {
+    /// Queues a frame that was counted as served; what it takes is written in this order. Whether it
+    /// was queued, which the pool is to be told.
+    pub(crate) fn write(&self, frame: Timed) -> bool {
         let mut queue = self.lock();
         let len = frame.bytes.len();
-        if queue.state == State::Open && queue.fits(len, self.shared.bytes_max) {
+        let fits = queue.state == State::Open && queue.fits(len, self.shared.bytes_max);
+        if fits {
             queue.waiting_bytes += len;
             queue.waiting_frames += 1;
             queue.frames.push_back(frame);
@@ -222,6 +224,7 @@ impl Outbox {
             if queue.state == State::Open {
                 queue.state = State::Overrun;
                 let dropped = std::mem::take(&mut queue.frames);
+                self.shared.pool.seen(dropped.len());
                 queue.waiting_bytes -= bytes(&dropped);
                 queue.waiting_frames -= dropped.len();
                 self.telemetry().waiting.sub(dropped.len() as u64);
@@ -241,6 +244,7 @@ impl Outbox {
         }
         drop(queue);
         self.reader.wake();
+        fits
     }
 
     /// Says a word to the session.
@@ -264,6 +268,7 @@ impl Outbox {
         let mut queue = self.lock();
         let overrun = queue.state == State::Overrun;
         let goes = self.heard(&mut queue);
+        self.shared.pool.seen(queue.frames.len());
         Taken {
             words: std::mem::take(&mut queue.words),
             frames: std::mem::take(&mut queue.frames),
@@ -324,6 +329,7 @@ impl Outbox {
         queue.words.clear();
         self.ease(&mut queue);
         self.heard(&mut queue);
+        self.shared.pool.seen(queue.frames.len());
         std::mem::take(&mut queue.frames)
     }
 

@@ -19,7 +19,7 @@ fn rig() -> Rig {
 
 fn write(outbox: &Outbox, lens: &[usize]) {
     for len in lens {
-        outbox.write(Timed {
+        let _queued = outbox.write(Timed {
             bytes: Bytes::from(vec![b'x'; *len]),
             expires_ms: NEVER,
             ticket: Ticket::NONE,
@@ -104,6 +104,21 @@ fn a_large_message_is_taken_and_what_follows_is_not_while_it_is_stuck() {
     write(&outbox, &[1]);
     assert!(outbox.take().overrun);
     assert_eq!(telemetry.dropped_slow.value(), 1);
+}
+
+#[test]
+fn promise_6_nobody_is_judged_before_all_have_looked_at_their_queues() {
+    let Rig { outbox, shared, .. } = rig();
+    let frame = || Timed { bytes: vec![0; 60].into(), expires_ms: NEVER, ticket: Ticket::NONE };
+    for look in [|outbox: &Outbox| outbox.take().frames, Outbox::close] {
+        assert!(shared.pool.is_settled());
+        assert!(outbox.write(frame()));
+        shared.pool.came(1);
+        assert!(!shared.pool.is_settled());
+        look(&outbox);
+    }
+    assert!(!outbox.write(frame()), "it is closed");
+    assert!(shared.pool.is_settled());
 }
 
 #[test]

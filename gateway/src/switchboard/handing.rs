@@ -127,7 +127,7 @@ impl Switchboard {
         };
         let images = std::mem::take(&mut progress.images);
         let mut fanout = Fanout::new(for_clients(message), images, &self.queues.pool);
-        let (mut left, mut passed_over) = (self.parts.size(), 0);
+        let (mut left, mut passed_over, mut queued) = (self.parts.size(), 0, 0);
         let meet = |uid, met: Met<'_, Entry>| {
             let ticket = draft.as_mut().map_or(Ticket::NONE, |draft| drafted(draft, uid, &met));
             match met {
@@ -137,7 +137,8 @@ impl Switchboard {
                             // Before its connection can count it as delivered.
                             self.telemetry.addressed.add(1);
                             let expires_ms = progress.expires_ms;
-                            entry.outbox.write(Timed { bytes, expires_ms, ticket });
+                            let timed = Timed { bytes, expires_ms, ticket };
+                            queued += usize::from(entry.outbox.write(timed));
                         }
                         None => progress.met.push_back((Arc::clone(&entry.outbox), ticket)),
                     }
@@ -160,8 +161,9 @@ impl Switchboard {
         self.telemetry.count(tally);
         let has_met = progress.walk.as_ref().is_none_or(Walk::is_done);
         if has_met {
-            catch_up(&mut fanout, progress, &mut left, &self.telemetry);
+            queued += catch_up(&mut fanout, progress, &mut left, &self.telemetry);
         }
+        self.queues.pool.came(queued);
         self.parts.left(left);
         progress.images = fanout.into_images();
         let has_met = has_met && progress.met.is_empty();
@@ -197,13 +199,14 @@ impl Switchboard {
 }
 
 /// Encodes what is not encoded, and gives it to those that were met meanwhile, as far as a part
-/// goes.
+/// goes; how many it was queued for.
 fn catch_up(
     fanout: &mut Fanout<'_>,
     progress: &mut Progress,
     left: &mut usize,
     telemetry: &Telemetry,
-) {
+) -> usize {
+    let mut queued = 0;
     while *left > 0 && !fanout.go_on(*left * STEP_BYTES) {
         *left = 0;
     }
@@ -213,9 +216,11 @@ fn catch_up(
         *left -= 1;
         if let Some(bytes) = fanout.frame(outbox.subprotocol()) {
             telemetry.addressed.add(1);
-            outbox.write(Timed { bytes, expires_ms: progress.expires_ms, ticket });
+            let timed = Timed { bytes, expires_ms: progress.expires_ms, ticket };
+            queued += usize::from(outbox.write(timed));
         }
     }
+    queued
 }
 
 /// A selector alone is counted as EVERYONE (SEL-8).
