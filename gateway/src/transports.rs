@@ -205,8 +205,8 @@ impl Outbox {
         ConnectionId(self.connection.load(Ordering::Relaxed))
     }
 
-    /// Queues a frame that was counted as served; what it takes is written in this order. Whether it
-    /// was queued, which the pool is to be told.
+    /// Queues a frame that was counted as served; what it takes is written in this order. Whether
+    /// it was queued, which the pool is to be told.
     pub(crate) fn write(&self, frame: Timed) -> bool {
         let mut queue = self.lock();
         let len = frame.bytes.len();
