@@ -5,7 +5,7 @@
     reason = "a place is chosen by the highest bits of a hash; lists have fewer than 2^32 UIDs"
 )]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::targets::UidRun;
@@ -88,7 +88,7 @@ fn insert(
 /// The same for a list that no frame has.
 #[cold]
 fn leave_first_of_many(uids: UidRun<'_>, hash: impl Fn(u64) -> u64, users: &mut Vec<(u64, u64)>) {
-    let mut seen = HashSet::with_capacity(uids.len());
+    let mut seen = BTreeSet::new();
     users.clear();
     users.extend(uids.iter().filter(|uid| seen.insert(*uid)).map(|uid| (uid, hash(uid))));
 }
@@ -238,5 +238,26 @@ impl Iterator for Bits {
         let lowest = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
         self.0 &= self.0 - 1;
         Some(lowest)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_who_comes_again_the_first_is_left_in_lists_of_any_length() {
+        let mut once = Once::default();
+        for len in [1, 1_000, PLACED_MAX + 1] {
+            let uids: Vec<u64> = (0..len as u64).map(|at| at * at % (len as u64 + 1)).collect();
+            let bytes: Vec<u8> = uids.iter().flat_map(|uid| uid.to_le_bytes()).collect();
+            let run = UidRun::new(&bytes).expect("whole UIDs");
+            let mut users = Vec::new();
+            once.leave_first(run, |uid| uid.wrapping_mul(0x9e37_79b9_7f4a_7c15), &mut users);
+            let mut seen = BTreeSet::new();
+            let expected = uids.iter().filter(|uid| seen.insert(**uid));
+            assert!(users.iter().map(|(uid, _)| uid).eq(expected), "{len}");
+            assert!(len == 1 || users.len() < len, "some come again");
+        }
     }
 }
