@@ -78,24 +78,60 @@ pub struct Writer {
     pub link: LinkId,
 }
 
+/// Frames for links of one shard, in the order in which they were made. It is charged to the pool
+/// of what waits from when a frame lies in it until its receiver has it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Parcel {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) items: Vec<Item>,
+    /// Bytes of large payloads, and those that the pool is charged with.
+    pub(crate) beside: usize,
+    pub(crate) charged: usize,
+}
+
+/// A frame of a parcel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// The receiver's link.
+    pub(crate) link: LinkId,
+    /// Where its bytes end, of the whole frame; or of its header, which announces no payload, where
+    /// that is large.
+    pub(crate) upto: usize,
+    /// The payload then.
+    pub(crate) payload: Bytes,
+    /// What that link is.
+    pub(crate) receiver: Receiver,
+    /// What it asks of the outbox.
+    pub(crate) care: Care,
+    /// Whether its fate is to be told, and to whom.
+    pub(crate) awaited: Option<Awaited>,
+}
+
+impl Parcel {
+    /// How many frames are in it.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Bytes of memory it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.capacity() + self.items.capacity() * size_of::<Item>() + self.beside
+    }
+
+    /// Keeps the memory for other frames.
+    pub(crate) fn empty(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+        self.beside = 0;
+    }
+}
+
 /// One piece of mail.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mail {
-    /// Put a frame, whose bytes are reserved, into the outbox of one of your links.
-    Deliver {
-        /// The receiver's link.
-        link: LinkId,
-        /// The whole frame; or its header, which announces no payload, where that is large.
-        frame: Vec<u8>,
-        /// The payload then.
-        payload: Bytes,
-        /// What that link is.
-        receiver: Receiver,
-        /// What it asks of the outbox.
-        care: Care,
-        /// Whether its fate is to be told, and to whom.
-        awaited: Option<Awaited>,
-    },
+    /// Put frames, whose bytes are reserved, into outboxes of your links.
+    Parcel(Parcel),
     /// What became of a gateway's part of a message.
     Word {
         /// Who asked.
@@ -111,7 +147,7 @@ pub enum Mail {
         /// What is known.
         hop: HopTime,
     },
-    /// As `Deliver`, for a consumer, which owes an answer for it.
+    /// One frame, for a consumer, which owes an answer for it.
     Uplink {
         /// The consumer's link.
         link: LinkId,

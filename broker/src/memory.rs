@@ -7,8 +7,8 @@ use waybill_wire::memory::{Term, wide};
 use crate::config::BrokerConfig;
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, BATCH_TARGETS, BUFFERS_MAX, HALFWAY_HITS, HALFWAY_MAX, INPUTS_PER_TURN,
-    LINK_BYTES, LINK_STEPS, READ_BYTES, READ_BYTES_MIN, REFUSALS_MAX, RUN_BUFFER_MAX, RUNS_KEPT,
-    STEP_BYTES, TURN_LINKS,
+    LINK_BYTES, LINK_STEPS, PARCEL_BYTES, PARCELS_KEPT, READ_BYTES, READ_BYTES_MIN, REFUSALS_MAX,
+    RUN_BUFFER_MAX, RUNS_KEPT, STEP_BYTES, TURN_LINKS,
 };
 
 /// Bytes of a route, growth included: 14.8 to 15.6 were measured with 10^5 to 10^8
@@ -52,12 +52,13 @@ fn of_shards(config: &BrokerConfig) -> Vec<Term> {
     let of_halfway = found(TARGETS_MAX, 2 * wide(HALFWAY_HITS));
     let of_large = found(TARGETS_MAX, wide(TARGETS_MAX) * gateways);
     let received = u64::from(BUFFERS_MAX) * 4 * wide(READ_BYTES_MIN);
+    let kept = RUNS_KEPT * RUN_BUFFER_MAX + PARCELS_KEPT * 4 * PARCEL_BYTES;
     let halfway = shards * wide(HALFWAY_MAX);
     vec![
         Term::new("what a batch has found", shards, "shards", of_batch),
         Term::new("what long messages have found", halfway, "messages", of_halfway),
         Term::new("and the longest", shards, "messages", of_large),
-        Term::new("buffers of shared messages", shards, "shards", wide(RUNS_KEPT * RUN_BUFFER_MAX)),
+        Term::new("buffers of messages to come", shards, "shards", wide(kept)),
         Term::new("what io_uring receives into", shards, "shards", received),
         Term::new("questions of health and routes", wide(ADMIN_CONNECTIONS_MAX), "links", 4 << 20),
         Term::new("mail that logins have lost", 2 * gateways, "pieces", 256),

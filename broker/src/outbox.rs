@@ -230,6 +230,7 @@ impl Outbox {
         let before = lane.buffer().len();
         lane.buffer().extend_from_slice(frame);
         let place = if terms.care.conflates { keys.place_for(lane, before) } else { None };
+        let mut has_left = place.is_some();
         if let Some(place) = place {
             self.room.release(lane.frame(place).len());
             self.replace(now, at, (place, before), terms);
@@ -246,9 +247,11 @@ impl Outbox {
             && self.room.waiting() > self.room.most()
             && !is_alone(&self.queues[at..])
         {
-            self.drop_oldest(at);
+            has_left |= self.drop_oldest(at);
         }
-        self.settle();
+        if has_left {
+            self.settle();
+        }
     }
 
     /// Takes place for a message, and for more at the same time: a locked addition for each of them

@@ -136,13 +136,6 @@ impl Charges {
     }
 }
 
-impl Charge {
-    /// It holds so much more, which has been charged.
-    pub(crate) fn adopt(&mut self, bytes: usize) {
-        self.bytes += bytes;
-    }
-}
-
 impl Drop for Charge {
     fn drop(&mut self) {
         self.set(0);

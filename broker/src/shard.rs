@@ -22,6 +22,7 @@ mod link;
 #[cfg(feature = "sim")]
 mod load;
 mod offline;
+mod parcels;
 mod parts;
 mod presence;
 mod publish;
@@ -49,13 +50,12 @@ use waybill_wire::session::Step;
 use crate::io::{Input, LinkId, Output};
 use crate::ledger::Counters;
 use crate::limits::FOLLOW_STEPS;
-use crate::mail::Mail;
+use crate::mail::{Mail, Parcel};
 use crate::shard::batch::Batches;
 use crate::shard::chores::Chores;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
 use crate::shard::parts::Turn;
 use crate::shard::resume::Burial;
-use crate::shard::sending::Offer;
 use crate::shared::Shared;
 use crate::telemetry::count;
 
@@ -89,6 +89,8 @@ struct Core {
     whole: Option<Bytes>,
     turn: Turn,
     outputs: VecDeque<Output>,
+    // Empty ones, for what goes to other shards next.
+    parcels: Vec<Parcel>,
     // Links with something to write; a link is in it at most once.
     touched: Vec<LinkId>,
     // What slots that died had declared.
@@ -117,6 +119,7 @@ impl Shard {
             whole: None,
             turn: Turn::default(),
             outputs: VecDeque::new(),
+            parcels: Vec::new(),
             touched: Vec::new(),
             burials: VecDeque::new(),
             chores: Chores::default(),
@@ -433,10 +436,7 @@ impl Core {
 
     fn mail(&mut self, links: &mut Links, mail: Mail) {
         match mail {
-            Mail::Deliver { link, receiver, frame, payload, care, awaited } => {
-                let offer = Offer { receiver, care, awaited };
-                self.deliver_mailed(links, link, (&frame, payload), offer);
-            }
+            Mail::Parcel(parcel) => self.deliver_parcel(links, parcel),
             Mail::Word { asked, word } => self.told(links, asked, &word),
             Mail::Hop { asked, hop } => Self::hop_told(links, asked, hop),
             Mail::Uplink { link, question, frame } => {

@@ -24,6 +24,7 @@ mod logins;
 mod outbox;
 mod outrun;
 mod overload;
+mod parcels;
 mod parts;
 mod presence;
 mod promises;

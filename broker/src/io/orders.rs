@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{Input, LinkId, socket};
+use crate::limits::FRAMES_PER_INPUT;
 use crate::mail::Mail;
 
 /// Orders from outside a shard that may wait for it. Mail beyond it waits with its sender.
@@ -35,6 +36,14 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// As how many inputs of a turn it counts.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Mail(Mail::Parcel(parcel)) => parcel.frames().div_ceil(FRAMES_PER_INPUT).max(1),
+            _ => 1,
+        }
+    }
+
     /// What the brain is told of it. `take_up` sets a connection up and gives it a number, or says
     /// that there is none to be served.
     pub(super) fn into_input(

@@ -143,8 +143,11 @@ impl Loop {
                 self.brain.set_wall(wall::at_ns(self.started));
                 self.input(Input::Tick);
             }
-            for _ in 0..INPUTS_PER_TURN {
-                let Ok(order) = orders.try_recv() else { break };
+            let mut left = INPUTS_PER_TURN;
+            while left > 0
+                && let Ok(order) = orders.try_recv()
+            {
+                left = left.saturating_sub(order.weight());
                 self.order(order);
             }
             self.brain.flush(self.started.elapsed());

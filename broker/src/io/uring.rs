@@ -186,8 +186,11 @@ impl Loop {
                 self.tick();
                 next_tick = self.started.elapsed() + tick;
             }
-            for _ in 0..INPUTS_PER_TURN {
-                let Ok(order) = orders.try_recv() else { break };
+            let mut left = INPUTS_PER_TURN;
+            while left > 0
+                && let Ok(order) = orders.try_recv()
+            {
+                left = left.saturating_sub(order.weight());
                 self.order(order);
             }
             self.brain.flush(self.started.elapsed());

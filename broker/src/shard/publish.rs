@@ -329,7 +329,7 @@ impl Core {
         let payload = self.whole.clone()?;
         let header = large_header(message, source.instance, share, in_pieces);
         let offer = offer_of(message, source, asked, share);
-        Some(self.offer_large(links, place, offer, header, payload))
+        Some(self.offer_large(links, place, offer, &header, payload))
     }
 
     #[inline(always)]

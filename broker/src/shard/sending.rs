@@ -13,7 +13,7 @@ use waybill_wire::planted::{self, Bug};
 
 use super::link::{Life, Link, Part, refused};
 use super::{Core, Links};
-use crate::io::{LinkId, Output};
+use crate::io::Output;
 use crate::ledger::{Counters, FrameCounters};
 use crate::limits::CONFIRM_MS;
 use crate::mail::{Awaited, Mail, Receiver};
@@ -112,9 +112,8 @@ impl Core {
         let frames = self.counters.frames(receiver);
         count(&frames.offered, 1);
         if place.shard != self.id {
-            let (mut frame, offer) = (Vec::new(), Offer { receiver, care, awaited });
-            encode(&mut frame);
-            return self.offer_elsewhere(place, offer, frame, Bytes::new());
+            let offer = Offer { receiver, care, awaited };
+            return self.offer_elsewhere(place, offer, Bytes::new(), encode);
         }
         let Some(link) = links.get_mut(&place.link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
@@ -131,41 +130,23 @@ impl Core {
         links: &mut Links,
         place: &Place,
         offer: Offer,
-        header: Vec<u8>,
+        header: &[u8],
         payload: Bytes,
     ) -> Offered {
         let Offer { receiver, care, awaited } = offer;
         let frames = self.counters.frames(receiver);
         count(&frames.offered, 1);
         if place.shard != self.id {
-            return self.offer_elsewhere(place, offer, header, payload);
+            let encode = |out: &mut Vec<u8>| out.extend_from_slice(header);
+            return self.offer_elsewhere(place, offer, payload, encode);
         }
         let Some(link) = links.get_mut(&place.link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
             return Offered::NoLink;
         };
         let terms = terms_of(&mut link.part, care, awaited);
-        let taken = link.part.outbox.offer_large(self.now, terms, &header, payload);
+        let taken = link.part.outbox.offer_large(self.now, terms, header, payload);
         self.offered(&mut link.part, receiver, awaited, (terms.number, taken))
-    }
-
-    fn offer_elsewhere(
-        &mut self,
-        place: &Place,
-        Offer { receiver, care, awaited }: Offer,
-        frame: Vec<u8>,
-        payload: Bytes,
-    ) -> Offered {
-        let frames = self.counters.frames(receiver);
-        if !place.room.reserve(frame.len() + payload.len()) {
-            let cause = if place.room.is_open() { place.room.cause() } else { Cause::Aged };
-            return frames.refused(cause);
-        }
-        count(&frames.between_shards, 1);
-        self.shared.pools.waiting.take(frame.capacity() + payload.len());
-        let mail = Mail::Deliver { link: place.link, receiver, frame, payload, care, awaited };
-        self.outputs.push_back(Output::Mail { to: place.shard, mail });
-        Offered::Taken
     }
 
     /// What an outbox here said to a frame of that number. Nearly all frames come by one of the two
@@ -190,49 +171,10 @@ impl Core {
         if is_told { Offered::Taken } else { Offered::Untold }
     }
 
-    /// A frame that another shard offered, and whose place it has reserved.
-    pub(super) fn deliver_mailed(
-        &mut self,
-        links: &mut Links,
-        link: LinkId,
-        (frame, payload): (&Vec<u8>, Bytes),
-        offer: Offer,
-    ) {
-        let Offer { receiver, care, awaited } = offer;
-        let frames = self.counters.frames(receiver);
-        uncount(&frames.between_shards, 1);
-        let Some(link) = links.get_mut(&link).filter(|it| it.part.takes_messages()) else {
-            self.shared.pools.waiting.give(frame.capacity() + payload.len());
-            count(&frames.dropped_no_link, 1);
-            if let Some(awaited) = awaited {
-                self.tell(links, awaited.asked, Word::Gone);
-            }
-            return;
-        };
-        let held = frame.capacity() + payload.len();
-        let terms = terms_of(&mut link.part, care, awaited);
-        link.part.outbox.accept(self.now, terms, frame, payload);
-        link.part.charges.waiting.adopt(held);
-        self.queued(receiver, &mut link.part, 1);
-        let Some(awaited) = awaited else { return };
-        let number = terms.number;
-        if number == 0 || !self.await_report(&mut link.part, number, awaited) {
-            self.tell(links, awaited.asked, Word::Unknown);
-        }
-    }
-
     /// Mail for a shard that has ended.
     pub(super) fn undeliverable(&mut self, links: &mut Links, mail: &Mail) {
         match *mail {
-            Mail::Deliver { receiver, awaited, ref frame, ref payload, .. } => {
-                self.shared.pools.waiting.give(frame.capacity() + payload.len());
-                let frames = self.counters.frames(receiver);
-                uncount(&frames.between_shards, 1);
-                count(&frames.dropped_no_link, 1);
-                if let Some(awaited) = awaited {
-                    self.tell(links, awaited.asked, Word::Gone);
-                }
-            }
+            Mail::Parcel(ref parcel) => self.undeliverable_parcel(links, parcel),
             Mail::Uplink { question, ref frame, .. } => {
                 self.shared.pools.waiting.give(frame.capacity());
                 uncount(&self.counters.consumers.between_shards, 1);
@@ -447,7 +389,7 @@ impl Core {
 
 /// How a frame is kept that is for that link.
 #[inline]
-fn terms_of(part: &mut Part, care: Care, awaited: Option<Awaited>) -> Terms {
+pub(super) fn terms_of(part: &mut Part, care: Care, awaited: Option<Awaited>) -> Terms {
     let number = awaited.and_then(|awaited| part.report_number(awaited.kind)).unwrap_or(0);
     Terms { care, number, is_traced: awaited.is_some_and(|awaited| awaited.is_traced) }
 }
