@@ -176,6 +176,26 @@ fn tag_9_a_login_without_room_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn promise_7_tags_of_all_connections_and_what_tag_said_are_bounded() {
+    let tags = TagBounds { held: 3, ..TAGS };
+    let mut hub = Hub::new(Bounds { tags, ..BOUNDS }, 7);
+    let one = join(&mut hub, registration(0, 1, 0), &["a", "b"], 1);
+    let two = registration(0, 2, 0);
+    assert_eq!(hub.login(two, &texts(&["a", "b"]), 9), Err(LoginRefused::Tags));
+    let other = join(&mut hub, two, &["a"], 2);
+    let full = Tagged::Dropped(ErrorCode::GATEWAY_TAGS);
+    assert_eq!(tag(&mut hub, 2, &[(Op::ADD, "b")]), full);
+    assert_eq!(hub.tags_of(other).collect::<Vec<_>>(), ["a"]);
+    hub.logout(one);
+    assert_eq!(tag(&mut hub, 2, &[(Op::ADD, "b"), (Op::REMOVE, "x")]), Tagged::Made);
+    // Of what TAG said there is room for one more.
+    join(&mut hub, registration(0, 3, 0), &[], 3);
+    assert_eq!(tag(&mut hub, 3, &[(Op::REMOVE, "x"), (Op::REMOVE, "y")]), full);
+    hub.logout(other);
+    assert_eq!(tag(&mut hub, 3, &[(Op::REMOVE, "x"), (Op::REMOVE, "y")]), Tagged::Made);
+}
+
+#[test]
 fn tag_16_a_registration_without_room_is_not_changed_at_all() {
     let mut hub = Hub::new(BOUNDS, 7);
     join(&mut hub, registration(0, 1, 0), &["a", "b", "c"], 1);
