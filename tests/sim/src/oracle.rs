@@ -34,6 +34,10 @@ const GRACE: u64 = 5 * SECOND;
 /// Within this time a receipt comes, whatever happens to others.
 const PROMPT: u64 = 3 * SECOND;
 
+/// For this long a gateway's link may wait for an older one: a second, a tick, and clocks that
+/// differ.
+pub(crate) const HANDOVER: u64 = SECOND + SECOND / 5;
+
 /// For this long a gateway may have let go of a connection before its user knows.
 const LET_GO: u64 = 2 * SECOND;
 
@@ -212,6 +216,8 @@ pub(crate) struct Oracle {
     taggings: Vec<Tagging>,
     /// Queues are so small that what nobody asked a receipt for may be dropped.
     pub(crate) tight: bool,
+    /// Brokers drop what has waited for less than [`HANDOVER`].
+    pub(crate) drops_soon: bool,
     /// Brokers drop what was queued to make room.
     pub(crate) drops_oldest: bool,
 }

@@ -13,7 +13,7 @@ use waybill_broker::config::OutboxPolicy;
 use crate::Played;
 use crate::chance::Chance;
 use crate::net::Pipe;
-use crate::oracle::Oracle;
+use crate::oracle::{HANDOVER, Oracle};
 use crate::scenario::{MS, Scenario};
 
 mod actions;
@@ -249,6 +249,8 @@ impl World {
         };
         world.oracle.tight = world.scenario.outbox_bytes < 1 << 20;
         world.oracle.drops_oldest = world.scenario.outbox_policy == OutboxPolicy::DropOldest;
+        let age_max = u64::from(world.scenario.outbox_age_max_ms) * MS;
+        world.oracle.drops_soon = world.oracle.drops_oldest && (1..HANDOVER).contains(&age_max);
         world.oracle.remembered(world.scenario.recent);
         world.note(|it| format!("{:?}", it.scenario));
         world.start();

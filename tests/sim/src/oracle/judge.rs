@@ -2,7 +2,7 @@
 
 use waybill_client::Receipt;
 
-use super::{GRACE, LET_GO, Message, Oracle, PROMPT, Part, Span, Stay, Verdict};
+use super::{GRACE, HANDOVER, LET_GO, Message, Oracle, PROMPT, Part, Span, Stay, Verdict};
 
 impl Oracle {
     /// Promise 5 within one receipt: each distinct target counts once, and the excepted ones are
@@ -112,9 +112,23 @@ impl Oracle {
             (it.namespace, it.conflate, it.priority)
                 == (message.namespace, message.conflate, message.priority)
         };
-        let newer = usize::try_from(number + 1).unwrap_or(usize::MAX);
-        let conflated = message.conflate.is_some() && self.messages[newer..].iter().any(like);
+        // By when they come to the broker, not by when they were made: one may have waited for a
+        // link. One that was settled long before this was transmitted came before it.
+        let since = message.parts.iter().map(|part| part.at).min().unwrap_or(0);
+        let is_past = |(at, _): &(u64, Verdict)| at + PROMPT < since;
+        let may_come_later = |it: &Message| !it.settled.as_ref().is_some_and(is_past);
+        let others = self.messages.iter().zip(0..).filter(|(_, other)| *other != number);
+        let mut others = others.map(|(it, _)| it);
+        let conflated =
+            message.conflate.is_some() && others.any(|it| like(it) && may_come_later(it));
         conflated || (self.drops_oldest && self.tight)
+    }
+
+    /// Whether it may have been dropped as too old while the gateway's link waited for an older one
+    /// to be written out: as long as that may take, messages may not wait at all.
+    fn may_be_aged(&self, gateway: usize, broker: usize, at: u64) -> bool {
+        let is_new = |span: &Span| (span.from..span.from + HANDOVER).contains(&at);
+        self.drops_soon && self.link_spans(gateway, broker).any(is_new)
     }
 
     fn judge_message(&self, number: u64, message: &Message) {
@@ -154,7 +168,8 @@ impl Oracle {
             let elsewhere = self.stays.iter().any(elsewhere);
             let halved = self.tight && elsewhere;
             let told = message.delivered && message.list && !elsewhere;
-            let gone = !told && self.may_be_gone(number, message);
+            let aged = self.may_be_aged(stay.gateway, broker, part.at);
+            let gone = !told && (aged || self.may_be_gone(number, message));
             if excused || silent || halved || gone {
                 continue;
             }
