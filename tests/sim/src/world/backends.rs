@@ -204,7 +204,8 @@ impl World {
         if let Some(wish) = &wish {
             publish = publish.selector(wish.to_string().parse().expect("a selector"));
         }
-        let is_large = self.scenario.large && self.chance.one_in(25);
+        // The last ones come at once, and two that are large are more than may wait for a user.
+        let is_large = self.scenario.large && !self.healing && self.chance.one_in(25);
         let payload = if is_large { LARGE } else { self.scenario.payload };
         let padding = self.chance.below(payload);
         let number = self.oracle.published(Message::new(&publish, wish, at, padding));
