@@ -20,6 +20,9 @@ use crate::work::{RATE_MAX, Work};
 /// Nothing has come for so long: what was kept for the gateway has come.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// Targets whose drivers open the gateways' connections first, in their order.
+const DRIVEN: [&str; 4] = ["waybill", "nats/uid", "redis/uid", "rabbitmq"];
+
 /// How one is slow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,9 +65,10 @@ impl SlowPlan {
 
     /// Runs it.
     pub(super) fn run(&self, trial: &mut Trial<'_>) -> Result<Findings, Skipped> {
-        if !["waybill", "nats/uid", "redis/uid"].contains(&trial.target.name) {
+        if !DRIVEN.contains(&trial.target.name) {
             // Of others, which connection is whose gateway's is not known here.
-            return Err(Skipped::absent("not driven here; waybill, nats/uid and redis/uid are"));
+            let words = "not driven here; waybill, nats/uid, redis/uid and rabbitmq are";
+            return Err(Skipped::absent(words));
         }
         let Slowed { driver, servers, cluster, notes } = Self::start(trial)?;
         let pids: Vec<u32> = servers.iter().flat_map(Server::pids).collect();
@@ -75,7 +79,6 @@ impl SlowPlan {
         let work = Rc::new(Work::new(trial.work));
         let mut tally = Tally::new(Rc::clone(&work));
         let (pace, spans) = (Pace::Rate(self.rate), trial.spans);
-        // These drivers open the gateways' connections first, in their order.
         let slow = 0;
         tally.excuse(slow);
         let before = engine.run(&work, &mut tally, pace, spans, &mut usage)?;
