@@ -151,7 +151,8 @@ impl<T: Copy> Assembly<T> {
         self.open.iter().filter(|open| open.whole.is_some()).count()
     }
 
-    /// The numbers of open messages that were not forgotten, and how much has come of their payloads.
+    /// The numbers of open messages that were not forgotten, and how much of their payloads has
+    /// come.
     pub fn progress(&self) -> impl Iterator<Item = (u64, usize)> {
         let held = self.open.iter().filter(|open| open.whole.is_some());
         held.map(|open| (open.sequence, open.at))
