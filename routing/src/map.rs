@@ -373,33 +373,31 @@ impl View<'_> {
             let place = &places[(hash >> 1 >> shift) as usize];
             groups.at(place.load(Ordering::Acquire)).locate(hash)
         };
-        let Some(first) = users.first() else { return };
-        let mut all_located = [locate(first.1); TOGETHER];
-        for (located, user) in all_located.iter_mut().zip(users) {
-            *located = locate(user.1);
-        }
-        let mut take = |at: usize, located: &Located<'_>, user: (u64, u64)| {
-            let home = located.glance(user.0);
-            if let Some(home) = home
-                && home.is_lone()
-                && located.holds()
-                && let Some(taken) = taker.lone(user.0, home.slot())
-            {
-                return taken;
+        let mut chunks = users.chunks(TOGETHER);
+        let Some(mut here) = chunks.next() else { return };
+        let mut located = [[locate(here[0].1); TOGETHER]; 2];
+        ask(here, locate, &mut located[0]);
+        let (mut turn, mut begun) = (0, 0);
+        for all in all.chunks_mut(TOGETHER) {
+            let next = chunks.next();
+            if let Some(next) = next {
+                ask(next, locate, &mut located[1 - turn]);
             }
-            self.take_closely((located, home), (at, user), slots, taker)
-        };
-        // One loop and no group of some: the end of each would be foretold wrong.
-        let ahead = users.get(TOGETHER..).unwrap_or_default();
-        let (now, last) = users.split_at(ahead.len());
-        let (all_now, all_last) = all.split_at_mut(ahead.len());
-        for (at, ((user, next), one)) in now.iter().zip(ahead).zip(all_now).enumerate() {
-            let located = &mut all_located[at % TOGETHER];
-            *one = take(at, located, *user);
-            *located = locate(next.1);
-        }
-        for ((user, one), at) in last.iter().zip(all_last).zip(ahead.len()..) {
-            *one = take(at, &all_located[at % TOGETHER], *user);
+            let both = here.iter().zip(&located[turn]);
+            for (at, ((user, located), one)) in both.zip(all).enumerate() {
+                let home = located.glance(user.0);
+                if let Some(home) = home
+                    && home.is_lone()
+                    && located.holds()
+                    && let Some(taken) = taker.lone(user.0, home.slot())
+                {
+                    *one = taken;
+                } else {
+                    *one = self.take_closely((located, home), (begun + at, *user), slots, taker);
+                }
+            }
+            let Some(next) = next else { return };
+            (here, turn, begun) = (next, 1 - turn, begun + TOGETHER);
         }
     }
 
@@ -495,6 +493,18 @@ impl<F: FnMut(u64, Slots<'_>)> Taker for Told<F> {
     #[inline(always)]
     fn some(&mut self, _at: usize, uid: u64, slots: Slots<'_>) {
         (self.0)(uid, slots);
+    }
+}
+
+/// Locates some users, and asks for their lines.
+#[inline(always)]
+fn ask<'a>(
+    users: &[(u64, u64)],
+    locate: impl Fn(u64) -> Located<'a>,
+    located: &mut [Located<'a>; TOGETHER],
+) {
+    for ((_, hash), located) in users.iter().zip(located) {
+        *located = locate(*hash);
     }
 }
 
