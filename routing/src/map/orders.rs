@@ -105,6 +105,7 @@ fn promise_8_a_route_is_found_while_it_is_pulled_home() {
 /// was there in turn: which ones move is for their hashes to say.
 fn found_while_one_is_added(switches: usize, grown: fn(&Map) -> bool) {
     let before = until(grown) - 1;
+    assert!(before > 0, "there is one to look for");
     for wanted in 0..before {
         every_order(switches, move || {
             let routes: Vec<(u64, u16)> = (0..before).map(|uid| (uid, 10)).collect();
@@ -136,14 +137,10 @@ fn until(grown: fn(&Map) -> bool) -> u64 {
 }
 
 #[test]
-fn promise_8_a_route_is_found_while_the_first_block_is_replaced_by_a_larger_one() {
-    found_while_one_is_added(4, |map| map.groups() == 2);
-}
-
-#[test]
 fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
     found_while_one_is_added(4, |map| map.group(1).shape().is_growing());
-    found_while_one_is_added(4, |map| map.group(1).shape().blocks() == 2);
+    // With four it is clean as well, and takes ten minutes.
+    found_while_one_is_added(3, |map| map.group(1).shape().blocks() == 2);
 }
 
 #[test]
