@@ -211,7 +211,11 @@ mod tests {
         cut_short.pop();
         let mut bytes = vec![b'x'; 100_001];
         bytes[70_000] = 0xff;
-        for payload in [text, cut_short, bytes, vec![0xa5; 70_000], vec![1; 1 << 17]] {
+        let no_begin = [&b"a"[..], &[0x80; 70_000]].concat();
+        let none_within = [&text[..], &[0xbf; 70_000], b"a"].concat();
+        let filled = [vec![0xa5; 70_000], vec![1; 1 << 17]];
+        let mixed = [text, cut_short, bytes, no_begin, none_within];
+        for payload in mixed.into_iter().chain(filled) {
             let labels = vec!["a\"b"];
             let message = Message { payload: &payload, labels, origin: 9, ..Message::default() };
             for subprotocol in [Subprotocol::Json, Subprotocol::Binary] {

@@ -4,9 +4,9 @@
 //! queues have it, and a little for each place that it has in a queue. So is what clients have sent
 //! of a long message that is not whole. While more is held than there should be nothing further is
 //! taken from brokers or clients, and once all connections have looked at their queues those that
-//! have not got on for the longest are ended, until enough is given back. So it is the slow ones who
-//! pay for a shortage, and the others wait for tasks of this process, never for a socket (promise
-//! 6).
+//! have not got on for the longest are ended, until enough is given back. So it is the slow ones
+//! who pay for a shortage, and the others wait for tasks of this process, never for a socket
+//! (promise 6).
 //!
 //! Each connection may hold a little in any case: where all do, half of the pool is left.
 
@@ -90,6 +90,10 @@ impl Pool {
     }
 
     pub(crate) fn give(&self, bytes: usize) {
+        // Most writes are of shared messages alone, and all tasks share this line.
+        if bytes == 0 {
+            return;
+        }
         let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "gave {bytes} of {before} back");
     }

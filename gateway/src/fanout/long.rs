@@ -165,7 +165,8 @@ fn part_of(payload: &[u8], at: usize, body: Body, most: usize) -> Range<usize> {
         Body::Base64 => at..end - (end - at) % 3,
         Body::Text => {
             let is_inner = |byte: u8| byte & 0xc0 == 0x80;
-            at..(at..=end).rev().find(|end| !is_inner(payload[*end])).unwrap_or(end)
+            // Never nothing: what begins a part may be followed by bytes that are no text.
+            at..(at + 1..=end).rev().find(|end| !is_inner(payload[*end])).unwrap_or(end)
         }
     }
 }
