@@ -84,10 +84,10 @@ impl Cuts {
         self.open.iter().any(|cut| cut.resend)
     }
 
-    /// Whether a publish of this priority has to wait; one of so many bytes that is cut, too.
-    pub(super) fn blocks(&self, priority: Priority, bytes: usize) -> bool {
+    /// Whether a publish of this priority has to wait, of which so many bytes are to be cut.
+    pub(super) fn blocks(&self, priority: Priority, cut_bytes: usize) -> bool {
         let open: usize = self.open.iter().map(|cut| cut.payload.len()).sum();
-        let is_beyond = bytes > self.whole_bytes_max && open + bytes > FRAGMENTED_BYTES_MAX;
+        let is_beyond = cut_bytes > 0 && open + cut_bytes > FRAGMENTED_BYTES_MAX;
         is_beyond || self.open.iter().any(|cut| cut.priority == priority)
     }
 
@@ -156,6 +156,9 @@ impl<R: Reply> ProducerMachine<R> {
 
     pub(super) fn is_blocked(&self, job: &Job<R>) -> bool {
         let payload = job.order.request.payload();
-        payload.is_some_and(|(payload, priority)| self.cuts.blocks(priority, payload.len()))
+        payload.is_some_and(|(payload, priority)| {
+            let cut_bytes = self.first_of(payload.len()).map_or(0, |_| payload.len());
+            self.cuts.blocks(priority, cut_bytes)
+        })
     }
 }
