@@ -105,7 +105,8 @@ pub const RUN_BUFFER_MAX: usize = 4 * RUN_BYTES;
 
 /// Steps that a producer's link has in one turn of its shard: looking a UID up is 4 and one for
 /// each gateway it is at, a frame for a gateway 8, or 3 if all get the same, one for each of its
-/// UIDs and for every 256 bytes (SEC-24). Messages of one run are one frame for each gateway.
+/// UIDs and for every 256 bytes (SEC-24). Messages of one run are one frame for each gateway
+/// whose outbox takes them together.
 ///
 /// So a list of 4,096 users who are at 64 gateways each took 19 turns: 0.7 ms by the median, 1.3 to
 /// 1.4 the longest, 10 ms in all; 0.2 and 1.5 ms of 40 turns where gateways report. EVERYONE with

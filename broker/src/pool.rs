@@ -9,7 +9,8 @@
 //! it, so that a few links never take all (Choudhury and Hahne, "Dynamic queue length thresholds
 //! for shared-memory packet switches", 1998).
 //!
-//! There are two: what waits for links that do not read is never in the way of what others bring.
+//! There are two: messages that wait for links that do not read are never in the way of what others
+//! bring. Receipts that wait for word of them are of what their producers bring.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

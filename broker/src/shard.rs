@@ -19,6 +19,7 @@ mod handover;
 mod hello;
 mod hops;
 mod link;
+mod links;
 #[cfg(feature = "sim")]
 mod load;
 mod offline;
@@ -37,12 +38,11 @@ mod tag;
 mod tag_delta;
 mod uplink;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustc_hash::FxBuildHasher;
 use waybill_wire::code::{ErrorCode, Kind};
 use waybill_wire::frame::Frame;
 use waybill_wire::session::Step;
@@ -54,6 +54,7 @@ use crate::mail::{Mail, Parcel};
 use crate::shard::batch::Batches;
 use crate::shard::chores::Chores;
 use crate::shard::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
+use crate::shard::links::Links;
 use crate::shard::parts::Turn;
 use crate::shard::resume::Burial;
 use crate::shared::Shared;
@@ -65,17 +66,7 @@ pub use load::Load;
 /// See the module.
 pub struct Shard {
     core: Core,
-    // Ordered, so that a run follows from its inputs alone.
     links: Links,
-}
-
-type Links = HashMap<LinkId, Box<Link>, FxBuildHasher>;
-
-/// Where all links are gone through, it is in this order: what a broker does follows from its inputs.
-fn in_order(links: &Links) -> Vec<LinkId> {
-    let mut ids: Vec<LinkId> = links.keys().copied().collect();
-    ids.sort_unstable();
-    ids
 }
 
 /// What a shard has besides its links: handlers get it together with the link they act on.
@@ -91,6 +82,8 @@ struct Core {
     outputs: VecDeque<Output>,
     // Empty ones, for what goes to other shards next.
     parcels: Vec<Parcel>,
+    // Bytes of frames that came from other shards in this turn: their links are charged at its end.
+    unpacked: usize,
     // Links with something to write; a link is in it at most once.
     touched: Vec<LinkId>,
     // What slots that died had declared.
@@ -120,6 +113,7 @@ impl Shard {
             turn: Turn::default(),
             outputs: VecDeque::new(),
             parcels: Vec::new(),
+            unpacked: 0,
             touched: Vec::new(),
             burials: VecDeque::new(),
             chores: Chores::default(),
@@ -175,6 +169,7 @@ impl Shard {
                 core.account(links, link);
             });
         }
+        self.core.charge_unpacked();
         if self.core.drain.is_some() && self.links.is_empty() && !self.core.drained {
             self.core.drained = true;
             self.core.outputs.push_back(Output::Drained);
@@ -193,7 +188,7 @@ impl Shard {
 
     /// Acts on a link outside of the map, so that the others can be reached meanwhile.
     fn with(&mut self, id: LinkId, act: impl FnOnce(&mut Core, &mut Links, &mut Link)) {
-        let Some(mut link) = self.links.remove(&id) else { return };
+        let Some(mut link) = self.links.remove(id) else { return };
         act(&mut self.core, &mut self.links, &mut link);
         if link.part.life != Life::Gone {
             self.links.insert(id, link);
@@ -256,7 +251,7 @@ impl Shard {
     fn send_a_stranger_away(&mut self) {
         let is_stranger = |link: &Link| link.part.admission == Admission::Stranger;
         while let Some(id) = self.core.strangers.pop_front() {
-            if self.links.get(&id).is_some_and(|link| is_stranger(link)) {
+            if self.links.get(id).is_some_and(is_stranger) {
                 return self.with(id, |core, links, link| core.close(links, &mut link.part));
             }
         }
@@ -266,7 +261,7 @@ impl Shard {
         let now = self.core.now;
         self.core.shared.readiness(|readiness| readiness.look(now));
         let mut budget = FOLLOW_STEPS;
-        for id in in_order(&self.links) {
+        for id in self.links.ids() {
             self.with(id, |core, links, link| {
                 core.check_time(links, link);
                 core.catch_up(links, &mut link.part, &mut budget);
@@ -277,15 +272,15 @@ impl Shard {
         core.end_overdue();
         core.catch_up_on_chores(&mut self.links);
         let links = &self.links;
-        let known = |id: &LinkId| {
-            links.get(id).is_none_or(|link| link.part.admission != Admission::Stranger)
+        let known = |id: &mut LinkId| {
+            links.get(*id).is_none_or(|link| link.part.admission != Admission::Stranger)
         };
-        while core.strangers.pop_front_if(|id| known(id)).is_some() {}
+        while core.strangers.pop_front_if(known).is_some() {}
     }
 
     fn drain(&mut self, deadline_ms: u32) {
         self.core.drain = Some(self.core.now + Duration::from_millis(deadline_ms.into()));
-        for id in in_order(&self.links) {
+        for id in self.links.ids() {
             self.with(id, |core, _, link| core.ask_to_leave(&mut link.part, deadline_ms));
         }
     }

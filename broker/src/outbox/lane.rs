@@ -9,7 +9,7 @@
 //!
 //! Positions count from the first byte the lane ever had; that of `bytes[0]` is `base`.
 //! Invariants: notes are in the order of `at`; `frames` and `waiting` count what will be written;
-//! between two calls from outside at most half of the buffer is not.
+//! between two calls from outside at most half of the buffer is not, or as much as runs have places.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -512,10 +512,12 @@ impl Lane {
             self.reset();
             return false;
         }
-        if self.waiting * 2 > self.bytes.len() {
+        let in_order = self.start + self.waiting == self.bytes.len();
+        // All runs are gone through for it.
+        let beside = if in_order { 0 } else { self.runs.places() };
+        if (self.waiting + beside) * 2 > self.bytes.len() {
             return false;
         }
-        let in_order = self.start + self.waiting == self.bytes.len();
         if in_order {
             self.base += self.start as u64;
             self.bytes.drain(..self.start);

@@ -72,6 +72,11 @@ impl Runs {
         self.waiting
     }
 
+    /// Bytes of their places among the lane's own frames.
+    pub(super) fn places(&self) -> usize {
+        self.all.len() * size_of::<(u64, Run)>()
+    }
+
     /// Bytes of memory that they take.
     pub(super) fn held(&self) -> usize {
         self.held + self.all.capacity() * size_of::<(u64, Run)>()

@@ -84,7 +84,7 @@ impl Core {
 
     /// The gateway takes in nothing more from an older data link of the same shard (LNK-5).
     fn replace_data(&mut self, links: &mut Links, older: LinkId) {
-        let Some(mut link) = links.remove(&older) else { return };
+        let Some(mut link) = links.remove(older) else { return };
         let words = "a newer data link to this shard took its place";
         self.fault(links, &mut link.part, refused(ErrorCode::SUPERSEDED, Kind(0), words));
         if link.part.life != Life::Gone {
@@ -133,7 +133,7 @@ impl Core {
     }
 
     pub(super) fn data_lost(&mut self, links: &mut Links, control: LinkId, number: u64) {
-        let Some(link) = links.get_mut(&control) else { return };
+        let Some(link) = links.get_mut(control) else { return };
         if link.part.life == Life::Open {
             let words = "a data link has ended; its shard sends by this link again";
             link.part.refuse((Kind(0), number), ErrorCode::DATA_LINK_LOST, words);
@@ -149,7 +149,7 @@ impl Core {
     }
 
     pub(super) fn session_ended(&mut self, links: &mut Links, data: LinkId) {
-        let Some(mut link) = links.remove(&data) else { return };
+        let Some(mut link) = links.remove(data) else { return };
         let fault = refused(ErrorCode::NO_SESSION, Kind(0), "its control link has ended");
         self.dismiss(links, &mut link.part, fault, LINGER_MS);
         if link.part.fenced {
@@ -163,7 +163,7 @@ impl Core {
     /// A shard has a data link now, and has sent messages to this link before.
     pub(super) fn fence(&mut self, links: &mut Links, control: LinkId, data: Writer) {
         // If it has gone its session has ended, and the data link will hear of that.
-        let Some(link) = links.get_mut(&control) else { return };
+        let Some(link) = links.get_mut(control) else { return };
         // What waits for an older data link of that shard waits for nothing.
         link.part.fences.retain(|fence| fence.data.shard != data.shard);
         let mark = link.part.outbox.entered();
@@ -193,7 +193,7 @@ impl Core {
 
     /// What the gateway was sent by its control link has been taken in.
     pub(super) fn passed(&mut self, links: &mut Links, data: LinkId) {
-        if let Some(link) = links.get_mut(&data) {
+        if let Some(link) = links.get_mut(data) {
             link.part.fenced = false;
             self.touch(&mut link.part);
         }

@@ -39,7 +39,7 @@ impl Core {
     /// Ends an older link: within a second, also where it is ending already (REG-8). A data link
     /// that is not ends with its control link.
     pub(super) fn supersede(&mut self, links: &mut Links, older: LinkId) {
-        let Some(mut link) = links.remove(&older) else { return };
+        let Some(mut link) = links.remove(older) else { return };
         let part = &mut link.part;
         if part.life == Life::Open && !matches!(part.role, RoleState::Data(_)) {
             self.dismiss(links, part, superseded(Kind(0)), LINGER_MS);
@@ -66,7 +66,7 @@ impl Core {
     }
 
     pub(super) fn release(&mut self, links: &mut Links, newer: LinkId) {
-        if let Some(link) = links.get_mut(&newer) {
+        if let Some(link) = links.get_mut(newer) {
             link.part.held = false;
             self.touch(&mut link.part);
         }

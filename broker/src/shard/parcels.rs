@@ -86,10 +86,18 @@ impl Core {
 
     /// Keeps the memory of a parcel that has served its turn, if it is not much.
     fn keep_parcel(&mut self, mut parcel: Parcel) {
-        self.shared.pools.waiting.give(std::mem::take(&mut parcel.charged));
+        self.unpacked += std::mem::take(&mut parcel.charged);
         parcel.empty();
         if self.parcels.len() < PARCELS_KEPT && parcel.held() <= 4 * PARCEL_BYTES {
             self.parcels.push(parcel);
+        }
+    }
+
+    /// The links that parcels were for are charged with what was in them by now.
+    pub(super) fn charge_unpacked(&mut self) {
+        let unpacked = std::mem::take(&mut self.unpacked);
+        if unpacked > 0 {
+            self.shared.pools.waiting.give(unpacked);
         }
     }
 
@@ -108,7 +116,7 @@ impl Core {
         let Item { link, receiver, care, awaited, payload, .. } = item;
         let frames = self.counters.frames(receiver);
         uncount(&frames.between_shards, 1);
-        let Some(link) = links.get_mut(&link).filter(|it| it.part.takes_messages()) else {
+        let Some(link) = links.get_mut(link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
             if let Some(awaited) = awaited {
                 self.tell(links, awaited.asked, Word::Gone);

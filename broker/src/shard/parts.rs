@@ -29,7 +29,7 @@ pub(super) const UID_STEPS: usize = 4;
 /// A frame is made for a gateway and offered to it, without its bytes.
 const FRAME_STEPS: usize = 8;
 /// The same of one that is there and goes to every gateway.
-const COPY_STEPS: usize = 3;
+pub(super) const COPY_STEPS: usize = 3;
 
 /// A registration is declared, or a tag.
 const RECORD_STEPS: usize = 12;

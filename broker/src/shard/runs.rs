@@ -16,7 +16,7 @@ use waybill_wire::planted;
 use super::batch::Desk;
 use super::fates::Fates;
 use super::link::{Part, RoleState};
-use super::parts::{UID_STEPS, frame_steps};
+use super::parts::{COPY_STEPS, UID_STEPS, frame_steps};
 use super::sending::Offer;
 use super::{Core, Links};
 use crate::limits::{REFERENCED_BYTES, RUN_BUFFER_MAX, RUN_BYTES, RUN_BYTES_MIN, RUNS_KEPT};
@@ -162,7 +162,7 @@ impl Core {
     /// Offers a run to the outbox at `place`, here or in another shard.
     fn offer_run(&mut self, links: &mut Links, place: &Place, priority: Priority, run: &Run) {
         if place.shard == self.id
-            && let Some(link) = links.get_mut(&place.link).filter(|it| it.part.takes_messages())
+            && let Some(link) = links.get_mut(place.link).filter(|it| it.part.takes_messages())
             && link.part.outbox.offer_run(priority, run)
         {
             let frames = run.count() as u64;
@@ -171,6 +171,7 @@ impl Core {
         }
         let care = Care { priority, ..Care::default() };
         let offer = Offer { receiver: Receiver::Gateways, care, awaited: None };
+        self.turn.take(COPY_STEPS * run.count());
         for frame in run.frames() {
             self.offer(links, place, offer, |out| out.extend_from_slice(frame));
         }

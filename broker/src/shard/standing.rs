@@ -19,18 +19,28 @@ pub(super) struct Standing(Vec<Seen>);
 struct Seen {
     sequence: u64,
     bytes: usize,
+    // Of a frame that was not whole then: the next piece, maybe.
+    partial: usize,
     since: Duration,
 }
 
 impl Standing {
-    /// The messages of which nothing has come for too long. Time in which nothing could be seen to
-    /// come does not count: the link is not read, or brings a frame that is not whole.
-    fn look<T: Copy>(&mut self, now: Duration, is_seen: bool, assembly: &Assembly<T>) -> Vec<u64> {
+    /// The messages of which nothing has come for too long, and no more of a frame of which there
+    /// are `partial` bytes. Time in which nothing could be seen to come, since the link is not
+    /// read, does not count: then that is `None`.
+    fn look<T: Copy>(
+        &mut self,
+        now: Duration,
+        partial: Option<usize>,
+        assembly: &Assembly<T>,
+    ) -> Vec<u64> {
         let before = std::mem::take(&mut self.0);
         self.0.extend(assembly.progress().map(|(sequence, bytes)| {
-            let same = |seen: &&Seen| is_seen && (seen.sequence, seen.bytes) == (sequence, bytes);
+            let same = |seen: &&Seen| {
+                (seen.sequence, seen.bytes, Some(seen.partial)) == (sequence, bytes, partial)
+            };
             let since = before.iter().find(same).map_or(now, |seen| seen.since);
-            Seen { sequence, bytes, since }
+            Seen { sequence, bytes, partial: partial.unwrap_or(0), since }
         }));
         let most = Duration::from_millis(PIECES_STILL_MS);
         let overdue = self.0.iter().filter(|seen| now.saturating_sub(seen.since) >= most);
@@ -41,13 +51,13 @@ impl Standing {
 impl Core {
     /// Refuses what a producer has begun and does not go on with.
     pub(super) fn give_up_still(&mut self, part: &mut Part) {
-        let is_seen = !part.waits && part.rest.is_none() && part.partial == 0;
+        let partial = (!part.waits && part.rest.is_none()).then_some(part.partial);
         let RoleState::Producer(producer) = &mut part.role else { return };
         if producer.assembly.is_empty() {
             producer.standing = Standing::default();
             return;
         }
-        for sequence in producer.standing.look(self.now, is_seen, &producer.assembly) {
+        for sequence in producer.standing.look(self.now, partial, &producer.assembly) {
             let (shard, link) = (self.id, part.id.0);
             tracing::info!(shard, link, sequence, "a message in fragments is given up");
             count(&self.counters.publishes_stood_still, 1);
@@ -74,16 +84,17 @@ mod tests {
         let Ok(Frame::Publish(message)) = raw.decode() else { panic!() };
         assembly.begin((), &message, raw.bytes()).unwrap();
         let mut standing = Standing::default();
-        let mut look = |ms, is_seen| {
+        let mut look = |ms, partial| {
             let now = Duration::from_millis(ms);
-            standing.look(now, is_seen, &assembly)
+            standing.look(now, partial, &assembly)
         };
-        assert!(look(0, true).is_empty());
-        assert!(look(9_000, false).is_empty());
-        assert!(look(9_000 + PIECES_STILL_MS - 1, true).is_empty());
-        assert_eq!(look(9_000 + PIECES_STILL_MS, true), [5]);
+        assert!(look(0, Some(0)).is_empty());
+        assert!(look(9_000, None).is_empty());
+        assert!(look(9_001, Some(1)).is_empty(), "a byte of the next frame");
+        assert!(look(9_001 + PIECES_STILL_MS - 1, Some(1)).is_empty());
+        assert_eq!(look(9_001 + PIECES_STILL_MS, Some(1)), [5]);
         assembly.forget(5, 0);
         let now = Duration::from_millis(9_000 + 2 * PIECES_STILL_MS);
-        assert!(standing.look(now, true, &assembly).is_empty(), "it was given up before");
+        assert!(standing.look(now, Some(1), &assembly).is_empty(), "it was given up before");
     }
 }

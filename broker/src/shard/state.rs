@@ -8,7 +8,7 @@ use waybill_wire::frame::{Frame, State};
 use waybill_wire::session::Phase;
 
 use super::link::{Life, Part};
-use super::{Core, Links, Shard, in_order};
+use super::{Core, Links, Shard};
 
 impl Shard {
     /// Tells every open link that the broker has become ready, once.
@@ -38,8 +38,8 @@ impl Core {
 
     fn announce_to(&mut self, links: &mut Links) {
         let state = State { state: BrokerState::READY, gateways_missing: 0 };
-        for id in in_order(links) {
-            let Some(link) = links.get_mut(&id) else { continue };
+        for id in links.ids() {
+            let Some(link) = links.get_mut(id) else { continue };
             let open = matches!(link.part.session.phase(), Phase::Open | Phase::Draining);
             // A broker that drains has said so, and that is what counts.
             if open && link.part.life == Life::Open && self.drain.is_none() {

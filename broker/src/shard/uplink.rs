@@ -251,7 +251,7 @@ impl Core {
         question: Question,
         frame: &[u8],
     ) -> ErrorCode {
-        let part = links.get_mut(&link).map(|link| &mut link.part);
+        let part = links.get_mut(link).map(|link| &mut link.part);
         let Some(part) = part.filter(|part| part.life == Life::Open) else {
             count(&self.counters.consumers.dropped_no_link, 1);
             return ErrorCode::CONSUMER_LOST;
@@ -369,7 +369,7 @@ impl Core {
     }
 
     pub(super) fn answer_here(&mut self, links: &mut Links, question: Question, code: ErrorCode) {
-        let Some(mut link) = links.remove(&question.link) else { return };
+        let Some(mut link) = links.remove(question.link) else { return };
         self.heard(&mut link.part, question, code);
         links.insert(link.part.id, link);
     }

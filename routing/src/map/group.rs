@@ -37,7 +37,8 @@ type Routes = [u16; BLOCKS_MAX];
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     routes: Routes,
-    /// A sweep stands in the middle of the blocks: nothing may move to where it has been.
+    /// A sweep stands in the middle of the blocks: nothing may move to where it has been. A walk
+    /// that ends here leaves it so until the next one, or until two groups take its place.
     is_half_swept: bool,
 }
 
