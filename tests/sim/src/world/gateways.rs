@@ -192,7 +192,6 @@ impl World {
         }
         let now = self.gateway_now(at);
         let gateway = &mut self.gateways[at];
-        gateway.due = u64::MAX;
         if gateway.sim.deadline().is_some_and(|due| due <= now.ms) {
             gateway.sim.tick(now);
         }
@@ -282,7 +281,8 @@ impl World {
         if gateway.sim.has_changes() {
             due = due.min(self.now + 5 * MS);
         }
-        if due < gateway.due {
+        // What is due already is among the events: another one for it would never go again.
+        if due < gateway.due || gateway.due <= self.now {
             self.gateways[at].due = due;
             self.schedule(due, Event::Gateway { gateway: at });
         }
