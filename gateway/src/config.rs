@@ -134,7 +134,8 @@ pub struct DeadlineConfig {
 /// + 2 x reports_max x 96 bytes                  who was reached, until it is reported
 /// + uplink_bytes_max                            what has no answer, to be sent again
 /// + uplinks_max x 256 bytes                     who waits for an answer, and on which link
-/// + tags_held_max x (24 + 136) bytes            who has which tag; what TAG said of them
+/// + tags_held_max x 2 x 136 bytes               who has which tag, less than half of it; what TAG
+///                                               said of them, also when it took all away
 /// + tags_max x 512 bytes                        tags that connections have, and since when
 /// + for each broker:
 ///   (1 + data_links) x 33 MiB                   messages of which fragments are missing
@@ -200,8 +201,8 @@ pub struct LimitConfig {
     /// user. 0 to 256, default 256.
     pub tags_per_connection_max: usize,
     /// Tags of all connections, counted for each of them, and as many that backends have given to
-    /// or taken from logins; beyond, a login and a TAG are refused in the same way. 0 to
-    /// 4,294,967,296, default 4,194,304.
+    /// or taken from logins; beyond, a login and a TAG that gives tags are refused in the same way.
+    /// A TAG that only takes tags away is not. 0 to 4,294,967,296, default 4,194,304.
     pub tags_held_max: usize,
     /// Different tags of all connections; a login and a TAG that would make more are refused in the
     /// same way. 0 to 1,048,576, default 1,048,576.

@@ -188,11 +188,38 @@ fn promise_7_tags_of_all_connections_and_what_tag_said_are_bounded() {
     assert_eq!(hub.tags_of(other).collect::<Vec<_>>(), ["a"]);
     hub.logout(one);
     assert_eq!(tag(&mut hub, 2, &[(Op::ADD, "b"), (Op::REMOVE, "x")]), Tagged::Made);
-    // Of what TAG said there is room for one more.
     join(&mut hub, registration(0, 3, 0), &[], 3);
-    assert_eq!(tag(&mut hub, 3, &[(Op::REMOVE, "x"), (Op::REMOVE, "y")]), full);
-    hub.logout(other);
+    assert_eq!(tag(&mut hub, 3, &[(Op::ADD, "c")]), Tagged::Made);
+    // With what user 2 had by its token there is room for nothing more of what TAG says.
+    assert_eq!(tag(&mut hub, 2, &[(Op::REMOVE, "a")]), Tagged::Made);
+    assert_eq!(tag(&mut hub, 3, &[(Op::ADD, "d")]), full);
     assert_eq!(tag(&mut hub, 3, &[(Op::REMOVE, "x"), (Op::REMOVE, "y")]), Tagged::Made);
+    assert_eq!(tag(&mut hub, 3, &[(Op::ADD, "d"), (Op::REMOVE, "c")]), Tagged::Made);
+    assert_eq!(tag(&mut hub, 3, &[(Op::REMOVE, "d")]), Tagged::Made);
+    hub.logout(other);
+    assert_eq!(tag(&mut hub, 3, &[(Op::ADD, "d")]), Tagged::Made);
+    hub.tags.invariants();
+}
+
+#[test]
+fn promise_7_tags_that_tokens_gave_are_taken_away_whatever_is_kept() {
+    let tags = TagBounds { held: 3, ..TAGS };
+    let mut hub = Hub::new(Bounds { tags, ..BOUNDS }, 7);
+    let three = texts(&["a", "b", "c"]);
+    let all = [(Op::REMOVE, "a"), (Op::REMOVE, "b"), (Op::REMOVE, "c")];
+    for uid in [1, 2] {
+        let one = registration(0, uid, 0);
+        join(&mut hub, one, &["a", "b", "c"], 1);
+        assert_eq!(tag(&mut hub, uid, &all), Tagged::Made);
+        let late = join(&mut hub, one, &["a", "b", "c"], 2);
+        assert_eq!(hub.tags_of(late).count(), 0);
+        hub.tags.invariants();
+    }
+    // Twice the bound is kept: nobody comes whose tags could be taken away as well.
+    assert_eq!(hub.login(registration(0, 3, 0), &three, 9), Err(LoginRefused::Tags));
+    join(&mut hub, registration(0, 3, 0), &[], 3);
+    assert_eq!(tag(&mut hub, 3, &[(Op::ADD, "a")]), Tagged::Dropped(ErrorCode::GATEWAY_TAGS));
+    hub.tags.invariants();
 }
 
 #[test]

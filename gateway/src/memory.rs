@@ -36,7 +36,7 @@ fn of_connections(config: &GatewayConfig) -> Vec<Term> {
         Term::new("or read", 256, "tasks", 256 * KIB),
         Term::new("sockets: requests, then sessions", sockets, "sockets", 20 * KIB),
         Term::new("the mailbox, and what a turn takes", 4_096 + 256, "messages", 64 * KIB),
-        Term::new("tags of connections", held, "tags", 24 + 136),
+        Term::new("tags of connections", held, "tags", 2 * 136),
         Term::new("tags that connections have", wide(limits.tags_max), "tags", 512),
     ]
 }

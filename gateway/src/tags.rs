@@ -7,8 +7,9 @@
 //! has a tag is declared to the brokers; who has it is told to nobody.
 //!
 //! Invariants: at most `Bounds::of_connection` tags for each connection, and as many that something
-//! is kept of for each registration; at most `Bounds::declared` in all. What a connection has, and
-//! nothing is kept of, it has by a token.
+//! is kept of for each registration; at most `Bounds::declared` in all; at most `Bounds::held` that
+//! connections have, and twice that with what is kept. What a connection has, and nothing is kept
+//! of, it has by a token.
 //!
 //! Never here: which connections a registration has, tickets, brokers.
 
@@ -28,7 +29,7 @@ pub struct TagBounds {
     /// Different ones that connections have.
     pub declared: usize,
     /// Of all connections, counted for each of them; and kept of what TAG said of all
-    /// registrations.
+    /// registrations, beyond which TAG may only take tags away.
     pub held: usize,
 }
 
@@ -141,7 +142,10 @@ impl Tags {
         }
         let new = texts.iter().filter(|text| !self.of_connections.is_declared(namespace, text));
         let has_room = self.of_connections.len() + new.count() <= self.bounds.declared;
-        if !has_room || self.held + texts.len() > self.bounds.held {
+        let held = self.held + texts.len();
+        // A tag that is taken away counts as kept instead, so there is room for that as well.
+        let may_lose = held + self.kept <= 2 * self.bounds.held;
+        if !has_room || held > self.bounds.held || !may_lose {
             return Err(NoRoom::Gateway);
         }
         for text in texts {
@@ -163,7 +167,8 @@ impl Tags {
     }
 
     /// TAG changes a registration, and so all its connections (TAG-14). Nothing is changed if there
-    /// is no room for all of it.
+    /// is no room for all of it. For a change that only takes tags away there is: what has to be
+    /// kept of it were tags that connections had.
     pub(crate) fn change_all(
         &mut self,
         registration: Registration,
@@ -175,7 +180,9 @@ impl Tags {
         if kept > self.bounds.of_connection {
             return Err(NoRoom::Connection);
         }
-        if self.kept + says.len() > self.bounds.held {
+        let of_others = self.kept - self.said.get(&registration).map_or(0, BTreeMap::len);
+        let gives = last.values().any(|op| *op == Op::ADD);
+        if gives && of_others + kept > self.bounds.held {
             return Err(NoRoom::Gateway);
         }
         let done = self.make(namespace, last, connections)?;
@@ -184,9 +191,10 @@ impl Tags {
             return Err(NoRoom::Gateway);
         }
         let said = self.said.entry(registration).or_default();
-        self.kept -= said.len();
         said.extend(says.into_iter().map(|(text, says)| (Box::from(text), says)));
-        let mut over = said.len().saturating_sub(self.bounds.of_connection);
+        // What may be forgotten never takes the half of the room that what may not needs.
+        let room = (self.bounds.held / 2).saturating_sub(of_others);
+        let mut over = said.len().saturating_sub(room.min(self.bounds.of_connection));
         // First what was said before.
         for is_old in [true, false] {
             said.retain(|text, said| {
@@ -195,7 +203,10 @@ impl Tags {
                 stays
             });
         }
-        self.kept += said.len();
+        self.kept = of_others + said.len();
+        if said.is_empty() {
+            self.said.remove(&registration);
+        }
         Ok(())
     }
 
@@ -299,7 +310,7 @@ impl Tags {
         assert!(self.len() <= self.bounds.declared);
         let lens = self.said.values().map(BTreeMap::len);
         assert_eq!(self.kept, lens.clone().sum::<usize>());
-        assert!(self.held <= self.bounds.held && self.kept <= self.bounds.held);
+        assert!(self.held <= self.bounds.held && self.held + self.kept <= 2 * self.bounds.held);
         assert!(lens.max().unwrap_or(0) <= self.bounds.of_connection);
     }
 }
