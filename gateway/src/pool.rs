@@ -4,9 +4,10 @@
 //! queues have it, and a little for each place that it has in a queue. So is what clients have sent
 //! of a long message that is not whole. While more is held than there should be nothing further is
 //! taken from brokers or clients, and once all connections have looked at their queues those that
-//! have not got on for the longest are ended, until enough is given back. So it is the slow ones
-//! who pay for a shortage, and the others wait for tasks of this process, never for a socket
-//! (promise 6).
+//! have not got on for the longest are ended, until enough is given back. For a moment nearly every
+//! reader's socket is full, so within the first second of a shortage nobody goes who has got on
+//! within a second. So it is the slow ones who pay for it, and the others wait for tasks of this
+//! process and for that second, never for a socket (promise 6).
 //!
 //! Each connection may hold a little in any case: where all do, half of the pool is left.
 
@@ -27,6 +28,10 @@ pub(crate) const ENTRY_BYTES: usize = 320;
 /// Connections that are looked at in one go, and at most ended after all were.
 pub(crate) const LOOKED_AT_ONCE: usize = 1 << 10;
 const ENDED_AT_ONCE: usize = 64;
+
+/// How long a connection may not get on, and a shortage last, before it has to go for one that has
+/// lasted for less.
+const GRACE_MS: u64 = 1000;
 
 /// See the module. Relaxed everywhere: it guards an amount, not other memory.
 #[derive(Debug)]
@@ -73,6 +78,11 @@ impl Pool {
     /// Whether that is more than it should be.
     pub(crate) fn is_over(&self) -> bool {
         self.held() > self.most
+    }
+
+    /// Whether there is some room again after a shortage.
+    pub(crate) fn has_room(&self) -> bool {
+        self.excess() == 0
     }
 
     /// Bytes that are to be given back: then there is some room again.
@@ -198,6 +208,28 @@ pub(crate) struct Stuck {
     /// Since when its socket has taken nothing, or a message of its client's is not whole.
     pub(crate) since_ms: u64,
     pub(crate) bytes: usize,
+}
+
+/// From when too much was held until there is [some room](Pool::has_room) again: one that came and
+/// went with each message would never last.
+#[derive(Debug)]
+pub(crate) struct Shortage {
+    since_ms: u64,
+    pub(crate) sweep: Sweep,
+    /// All were looked at, and nobody had to go.
+    pub(crate) is_waiting: bool,
+}
+
+impl Shortage {
+    /// It begins.
+    pub(crate) fn new(now_ms: u64) -> Self {
+        Self { since_ms: now_ms, sweep: Sweep::default(), is_waiting: false }
+    }
+
+    /// Whether a connection may have to go that is stuck like this.
+    pub(crate) fn may_end(&self, stuck: Stuck, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.since_ms.min(stuck.since_ms)) >= GRACE_MS
+    }
 }
 
 /// A look at all connections, in as many parts as it takes; the keys are the caller's.

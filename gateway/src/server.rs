@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
 use crate::links::{Links, News, Next, Said};
-use crate::pool::{LOOKED_AT_ONCE, Sweep};
+use crate::pool::{LOOKED_AT_ONCE, Shortage, Stuck, Sweep};
 use crate::session::SessionLimits;
 use crate::switchboard::{Arrived, FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
@@ -46,6 +46,9 @@ const TURN_MAX: usize = 256;
 
 /// How soon a link that was behind is offered its changes again.
 const OFFER_AGAIN: Duration = Duration::from_millis(5);
+
+/// How soon all connections are looked at again when nobody had to go and too much is still held.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A gateway: see [`Gateway::start`].
 #[derive(Debug)]
@@ -152,7 +155,7 @@ impl Gateway {
             inbox,
             shared: Arc::clone(&shared),
             stop: stopped.clone(),
-            sweep: Sweep::default(),
+            shortage: None,
         };
         tokio::spawn(running.run(accepting, Arc::clone(&stop)));
         info!(%local_addr, "gateway listens");
@@ -263,24 +266,28 @@ impl Shared {
 
     /// Looks at some more connections while too much is held; after all were looked at those that
     /// hold it up are told to go.
-    fn relieve(&self, sweep: &mut Sweep) {
+    fn relieve(&self, shortage: &mut Shortage, now_ms: u64) {
         let pool = &self.queues.pool;
+        shortage.is_waiting = false;
         if !pool.is_settled() {
             return;
         }
         let outboxes = &self.live().outboxes;
-        let upto = outboxes.capacity().min(sweep.from + LOOKED_AT_ONCE);
-        for key in sweep.from..upto {
-            if let Some(stuck) = outboxes.get(key).and_then(|outbox| outbox.stuck()) {
-                sweep.note(stuck, key);
+        let upto = outboxes.capacity().min(shortage.sweep.from + LOOKED_AT_ONCE);
+        for key in shortage.sweep.from..upto {
+            let stuck = outboxes.get(key).and_then(|outbox| outbox.stuck());
+            if let Some(stuck) = stuck.filter(|stuck| shortage.may_end(*stuck, now_ms)) {
+                shortage.sweep.note(stuck, key);
             }
         }
-        sweep.from = upto;
+        shortage.sweep.from = upto;
         if upto == outboxes.capacity() {
-            let chosen = std::mem::take(sweep).chosen(pool).filter_map(|key| outboxes.get(key));
+            let sweep = std::mem::take(&mut shortage.sweep);
+            let chosen = sweep.chosen(pool).filter_map(|key| outboxes.get(key));
             // In between one may have got on, or another have come to its place.
-            let still = chosen.filter(|outbox| outbox.stuck().is_some());
-            still.for_each(|outbox| outbox.send_away());
+            let may_end = |stuck: Stuck| shortage.may_end(stuck, now_ms);
+            let still = chosen.filter(|outbox| outbox.stuck().is_some_and(may_end));
+            shortage.is_waiting = still.map(|outbox| outbox.send_away()).count() == 0;
         }
     }
 
@@ -347,8 +354,8 @@ struct Running {
     inbox: mpsc::Receiver<FromConnection>,
     shared: Arc<Shared>,
     stop: watch::Receiver<Stage>,
-    /// While too much is held: a look at all connections for those who are to go.
-    sweep: Sweep,
+    /// Since too much was held: a look at all connections for those who are to go.
+    shortage: Option<Shortage>,
 }
 
 impl Running {
@@ -389,6 +396,7 @@ impl Running {
         let unfinished = self.switchboard.is_unfinished();
         let pressed = self.shared.queues.pressure.is_on();
         let is_over = self.shared.queues.pool.is_over();
+        let is_waiting = is_over && self.shortage.as_ref().is_some_and(|it| it.is_waiting);
         tokio::select! {
             () = emptied(&mut self.stop) => return false,
             _ = self.inbox.recv_many(&mut words, TURN_MAX), if !self.switchboard.is_behind() => {
@@ -405,13 +413,12 @@ impl Running {
                 self.switchboard.tick(self.shared.clock.ms());
             }
             () = tokio::time::sleep(OFFER_AGAIN), if behind => {}
+            () = tokio::time::sleep(LOOK_AGAIN), if is_waiting => {}
             // Connections are polled meanwhile, and whatever has come is taken first.
-            () = tokio::task::yield_now(), if is_over || (unfinished && !pressed) => {}
+            () = tokio::task::yield_now(),
+                if (is_over && !is_waiting) || (unfinished && !pressed) => {}
         }
-        match is_over {
-            true => self.shared.relieve(&mut self.sweep),
-            false => self.sweep = Sweep::default(),
-        }
+        self.relieve(is_over);
         self.shared.queues.pool.ease();
         if unfinished && !self.shared.queues.pressure.is_on() {
             self.go_on();
@@ -419,6 +426,18 @@ impl Running {
         self.links.leave_unlisted(&mut self.switchboard);
         self.links.tell(&mut self.switchboard);
         true
+    }
+
+    fn relieve(&mut self, is_over: bool) {
+        if is_over {
+            let now_ms = self.shared.clock.ms();
+            let shortage = self.shortage.get_or_insert_with(|| Shortage::new(now_ms));
+            self.shared.relieve(shortage, now_ms);
+        } else if self.shared.queues.pool.has_room() {
+            self.shortage = None;
+        } else if let Some(shortage) = &mut self.shortage {
+            shortage.sweep = Sweep::default();
+        }
     }
 
     fn handle_next(&mut self, next: Next) {
@@ -498,3 +517,7 @@ async fn sleep_until(until: Option<tokio::time::Instant>) {
         tokio::time::sleep_until(until).await;
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -395,7 +395,8 @@ impl SimGateway {
         progress
     }
 
-    /// Whether somebody has to go because too much is held.
+    /// Whether somebody has to go because too much is held. A step takes no time in which it could
+    /// be waited for those who have just got on.
     fn relieve(&mut self) -> bool {
         if !self.queues.pool.is_over() {
             return false;
