@@ -9,7 +9,7 @@
 //!
 //! Positions count from the first byte the lane ever had; that of `bytes[0]` is `base`.
 //! Invariants: notes are in the order of `at`; `frames` and `waiting` count what will be written;
-//! between two calls from outside at most half of the buffer is not, or as much as runs have places.
+//! between two calls from outside at most half of the buffer is not, or what runs have in places.
 
 use std::collections::VecDeque;
 use std::time::Duration;
