@@ -131,7 +131,8 @@ struct Queue {
     blocked: bool,
     /// When it took no more, if it has taken nothing since.
     stuck_ms: Option<u64>,
-    /// What the client has sent and is not done with, as far as it is charged, and since when.
+    /// What the client has sent and is not done with, as far as it is charged, and since when it
+    /// has not got on.
     brought: usize,
     brought_ms: u64,
     /// It is to go for want of memory, and was not told so yet.
@@ -333,10 +334,12 @@ impl Outbox {
         std::mem::take(&mut queue.frames)
     }
 
-    /// The client has sent so much that is not done with, beyond what each may.
-    pub(crate) fn bring(&self, bytes: usize, now_ms: u64) {
+    /// The client has sent so much that is not done with, beyond what each may. It has got on if a
+    /// message `has_ended` since it last had, or something was taken; a part of one does not count,
+    /// else it could be held for ever a byte at a time.
+    pub(crate) fn bring(&self, bytes: usize, has_ended: bool, now_ms: u64) {
         let mut queue = self.lock();
-        if queue.brought == 0 {
+        if queue.brought == 0 || has_ended || bytes < queue.brought {
             queue.brought_ms = now_ms;
         }
         self.shared.pool.take(bytes);

@@ -133,3 +133,24 @@ fn own_bytes_share_the_bound() {
     outbox.release(Left { messages: 0, bytes: 102, frames: 3, own });
     assert!(outbox.charge(500));
 }
+
+#[test]
+fn a_client_that_ends_its_messages_is_stuck_since_the_last_one_only() {
+    let Rig { outbox, .. } = rig();
+    let steps = [
+        (60_000, false, 10, 10),
+        // More of it.
+        (70_000, false, 20, 10),
+        // As much of the next one.
+        (70_000, true, 30, 30),
+        (80_000, false, 40, 30),
+        // The hub has taken some.
+        (50_000, false, 50, 50),
+    ];
+    for (bytes, has_ended, now_ms, since_ms) in steps {
+        outbox.bring(bytes, has_ended, now_ms);
+        assert_eq!(outbox.stuck(), Some(Stuck { since_ms, bytes }));
+    }
+    outbox.bring(0, true, 60);
+    assert_eq!(outbox.stuck(), None);
+}

@@ -18,6 +18,8 @@ pub(crate) struct Inbound {
     message: u64,
     /// Whether there is one.
     is_within: bool,
+    /// One has ended since this was asked last.
+    has_ended: bool,
 }
 
 impl Inbound {
@@ -37,7 +39,7 @@ impl Inbound {
                 bytes = &bytes[some..];
             }
             if self.left == 0 && self.have == 0 && self.is_last() {
-                (self.message, self.is_within) = (0, false);
+                (self.message, self.is_within, self.has_ended) = (0, false, true);
             }
         }
     }
@@ -45,6 +47,11 @@ impl Inbound {
     /// Bytes of the message that is not whole, at least those that have come.
     pub(crate) fn message_bytes(&self) -> usize {
         usize::try_from(self.message).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a message has ended since this was asked last.
+    pub(crate) fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.has_ended)
     }
 
     /// Whether the last byte was that of a whole message, or of a control frame between two.
@@ -134,10 +141,12 @@ mod tests {
                     assert_eq!(inbound.message_bytes(), during, "{first:x} {len}");
                 }
                 assert!(!inbound.is_between());
+                assert!(!inbound.take_ended());
                 inbound.pass(last);
                 assert_eq!(inbound.message_bytes(), after, "{first:x} {len}");
                 let is_first = (first, len) == (0x02, 0);
                 assert_eq!(inbound.is_between(), after == 0 && !is_first);
+                assert_eq!(inbound.take_ended(), first & 0x88 == 0x80);
             }
         }
         let mut inbound = Inbound::default();

@@ -87,6 +87,8 @@ pub(crate) struct Connection {
     brought: usize,
     /// It waits for memory, or has: see [`Pool::wait`](crate::pool::Pool::wait).
     round: u64,
+    /// It is not read for want of memory.
+    is_paused: bool,
     reserving: Option<Reserving>,
     timer: Pin<Box<Sleep>>,
     timer_ms: u64,
@@ -150,6 +152,7 @@ impl Connection {
             is_stretched: false,
             brought: 0,
             round: 0,
+            is_paused: false,
             reserving: None,
             timer,
             timer_ms,
@@ -186,7 +189,12 @@ impl Connection {
             return false;
         }
         let pool = &self.shared.queues.pool;
-        if pool.is_over() && self.line.is_open() {
+        if self.is_paused {
+            // We did not read, so that silence was ours.
+            self.line.heard(self.shared.clock.now());
+        }
+        self.is_paused = pool.is_over() && self.line.is_open();
+        if self.is_paused {
             pool.wait(&mut self.round, context.waker());
             return false;
         }
@@ -241,9 +249,10 @@ impl Connection {
         let message = 2 * self.inbound.message_bytes().min(CLIENT_MESSAGE_BYTES_MAX);
         self.is_stretched |= message > BROUGHT_BYTES;
         let beyond = (message + self.line.owed_bytes()).saturating_sub(BROUGHT_BYTES);
-        if beyond != self.brought {
+        let has_ended = self.inbound.take_ended();
+        if beyond != self.brought || (has_ended && beyond > 0) {
             self.brought = beyond;
-            self.line.outbox().bring(beyond, self.shared.clock.ms());
+            self.line.outbox().bring(beyond, has_ended, self.shared.clock.ms());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -119,4 +120,54 @@ async fn a_close_that_lies_in_the_kernel_is_read_before_anything_is_written() {
     assert!(matches!(said[..], [FromConnection::Logout { .. }]), "{said:?}");
     let stats = telemetry.snapshot(0, 0);
     assert_eq!((stats.delivered, stats.dropped.closed, stats.balances()), (0, 1, Ok(())));
+}
+
+/// A connection that was told *ready*; the time passes only as the test says.
+async fn ready() -> Rig {
+    let mut rig = rig(0, 2).await;
+    assert_eq!(rig.poll(), 1, "the login");
+    rig.connection.outbox().say(Word::Confirmed(ConnectionId(7)));
+    assert_eq!(rig.poll(), 0, "ready is written");
+    tokio::time::pause();
+    rig
+}
+
+#[tokio::test]
+async fn promise_6_what_is_not_read_for_want_of_memory_is_no_silence() {
+    let mut rig = ready().await;
+    let pool = Arc::clone(&rig.connection.shared.queues.pool);
+    let config = GatewayConfig::default();
+    // A timer fires up to a millisecond after its time.
+    let heartbeat = Duration::from_millis(config.deadlines.heartbeat_ms + 1);
+    let most = config.limits.connections_bytes_max;
+    pool.take(most + 1);
+    for _ in 0..4 {
+        tokio::time::advance(heartbeat).await;
+        assert_eq!(rig.poll(), 0);
+        assert!(rig.connection.line.is_open());
+    }
+    pool.give(most + 1);
+    assert_eq!(rig.poll(), 0);
+    tokio::time::advance(heartbeat).await;
+    assert_eq!(rig.poll(), 0, "a Ping");
+    tokio::time::advance(heartbeat).await;
+    assert_eq!(rig.poll(), 1, "the logout");
+    assert!(!rig.connection.line.is_open());
+}
+
+#[tokio::test]
+async fn a_client_that_sends_one_long_message_after_another_gets_on() {
+    let mut rig = ready().await;
+    let message = masked(&format!(r#"{{"type":"send","id":1,"data":"{}"}}"#, "x".repeat(10_000)));
+    let (head, rest) = message.split_at(8);
+    let mut since = Vec::new();
+    for (bytes, handed) in [(head.to_vec(), 0), ([rest, head].concat(), 1)] {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(rig.client.try_write(&bytes).unwrap(), bytes.len());
+        rig.connection.tcp.readable().await.unwrap();
+        let now_ms = rig.connection.shared.clock.ms();
+        assert_eq!(rig.poll(), handed);
+        since.push((rig.connection.outbox().stuck().unwrap().since_ms, now_ms));
+    }
+    assert!(since.iter().all(|(since_ms, now_ms)| since_ms == now_ms), "{since:?}");
 }
