@@ -251,7 +251,7 @@ impl Shard {
     fn send_a_stranger_away(&mut self) {
         let is_stranger = |link: &Link| link.part.admission == Admission::Stranger;
         while let Some(id) = self.core.strangers.pop_front() {
-            if self.links.get(id).is_some_and(is_stranger) {
+            if self.links.find(id).is_some_and(is_stranger) {
                 return self.with(id, |core, links, link| core.close(links, &mut link.part));
             }
         }
@@ -273,7 +273,7 @@ impl Shard {
         core.catch_up_on_chores(&mut self.links);
         let links = &self.links;
         let known = |id: &mut LinkId| {
-            links.get(*id).is_none_or(|link| link.part.admission != Admission::Stranger)
+            links.find(*id).is_none_or(|link| link.part.admission != Admission::Stranger)
         };
         while core.strangers.pop_front_if(known).is_some() {}
     }

@@ -133,7 +133,7 @@ impl Core {
     }
 
     pub(super) fn data_lost(&mut self, links: &mut Links, control: LinkId, number: u64) {
-        let Some(link) = links.get_mut(control) else { return };
+        let Some(link) = links.find_mut(control) else { return };
         if link.part.life == Life::Open {
             let words = "a data link has ended; its shard sends by this link again";
             link.part.refuse((Kind(0), number), ErrorCode::DATA_LINK_LOST, words);
@@ -163,7 +163,7 @@ impl Core {
     /// A shard has a data link now, and has sent messages to this link before.
     pub(super) fn fence(&mut self, links: &mut Links, control: LinkId, data: Writer) {
         // If it has gone its session has ended, and the data link will hear of that.
-        let Some(link) = links.get_mut(control) else { return };
+        let Some(link) = links.find_mut(control) else { return };
         // What waits for an older data link of that shard waits for nothing.
         link.part.fences.retain(|fence| fence.data.shard != data.shard);
         let mark = link.part.outbox.entered();
@@ -193,7 +193,7 @@ impl Core {
 
     /// What the gateway was sent by its control link has been taken in.
     pub(super) fn passed(&mut self, links: &mut Links, data: LinkId) {
-        if let Some(link) = links.get_mut(data) {
+        if let Some(link) = links.find_mut(data) {
             link.part.fenced = false;
             self.touch(&mut link.part);
         }

@@ -114,7 +114,7 @@ impl Core {
     /// Logins at a gateway of this shard have lost.
     pub(super) fn woken(&mut self, links: &mut Links, link: Option<LinkId>, slot: Slot) {
         self.shared.contest.lock().expect(UNPOISONED).woken(slot);
-        let link = link.and_then(|link| links.get_mut(link));
+        let link = link.and_then(|link| links.find_mut(link));
         if let Some(Link { part, .. }) = link
             && let RoleState::Gateway(gateway) = &mut part.role
         {

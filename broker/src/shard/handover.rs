@@ -66,7 +66,7 @@ impl Core {
     }
 
     pub(super) fn release(&mut self, links: &mut Links, newer: LinkId) {
-        if let Some(link) = links.get_mut(newer) {
+        if let Some(link) = links.find_mut(newer) {
             link.part.held = false;
             self.touch(&mut link.part);
         }

@@ -168,7 +168,7 @@ impl Core {
 
     /// A message that one of this shard's producers waits for passed a hop.
     pub(super) fn hop_told(links: &mut Links, asked: Asked, hop: HopTime) {
-        let Some(Link { part, .. }) = links.get_mut(asked.link) else {
+        let Some(Link { part, .. }) = links.find_mut(asked.link) else {
             return;
         };
         let RoleState::Producer(producer) = &mut part.role else { return };

@@ -20,12 +20,12 @@ impl Links {
         self.0.is_empty()
     }
 
-    pub(super) fn get(&self, id: LinkId) -> Option<&Link> {
+    pub(super) fn find(&self, id: LinkId) -> Option<&Link> {
         self.0.get(&id).map(|link| &**link)
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+    pub(super) fn find_mut(&mut self, id: LinkId) -> Option<&mut Link> {
         self.0.get_mut(&id).map(|link| &mut **link)
     }
 

@@ -50,7 +50,7 @@ impl Load {
 impl Shard {
     /// What each of its links holds.
     pub fn loads(&self) -> impl Iterator<Item = Load> {
-        self.links.ids().into_iter().filter_map(|id| self.links.get(id)).map(|link| {
+        self.links.ids().into_iter().filter_map(|id| self.links.find(id)).map(|link| {
             let outbox = &link.part.outbox;
             let (outbox_bytes, control_bytes) = (outbox.room().waiting(), outbox.control_bytes());
             let mut load = Load { outbox_bytes, control_bytes, ..Load::default() };

@@ -116,7 +116,7 @@ impl Core {
         let Item { link, receiver, care, awaited, payload, .. } = item;
         let frames = self.counters.frames(receiver);
         uncount(&frames.between_shards, 1);
-        let Some(link) = links.get_mut(link).filter(|it| it.part.takes_messages()) else {
+        let Some(link) = links.find_mut(link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
             if let Some(awaited) = awaited {
                 self.tell(links, awaited.asked, Word::Gone);

@@ -296,7 +296,7 @@ impl Core {
 
     /// A part of a message that one of this shard's producers waits for is settled.
     pub(super) fn told(&mut self, links: &mut Links, asked: Asked, word: &Word) {
-        let Some(link) = links.get_mut(asked.link) else {
+        let Some(link) = links.find_mut(asked.link) else {
             return count(&self.counters.reports_ignored, 1);
         };
         let part = &mut link.part;

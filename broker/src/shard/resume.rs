@@ -312,7 +312,7 @@ impl Core {
         old: Told,
     ) {
         self.shared.told_arrived();
-        let newer = links.get_mut(link).and_then(|link| link.part.gateway_of(incarnation));
+        let newer = links.find_mut(link).and_then(|link| link.part.gateway_of(incarnation));
         match newer.filter(|gateway| gateway.declared.waits()) {
             Some(gateway) => gateway.declared.old_came(old),
             // It was suspended or replaced meanwhile.

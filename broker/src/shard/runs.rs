@@ -162,7 +162,7 @@ impl Core {
     /// Offers a run to the outbox at `place`, here or in another shard.
     fn offer_run(&mut self, links: &mut Links, place: &Place, priority: Priority, run: &Run) {
         if place.shard == self.id
-            && let Some(link) = links.get_mut(place.link).filter(|it| it.part.takes_messages())
+            && let Some(link) = links.find_mut(place.link).filter(|it| it.part.takes_messages())
             && link.part.outbox.offer_run(priority, run)
         {
             let frames = run.count() as u64;

@@ -115,7 +115,7 @@ impl Core {
             let offer = Offer { receiver, care, awaited };
             return self.offer_elsewhere(place, offer, Bytes::new(), encode);
         }
-        let Some(link) = links.get_mut(place.link).filter(|it| it.part.takes_messages()) else {
+        let Some(link) = links.find_mut(place.link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
             return Offered::NoLink;
         };
@@ -140,7 +140,7 @@ impl Core {
             let encode = |out: &mut Vec<u8>| out.extend_from_slice(header);
             return self.offer_elsewhere(place, offer, payload, encode);
         }
-        let Some(link) = links.get_mut(place.link).filter(|it| it.part.takes_messages()) else {
+        let Some(link) = links.find_mut(place.link).filter(|it| it.part.takes_messages()) else {
             count(&frames.dropped_no_link, 1);
             return Offered::NoLink;
         };

@@ -39,7 +39,7 @@ impl Core {
     fn announce_to(&mut self, links: &mut Links) {
         let state = State { state: BrokerState::READY, gateways_missing: 0 };
         for id in links.ids() {
-            let Some(link) = links.get_mut(id) else { continue };
+            let Some(link) = links.find_mut(id) else { continue };
             let open = matches!(link.part.session.phase(), Phase::Open | Phase::Draining);
             // A broker that drains has said so, and that is what counts.
             if open && link.part.life == Life::Open && self.drain.is_none() {

@@ -251,7 +251,7 @@ impl Core {
         question: Question,
         frame: &[u8],
     ) -> ErrorCode {
-        let part = links.get_mut(link).map(|link| &mut link.part);
+        let part = links.find_mut(link).map(|link| &mut link.part);
         let Some(part) = part.filter(|part| part.life == Life::Open) else {
             count(&self.counters.consumers.dropped_no_link, 1);
             return ErrorCode::CONSUMER_LOST;
