@@ -4,8 +4,8 @@
 //! [`Gateway::start`] runs one. Inside, the parts that decide are pure machines, which take the
 //! time as an argument: [`session`] (one connection's life), [`hub`] (who is here), [`upstream`]
 //! (what the brokers have been told); `switchboard.rs` joins the last two. Around them:
-//! `transports.rs` and `http.rs` (sockets), `server.rs` (tasks). [`subprotocol`] and [`fanout`] are
-//! what clients read and write; [`auth`] is whom they are.
+//! `transports.rs` and `http.rs` (sockets), `server.rs` (tasks). [`subprotocol`] and `fanout.rs`
+//! are what clients read and write; [`auth`] is whom they are.
 //!
 //! Never here: the broker's crate, the layout of broker frames, a payload looked into beyond
 //! whether it is UTF-8.
