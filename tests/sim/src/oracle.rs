@@ -216,6 +216,9 @@ pub(crate) struct Oracle {
     taggings: Vec<Tagging>,
     /// Queues are so small that what nobody asked a receipt for may be dropped.
     pub(crate) tight: bool,
+    /// A broker said that it had no room for what a consumer was to be told: large messages for
+    /// users who are offline are soon a full outbox, if a consumer takes its time.
+    pub(crate) feeds_dropped: bool,
     /// Brokers drop what has waited for less than [`HANDOVER`].
     pub(crate) drops_soon: bool,
     /// Brokers drop what was queued to make room.

@@ -280,6 +280,8 @@ impl World {
         self.run_while(|it| it.actions_left > 0);
         self.heal();
         self.oracle.judge();
+        let mut brokers = 0..self.brokers.len();
+        self.oracle.feeds_dropped |= brokers.any(|broker| self.drops_for_consumers(broker));
         self.oracle.judge_feeds(self.consumers_are());
     }
 

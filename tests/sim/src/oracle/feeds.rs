@@ -114,7 +114,7 @@ impl Oracle {
     ///
     /// Something is missing, or was told and is not true.
     pub(crate) fn judge_feeds(&self, of: Consumers) {
-        if !of.feeds || self.tight {
+        if !of.feeds || self.tight || self.feeds_dropped {
             return;
         }
         for group in 0..of.groups() {

@@ -88,6 +88,7 @@ impl World {
     /// Another life of a broker that was killed.
     pub(super) fn broker_again(&mut self, at: usize) {
         self.seen = self.seen.and(self.seen_at(at));
+        self.oracle.feeds_dropped |= self.drops_for_consumers(at);
         let (shards, shared) = self.brain();
         let broker = &mut self.brokers[at];
         broker.process.alive = true;
@@ -391,6 +392,12 @@ impl World {
             self.far_ends(number);
         }
         self.drop_pipe(number);
+    }
+
+    /// Whether a broker says that it had no room for something that a consumer was to have.
+    pub(super) fn drops_for_consumers(&self, broker: usize) -> bool {
+        let frames = self.ledger(broker).consumers;
+        frames.dropped_outbox_full + frames.evicted_outbox_full > 0
     }
 
     /// Checks what a broker says of itself.
