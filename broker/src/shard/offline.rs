@@ -13,9 +13,23 @@ use crate::shared::Feed;
 impl Core {
     /// Gives the message, narrowed to the users that were offline for it, to one consumer of each
     /// group that offers the feed. Nobody answers; one that finds no room is counted and gone.
+    #[inline]
+    pub(super) fn tell_offline(
+        &mut self,
+        links: &mut Links,
+        message: &Message<'_>,
+        instance: u64,
+        offline: &[u64],
+    ) {
+        // Of most messages there is nobody, and they pay for no call.
+        if let Some(&first) = offline.first() {
+            self.tell_some_offline(links, message, instance, (first, offline));
+        }
+    }
+
     /// `first` is the first of `offline`.
     #[cold]
-    pub(super) fn tell_offline(
+    fn tell_some_offline(
         &mut self,
         links: &mut Links,
         message: &Message<'_>,

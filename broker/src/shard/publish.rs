@@ -151,13 +151,24 @@ impl Core {
             let fates = Fates::of(message, routed, offers);
             return self.conclude(links, message, instance, routed, &fates, sums);
         }
+        self.conclude_taken(links, message, instance, routed, sums);
+    }
+
+    /// The same as [`Core::conclude`], where whoever was offered it took it.
+    #[inline]
+    pub(super) fn conclude_taken(
+        &mut self,
+        links: &mut Links,
+        message: &Message<'_>,
+        instance: u64,
+        routed: Routed<'_>,
+        sums: &mut Sums,
+    ) {
         let (offline, filtered) = (routed.offline(), routed.filtered().len());
-        let (sent, offline_count) = (routed.reached(), offline.len());
-        let counts = Counts { sent, offline: offline_count, filtered, dropped: 0 };
+        let counts =
+            Counts { sent: routed.reached(), offline: offline.len(), filtered, dropped: 0 };
         sums.add(message, routed, counts);
-        if let Some(&first) = offline.first() {
-            self.tell_offline(links, message, instance, (first, offline));
-        }
+        self.tell_offline(links, message, instance, offline);
     }
 
     /// All is offered: counts it, and tells consumers who is offline.
@@ -174,9 +185,7 @@ impl Core {
         let (offline, filtered) = (fates.offline.len(), fates.filtered.len());
         let counts = Counts { sent: fates.sent, offline, filtered, dropped: fates.dropped.len() };
         sums.add(message, routed, counts);
-        if let Some(&first) = fates.offline.first() {
-            self.tell_offline(links, message, instance, (first, &fates.offline));
-        }
+        self.tell_offline(links, message, instance, &fates.offline);
     }
 
     /// Answers a message that was concluded, to whoever asked.

@@ -14,7 +14,6 @@ use waybill_wire::message::Message;
 use waybill_wire::planted;
 
 use super::batch::Desk;
-use super::fates::Fates;
 use super::link::{Part, RoleState};
 use super::parts::{COPY_STEPS, UID_STEPS, frame_steps};
 use super::sending::Offer;
@@ -122,8 +121,7 @@ impl Core {
         self.turn.take(steps);
         for (at, message) in messages[..run].iter().enumerate() {
             let routed = plan.routed(looked_up + at);
-            let fates = Fates::of(message, routed, &[]);
-            self.conclude(links, message, instance, routed, &fates, &mut desk.sums);
+            self.conclude_taken(links, message, instance, routed, &mut desk.sums);
         }
         run
     }
