@@ -25,6 +25,7 @@ mod load;
 mod offline;
 mod parcels;
 mod parts;
+mod plain;
 mod presence;
 mod publish;
 mod reading;

@@ -12,7 +12,7 @@ use waybill_wire::targets::UidRun;
 use crate::oracle::{Expected, Oracle};
 use crate::{
     Audience, Change, Incarnation, Limits, Mode, Namespace, Op, Plan, Query, Routes, Slot,
-    TagChange, Uid,
+    TagChange, Uid, Whereabouts,
 };
 
 /// Limits of the tables compared: low enough to be met often.
@@ -116,6 +116,7 @@ pub fn check(operations: &[Operation]) {
         routes: Routes::new(LIMITS, 0),
         oracle: Oracle::new(LIMITS),
         plan: Plan::new(),
+        whereabouts: Whereabouts::new(),
         handles: Vec::new(),
     };
     for operation in operations {
@@ -134,6 +135,7 @@ struct Pair {
     routes: Routes,
     oracle: Oracle,
     plan: Plan,
+    whereabouts: Whereabouts,
     handles: Vec<Slot>,
 }
 
@@ -261,6 +263,23 @@ impl Pair {
             }));
         }
         self.compare_answers(&queries);
+        self.compare_whereabouts();
+    }
+
+    /// Users asked for together, and alone.
+    fn compare_whereabouts(&mut self) {
+        for namespace in NAMESPACES.map(Namespace) {
+            for together in UIDS.chunks(UIDS.len()).chain(UIDS.chunks(1)) {
+                self.routes.locate(namespace, together.iter().copied(), &mut self.whereabouts);
+                for (at, uid) in together.iter().enumerate() {
+                    let one = uid_bytes([*uid]);
+                    let query = Query::new(namespace, Audience::Uids(run(&one)));
+                    let expected = self.oracle.resolve(&query).parts;
+                    let expected = expected.iter().map(|(slot, _)| *slot);
+                    assert!(self.whereabouts.of(at).iter().copied().eq(expected), "{uid}");
+                }
+            }
+        }
     }
 
     fn handle(&self, back: usize) -> Option<Slot> {

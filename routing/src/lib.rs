@@ -39,6 +39,7 @@ mod sweep;
 mod sync;
 mod table;
 mod tags;
+mod whereabouts;
 
 pub use connection_tags::{ConnectionTags, Matcher, Matching};
 pub use cost::{Choice, Cost};
@@ -54,3 +55,4 @@ pub use routes::{
 };
 pub use selector::Program;
 pub use slot::SlotState;
+pub use whereabouts::Whereabouts;

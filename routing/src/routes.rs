@@ -14,6 +14,7 @@ use crate::slot::Step;
 use crate::table::Table;
 use crate::{
     Choice, GatewaySlot, Incarnation, Namespace, Plan, Query, Slot, SlotError, SlotState, Uid,
+    Whereabouts,
 };
 
 /// What the table may hold at most; both are bounds on memory (promise 7).
@@ -340,6 +341,17 @@ impl Routes {
     #[must_use]
     pub fn resolve_within(&self, queries: &[Query<'_>], hits_max: usize, plan: &mut Plan) -> bool {
         self.table.resolve(queries, hits_max, plan)
+    }
+
+    /// Overwrites `whereabouts` with where each of these users is: the same as
+    /// [`resolve`](Self::resolve) finds for queries of one UID each, without what makes a plan.
+    pub fn locate(
+        &self,
+        namespace: Namespace,
+        uids: impl Iterator<Item = u64>,
+        whereabouts: &mut Whereabouts,
+    ) {
+        self.table.locate(namespace, uids, whereabouts);
     }
 
     /// What [`Mode::Auto`](crate::Mode::Auto) takes for this message just now, whatever mode it

@@ -3,7 +3,7 @@
 use waybill_routing::fuzzing::uid_bytes;
 use waybill_routing::{
     Audience, Change, Incarnation, Mode, Namespace, Op, Plan, Program, Query, Routes, TagChange,
-    Uid,
+    Uid, Whereabouts,
 };
 use waybill_wire::selector::{Selector, parse};
 use waybill_wire::targets::UidRun;
@@ -46,6 +46,11 @@ fn promise_7_a_warm_plan_allocates_nothing() {
     let selector = Selector::check(&selector).unwrap();
     let tagged = queries.map(|query| Query { selector: Some(selector), ..query });
     let queries = [queries, tagged].concat();
+
+    let mut whereabouts = Whereabouts::new();
+    let mut locate = || routes.locate(Namespace(1), 0..64, &mut whereabouts);
+    locate();
+    assert_eq!(allocation_counter::measure(locate).count_total, 0);
 
     let mut plan = Plan::new();
     routes.resolve(&queries, &mut plan);

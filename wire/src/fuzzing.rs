@@ -13,19 +13,46 @@ use crate::filter;
 use crate::frame::{ErrorFrame, Fragment, Frame, Hello, Ping, Pong, Welcome};
 use crate::limits::{FRAME_BYTES_MAX, HEADER_BYTES_MAX, HEADER_BYTES_MIN};
 use crate::limits::{SELECTOR_BYTES_MAX, SELECTOR_TERMS_MAX};
-use crate::message::Message;
+use crate::message::{Message, MessageHead, Plain};
 use crate::selector::{self, Selector};
 use crate::session::{Phase, Session, Step, TRANSMIT_BYTES_MAX};
 
-/// An accepted frame encodes to the same bytes, and its header is within its limits.
+/// An accepted frame encodes to the same bytes, and its header is within its limits. Read as a plain
+/// one it is what it is otherwise, and no plain one is left out.
 pub fn decode(data: &[u8]) -> bool {
+    let plain = Plain::read(data);
+    if let Some(plain) = plain {
+        assert_plain(&plain);
+    }
     let Ok(frame) = Frame::decode(data) else { return false };
     let mut again = Vec::new();
     assert_eq!(frame.encode(&mut again), Ok(()), "{frame:?}");
     assert_eq!(again, data, "{frame:?}");
     let header = usize::from(u16::from_le_bytes([data[2], data[3]])) * 8;
     assert!((HEADER_BYTES_MIN..=HEADER_BYTES_MAX).contains(&header));
+    if let Frame::Publish(message) = frame {
+        let Message { sequence, namespace, ttl_ms, priority, hops, .. } = message;
+        let head =
+            MessageHead { sequence, namespace, ttl_ms, priority, hops, ..MessageHead::default() };
+        let is_plain = message.head() == head && message.targets.len() == 1;
+        assert_eq!(plain.is_some(), is_plain, "{message:?}");
+    }
     true
+}
+
+fn assert_plain(plain: &Plain<'_>) {
+    let Ok(Frame::Publish(message)) = Frame::decode(plain.frame()) else {
+        panic!("{plain:?} is no PUBLISH")
+    };
+    let &Plain { uid, sequence, namespace, ttl_ms, priority, .. } = plain;
+    assert!(message.targets.iter().eq([uid]));
+    assert_eq!((message.sequence, message.namespace), (sequence, namespace));
+    assert_eq!((message.ttl_ms, message.priority), (ttl_ms, priority));
+    assert_eq!(message.payload.len(), plain.payload_bytes());
+    let (mut narrowed, mut out) = (Vec::new(), Vec::new());
+    message.deliver_narrowed(sequence, &[uid], ttl_ms, &mut narrowed);
+    plain.deliver(sequence, &mut out);
+    assert_eq!(out, narrowed);
 }
 
 /// What came out of a deframer: the frames' bytes one after another, and what ended them.

@@ -7,8 +7,10 @@
 mod decode;
 mod encode;
 mod narrow;
+mod plain;
 mod sections;
 
+pub use plain::Plain;
 pub use sections::{Content, Extension, Extensions, History, Labels, Part, Sender};
 pub(crate) use sections::{FRAGMENTED_BYTES, bytes_before_fragmented};
 

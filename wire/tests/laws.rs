@@ -223,6 +223,26 @@ proptest! {
         fuzzing::decode(&bytes);
     }
 
+    /// MSG-3.
+    #[test]
+    fn a_plain_message_is_read_as_it_is(
+        numbers in (1..u64::MAX, any::<u32>(), any::<u32>(), 0..4u8, 0..18u8),
+        damage in vec((0..48usize, prop_oneof![any::<u8>(), 0..4u8]), 0..3),
+        end in 0..80usize,
+    ) {
+        let (sequence, namespace, ttl_ms, priority, hops) = numbers;
+        let head = MessageHead { sequence, namespace, ttl_ms, ..MessageHead::default() };
+        let mut bytes = Vec::new();
+        head.encode_publish(&[sequence], &[7; 16], &mut bytes).unwrap();
+        bytes[12] |= priority << 6;
+        bytes[13] = hops;
+        for (at, byte) in damage {
+            bytes[at] = byte;
+        }
+        bytes.truncate(end.max(40));
+        fuzzing::decode(&bytes);
+    }
+
     /// FRAME-6.
     #[test]
     fn chunking_never_changes_the_outcome(

@@ -20,6 +20,7 @@ use super::fragments::payload_of;
 use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
 use super::parts::{Turn, UID_STEPS, steps_of};
+use super::plain::Plains;
 use super::publish::Sums;
 use super::runs::{Buffers, goes_unchanged, is_shared};
 use super::sending::Offered;
@@ -34,6 +35,7 @@ pub(super) struct Batches {
     messages: Vec<Message<'static>>,
     queries: Vec<Query<'static>>,
     refusals: Vec<(usize, ErrorCode)>,
+    pub(super) plains: Plains,
     pub(super) plan: Plan,
     pub(super) desk: Desk,
 }
@@ -155,7 +157,7 @@ impl<'a> Batch<'a> {
 
 /// The memory of a vector, for items that borrow from elsewhere: the standard library collects in
 /// place where both kinds of item have one size, and a test sees to it.
-fn emptied<T, U>(mut vec: Vec<T>) -> Vec<U> {
+pub(super) fn emptied<T, U>(mut vec: Vec<T>) -> Vec<U> {
     vec.clear();
     vec.into_iter().map(|_| unreachable!("it was cleared")).collect()
 }
@@ -174,6 +176,11 @@ impl Core {
         rest: &mut &[u8],
     ) -> Result<(), Fault> {
         if !part.session.passes(Kind::PUBLISH) {
+            return Ok(());
+        }
+        let before = rest.len();
+        self.plain_publishes(links, deframer, part, rest)?;
+        if rest.len() < before || self.must_pause(part) {
             return Ok(());
         }
         let mut batch = Batch::begun(&mut self.batches, part, &self.turn);

@@ -16,6 +16,7 @@ use super::batch::{Desk, has_list};
 use super::fates::Fates;
 use super::hops::Trace;
 use super::link::{Part, ProducerState, RoleState};
+use super::plain::Came;
 use super::receipts::bytes_of;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
@@ -64,6 +65,18 @@ impl Sums {
         self.dropped += counts.dropped as u64;
         self.unresolved += routed.unresolved() as u64;
         self.asked += u64::from(message.level != Level::NONE);
+    }
+
+    /// One more, for a user to whom this came.
+    #[inline]
+    pub(super) fn add_plain(&mut self, came: Came) {
+        self.routed += 1;
+        self.targets += 1;
+        match came {
+            Came::Sent | Came::NotAllowed => self.sent += 1,
+            Came::Offline => self.offline += 1,
+            Came::Dropped => self.dropped += 1,
+        }
     }
 
     /// Adds them to the counters and begins anew.
@@ -264,6 +277,25 @@ impl Core {
         self.whole = None;
     }
 
+    /// Where a slot's messages of a namespace go, or what is said in its place.
+    #[inline]
+    pub(super) fn place_of<'a>(
+        &self,
+        places: &'a mut Places,
+        slot: Slot,
+        namespace: u32,
+    ) -> Result<&'a Place, Offered> {
+        match places.of(&self.shared, slot, namespace) {
+            Found::At(place) => Ok(place),
+            Found::NotAllowed => Err(Offered::NotAllowed),
+            Found::Gone => {
+                count(&self.counters.gateways.offered, 1);
+                count(&self.counters.gateways.dropped_no_link, 1);
+                Err(Offered::NoLink)
+            }
+        }
+    }
+
     /// Offers its share to one gateway, the part of the plan at that place. What goes whole is
     /// written to `frame` for the first of them, which is to be empty then.
     pub(super) fn offer_part(
@@ -275,14 +307,9 @@ impl Core {
         (at, slot, share): (usize, Slot, Share<'_>),
         (places, frame): (&mut Places, &mut Vec<u8>),
     ) -> Offered {
-        let place = match places.of(&self.shared, slot, message.namespace) {
-            Found::At(place) => place,
-            Found::NotAllowed => return Offered::NotAllowed,
-            Found::Gone => {
-                count(&self.counters.gateways.offered, 1);
-                count(&self.counters.gateways.dropped_no_link, 1);
-                return Offered::NoLink;
-            }
+        let place = match self.place_of(places, slot, message.namespace) {
+            Ok(place) => place,
+            Err(offered) => return offered,
         };
         let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
         if self.whole.is_some()
