@@ -1,12 +1,13 @@
 //! What came in one read is served together, and does what it would do one by one: a script from a
-//! seed is sent as one piece and frame by frame, and both must come to the same, byte for byte.
+//! seed is sent as one piece, frame by frame, and so that no frame lies whole in a read, and all of
+//! these must come to the same, byte for byte.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use waybill_broker::{BrokerConfig, IoEvents, Ledger, TokenConfig};
 use waybill_wire::Frame;
-use waybill_wire::code::{Class, ErrorCode, Kind, Level, Mode, Op, Role, capability};
+use waybill_wire::code::{Class, ErrorCode, Kind, Level, Mode, Op, Priority, Role, capability};
 use waybill_wire::frame::{Ping, Pong, Record, Snapshot};
 use waybill_wire::message::MessageHead;
 use waybill_wire::targets::Uids;
@@ -15,7 +16,7 @@ use crate::support::{Backend, Line, Net, backends};
 use crate::talk::{encode, hello_offering};
 
 /// Scripts for each backend.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 12;
 
 /// Frames of a script.
 const FRAMES: usize = 150;
@@ -39,7 +40,11 @@ fn config(ready: bool) -> BrokerConfig {
         namespaces,
     };
     BrokerConfig {
-        tokens: vec![token("producer", Some(vec![0, 2])), token("gateway", Some(vec![0]))],
+        tokens: vec![
+            token("producer", Some(vec![0, 2])),
+            token("gateway", Some(vec![0])),
+            token("consumer", None),
+        ],
         outbox_bytes_max: 262_144,
         gateways_expected: if ready { 0 } else { 9 },
         ready_quiet_ms: if ready { 0 } else { 600_000 },
@@ -88,7 +93,9 @@ impl Script {
                 continue;
             }
             sequence += random.random_range(1..3);
-            script.frames.push(publish(random, sequence));
+            let is_plain = random.random_range(0..3) == 0;
+            let frame = if is_plain { plain(random, sequence) } else { publish(random, sequence) };
+            script.frames.push(frame);
             script.publishes += 1;
         }
         script
@@ -102,11 +109,17 @@ impl Script {
         let bad = match random.random_range(0..4) {
             // The sequence is not above the last.
             0 => {
-                self.frames.push(publish(random, 1_000));
-                self.publishes += 1;
                 let head =
                     MessageHead { sequence: 1_000, everyone: true, ..MessageHead::default() };
-                written(head, &[], b"again")
+                let again = if random.random() {
+                    self.frames.push(plain(random, 1_000));
+                    plain(random, 1_000)
+                } else {
+                    self.frames.push(publish(random, 1_000));
+                    written(head, &[], b"again")
+                };
+                self.publishes += 1;
+                again
             }
             1 => {
                 let mut bytes = publish(random, 1_000);
@@ -139,6 +152,15 @@ pub(crate) fn to_everyone(random: &mut SmallRng, before: u64) -> Vec<Vec<u8>> {
         written(head, &[], &vec![b'e'; random.random_range(0..800)])
     };
     (1..=count).map(message).collect()
+}
+
+/// What a producer sends most: to one user, and nothing is asked for.
+fn plain(random: &mut SmallRng, sequence: u64) -> Vec<u8> {
+    let namespace = [0, 0, 0, 0, 0, 0, 1, 2][random.random_range(0..8)];
+    let head = MessageHead { sequence, namespace, ..MessageHead::default() };
+    let size =
+        if random.random_range(0..30) == 0 { TOO_LARGE } else { random.random_range(0..300) };
+    written(head, &[random.random_range(0..USERS)], &vec![b'p'; size])
 }
 
 fn publish(random: &mut SmallRng, sequence: u64, levels: &[Level]) -> Vec<u8> {
@@ -180,6 +202,7 @@ fn publish(random: &mut SmallRng, sequence: u64, levels: &[Level]) -> Vec<u8> {
 pub(crate) struct Outcome {
     producer: Vec<Vec<u8>>,
     gateways: Vec<Vec<Vec<u8>>>,
+    consumer: Vec<Vec<u8>>,
     ledger: Ledger,
 }
 
@@ -218,35 +241,58 @@ pub(crate) fn until_fence(net: &mut Net, line: Line) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Plays a script; with `pause` what one frame leads to has come before the next one is sent.
-pub(crate) fn play(backend: Backend, ready: bool, script: &Script, pause: bool) -> Outcome {
+/// How the frames of a script are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Together,
+    /// What one leads to has come before the next one is sent.
+    OneByOne,
+    /// The same, and the broker reads each in two pieces. In the simulator only.
+    InHalves,
+}
+
+/// Plays a script.
+pub(crate) fn play(backend: Backend, ready: bool, script: &Script, pace: Pace) -> Outcome {
     let mut net = Net::start(backend, config(ready));
     let gateways: Vec<Line> = (0..HELD.len()).map(|at| gateway(&mut net, at)).collect();
+    let consumer = linked(&mut net, Role::CONSUMER, 90, capability::OFFLINE);
+    until_fence(&mut net, consumer);
     let line = linked(&mut net, Role::PRODUCER, 7, 0);
     until_fence(&mut net, line);
     let mut producer = Vec::new();
-    if pause {
-        for frame in &script.frames {
-            net.send(line, frame);
-            producer.extend(until_fence(&mut net, line));
-            // Or an outbox would fill up here and not there.
-            net.until(|ledger| ledger.gateways.waiting + ledger.gateways.between_shards == 0);
-        }
-    } else {
+    if pace == Pace::Together {
         net.send(line, &script.frames.concat());
         producer = until_fence(&mut net, line);
+    } else {
+        for frame in &script.frames {
+            let half = if pace == Pace::InHalves { frame.len() / 2 } else { 0 };
+            if half > 0 {
+                net.send(line, &frame[..half]);
+                net.settle();
+            }
+            net.send(line, &frame[half..]);
+            producer.extend(until_fence(&mut net, line));
+            // Or an outbox would fill up here and not there.
+            net.until(nothing_waits);
+        }
     }
-    net.until(|ledger| {
-        ledger.publishes == script.publishes
-            && ledger.gateways.waiting + ledger.gateways.between_shards == 0
-    });
+    net.until(|ledger| ledger.publishes == script.publishes && nothing_waits(ledger));
+    let consumer = until_fence(&mut net, consumer);
     let gateways = gateways.iter().map(|line| until_fence(&mut net, *line)).collect();
     let mut ledger = net.ledger();
     // These two depend on when something was asked, and are one.
     ledger.gateways.delivered += ledger.gateways.unconfirmed;
     ledger.gateways.unconfirmed = 0;
+    ledger.consumers.delivered += ledger.consumers.unconfirmed;
+    ledger.consumers.unconfirmed = 0;
     ledger.io = IoEvents::default();
-    Outcome { producer, gateways, ledger }
+    Outcome { producer, gateways, consumer, ledger }
+}
+
+fn nothing_waits(ledger: &Ledger) -> bool {
+    let [gateways, consumers] = [&ledger.gateways, &ledger.consumers];
+    let waiting = [gateways, consumers].map(|it| it.waiting + it.between_shards);
+    waiting == [0, 0]
 }
 
 fn check(ready: bool) {
@@ -254,9 +300,11 @@ fn check(ready: bool) {
         for seed in 0..SEEDS {
             eprintln!("on {backend:?}, script {seed}");
             let script = Script::new(seed, backend.shards());
-            let together = play(backend, ready, &script, false);
-            let one_by_one = play(backend, ready, &script, true);
-            assert_eq!(together, one_by_one);
+            let together = play(backend, ready, &script, Pace::Together);
+            assert_eq!(together, play(backend, ready, &script, Pace::OneByOne));
+            if matches!(backend, Backend::Sim(..)) {
+                assert_eq!(together, play(backend, ready, &script, Pace::InHalves));
+            }
             assert_eq!(together.ledger.publishes, script.publishes);
             assert!(ready || together.ledger.publishes_refused == script.publishes);
         }
@@ -276,10 +324,12 @@ fn promise_8_a_broker_that_is_not_ready_refuses_each_of_a_batch() {
 /// The scripts are no use if they leave something out.
 #[test]
 fn the_scripts_bring_every_outcome() {
-    let (mut sum, mut codes) = (Ledger::default(), Vec::new());
+    let (mut sum, mut codes, mut told_offline) = (Ledger::default(), Vec::new(), 0);
     for seed in 0..SEEDS {
         let script = Script::new(seed, 1);
-        let Outcome { producer, ledger, .. } = play(Backend::Sim(1, seed), true, &script, false);
+        let Outcome { producer, consumer, ledger, .. } =
+            play(Backend::Sim(1, seed), true, &script, Pace::Together);
+        told_offline += consumer.len();
         sum.publishes_refused += ledger.publishes_refused;
         sum.targets_offline += ledger.targets_offline;
         sum.targets_filtered += ledger.targets_filtered;
@@ -311,6 +361,7 @@ fn the_scripts_bring_every_outcome() {
         ("unresolved", sum.targets_unresolved),
         ("faulted", sum.links_faulted),
         ("pending", sum.receipts_pending),
+        ("told offline", told_offline as u64),
     ] {
         assert!(count > 0, "{name}");
     }

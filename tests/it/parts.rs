@@ -21,7 +21,7 @@ use waybill_wire::frame::{
 use waybill_wire::message::MessageHead;
 use waybill_wire::targets::Uids;
 
-use crate::batches::{Script, play};
+use crate::batches::{Pace, Script, play};
 use crate::support::Backend;
 use crate::talk::{encode, hello_offering};
 
@@ -356,10 +356,10 @@ fn sec_24_a_tag_takes_turns_as_well_and_is_answered_once() {
 fn sec_24_what_takes_several_turns_comes_to_the_same() {
     for seed in 0..6 {
         let script = Script::new(seed, 1);
-        for pause in [false, true] {
+        for pace in [Pace::Together, Pace::OneByOne] {
             // The simulator's odd seeds have few steps in a turn.
-            let at_once = play(Backend::Sim(1, 0), true, &script, pause);
-            let in_turns = play(Backend::Sim(1, 1), true, &script, pause);
+            let at_once = play(Backend::Sim(1, 0), true, &script, pace);
+            let in_turns = play(Backend::Sim(1, 1), true, &script, pace);
             assert_eq!(at_once, in_turns, "script {seed}");
         }
     }

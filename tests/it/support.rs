@@ -280,6 +280,8 @@ impl Net {
                         true
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+                    // A process that was stopped and goes on; signal(7).
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => true,
                     Err(error) => panic!("nothing came on {line:?}: {error}"),
                 }
             }
