@@ -17,8 +17,8 @@ use crate::message::{Message, MessageHead, Plain};
 use crate::selector::{self, Selector};
 use crate::session::{Phase, Session, Step, TRANSMIT_BYTES_MAX};
 
-/// An accepted frame encodes to the same bytes, and its header is within its limits. Read as a plain
-/// one it is what it is otherwise, and no plain one is left out.
+/// An accepted frame encodes to the same bytes, and its header is within its limits. Read as a
+/// plain one it is what it is otherwise, and no plain one is left out.
 pub fn decode(data: &[u8]) -> bool {
     let plain = Plain::read(data);
     if let Some(plain) = plain {

@@ -1,7 +1,7 @@
 //! The message most links carry most of: a PUBLISH for one user that asks for nothing else.
 //!
-//! Its header is 40 bytes, of which a broker reads six fields, where a [`Message`] is eight times as
-//! large. Whatever is not read here goes the way of all messages, and so does what is wrong with
+//! Its header is 40 bytes, of which a broker reads six fields, where a [`Message`] is eight times
+//! as large. Whatever is not read here goes the way of all messages, and so does what is wrong with
 //! it: nothing is refused here.
 //!
 //! [`Message`]: super::Message
