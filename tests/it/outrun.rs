@@ -44,7 +44,7 @@ fn has_answer(net: &mut Net, line: Line) -> bool {
 
 /// On the simulator each thing that happens is looked at, on sockets what can be seen from outside.
 fn holds(backend: Backend) {
-    let count = if matches!(backend, Backend::Sim(..)) { 40 } else { 400 };
+    let count = if matches!(backend, Backend::Sim(..)) { 80 } else { 400 };
     let bytes = flood(count);
     assert!(bytes.len() > 2 * HELD_MAX, "it would all fit");
     let mut net = Net::start(backend, config());

@@ -27,8 +27,8 @@ use driver::RelayDriver;
 use links::Links;
 use split::Split;
 
-/// Bytes one read may bring.
-const READ_BYTES: usize = 256 * 1024;
+/// Bytes one read may bring, as many as to the broker.
+const READ_BYTES: usize = 512 * 1024;
 
 /// While more than this waits for one gateway, the producer is not read.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;

@@ -13,7 +13,7 @@ use waybill_wire::planted;
 
 use super::batch::{Desk, emptied};
 use super::link::{Fault, Part, RoleState};
-use super::parts::{FRAME_STEPS, UID_STEPS};
+use super::parts::PLAIN_STEPS;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::limits::{BATCH_MESSAGES, REFERENCED_BYTES, STEP_BYTES};
@@ -98,8 +98,8 @@ impl Core {
         let RoleState::Producer(producer) = &mut part.role else { return (0, Ok(())) };
         for (at, plain) in messages.iter().enumerate() {
             let slots = whereabouts.of(at);
-            let frame = FRAME_STEPS + 1 + plain.payload_bytes() / STEP_BYTES;
-            let steps = UID_STEPS + slots.len() * frame;
+            let frame = PLAIN_STEPS + plain.payload_bytes() / STEP_BYTES;
+            let steps = PLAIN_STEPS + slots.len() * frame;
             if !self.turn.has_room_for(steps) {
                 // One that no turn has room for is looked at again, when it is the first.
                 if !self.turn.is_beyond(steps) {

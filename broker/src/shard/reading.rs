@@ -67,12 +67,12 @@ impl Reading {
     }
 
     /// The buffer for a read, if none is on its way and one makes sense. It is a small one where
-    /// the link's share of the pool is less than the largest.
+    /// the link's share of the pool is less than that.
     pub(super) fn next_buffer(&mut self, share: usize) -> Option<Vec<u8>> {
         let Place::Held(buffer) = &mut self.place else { return None };
         let mut buffer = std::mem::take(buffer);
         self.place = Place::Ordered;
-        let wanted = if share < READ_BYTES { READ_BYTES_MIN } else { self.wanted };
+        let wanted = if share < self.wanted { READ_BYTES_MIN } else { self.wanted };
         if buffer.capacity() != wanted {
             buffer = Vec::with_capacity(wanted);
         }
