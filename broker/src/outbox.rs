@@ -11,6 +11,7 @@
 //! Invariant: frames of `queues` and `open`, `lent`, `credit` and room reserved for mail on its way
 //! sum to what `room` has.
 
+mod age;
 mod conflation;
 mod held;
 mod lane;

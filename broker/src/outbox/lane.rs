@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use waybill_wire::limits::PROLOGUE_BYTES;
 
+use super::age::End;
 use super::runs::Runs;
 use super::write::Write;
 use super::{Cause, Gone};
@@ -59,11 +60,8 @@ pub(super) struct Lane {
     // No frame expires before, in microseconds.
     soonest: u64,
     // Times, and up to where all had been offered then.
-    ages: VecDeque<(Duration, End)>,
+    pub(super) ages: VecDeque<(Duration, End)>,
 }
-
-/// A place between two frames: the position, and frames of runs before it.
-type End = (u64, u64);
 
 /// What is noted of a frame: a term of the sum in `limits.rs`.
 #[derive(Clone, Copy, Debug)]
@@ -475,33 +473,6 @@ impl Lane {
             // It had a time to live, so a write would have looked at it before, too.
             self.notes[place] = Note { body: PASSED_OVER, expires_us: NEVER, number, ..note };
             gone.add(Cause::Expired, note.number & NUMBER);
-        }
-    }
-
-    /// Notes how much there is now; at most one note in every `step`.
-    pub(super) fn note_age(&mut self, now: Duration, step: Duration) {
-        let end = (self.position(self.bytes.len()), self.runs.entered());
-        let is_due =
-            self.ages.back().is_none_or(|(since, upto)| now - *since >= step && *upto != end);
-        if self.frames > 0 && is_due {
-            self.ages.push_back((now, end));
-        }
-    }
-
-    /// Since when the oldest frame has waited at least.
-    pub(super) fn waits_since(&mut self) -> Option<Duration> {
-        let (front, left) = (self.front(), self.runs.left());
-        let has_left = |(own, shared): End| own <= front && shared <= left;
-        while self.ages.pop_front_if(|(_, upto)| has_left(*upto)).is_some() {}
-        self.ages.front().map(|(since, _)| *since)
-    }
-
-    /// Drops all that had been offered by then. [`Lane::settle`] follows.
-    pub(super) fn drop_older(&mut self, since: Duration, gone: &mut Gone) {
-        while let Some((_, (own, shared))) = self.ages.pop_front_if(|(noted, _)| *noted <= since) {
-            while self.frames > 0 && (self.front() < own || self.runs.left() < shared) {
-                self.drop_oldest(Cause::Aged, gone);
-            }
         }
     }
 
