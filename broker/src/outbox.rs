@@ -16,6 +16,7 @@ mod conflation;
 mod held;
 mod lane;
 mod large;
+mod queue;
 mod room;
 mod runs;
 mod terms;
@@ -27,9 +28,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use waybill_wire::code::Priority;
 
-use self::conflation::Keys;
 use self::lane::{Lane, Noted};
 use self::large::OpenOnes;
+use self::queue::Queue;
 use crate::limits::MAIL_BEYOND_PART;
 
 pub(crate) use self::lane::TTL_OFFSET;
@@ -41,25 +42,6 @@ pub use self::write::Write;
 /// All messages of an outbox at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark([u64; QUEUES]);
-
-/// Messages of one priority, and where those with a key lie.
-#[derive(Debug, Default)]
-struct Queue {
-    lane: Lane,
-    keys: Keys,
-}
-
-impl Queue {
-    /// To be called when frames have left or were replaced.
-    fn settle(&mut self) {
-        if self.lane.settle() {
-            self.keys.rebuild(&self.lane);
-        }
-        if self.lane.frames() == 0 {
-            self.keys.clear();
-        }
-    }
-}
 
 /// Priorities that messages have: high, normal, bulk. Answers are the fourth.
 const QUEUES: usize = 3;
@@ -162,7 +144,7 @@ impl Outbox {
     /// Messages waiting.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.queues.iter().map(|queue| queue.lane.frames()).sum::<usize>() + self.open.count()
+        self.queues.iter().map(Queue::frames).sum::<usize>() + self.open.count()
     }
 
     /// Whether nothing waits.
@@ -227,7 +209,7 @@ impl Outbox {
     /// frame, or as with [`Outbox::offer_large`] where there is a payload.
     pub fn accept(&mut self, now: Duration, terms: Terms, frame: &[u8], payload: Bytes) {
         let at = queue_of(terms.care.priority);
-        let Queue { lane, keys } = &mut self.queues[at];
+        let Queue { lane, keys, .. } = &mut self.queues[at];
         let before = lane.buffer().len();
         lane.buffer().extend_from_slice(frame);
         let place = if terms.care.conflates { keys.place_for(lane, before) } else { None };
@@ -238,8 +220,7 @@ impl Outbox {
         } else {
             self.add_any(now, at, before, terms, payload);
         }
-        let is_alone =
-            |queues: &[Queue]| queues.iter().map(|it| it.lane.frames()).sum::<usize>() < 2;
+        let is_alone = |queues: &[Queue]| queues.iter().map(Queue::frames).sum::<usize>() < 2;
         if self.room.waiting() > self.room.most() {
             self.give_back(0);
         }
@@ -281,7 +262,7 @@ impl Outbox {
 
     fn add(&mut self, now: Duration, at: usize, before: usize, terms: Terms) {
         let Terms { care: Care { ttl_ms, conflates, .. }, number, is_traced } = terms;
-        let Queue { lane, keys } = &mut self.queues[at];
+        let Queue { lane, keys, .. } = &mut self.queues[at];
         if ttl_ms == 0 && number == 0 && !conflates {
             return lane.add(before);
         }
@@ -296,7 +277,7 @@ impl Outbox {
             return self.add(now, at, before, terms);
         }
         let Terms { care: Care { ttl_ms, conflates, .. }, number, is_traced } = terms;
-        let Queue { lane, keys } = &mut self.queues[at];
+        let Queue { lane, keys, .. } = &mut self.queues[at];
         lane.add_large(before, Noted::new(now, ttl_ms, number, is_traced), payload);
         if conflates {
             // It is not replaced, and nothing that lies before it is.
@@ -318,7 +299,7 @@ impl Outbox {
         let bytes = self.queues[at].lane.encoded(before).len() + payload.len();
         let mut has_swept = false;
         let outcome = loop {
-            let Queue { lane, keys } = &self.queues[at];
+            let Queue { lane, keys, .. } = &self.queues[at];
             let place = if terms.care.conflates { keys.place_for(lane, before) } else { None };
             if let Some(place) = place {
                 if self.room.exchange(lane.frame(place).len(), bytes) {
@@ -356,7 +337,7 @@ impl Outbox {
     /// Whether there is room for that many bytes without all that may be dropped for a message of
     /// that queue.
     fn fits_without(&self, at: usize, bytes: usize) -> bool {
-        let droppable: usize = self.queues[at..].iter().map(|queue| queue.lane.waiting()).sum();
+        let droppable: usize = self.queues[at..].iter().map(Queue::waiting).sum();
         let stays = self.room.waiting().saturating_sub(droppable);
         stays.saturating_add(bytes) <= self.room.bound()
     }
@@ -364,10 +345,11 @@ impl Outbox {
     /// Drops one message that is no more urgent than those of that queue, if there is one.
     fn drop_oldest(&mut self, at: usize) -> bool {
         let mut queues = self.queues[at..].iter_mut().rev();
-        let Some(queue) = queues.find(|queue| queue.lane.frames() > 0) else { return false };
-        let before = queue.lane.waiting();
-        queue.lane.drop_oldest(self.room.cause(), &mut self.gone);
-        self.room.release(before - queue.lane.waiting());
+        let Some(queue) = queues.find(|queue| queue.frames() > 0) else { return false };
+        let lane = queue.oldest();
+        let before = lane.waiting();
+        lane.drop_oldest(self.room.cause(), &mut self.gone);
+        self.room.release(before - lane.waiting());
         true
     }
 
@@ -375,7 +357,8 @@ impl Outbox {
     /// refusal pays for a few looks. Whether there was one.
     fn sweep(&mut self, now: Duration) -> bool {
         self.unswept += 1;
-        let looks: usize = self.queues.iter().map(|queue| queue.lane.to_sweep(now)).sum();
+        let lanes = self.queues.iter_mut().flat_map(Queue::lanes_mut);
+        let looks: usize = lanes.map(|lane| lane.to_sweep(now)).sum();
         if looks == 0 || looks > self.unswept * LOOKS_PER_REFUSAL {
             return false;
         }
@@ -384,7 +367,7 @@ impl Outbox {
         self.leave(|lane, gone| lane.sweep(now, gone));
         let has_swept = self.gone.expired > before;
         if has_swept {
-            self.queues.iter_mut().for_each(|Queue { lane, keys }| keys.rebuild(lane));
+            self.queues.iter_mut().for_each(|Queue { lane, keys, .. }| keys.rebuild(lane));
         }
         has_swept
     }
@@ -392,7 +375,7 @@ impl Outbox {
     /// Lets messages leave, and gives their room back. What follows them is not moved yet.
     fn leave(&mut self, mut act: impl FnMut(&mut Lane, &mut Gone)) {
         let mut left = 0;
-        for Queue { lane, .. } in &mut self.queues {
+        for lane in self.queues.iter_mut().flat_map(Queue::lanes_mut) {
             let before = lane.waiting();
             act(lane, &mut self.gone);
             left += before - lane.waiting();
@@ -410,7 +393,7 @@ impl Outbox {
         let was_full = self.policy == Policy::Close && self.room.take_was_full();
         let was_full = was_full.then(|| self.room.cause());
         let Some(age_max) = self.age_max else { return was_full };
-        for Queue { lane, .. } in &mut self.queues {
+        for lane in self.queues.iter_mut().flat_map(Queue::lanes_mut) {
             lane.note_age(now, age_max / AGES);
         }
         if self.policy == Policy::DropOldest
@@ -425,7 +408,8 @@ impl Outbox {
     }
 
     fn judge_age(&mut self, now: Duration) {
-        let waiting = self.queues.iter_mut().filter_map(|queue| queue.lane.waits_since());
+        let waiting =
+            self.queues.iter_mut().flat_map(Queue::lanes_mut).filter_map(Lane::waits_since);
         let since = waiting.chain(self.open.waits_since()).chain(self.written_at).min();
         let is_old = since.zip(self.age_max).is_some_and(|(since, most)| now - since > most);
         if is_old != self.is_old {
@@ -444,7 +428,7 @@ impl Outbox {
     /// may say so later than need be, where some have gone from between others.
     #[must_use]
     pub fn has_left(&self, mark: Mark) -> bool {
-        let left = |(queue, entered): (&Queue, u64)| queue.lane.left_first() >= entered;
+        let left = |(queue, entered): (&Queue, u64)| queue.left_first() >= entered;
         self.queues.iter().zip(mark.0).all(left) && self.open.are_younger(mark.0)
     }
 
@@ -472,11 +456,10 @@ impl Outbox {
 
     /// Forgets the messages, not the answers; the number of messages that were waiting.
     pub fn abandon(&mut self) -> u64 {
-        let waiting: usize = self.queues.iter().map(|queue| queue.lane.waiting()).sum();
+        let waiting: usize = self.queues.iter().map(Queue::waiting).sum();
         let open = std::mem::take(&mut self.open);
         self.give_back(waiting + open.bytes());
-        self.queues.iter_mut().for_each(|queue| queue.keys.clear());
-        let lost: u64 = self.queues.iter_mut().map(|queue| queue.lane.abandon()).sum();
+        let lost: u64 = self.queues.iter_mut().map(Queue::abandon).sum();
         lost + open.count() as u64
     }
 }
@@ -496,8 +479,8 @@ const AGES: u32 = 16;
 #[cfg(test)]
 impl Outbox {
     fn invariant(&self) -> bool {
-        let waiting: usize = self.queues.iter().map(|queue| queue.lane.waiting()).sum();
-        let holds = self.queues.iter().all(|queue| queue.lane.invariant());
+        let waiting: usize = self.queues.iter().map(Queue::waiting).sum();
+        let holds = self.queues.iter().all(Queue::invariant);
         holds && waiting + self.open.bytes() + self.lent == self.waiting()
     }
 

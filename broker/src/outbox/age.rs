@@ -19,6 +19,16 @@ impl Lane {
         }
     }
 
+    /// The last frame has waited since then, in another lane.
+    pub(super) fn is_as_old(&mut self, since: Duration) {
+        let end = (self.position(self.bytes.len()), self.runs.entered());
+        match self.ages.back_mut() {
+            // Of those before it nobody looked so early.
+            Some((last, upto)) if *last >= since => *upto = end,
+            _ => self.ages.push_back((since, end)),
+        }
+    }
+
     /// Since when the oldest frame has waited at least.
     pub(super) fn waits_since(&mut self) -> Option<Duration> {
         let (front, left) = (self.front(), self.runs.left());

@@ -32,8 +32,7 @@ impl Outbox {
     /// Bytes of memory that messages take, and the write that is on its way.
     #[must_use]
     pub fn held(&self) -> usize {
-        let of = |queue: &Queue| queue.lane.held() + queue.keys.held();
-        let queues: usize = self.queues.iter().map(of).sum();
+        let queues: usize = self.queues.iter().map(Queue::held).sum();
         let lists = self.gone.numbers.capacity() * 16 + self.traced.capacity() * 8;
         let large = self.open.bytes() + self.lent;
         queues + lists + large + self.spare.capacity() + self.writing - self.writing_answers
@@ -46,10 +45,7 @@ impl Outbox {
         self.queues.iter_mut().for_each(|queue| queue.keys.bound(keys));
         if is_idle || self.held() > share {
             self.spare = Vec::new();
-            for Queue { lane, keys } in &mut self.queues {
-                lane.trim();
-                keys.trim();
-            }
+            self.queues.iter_mut().for_each(Queue::trim);
             if self.control.is_empty() {
                 self.control = Vec::new();
             }

@@ -112,6 +112,11 @@ impl Noted {
         Self { expires_us, number }
     }
 
+    /// As it was noted elsewhere.
+    pub(super) fn of(&Note { expires_us, number, .. }: &Note) -> Self {
+        Self { expires_us, number }
+    }
+
     pub(super) fn large(self) -> Self {
         Self { number: self.number | LARGE, ..self }
     }

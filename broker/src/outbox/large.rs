@@ -4,7 +4,7 @@
 //! Without FRAGMENTED it goes whole, in its place. With it, it is *open* from its first part on: it
 //! leaves its lane, and its parts take turns with those of other open ones and with what lies in
 //! the lane, so that neither answers nor other producers' messages wait for all of it. What its own
-//! producer sent after it waits, and whatever lies behind that (promise 2): a message stands in its
+//! producer sent after it steps aside (`queue.rs`) and waits (promise 2): a message stands in its
 //! order where its last part is. One that is open is finished, or lost with its link.
 
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ use waybill_wire::frame::Fragment;
 use waybill_wire::limits::{FRAGMENTED_BYTES_MAX, FRAGMENTED_MAX};
 
 use super::lane::{Lane, NUMBER, Note, Noted, TRACED, TTL_OFFSET, length, micros};
+use super::queue::Source;
 use super::write::Write;
 use super::{Cause, Gone, Outbox, QUEUES};
 use crate::limits::{FRAGMENT_BYTES, WRITE_BYTES};
@@ -25,6 +26,9 @@ const PAYLOAD_LEN_OFFSET: usize = 4;
 const FLAGS_OFFSET: usize = 8;
 const SEQUENCE_OFFSET: usize = 16;
 const ORIGIN_OFFSET: usize = 32;
+/// Its namespace; and CONFLATE's bytes, if there is neither ORIGIN nor TRACE.
+const NAMESPACE_OFFSET: usize = 24;
+const CONFLATE_OFFSET: usize = 32;
 
 /// Large messages of which a part was written, those first whose turn is next.
 #[derive(Debug, Default)]
@@ -38,6 +42,8 @@ struct Open {
     queue: usize,
     origin: u64,
     sequence: u64,
+    // Of namespace and conflation.
+    key: Option<Key>,
     payload: Bytes,
     sent: usize,
     // Of header and payload.
@@ -56,7 +62,39 @@ struct Head {
     is_fragmented: bool,
     origin: Option<u64>,
     sequence: u64,
+    key: Option<Key>,
     payload: usize,
+}
+
+/// A namespace, and a conflation key in it.
+type Key = (u32, u64);
+
+/// What a message that comes next waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// What its producer sent before it in that queue.
+    Behind,
+    /// Another one of its key, or that more may be open.
+    Otherwise,
+}
+
+/// What a queue gives to a write at one time.
+struct Share {
+    /// Bytes at which the write has had it.
+    upto: usize,
+    /// Messages that ended with it.
+    frames: u64,
+    /// Bytes that are not in the queue any more.
+    left: usize,
+    /// One waits until more may be open, so that no other one is opened before.
+    is_short: bool,
+}
+
+impl Share {
+    fn of(write: &Write) -> Self {
+        let upto = (write.bytes() + FRAGMENT_BYTES).min(WRITE_BYTES);
+        Self { upto, frames: 0, left: 0, is_short: false }
+    }
 }
 
 impl Head {
@@ -64,12 +102,14 @@ impl Head {
     fn of(frame: &[u8], large: Option<usize>) -> Self {
         let set = u16::from_le_bytes([frame[FLAGS_OFFSET], frame[FLAGS_OFFSET + 1]]);
         let is_message = frame[1] != Kind::TAG.0;
-        let has_origin = is_message && set & flags::message::ORIGIN != 0;
+        let has = |flag| is_message && set & flag != 0;
+        let has_origin = has(flags::message::ORIGIN);
         Self {
             is_large: large.is_some(),
             is_fragmented: large.is_some() && set & flags::message::FRAGMENTED != 0,
             origin: has_origin.then(|| u64_at(frame, ORIGIN_OFFSET)),
             sequence: u64_at(frame, SEQUENCE_OFFSET),
+            key: has(flags::message::CONFLATE).then(|| key_of(frame, set)),
             payload: large.unwrap_or(0),
         }
     }
@@ -93,6 +133,14 @@ impl Taken {
 
 fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(*bytes[offset..].first_chunk().expect("a header is longer than that"))
+}
+
+/// Of a frame with CONFLATE and these flags.
+fn key_of(frame: &[u8], set: u16) -> Key {
+    let origin = if set & flags::message::ORIGIN == 0 { 0 } else { 8 };
+    let trace = if set & flags::message::TRACE == 0 { 0 } else { 16 };
+    let namespace = frame[NAMESPACE_OFFSET..].first_chunk().expect("a header is longer than that");
+    (u32::from_le_bytes(*namespace), u64_at(frame, CONFLATE_OFFSET + origin + trace))
 }
 
 impl Lane {
@@ -220,16 +268,20 @@ impl OpenOnes {
         self.all.iter().all(|open| open.left_first >= entered[open.queue])
     }
 
-    /// Whether a message that comes next must wait for one that is open: its producer's, in that
-    /// queue; or for any, since there may be no more.
-    fn holds(&self, queue: usize, head: &Head) -> bool {
+    /// What a message that comes next must wait for. Two that are open at one time are told apart
+    /// by their ids; of two with one key the newer must be the last word.
+    fn waits(&self, queue: usize, head: &Head, is_short: bool) -> Option<Waits> {
         let same = |open: &Open| Some(open.origin) == head.origin;
-        let is_behind = self.all.iter().any(|open| open.queue == queue && same(open));
+        if self.all.iter().any(|open| open.queue == queue && same(open)) {
+            return Some(Waits::Behind);
+        }
+        let has_key = |open: &Open| open.queue == queue && open.key == head.key;
+        let is_keyed = head.key.is_some() && self.all.iter().any(has_key);
         let is_full =
             self.all.len() >= FRAGMENTED_MAX || self.payloads + head.payload > FRAGMENTED_BYTES_MAX;
-        // Two that are open at one time are told apart by that.
         let is_again = |open: &Open| same(open) && open.sequence == head.sequence;
-        is_behind || head.is_fragmented && (is_full || self.all.iter().any(is_again))
+        let may_open = !is_short && !is_full && !self.all.iter().any(is_again);
+        (is_keyed || head.is_fragmented && !may_open).then_some(Waits::Otherwise)
     }
 
     fn open(&mut self, open: Open) {
@@ -271,18 +323,25 @@ impl Open {
 }
 
 impl Outbox {
-    /// What is written of a queue with large messages: in turn a share of what lies in the lane,
-    /// and a part of one that is open. How many messages ended.
+    /// What is written of a queue with large messages: in turn a share of what had stepped aside
+    /// and waits no more, one of what lies in the lane, and a part of one that is open. How many
+    /// messages ended.
     pub(super) fn gather_large(&mut self, now: Duration, at: usize, write: &mut Write) -> u64 {
-        let mut frames = 0;
+        // As much may step aside for a write as it takes.
+        let (mut frames, mut may_move) = (0, WRITE_BYTES);
         while write.bytes() < WRITE_BYTES {
-            let before = write.bytes();
-            frames += self.take_share(now, at, write);
+            let before = (write.bytes(), may_move);
+            let mut share = Share::of(write);
+            self.take_asides(now, at, write, &mut share);
+            share.upto = Share::of(write).upto;
+            self.take_lane(now, at, write, (&mut share, &mut may_move));
+            frames += share.frames;
+            self.give_back(share.left);
             if let Some(mut open) = self.open.next(at) {
                 let is_last = open.write_part(None, now, write);
                 frames += self.put_back(open, is_last);
             }
-            if write.bytes() == before {
+            if (write.bytes(), may_move) == before {
                 break;
             }
         }
@@ -290,54 +349,106 @@ impl Outbox {
         frames
     }
 
-    /// Takes from a lane until a share of a write is full, or something must wait for a message
-    /// that is open. One that is opened has its first part at once.
-    fn take_share(&mut self, now: Duration, at: usize, write: &mut Write) -> u64 {
-        let (now_us, mut frames, mut left) = (micros(now), 0, 0);
-        let share = (write.bytes() + FRAGMENT_BYTES).min(WRITE_BYTES);
-        while write.bytes() < share
+    /// Takes what has stepped aside and waits no more, until a share is full: each producer's in
+    /// turn.
+    fn take_asides(&mut self, now: Duration, at: usize, write: &mut Write, share: &mut Share) {
+        let mut place = 0;
+        for _ in 0..self.queues[at].asides() {
+            let (from, before) = (Source::Aside(place), write.bytes());
+            while write.bytes() < share.upto
+                && let Some(head) = self.queues[at].lane_mut(from).head()
+            {
+                let waits = self.open.waits(at, &head, share.is_short);
+                share.is_short |= waits == Some(Waits::Otherwise);
+                if waits.is_some() {
+                    break;
+                }
+                self.take_head(now, (at, from), &head, write, share);
+            }
+            if write.bytes() > before {
+                self.queues[at].next_in_turn(place);
+            } else {
+                place += 1;
+            }
+        }
+    }
+
+    /// Takes from a lane until a share is full, or something must wait that may not step aside.
+    fn take_lane(
+        &mut self,
+        now: Duration,
+        at: usize,
+        write: &mut Write,
+        (share, may_move): (&mut Share, &mut usize),
+    ) {
+        while write.bytes() < share.upto
             && let Some(head) = self.queues[at].lane.head()
-            && !self.open.holds(at, &head)
         {
-            let lane = &mut self.queues[at].lane;
-            if !head.is_large {
-                let before = lane.waiting();
-                let (gone, traced) = (&mut self.gone, &mut self.traced);
-                frames += lane.take_one(now_us, &mut write.data, gone, traced);
-                left += before - lane.waiting();
-                continue;
-            }
-            let left_first = lane.left_first();
-            let before = lane.waiting();
-            let taken = lane.take_large(now_us, &mut self.gone);
-            let bytes = before - lane.waiting();
-            let Some(mut taken) = taken else {
-                left += bytes;
-                continue;
+            let queue = &mut self.queues[at];
+            let is_aside = head.origin.is_some_and(|origin| queue.is_aside(origin));
+            let waits = if is_aside {
+                Some(Waits::Behind)
+            } else {
+                self.open.waits(at, &head, share.is_short)
             };
-            let mut open = Open {
-                queue: at,
-                origin: head.origin.unwrap_or(0),
-                sequence: head.sequence,
-                payload: taken.payload.clone(),
-                sent: 0,
-                bytes,
-                number: taken.number,
-                left_first,
-                since: now,
-            };
-            if head.is_fragmented {
-                let is_last = open.write_part(Some(&mut taken), now, write);
-                frames += self.put_back(open, is_last);
-                continue;
+            let steps_aside = waits == Some(Waits::Behind) && head.key.is_none() && *may_move > 0;
+            match head.origin {
+                _ if waits.is_none() => {
+                    self.take_head(now, (at, Source::Lane), &head, write, share);
+                }
+                Some(origin) if steps_aside && queue.may_step_aside(origin) => {
+                    *may_move = may_move.saturating_sub(queue.step_aside(origin));
+                }
+                _ => break,
             }
+        }
+    }
+
+    /// Takes the next message. One that is opened has its first part at once.
+    fn take_head(
+        &mut self,
+        now: Duration,
+        (at, from): (usize, Source),
+        head: &Head,
+        write: &mut Write,
+        share: &mut Share,
+    ) {
+        let left_first = self.queues[at].place_of_next(from);
+        let lane = self.queues[at].lane_mut(from);
+        let before = lane.waiting();
+        if !head.is_large {
+            let (gone, traced) = (&mut self.gone, &mut self.traced);
+            share.frames += lane.take_one(micros(now), &mut write.data, gone, traced);
+            share.left += before - lane.waiting();
+            return;
+        }
+        let taken = lane.take_large(micros(now), &mut self.gone);
+        let bytes = before - lane.waiting();
+        let Some(mut taken) = taken else {
+            share.left += bytes;
+            return;
+        };
+        let mut open = Open {
+            queue: at,
+            origin: head.origin.unwrap_or(0),
+            sequence: head.sequence,
+            key: head.key,
+            payload: taken.payload.clone(),
+            sent: 0,
+            bytes,
+            number: taken.number,
+            left_first,
+            since: now,
+        };
+        let is_last = if head.is_fragmented {
+            open.write_part(Some(&mut taken), now, write)
+        } else {
             let whole = taken.payload.len();
             write.data.extend_from_slice(taken.announce(whole));
             write.put(taken.payload);
-            frames += self.put_back(open, true);
-        }
-        self.give_back(left);
-        frames
+            true
+        };
+        share.frames += self.put_back(open, is_last);
     }
 
     /// One that has had its turn waits for the next, unless that was its last part. Its place is

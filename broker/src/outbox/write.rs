@@ -71,8 +71,8 @@ impl Outbox {
     pub fn take(&mut self, now: Duration) -> (Write, u64) {
         self.writing_answers = 0;
         let (mut write, frames) = match self.only_queue() {
-            Some(at) if self.queues[at].lane.may_swap() => {
-                let Queue { lane, keys } = &mut self.queues[at];
+            Some(at) if self.queues[at].may_swap() => {
+                let Queue { lane, keys, .. } = &mut self.queues[at];
                 let (frames, bytes) = (lane.frames() as u64, lane.waiting());
                 keys.clear();
                 let write = lane.swap(std::mem::take(&mut self.spare));
@@ -102,7 +102,7 @@ impl Outbox {
 
     /// The queue that has all that is to be written.
     fn only_queue(&self) -> Option<usize> {
-        let [high, normal, bulk] = self.queues.each_ref().map(|queue| queue.lane.frames() > 0);
+        let [high, normal, bulk] = self.queues.each_ref().map(|queue| queue.frames() > 0);
         match (high, normal, bulk) {
             _ if !self.control.is_empty() || !self.open.is_empty() => None,
             (false, true, false) => Some(1),
@@ -119,11 +119,12 @@ impl Outbox {
             if write.bytes() >= WRITE_BYTES {
                 break;
             }
-            let lane = &mut self.queues[at].lane;
-            if lane.has_large() || self.open.any(at) {
+            let queue = &mut self.queues[at];
+            if queue.lane.has_large() || queue.asides() > 0 || self.open.any(at) {
                 frames += self.gather_large(now, at, &mut write);
                 continue;
             }
+            let lane = &mut queue.lane;
             if lane.frames() == 0 {
                 continue;
             }
@@ -138,7 +139,7 @@ impl Outbox {
 
     pub(super) fn settle_at(&mut self, at: usize) {
         self.queues[at].settle();
-        debug_assert!(self.queues[at].lane.invariant());
+        debug_assert!(self.queues[at].invariant());
     }
 
     /// Takes back the buffer of a finished write.

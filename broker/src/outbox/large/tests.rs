@@ -1,40 +1,20 @@
-//! Large messages among others, against a receiver that puts pieces together and knows what was
-//! offered.
+//! Large messages among others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use waybill_wire::Frame;
 use waybill_wire::code::Priority;
-use waybill_wire::message::{Message, MessageHead};
 
 use super::*;
-use crate::io::joined;
 use crate::limits::REFERENCED_BYTES;
-use crate::outbox::{Care, Policy, Run, Terms};
+use crate::outbox::Policy;
+
+mod aside;
+mod model;
+
+use self::model::{How, Offered, Receiver, of, offer, offer_all, write};
 
 const MOST: usize = 700_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Copied,
-    /// Where other outboxes may have it, too.
-    InRun,
-    Whole,
-    InPieces,
-}
-
-#[derive(Clone, Debug)]
-struct Offered {
-    how: How,
-    origin: u64,
-    priority: Priority,
-    payload: usize,
-    ttl_ms: u32,
-    key: Option<u64>,
-    is_mailed: bool,
-}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -80,158 +60,33 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
-/// All payloads are parts of this.
-static BYTES: LazyLock<Vec<u8>> =
-    LazyLock::new(|| (0..=250).cycle().take((1 << 20) + 251).collect());
-
-/// A payload that no message near it has.
-fn payload(sequence: u64, bytes: usize) -> &'static [u8] {
-    let start = usize::try_from(sequence % 251).expect("less than 251");
-    &BYTES[start..start + bytes]
+/// When messages were offered, and first looked for.
+struct Ages {
+    most_ms: u64,
+    offered: BTreeMap<u64, u64>,
+    seen: BTreeMap<u64, u64>,
 }
 
-impl Offered {
-    /// What is encoded in the lane, and what lies elsewhere.
-    fn frame(&self, sequence: u64) -> (Vec<u8>, Bytes) {
-        let total = u32::try_from(self.payload).expect("less than that");
-        let head = MessageHead {
-            sequence,
-            ttl_ms: self.ttl_ms,
-            priority: self.priority,
-            conflate: self.key,
-            origin: Some(self.origin),
-            fragmented: (self.how == How::InPieces).then_some(total),
-            ..MessageHead::default()
-        };
-        let payload = payload(sequence, self.payload);
-        let (copied, shared) = match self.how {
-            How::Copied | How::InRun => (payload, Bytes::new()),
-            How::Whole | How::InPieces => (&[][..], Bytes::from_static(payload)),
-        };
-        let mut frame = Vec::new();
-        head.encode(Kind::DELIVER, &[1][..], copied, &mut frame).expect("a test's own message");
-        (frame, shared)
-    }
-
-    fn terms(&self, number: u64) -> Terms {
-        let (ttl_ms, priority, conflates) = (self.ttl_ms, self.priority, self.key.is_some());
-        let care = Care { ttl_ms, priority, conflates };
-        Terms { care, number, is_traced: number.is_multiple_of(3) }
-    }
-}
-
-fn offer(outbox: &mut Outbox, now: Duration, it: &Offered, number: u64) -> Result<(), Cause> {
-    let (frame, payload) = it.frame(number);
-    if it.is_mailed {
-        if !outbox.room().reserve(frame.len() + payload.len()) {
-            return Err(Cause::Full);
+impl Ages {
+    /// DEL-34: nothing is left that was seen so long ago, and what was offered later is.
+    fn looked(&mut self, now_ms: u64, receiver: &Receiver, of: &BTreeMap<u64, Offered>) {
+        for number in receiver.waiting(of) {
+            let seen = *self.seen.entry(number).or_insert(now_ms);
+            assert!(now_ms < seen + self.most_ms, "{number} has waited since {seen}");
         }
-        outbox.accept(now, it.terms(number), &frame, payload);
-        return Ok(());
-    }
-    match it.how {
-        How::Copied => outbox.offer(now, it.terms(number), |out| out.extend(frame)),
-        How::InRun => {
-            let held = frame.len();
-            let run = Run::new(frame.into(), 1, held);
-            outbox.offer_run(it.priority, &run).then_some(()).ok_or(Cause::Full)
-        }
-        _ => outbox.offer_large(now, it.terms(number), &frame, payload),
-    }
-}
-
-/// The other end.
-#[derive(Default)]
-struct Receiver {
-    open: BTreeMap<(u64, u64), (Priority, usize, Vec<u8>)>,
-    /// The last sequence of each path that is complete.
-    last: BTreeMap<(u64, u8), u64>,
-    complete: BTreeSet<u64>,
-    traced: Vec<u64>,
-}
-
-impl Receiver {
-    fn read(&mut self, mut rest: &[u8], of: &BTreeMap<u64, Offered>) -> Vec<(&'static str, u64)> {
-        let mut seen = Vec::new();
-        while !rest.is_empty() {
-            if rest[0] == 0xcc {
-                seen.push(("answer", 0));
-                rest = &rest[1..];
-                continue;
-            }
-            let (frame, after) = rest.split_at(length(rest));
-            rest = after;
-            match Frame::decode(frame) {
-                Ok(Frame::Deliver(message)) => seen.push(self.message(&message, of)),
-                Ok(Frame::Fragment(piece)) => seen.push(self.piece(&piece, of)),
-                other => panic!("{other:?}"),
-            }
-            let bytes: usize = self.open.values().map(|(_, total, _)| total).sum();
-            assert!(self.open.len() <= FRAGMENTED_MAX && bytes <= FRAGMENTED_BYTES_MAX);
-        }
-        seen
-    }
-
-    fn message(&mut self, it: &Message<'_>, of: &BTreeMap<u64, Offered>) -> (&'static str, u64) {
-        let (sequence, origin) = (it.sequence, it.origin.expect("of a DELIVER"));
-        let offered = &of[&sequence];
-        assert_eq!((origin, it.priority), (offered.origin, offered.priority));
-        assert!(it.ttl_ms <= offered.ttl_ms && (it.ttl_ms == 0) == (offered.ttl_ms == 0));
-        let Some(total) = it.fragmented else {
-            self.completed(origin, it.priority, sequence, it.payload, of);
-            return ("whole", sequence);
-        };
-        assert_eq!(it.payload.len(), FRAGMENT_BYTES);
-        let open = (it.priority, total as usize, it.payload.to_vec());
-        assert!(self.open.insert((origin, sequence), open).is_none(), "{sequence} is open");
-        ("first", sequence)
-    }
-
-    fn piece(&mut self, it: &Fragment<'_>, of: &BTreeMap<u64, Offered>) -> (&'static str, u64) {
-        let open = self.open.get_mut(&(it.origin, it.sequence)).expect("it was begun");
-        assert_eq!(it.offset as usize, open.2.len());
-        assert!(it.payload.len() <= FRAGMENT_BYTES);
-        open.2.extend(it.payload);
-        assert_eq!(it.last, open.2.len() == open.1);
-        if it.last {
-            let open = self.open.remove(&(it.origin, it.sequence)).expect("it is open");
-            self.completed(it.origin, open.0, it.sequence, &open.2, of);
-        }
-        (if it.last { "last" } else { "piece" }, it.sequence)
-    }
-
-    fn completed(
-        &mut self,
-        origin: u64,
-        priority: Priority,
-        sequence: u64,
-        bytes: &[u8],
-        of: &BTreeMap<u64, Offered>,
-    ) {
-        assert!(bytes == payload(sequence, of[&sequence].payload), "bytes of {sequence}");
-        assert!(self.complete.insert(sequence), "{sequence} comes twice");
-        // One that took another's place is where that was.
-        if of[&sequence].key.is_none() {
-            let last = self.last.insert((origin, priority.rank()), sequence);
-            assert!(last < Some(sequence), "{sequence} after {last:?}");
+        for (number, cause) in &receiver.just_gone {
+            let is_young = now_ms < self.offered[number] + self.most_ms;
+            assert!(*cause != Cause::Aged || of[number].key.is_some() || !is_young, "{number}");
         }
     }
-}
-
-fn write(outbox: &mut Outbox, now: Duration) -> (Vec<u8>, u64, usize) {
-    let (Write { data, pieces, .. }, frames) = outbox.take(now);
-    let count = pieces.len();
-    let all = joined(data.clone(), &pieces);
-    if !all.is_empty() {
-        outbox.recycle(now, data);
-    }
-    (all, frames, count)
 }
 
 fn check(steps: Vec<Step>, policy: Policy) {
     let mut outbox = Outbox::new(MOST);
-    outbox.set_policy(policy, Some(Duration::from_secs(1)));
-    let (mut receiver, mut of, mut gone) = (Receiver::default(), BTreeMap::new(), BTreeSet::new());
+    let most_ms = if policy == Policy::DropOldest { 60 } else { 10_000 };
+    outbox.set_policy(policy, Some(Duration::from_millis(most_ms)));
+    let (mut receiver, mut of) = (Receiver::default(), BTreeMap::new());
+    let mut ages = Ages { most_ms, offered: BTreeMap::new(), seen: BTreeMap::new() };
     let (mut now_ms, mut number, mut marks) = (0, 0, Vec::new());
     let all = steps.into_iter().chain(std::iter::repeat_n(Step::Take, 200));
     for step in all {
@@ -245,26 +100,33 @@ fn check(steps: Vec<Step>, policy: Policy) {
                 }
                 if offer(&mut outbox, now, &it, number).is_ok() {
                     of.insert(number, it);
+                    ages.offered.insert(number, now_ms);
                 }
+                receiver.note_gone(outbox.take_gone(), &of);
+                receiver.the_oldest_were_dropped(&of, number);
                 marks.push((number, outbox.entered()));
             }
             Step::Control => outbox.control().push(0xcc),
             Step::Take => {
                 let before = receiver.complete.len();
                 let (bytes, frames, _) = write(&mut outbox, now);
+                receiver.note_gone(outbox.take_gone(), &of);
                 let seen = receiver.read(&bytes, &of);
                 assert!(seen.iter().skip_while(|it| it.0 == "answer").all(|it| it.0 != "answer"));
                 assert_eq!((receiver.complete.len() - before) as u64, frames);
                 receiver.traced.extend(outbox.take_traced());
             }
             Step::Wait(ms) => now_ms += ms,
-            Step::Look => drop(outbox.look(now)),
+            Step::Look => {
+                // So long that the age of all that has come is noted.
+                now_ms += most_ms / 16 + 1;
+                outbox.look(Duration::from_millis(now_ms));
+                receiver.note_gone(outbox.take_gone(), &of);
+                ages.looked(now_ms, &receiver, &of);
+            }
         }
-        for (number, _) in outbox.take_gone().numbers {
-            assert!(of.contains_key(&number) && gone.insert(number), "{number} was gone before");
-        }
-        assert!(outbox.invariant());
-        let settled = |number: &u64| receiver.complete.contains(number) || gone.contains(number);
+        assert!(outbox.invariant() && !outbox.has_gone());
+        let settled = |number: &u64| receiver.is_settled(*number);
         marks.retain(|(upto, mark)| {
             let left = outbox.has_left(*mark);
             assert!(!left || of.range(..=upto).all(|(number, _)| settled(number)), "{upto}");
@@ -275,8 +137,8 @@ fn check(steps: Vec<Step>, policy: Policy) {
     }
     assert!(outbox.is_empty() && receiver.open.is_empty() && marks.is_empty());
     assert!(outbox.room().waiting() == outbox.credit, "all room was given back");
-    assert!(receiver.complete.is_disjoint(&gone));
-    assert_eq!(receiver.complete.len() + gone.len(), of.len());
+    assert!(receiver.complete.is_disjoint(&receiver.gone));
+    assert_eq!(receiver.complete.len() + receiver.gone.len(), of.len());
     let is_traced = |number: &&u64| number.is_multiple_of(3) && of[number].how != How::InRun;
     let traced = receiver.complete.iter().filter(is_traced);
     assert!(traced.copied().eq(receiver.traced.into_iter().collect::<BTreeSet<u64>>()));
@@ -296,19 +158,6 @@ proptest! {
     fn promise_5_one_that_has_begun_is_finished_whatever_is_dropped(steps in steps()) {
         check(steps, Policy::DropOldest);
     }
-}
-
-fn of(how: How, origin: u64, priority: Priority, payload: usize) -> Offered {
-    Offered { how, origin, priority, payload, ttl_ms: 0, key: None, is_mailed: false }
-}
-
-/// Offers all of them, numbered from 1.
-fn offer_all(outbox: &mut Outbox, all: &[Offered]) -> BTreeMap<u64, Offered> {
-    let numbered: BTreeMap<u64, Offered> = (1..).zip(all.iter().cloned()).collect();
-    for (number, it) in &numbered {
-        assert_eq!(offer(outbox, Duration::ZERO, it, *number), Ok(()));
-    }
-    numbered
 }
 
 #[test]
@@ -339,7 +188,7 @@ fn promise_6_urgent_messages_and_a_pong_go_between_the_pieces_of_a_bulk_one() {
 }
 
 #[test]
-fn promise_2_what_its_producer_sent_after_it_waits_and_others_do_not() {
+fn promise_2_and_6_what_its_producer_sent_after_it_waits_and_others_do_not() {
     let mut outbox = Outbox::new(4 << 20);
     let normal = Priority::NORMAL;
     let all = [
@@ -358,7 +207,8 @@ fn promise_2_what_its_producer_sent_after_it_waits_and_others_do_not() {
     let at = |it| seen.iter().position(|seen| *seen == it).expect("it came");
     assert!(at(("first", 1)) < at(("whole", 2)) && at(("whole", 2)) < at(("last", 1)));
     assert!(at(("first", 3)) < at(("last", 1)) && at(("whole", 4)) < at(("last", 1)));
-    assert!(at(("last", 1)) < at(("whole", 5)) && at(("whole", 5)) < at(("whole", 6)));
+    assert!(at(("last", 1)) < at(("whole", 5)), "it is of the same producer");
+    assert!(at(("whole", 6)) < at(("last", 1)), "it came behind one that waits");
 }
 
 #[test]
