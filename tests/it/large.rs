@@ -156,6 +156,33 @@ fn promise_6_urgent_messages_and_a_pong_go_between_the_pieces_of_a_bulk_one() {
 }
 
 #[test]
+fn promise_2_and_6_others_go_on_where_a_producer_waits_behind_its_own_large_message() {
+    everywhere(&config(), |net| {
+        let gateway = gateway_offering(net, 1, &[1], capability::FRAGMENTS);
+        net.stall(gateway, true);
+        let (mut first, mut second) = (producer(net), Producer::link(net, 8));
+        // More than a transport takes when nobody reads.
+        let large = payload(1, MESSAGE_BYTES_MAX);
+        let told = MessageHead { level: Level::ROUTED, ..MessageHead::default() };
+        send_in_pieces(net, &mut first, told, &[1], &large);
+        assert_eq!(first.receipt(net).sent, 1);
+        let (follower, of_another) = (payload(2, 300_000), b"of another".to_vec());
+        for payload in [&b"behind it"[..], &follower, b"last"] {
+            assert_eq!(first.publish_with(net, told, &[1], payload).sent, 1);
+        }
+        for _ in 0..3 {
+            assert_eq!(second.publish_with(net, told, &[1], &of_another).sent, 1);
+        }
+        net.settle();
+        net.stall(gateway, false);
+        let got = Arrivals::default().messages(net, gateway, 7);
+        assert!(got[..3].iter().all(|got| *got == of_another), "they came while it was open");
+        assert!(got[3..] == [large, b"behind it".into(), follower, b"last".into()]);
+        net.until(|ledger| ledger.gateways.waiting + ledger.gateways.between_shards == 0);
+    });
+}
+
+#[test]
 fn what_is_too_long_for_a_frame_is_not_sent_to_a_gateway_that_takes_no_pieces() {
     everywhere(&config(), |net| {
         let with = gateway_offering(net, 1, &[1], capability::FRAGMENTS);

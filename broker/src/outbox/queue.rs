@@ -71,7 +71,14 @@ impl Aside {
 impl Queue {
     /// Frames that wait.
     pub(super) fn frames(&self) -> usize {
-        self.lanes().map(Lane::frames).sum()
+        // Asked for at every write.
+        let has_asides = !self.asides.is_empty();
+        self.lane.frames() + if has_asides { self.frames_aside() } else { 0 }
+    }
+
+    #[cold]
+    fn frames_aside(&self) -> usize {
+        self.asides.iter().map(|aside| aside.lane.frames()).sum()
     }
 
     /// Bytes of them.

@@ -28,7 +28,8 @@ enum Step {
 fn offered() -> impl Strategy<Value = Offered> {
     let priority = prop_oneof![Just(Priority::NORMAL), Just(Priority::HIGH), Just(Priority::BULK)];
     let what = prop_oneof![
-        3 => (0..300usize).prop_map(|payload| (How::Copied, payload)),
+        2 => (0..300usize).prop_map(|payload| (How::Copied, payload)),
+        1 => (0..60_000usize).prop_map(|payload| (How::Copied, payload)),
         1 => (0..300usize).prop_map(|payload| (How::InRun, payload)),
         1 => (REFERENCED_BYTES..90_000).prop_map(|payload| (How::Whole, payload)),
         2 => (FRAGMENT_BYTES + 1..300_000).prop_map(|payload| (How::InPieces, payload)),

@@ -36,19 +36,21 @@ fn with_one_aside(
 #[test]
 fn promise_2_nothing_of_a_producer_passes_what_has_stepped_aside() {
     let mut outbox = Outbox::new(8 << 20);
-    let all = [
-        of(How::InPieces, 1, NORMAL, 6 * FRAGMENT_BYTES),
+    let mut all = vec![
+        of(How::InPieces, 1, NORMAL, 20 * FRAGMENT_BYTES),
         of(How::Copied, 1, NORMAL, 10),
         of(How::Whole, 1, NORMAL, REFERENCED_BYTES),
         of(How::InPieces, 1, NORMAL, 3 * FRAGMENT_BYTES),
         of(How::InRun, 1, NORMAL, 10),
         of(How::Copied, 2, NORMAL, 10),
     ];
+    // More than goes in one write.
+    all.extend((0..12).map(|_| of(How::Copied, 1, NORMAL, 60_000)));
     let (mut sent, mut receiver) = (offer_all(&mut outbox, &all), Receiver::default());
     while !outbox.is_empty() {
         read(&mut outbox, &mut receiver, &sent);
         // One more of the first comes while others of it wait; the receiver knows its order.
-        if sent.len() < 12 {
+        if sent.len() < 40 {
             offer_one(&mut outbox, &mut sent, of(How::Copied, 1, NORMAL, 10));
         }
     }
@@ -107,6 +109,43 @@ fn del_34_what_has_stepped_aside_is_the_oldest() {
     offer_one(&mut outbox, &mut sent, next);
     assert_eq!(outbox.take_gone().numbers, [(2, Cause::Full)]);
     assert!(outbox.invariant());
+}
+
+#[test]
+fn del_34_the_oldest_of_two_producers_that_stepped_aside_is_dropped() {
+    let mut outbox = Outbox::new(2 << 20);
+    outbox.set_policy(Policy::DropOldest, None);
+    let large = |origin| of(How::InPieces, origin, NORMAL, 10 * FRAGMENT_BYTES);
+    let small = |origin| of(How::Copied, origin, NORMAL, 50_000);
+    let all = [large(1), large(2), small(2), small(1), small(2)];
+    let (mut sent, mut receiver) = (offer_all(&mut outbox, &all), Receiver::default());
+    for _ in 0..2 {
+        read(&mut outbox, &mut receiver, &sent);
+    }
+    assert_eq!((outbox.queues[1].asides(), outbox.queues[1].lane.frames()), (2, 0));
+    for dropped in [3, 4, 5] {
+        let lacking = outbox.room().most() - outbox.room().waiting() + 100;
+        offer_one(&mut outbox, &mut sent, of(How::Copied, 3, NORMAL, lacking));
+        assert_eq!(outbox.take_gone().numbers, [(dropped, Cause::Full)]);
+    }
+}
+
+#[test]
+fn promise_6_one_that_waits_for_room_is_not_passed_by_all_others() {
+    let mut outbox = Outbox::new(128 << 20);
+    let mut all = vec![
+        of(How::InPieces, 1, NORMAL, 20 * FRAGMENT_BYTES),
+        of(How::InPieces, 1, NORMAL, 16 << 20),
+    ];
+    all.extend((2..8).map(|origin| of(How::InPieces, origin, NORMAL, 9 << 20)));
+    let (sent, mut receiver) = (offer_all(&mut outbox, &all), Receiver::default());
+    let mut seen = Vec::new();
+    while !outbox.is_empty() {
+        seen.extend(receiver.read(&write(&mut outbox, Duration::ZERO).0, &sent));
+    }
+    let begun: Vec<u64> = seen.into_iter().filter(|it| it.0 == "first").map(|it| it.1).collect();
+    // Three have begun before the first is written, and then there is no room for the second.
+    assert_eq!(begun[..5], [1, 3, 4, 5, 2]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use waybill_wire::Frame;
 use waybill_wire::code::Priority;
+use waybill_wire::limits::MESSAGE_BYTES_MAX;
 use waybill_wire::message::{Message, MessageHead};
 
 use super::super::*;
@@ -34,7 +35,7 @@ pub(super) struct Offered {
 
 /// All payloads are parts of this.
 static BYTES: LazyLock<Vec<u8>> =
-    LazyLock::new(|| (0..=250).cycle().take((1 << 20) + 251).collect());
+    LazyLock::new(|| (0..=250).collect::<Vec<u8>>().repeat(MESSAGE_BYTES_MAX / 251 + 2));
 
 /// A payload that no message near it has.
 pub(super) fn payload(sequence: u64, bytes: usize) -> &'static [u8] {
@@ -193,10 +194,12 @@ impl Receiver {
         // One with a key holds its lane, also when its time has run out.
         let just_gone = self.just_gone.iter().map(|(number, _)| number);
         let is_held = waiting.iter().chain(just_gone).any(|it| of[it].key.is_some());
+        let open: usize = self.open.values().map(|(_, total, _)| total).sum();
+        let most = waiting.iter().map(|number| of[number].payload).max().unwrap_or(0);
         for number in waiting {
             let origin = of[&number].origin;
             let is_behind = of.keys().any(|it| *it < number && of[it].origin == origin && left(it));
-            let is_full = self.open.len() == FRAGMENTED_MAX;
+            let is_full = self.open.len() == FRAGMENTED_MAX || open + most > FRAGMENTED_BYTES_MAX;
             assert!(is_held || is_behind || is_full, "{number} waits for {}", piece.sequence);
         }
     }
