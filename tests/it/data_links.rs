@@ -13,10 +13,12 @@ use waybill_wire::message::MessageHead;
 use crate::support::{Line, Net, everywhere, simulated};
 use crate::talk::{Producer, Receipt, encode, ends_with, fence, hello_for, in_effect, plain_hello};
 
+mod aside;
 mod mix;
 mod same;
 
-const OFFERED: u64 = capability::RESUME | capability::REPORTS | capability::LINKS;
+const OFFERED: u64 =
+    capability::RESUME | capability::REPORTS | capability::LINKS | capability::FRAGMENTS;
 
 fn config() -> BrokerConfig {
     BrokerConfig { resume_window_ms: 60_000, ..BrokerConfig::default() }
