@@ -77,6 +77,9 @@ pub struct Outbox {
     traced: Vec<u64>,
     // Large messages of which a part was written.
     open: OpenOnes,
+    // These, and messages that have stepped aside: one look, at every write, for those that lie
+    // beside the lanes.
+    beside: usize,
     // Bytes of large messages whose last part is being written: they stay until it is.
     lent: usize,
 }
@@ -102,6 +105,7 @@ impl Outbox {
             gone: Gone::default(),
             traced: Vec::new(),
             open: OpenOnes::default(),
+            beside: 0,
             lent: 0,
         }
     }
@@ -144,7 +148,7 @@ impl Outbox {
     /// Messages waiting.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.queues.iter().map(Queue::frames).sum::<usize>() + self.open.count()
+        self.queues.iter().map(|queue| queue.lane.frames()).sum::<usize>() + self.beside
     }
 
     /// Whether nothing waits.
@@ -385,6 +389,13 @@ impl Outbox {
 
     fn settle(&mut self) {
         self.queues.iter_mut().for_each(Queue::settle);
+        self.count_beside();
+    }
+
+    /// To be called when there may be more or fewer beside the lanes.
+    fn count_beside(&mut self) {
+        let aside: usize = self.queues.iter().map(Queue::frames_aside).sum();
+        self.beside = self.open.count() + aside;
     }
 
     /// Looks at how long messages have waited; to be called every now and then. Why the link is to
@@ -460,6 +471,7 @@ impl Outbox {
         let open = std::mem::take(&mut self.open);
         self.give_back(waiting + open.bytes());
         let lost: u64 = self.queues.iter_mut().map(Queue::abandon).sum();
+        self.count_beside();
         lost + open.count() as u64
     }
 }
@@ -480,7 +492,8 @@ const AGES: u32 = 16;
 impl Outbox {
     fn invariant(&self) -> bool {
         let waiting: usize = self.queues.iter().map(Queue::waiting).sum();
-        let holds = self.queues.iter().all(Queue::invariant);
+        let frames = self.queues.iter().map(Queue::frames).sum::<usize>() + self.open.count();
+        let holds = self.queues.iter().all(Queue::invariant) && frames == self.frames();
         holds && waiting + self.open.bytes() + self.lent == self.waiting()
     }
 

@@ -244,10 +244,6 @@ impl OpenOnes {
         self.all.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// Bytes of all of them, whole, with their headers.
     pub(super) fn bytes(&self) -> usize {
         self.all.iter().map(|open| open.bytes).sum()
@@ -346,6 +342,7 @@ impl Outbox {
             }
         }
         self.settle_at(at);
+        self.count_beside();
         frames
     }
 

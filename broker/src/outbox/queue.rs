@@ -71,13 +71,11 @@ impl Aside {
 impl Queue {
     /// Frames that wait.
     pub(super) fn frames(&self) -> usize {
-        // Asked for at every write.
-        let has_asides = !self.asides.is_empty();
-        self.lane.frames() + if has_asides { self.frames_aside() } else { 0 }
+        self.lane.frames() + self.frames_aside()
     }
 
-    #[cold]
-    fn frames_aside(&self) -> usize {
+    /// Those of them that have stepped aside.
+    pub(super) fn frames_aside(&self) -> usize {
         self.asides.iter().map(|aside| aside.lane.frames()).sum()
     }
 
@@ -164,11 +162,6 @@ impl Queue {
         let waiting = self.asides.iter_mut().filter(|aside| aside.lane.frames() > 0);
         let oldest = waiting.min_by_key(|aside| aside.place_of_next());
         oldest.map_or(&mut self.lane, |aside| &mut aside.lane)
-    }
-
-    /// Whether all of it may be written as it lies in the lane.
-    pub(super) fn may_swap(&self) -> bool {
-        self.asides.is_empty() && self.lane.may_swap()
     }
 
     /// To be called when frames have left or were replaced.

@@ -71,7 +71,7 @@ impl Outbox {
     pub fn take(&mut self, now: Duration) -> (Write, u64) {
         self.writing_answers = 0;
         let (mut write, frames) = match self.only_queue() {
-            Some(at) if self.queues[at].may_swap() => {
+            Some(at) if self.queues[at].lane.may_swap() => {
                 let Queue { lane, keys, .. } = &mut self.queues[at];
                 let (frames, bytes) = (lane.frames() as u64, lane.waiting());
                 keys.clear();
@@ -102,9 +102,9 @@ impl Outbox {
 
     /// The queue that has all that is to be written.
     fn only_queue(&self) -> Option<usize> {
-        let [high, normal, bulk] = self.queues.each_ref().map(|queue| queue.frames() > 0);
+        let [high, normal, bulk] = self.queues.each_ref().map(|queue| queue.lane.frames() > 0);
         match (high, normal, bulk) {
-            _ if !self.control.is_empty() || !self.open.is_empty() => None,
+            _ if !self.control.is_empty() || self.beside > 0 => None,
             (false, true, false) => Some(1),
             (true, false, false) => Some(0),
             (false, false, true) => Some(2),
