@@ -23,6 +23,7 @@ mod recent;
 mod reports;
 mod server;
 pub mod session;
+mod shortage;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod subprotocol;

@@ -39,8 +39,9 @@ use self::settled::Settled;
 use self::writer::Left;
 use crate::config::LimitConfig;
 use crate::hub::{ConnectionId, LoginRefused};
-use crate::pool::{ENTRY_BYTES, Pool, Stuck};
+use crate::pool::{ENTRY_BYTES, Pool};
 use crate::reports::{Outcome, Ticket};
+use crate::shortage::Stuck;
 use crate::subprotocol::Subprotocol;
 use crate::telemetry::Telemetry;
 
