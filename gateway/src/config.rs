@@ -127,6 +127,7 @@ pub struct DeadlineConfig {
 /// + 256 x 256 KiB                               what tasks read before it is counted
 /// + (connections_max + 1,024) x 20 KiB          sockets: the head of a request, and later session,
 ///                                               library, registration, and what was read
+/// + connections_max x 256 bytes                 who has to go, where too much is held
 /// + (4,096 + 256) x 64 KiB                      the mailbox, and what a turn takes from it
 /// + recent_messages_max x (16 x 8 + 128) bytes  message ids and the UIDs they were for,
 /// + 32 KiB                                      one list more: the newest stays

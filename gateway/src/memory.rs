@@ -26,7 +26,8 @@ pub fn terms(config: &GatewayConfig) -> Vec<Term> {
 
 fn of_connections(config: &GatewayConfig) -> Vec<Term> {
     let limits = &config.limits;
-    let sockets = wide(limits.connections_max) + wide(EXTRA_SOCKETS);
+    let connections = wide(limits.connections_max);
+    let sockets = connections + wide(EXTRA_SOCKETS);
     let encoded = (JSON_TIMES + 1) * wide(MESSAGE_BYTES_MAX);
     let brokers = wide(config.broker.addresses.len());
     let held = wide(limits.tags_held_max);
@@ -35,6 +36,7 @@ fn of_connections(config: &GatewayConfig) -> Vec<Term> {
         Term::new("and what was being encoded then", brokers, "messages", encoded),
         Term::new("or read", 256, "tasks", 256 * KIB),
         Term::new("sockets: requests, then sessions", sockets, "sockets", 20 * KIB),
+        Term::new("who has to go, where too much is held", connections, "connections", 256),
         Term::new("the mailbox, and what a turn takes", 4_096 + 256, "messages", 64 * KIB),
         Term::new("tags of connections", held, "tags", 2 * 136),
         Term::new("tags that connections have", wide(limits.tags_max), "tags", 512),

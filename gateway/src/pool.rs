@@ -1,13 +1,14 @@
-//! The memory that all connections of a gateway share, and who has to go when it is used up.
+//! The memory that all connections of a gateway share.
 //!
 //! What waits to be written is charged by what it takes: an encoded message once, however many
 //! queues have it, and a little for each place that it has in a queue. So is what clients have sent
 //! of a long message that is not whole. While more is held than there should be nothing further is
 //! taken from brokers or clients, and once all connections have looked at their queues those that
-//! have not got on for the longest are ended, until enough is given back. For a moment nearly every
-//! reader's socket is full, so within the first second of a shortage nobody goes who has got on
-//! within a second. So it is the slow ones who pay for it, and the others wait for tasks of this
-//! process and for that second, never for a socket (promise 6).
+//! have not got on for the longest are ended (`shortage.rs`), until enough is given back. For a
+//! moment nearly every reader's socket is full, so within the first second of a shortage, and while
+//! no more is held than should be, nobody goes who has got on within a second. So it is the slow
+//! ones who pay for it, and the others wait for tasks of this process and for that second, never
+//! for a socket (promise 6).
 //!
 //! Each connection may hold a little in any case: where all do, half of the pool is left.
 

@@ -30,7 +30,7 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::http;
 use crate::links::{Links, News, Next, Said};
 use crate::session::SessionLimits;
-use crate::shortage::{LOOKED_AT_ONCE, Shortage, Stuck, Sweep};
+use crate::shortage::{LOOKED_AT_ONCE, Shortage, Stuck};
 use crate::switchboard::{Arrived, FromConnection, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
 use crate::transports::liveness::Liveness;
@@ -264,31 +264,40 @@ impl Shared {
         info!(ledger = %serde_json::json!(stats), "gateway stopped");
     }
 
-    /// Looks at some more connections while too much is held; after all were looked at those that
-    /// hold it up are told to go.
+    /// Looks at some more connections while too much is held; after all were looked at, tells some
+    /// more of those to go that hold it up.
     fn relieve(&self, shortage: &mut Shortage, now_ms: u64) {
         let pool = &self.queues.pool;
         shortage.is_waiting = false;
         if !pool.is_settled() {
             return;
         }
+        let is_over = pool.is_over();
         let outboxes = &self.live().outboxes;
-        let upto = outboxes.capacity().min(shortage.sweep.from + LOOKED_AT_ONCE);
-        for key in shortage.sweep.from..upto {
-            let stuck = outboxes.get(key).and_then(|outbox| outbox.stuck());
-            if let Some(stuck) = stuck.filter(|stuck| shortage.may_end(*stuck, now_ms)) {
-                shortage.sweep.note(stuck, key);
+        if let Some(from) = shortage.from() {
+            let upto = outboxes.capacity().min(from + LOOKED_AT_ONCE);
+            for key in from..upto {
+                let stuck = outboxes.get(key).and_then(|outbox| outbox.stuck());
+                if let Some(stuck) = stuck.filter(|it| shortage.may_end(*it, is_over, now_ms)) {
+                    shortage.note(stuck, key);
+                }
+            }
+            let is_all = upto == outboxes.capacity();
+            shortage.looked(upto, is_all);
+            if !is_all {
+                return;
             }
         }
-        shortage.sweep.from = upto;
-        if upto == outboxes.capacity() {
-            let sweep = std::mem::take(&mut shortage.sweep);
-            let chosen = sweep.chosen(pool).filter_map(|key| outboxes.get(key));
-            // In between one may have got on, or another have come to its place.
-            let may_end = |stuck: Stuck| shortage.may_end(stuck, now_ms);
-            let still = chosen.filter(|outbox| outbox.stuck().is_some_and(may_end));
-            shortage.is_waiting = still.map(|outbox| outbox.send_away()).count() == 0;
+        if !shortage.rank() {
+            return;
         }
+        let part = shortage.next_part(pool);
+        let part = part.into_iter().filter_map(|key| outboxes.get(key));
+        // Since the look one may have got on, or another have come to its place.
+        let may_end = |stuck: Stuck| shortage.may_end(stuck, is_over, now_ms);
+        let still = part.filter(|outbox| outbox.stuck().is_some_and(may_end));
+        let count = still.map(|outbox| outbox.send_away()).count();
+        shortage.told(count);
     }
 
     fn connections(&self) -> usize {
@@ -397,6 +406,10 @@ impl Running {
         let pressed = self.shared.queues.pressure.is_on();
         let is_over = self.shared.queues.pool.is_over();
         let is_waiting = is_over && self.shortage.as_ref().is_some_and(|it| it.is_waiting);
+        let is_relieved = match is_over {
+            true => !is_waiting,
+            false => self.shortage.as_ref().is_some_and(|it| it.from().is_none()),
+        };
         tokio::select! {
             () = emptied(&mut self.stop) => return false,
             _ = self.inbox.recv_many(&mut words, TURN_MAX), if !self.switchboard.is_behind() => {
@@ -416,7 +429,7 @@ impl Running {
             () = tokio::time::sleep(LOOK_AGAIN), if is_waiting => {}
             // Connections are polled meanwhile, and whatever has come is taken first.
             () = tokio::task::yield_now(),
-                if (is_over && !is_waiting) || (unfinished && !pressed) => {}
+                if is_relieved || (unfinished && !pressed) => {}
         }
         self.relieve(is_over);
         self.shared.queues.pool.ease();
@@ -436,7 +449,11 @@ impl Running {
         } else if self.shared.queues.pool.has_room() {
             self.shortage = None;
         } else if let Some(shortage) = &mut self.shortage {
-            shortage.sweep = Sweep::default();
+            match shortage.from() {
+                // Some are in line: else the next messages would be as much too many again.
+                None => self.shared.relieve(shortage, self.shared.clock.ms()),
+                Some(_) => shortage.look_anew(),
+            }
         }
     }
 

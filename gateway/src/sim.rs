@@ -50,7 +50,7 @@ use crate::auth::{Grant, Verifier, mint};
 use crate::config::GatewayConfig;
 use crate::hub::LoginRefused;
 use crate::session::{Now, Session, SessionLimits};
-use crate::shortage::Sweep;
+use crate::shortage::Shortage;
 use crate::subprotocol::Subprotocol;
 use crate::switchboard::{Arrived, Switchboard};
 use crate::telemetry::{GatewayStats, Telemetry};
@@ -372,7 +372,8 @@ impl SimGateway {
     /// What connections owe the hub goes there, and what the hub says to sessions is heard, until
     /// nobody has anything to say: as if each task were polled once it is woken.
     fn settle(&mut self, now: Now) {
-        while self.pass_on(now) || self.relieve() {}
+        let mut shortage = Shortage::new(now.ms);
+        while self.pass_on(now) || self.relieve(&mut shortage) {}
         self.lines.retain(|_, peer| !peer.line.is_aborted());
         debug_assert!(!self.queues.pressure.is_on(), "every queue has been looked at");
         self.check();
@@ -397,16 +398,17 @@ impl SimGateway {
 
     /// Whether somebody has to go because too much is held. A step takes no time in which it could
     /// be waited for those who have just got on.
-    fn relieve(&mut self) -> bool {
+    fn relieve(&mut self, shortage: &mut Shortage) -> bool {
         if !self.queues.pool.is_over() {
             return false;
         }
-        let mut sweep = Sweep::default();
         let outboxes: Vec<_> = self.lines.values().map(|peer| peer.line.outbox()).collect();
+        shortage.look_anew();
         let stuck = outboxes.iter().map(|outbox| outbox.stuck()).enumerate();
-        stuck.for_each(|(key, stuck)| stuck.into_iter().for_each(|it| sweep.note(it, key)));
-        let chosen = sweep.chosen(&self.queues.pool).map(|key| outboxes[key].send_away());
-        chosen.count() > 0
+        stuck.for_each(|(key, stuck)| stuck.iter().for_each(|it| shortage.note(*it, key)));
+        while !shortage.rank() {}
+        let part = shortage.next_part(&self.queues.pool);
+        part.into_iter().map(|key| outboxes[key].send_away()).count() > 0
     }
 
     /// Promise 5, at every step: here nothing happens between two counters.

@@ -125,6 +125,8 @@ struct Queue {
     frames: VecDeque<Timed>,
     words: VecDeque<Word>,
     waiting_bytes: usize,
+    /// Number of the message that was queued last.
+    newest: u64,
     /// Frames that wait, and what the pool is charged of them for those of the connection's own.
     waiting_frames: usize,
     own_bytes: usize,
@@ -207,15 +209,17 @@ impl Outbox {
         ConnectionId(self.connection.load(Ordering::Relaxed))
     }
 
-    /// Queues a frame that was counted as served; what it takes is written in this order. Whether
-    /// it was queued, which the pool is to be told.
-    pub(crate) fn write(&self, frame: Timed) -> bool {
+    /// Queues a frame that was counted as served; what it takes is written in this order. `number`
+    /// is its message's, the same for all who get it. Whether it was queued, which the pool is to
+    /// be told.
+    pub(crate) fn write(&self, number: u64, frame: Timed) -> bool {
         let mut queue = self.lock();
         let len = frame.bytes.len();
         let fits = queue.state == State::Open && queue.fits(len, self.shared.bytes_max);
         if fits {
             queue.waiting_bytes += len;
             queue.waiting_frames += 1;
+            queue.newest = number;
             queue.frames.push_back(frame);
             self.telemetry().waiting.add(1);
             if queue.waiting_bytes > self.shared.bytes_max && !queue.blocked && !queue.presses {
@@ -358,7 +362,8 @@ impl Outbox {
         let brought = (queue.brought > 0).then_some((queue.brought_ms, queue.brought));
         let bytes = waiting.iter().chain(&brought).map(|(_, bytes)| bytes).sum();
         let since_ms = waiting.iter().chain(&brought).map(|(since_ms, _)| *since_ms).min()?;
-        (bytes > self.shared.pool.least()).then_some(Stuck { since_ms, bytes })
+        let newest = queue.newest;
+        (bytes > self.shared.pool.least()).then_some(Stuck { since_ms, bytes, newest })
     }
 
     /// Has the connection ended: what it holds is needed for others.

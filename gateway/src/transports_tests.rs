@@ -19,11 +19,8 @@ fn rig() -> Rig {
 
 fn write(outbox: &Outbox, lens: &[usize]) {
     for len in lens {
-        let _queued = outbox.write(Timed {
-            bytes: Bytes::from(vec![b'x'; *len]),
-            expires_ms: NEVER,
-            ticket: Ticket::NONE,
-        });
+        let bytes = Bytes::from(vec![b'x'; *len]);
+        let _queued = outbox.write(1, Timed { bytes, expires_ms: NEVER, ticket: Ticket::NONE });
     }
 }
 
@@ -112,12 +109,12 @@ fn promise_6_nobody_is_judged_before_all_have_looked_at_their_queues() {
     let frame = || Timed { bytes: vec![0; 60].into(), expires_ms: NEVER, ticket: Ticket::NONE };
     for look in [|outbox: &Outbox| outbox.take().frames, Outbox::close] {
         assert!(shared.pool.is_settled());
-        assert!(outbox.write(frame()));
+        assert!(outbox.write(1, frame()));
         shared.pool.came(1);
         assert!(!shared.pool.is_settled());
         look(&outbox);
     }
-    assert!(!outbox.write(frame()), "it is closed");
+    assert!(!outbox.write(1, frame()), "it is closed");
     assert!(shared.pool.is_settled());
 }
 
@@ -149,7 +146,7 @@ fn a_client_that_ends_its_messages_is_stuck_since_the_last_one_only() {
     ];
     for (bytes, has_ended, now_ms, since_ms) in steps {
         outbox.bring(bytes, has_ended, now_ms);
-        assert_eq!(outbox.stuck(), Some(Stuck { since_ms, bytes }));
+        assert_eq!(outbox.stuck(), Some(Stuck { since_ms, bytes, newest: 0 }));
     }
     outbox.bring(0, true, 60);
     assert_eq!(outbox.stuck(), None);

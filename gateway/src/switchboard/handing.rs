@@ -42,6 +42,8 @@ pub(super) struct Handing {
 #[derive(Debug)]
 struct Progress {
     key: Key,
+    /// Of the messages that came.
+    number: u64,
     /// When its connections stop to be served, and when it was taken up.
     expires_ms: u64,
     since_ms: u64,
@@ -85,6 +87,7 @@ impl Switchboard {
         let id = (message.origin.unwrap_or(0), message.sequence);
         let mut progress = Progress {
             key: (message.namespace, id),
+            number: self.telemetry.messages_in.value(),
             // Counted from when the link had received it: 0 is no limit (DEL-18).
             expires_ms: match message.ttl_ms {
                 0 => NEVER,
@@ -138,7 +141,7 @@ impl Switchboard {
                             self.telemetry.addressed.add(1);
                             let expires_ms = progress.expires_ms;
                             let timed = Timed { bytes, expires_ms, ticket };
-                            queued += usize::from(entry.outbox.write(timed));
+                            queued += usize::from(entry.outbox.write(progress.number, timed));
                         }
                         None => progress.met.push_back((Arc::clone(&entry.outbox), ticket)),
                     }
@@ -217,7 +220,7 @@ fn catch_up(
         if let Some(bytes) = fanout.frame(outbox.subprotocol()) {
             telemetry.addressed.add(1);
             let timed = Timed { bytes, expires_ms: progress.expires_ms, ticket };
-            queued += usize::from(outbox.write(timed));
+            queued += usize::from(outbox.write(progress.number, timed));
         }
     }
     queued

@@ -61,7 +61,7 @@ impl Rig {
             let ticket = self.draft.queued(1);
             self.telemetry.addressed.add(1);
             let bytes = Bytes::from_static(bytes);
-            let _queued = self.line.outbox().write(Timed { bytes, expires_ms: NEVER, ticket });
+            let _queued = self.line.outbox().write(1, Timed { bytes, expires_ms: NEVER, ticket });
             ticket
         };
         messages.iter().map(queue).collect()

@@ -109,11 +109,10 @@ async fn a_close_that_lies_in_the_kernel_is_read_before_anything_is_written() {
     }
     telemetry.addressed.add(1);
     let message = Bytes::from_static(b"\x81\x02hi");
-    rig.connection.outbox().write(Timed {
-        bytes: message,
-        expires_ms: NEVER,
-        ticket: Ticket::NONE,
-    });
+    let _queued = rig
+        .connection
+        .outbox()
+        .write(1, Timed { bytes: message, expires_ms: NEVER, ticket: Ticket::NONE });
     let mut context = Context::from_waker(Waker::noop());
     assert!(rig.connection.as_mut().poll(&mut context).is_ready());
     let said: Vec<FromConnection> = std::iter::from_fn(|| rig.inbox.try_recv().ok()).collect();
