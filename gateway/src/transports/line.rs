@@ -286,12 +286,17 @@ impl<F: Framing> Line<F> {
 
     /// Whether something waits to be written, once what has expired by now is out (DEL-20).
     pub(crate) fn wants_to_write(&mut self, now_ms: u64) -> bool {
-        let expired = self.writer.expire(now_ms, |t| self.outbox.settle(t, Outcome::Expired));
-        if expired.bytes > 0 {
+        if self.writer.may_expire(now_ms) {
+            let expired = self.writer.expire(now_ms, |t| self.outbox.settle(t, Outcome::Expired));
             self.outbox.telemetry().dropped_expired.add(expired.messages);
             self.outbox.release(expired);
         }
         !self.writer.is_empty()
+    }
+
+    /// The bytes to write next, if they are all of one frame and nothing comes after it.
+    pub(crate) fn only(&self) -> Option<&[u8]> {
+        self.writer.only()
     }
 
     /// The bytes to write next; the number of slices filled in.

@@ -388,9 +388,7 @@ impl Connection {
             if ready.is_err() {
                 return self.lost();
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.line.slices(&mut slices);
-            match self.tcp.try_write_vectored(&slices[..filled]) {
+            match self.write_once() {
                 Ok(len) => {
                     self.line.written(len, Clock::wall_us_now);
                     progress = true;
@@ -403,6 +401,16 @@ impl Connection {
             return self.poll_shut(context) || progress;
         }
         progress
+    }
+
+    fn write_once(&self) -> io::Result<usize> {
+        // Nearly always, and a message costs 3 % fewer instructions.
+        if let Some(bytes) = self.line.only() {
+            return self.tcp.try_write(bytes);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = self.line.slices(&mut slices);
+        self.tcp.try_write_vectored(&slices[..filled])
     }
 
     fn poll_shut(&mut self, context: &mut Context<'_>) -> bool {
@@ -423,14 +431,15 @@ impl Future for Connection {
         connection.outbox().register(context.waker());
         let mut turn = Turn { budget: MESSAGES_MAX, is_drained: false };
         for _ in 0..ROUNDS_MAX {
-            let mut progress = false;
+            let (mut progress, mut has_read) = (false, false);
             if connection.ending < Ending::Done {
                 progress |= connection.line.take_from_hub(connection.shared.clock.now());
-                progress |= connection.poll_read(context, &mut turn);
+                has_read = connection.poll_read(context, &mut turn);
                 progress |= connection.poll_time(context);
             }
             // A logout is said before anything more is written.
-            progress |= connection.poll_hub(context);
+            let has_told = connection.poll_hub(context);
+            progress |= has_read || has_told;
             if connection.ending < Ending::Done {
                 progress |= connection.poll_write(context);
             }
@@ -443,7 +452,9 @@ impl Future for Connection {
                     return Poll::Ready(());
                 }
             }
-            connection.count_brought();
+            if has_read || has_told {
+                connection.count_brought();
+            }
             if !progress {
                 return Poll::Pending;
             }

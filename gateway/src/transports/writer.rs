@@ -97,11 +97,16 @@ impl Writer {
         self.chunks.insert(first_boundary, Chunk::own(bytes));
     }
 
+    /// Whether there is something to look for that [has expired](Self::expire).
+    pub(crate) fn may_expire(&self, now_ms: u64) -> bool {
+        now_ms >= self.expires_ms
+    }
+
     /// Takes out what has expired and has not begun to be written (DEL-20). Here and below `gone`
     /// gets the ticket of each message that leaves.
     pub(crate) fn expire(&mut self, now_ms: u64, mut gone: impl FnMut(Ticket)) -> Left {
         let mut left = Left::default();
-        if now_ms < self.expires_ms {
+        if !self.may_expire(now_ms) {
             return left;
         }
         self.expires_ms = NEVER;
@@ -117,6 +122,13 @@ impl Writer {
             stays
         });
         left
+    }
+
+    /// The bytes to write next, if they are those of one frame and none waits behind it.
+    pub(crate) fn only(&self) -> Option<&[u8]> {
+        let mut chunks = self.chunks.iter();
+        let first = chunks.next()?;
+        chunks.next().is_none().then_some(&first.bytes[self.offset..])
     }
 
     /// The bytes to write next; the number of slices filled in.
