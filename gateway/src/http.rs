@@ -22,6 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::hub::LoginRefused;
@@ -104,6 +105,18 @@ async fn serve(
     if let Err(error) = shared.liveness.apply(&socket) {
         debug!(%error, "a socket without keepalive");
     }
+    let login = Duration::from_millis(shared.session_limits.login_ms);
+    // The library takes 8 KiB for a request before there is one: where all users came at once, all
+    // had them at once, and what they left between sessions was not given back to the system.
+    let mut first = [0];
+    tokio::select! {
+        // The runtime takes a new socket for readable.
+        peeked = timeout(login, socket.peek(&mut first)) => match peeked {
+            Ok(Ok(1..)) => {}
+            _ => return,
+        },
+        stage = stop.wait_for(|stage| *stage >= Stage::Empty) => return drop(stage),
+    }
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&place));
@@ -111,7 +124,7 @@ async fn serve(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(shared.session_limits.login_ms))
+        .header_read_timeout(login)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -72,6 +73,18 @@ fn ws_3_no_login_in_time() {
         let site = Site::start(|config| config.deadlines.login_ms = 1000).await;
         let mut user = User::connect(site.address(), JSON).await;
         assert_eq!(user.closed().await.0, 4004);
+    });
+}
+
+#[test]
+fn a_socket_without_a_request_ends_when_a_login_would() {
+    run(async {
+        let site = Site::start(|config| config.deadlines.login_ms = 1000).await;
+        for said in [&b""[..], b"GET /ws HTTP/1.1\r\n"] {
+            let mut socket = TcpStream::connect(site.address()).await.unwrap();
+            socket.write_all(said).await.unwrap();
+            assert_eq!(socket.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        }
     });
 }
 
@@ -298,7 +311,7 @@ fn ws_13_drain_sends_everyone_away_and_ends() {
         }
         site.gateway.closed().await;
         site.broker.until(|users| users.is_empty()).await;
-        assert!(tokio::net::TcpStream::connect(site.address()).await.is_err(), "nobody listens");
+        assert!(TcpStream::connect(site.address()).await.is_err(), "nobody listens");
     });
 }
 
