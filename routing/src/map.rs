@@ -19,7 +19,9 @@ mod arena;
 mod block;
 mod blocks;
 mod bucket;
+mod ground;
 mod group;
+mod many;
 #[cfg(all(test, loom))]
 mod orders;
 mod shape;
@@ -32,7 +34,8 @@ use crate::sync::{ArcSwap, AtomicU32, Guard, Mutex, MutexGuard, own_value, size,
 use crate::{Change, Op};
 use arena::{Arena, Known};
 use bucket::Glance;
-use group::{Added, Found, Ground, Group, Located, Writing};
+use ground::Ground;
+use group::{Added, Found, Group, Located, Writing};
 
 /// UIDs whose lines are asked for together: about as many as a core has under way at a time.
 const TOGETHER: usize = 16;
@@ -107,7 +110,7 @@ fn folded(one: u64, other: u64) -> u64 {
 impl Map {
     /// An empty map. `key` is to be drawn at random, so that nobody knows it.
     pub(crate) fn new(key: u64) -> Self {
-        let ground = Ground { key };
+        let ground = Ground::new(key);
         let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
         groups.make(0).begin(Group::first());
         let directory = Directory::new(Box::new([AtomicU32::new(groups.way(0))]), &groups, 1);
@@ -209,7 +212,7 @@ impl Map {
         if let Some(Replacing { group: writing, _successors, _directory }) =
             self.begin_to_replace(group)
         {
-            group.end(writing);
+            group.end(&self.ground, writing);
         }
     }
 
@@ -280,7 +283,7 @@ impl Map {
     /// The same again, while nobody changes it.
     pub(crate) fn copy(&self) -> Self {
         let number = *self.number.lock().expect("no invariant broke in an earlier call");
-        let ground = self.ground;
+        let ground = Ground::new(self.ground.key);
         let groups: Arena<Group> = Arena::new(GROUPS_TOGETHER);
         (0..number).for_each(|number| groups.make(number).begin(self.group(number).copy()));
         let directory = self.directory.load();
@@ -345,79 +348,6 @@ impl View<'_> {
         groups
     }
 
-    /// Tells `found` the slots of each of these users, whose hashes are given with them: each slot
-    /// once.
-    #[inline(always)]
-    pub(crate) fn find(
-        &self,
-        users: &[(u64, u64)],
-        slots: &mut Vec<u16>,
-        found: impl FnMut(u64, Slots<'_>),
-    ) {
-        self.find_each(users, &mut vec![(); users.len()], slots, &mut Told(found));
-    }
-
-    /// Overwrites `all` with what `taker` makes of each user. The lines of some are asked for
-    /// before those of the ones before them are looked at.
-    #[inline(always)]
-    pub(crate) fn find_each<T: Taker>(
-        &self,
-        users: &[(u64, u64)],
-        all: &mut [T::One],
-        slots: &mut Vec<u16>,
-        taker: &mut T,
-    ) {
-        let Directory { places, groups } = &**self.directory;
-        let shift = u64::BITS - 1 - places.len().ilog2();
-        let locate = |hash: u64| {
-            let place = &places[(hash >> 1 >> shift) as usize];
-            groups.at(place.load(Ordering::Acquire)).locate(hash)
-        };
-        let mut chunks = users.chunks(TOGETHER);
-        let Some(mut here) = chunks.next() else { return };
-        let mut located = [[locate(here[0].1); TOGETHER]; 2];
-        ask(here, locate, &mut located[0]);
-        let (mut turn, mut begun) = (0, 0);
-        for all in all.chunks_mut(TOGETHER) {
-            let next = chunks.next();
-            if let Some(next) = next {
-                ask(next, locate, &mut located[1 - turn]);
-            }
-            let both = here.iter().zip(&located[turn]);
-            for (at, ((user, located), one)) in both.zip(all).enumerate() {
-                let home = located.glance(user.0);
-                if let Some(home) = home
-                    && home.is_lone()
-                    && located.holds()
-                    && let Some(taken) = taker.lone(user.0, home.slot())
-                {
-                    *one = taken;
-                } else {
-                    *one = self.take_closely((located, home), (begun + at, *user), slots, taker);
-                }
-            }
-            let Some(next) = next else { return };
-            (here, turn, begun) = (next, 1 - turn, begun + TOGETHER);
-        }
-    }
-
-    #[inline(never)]
-    fn take_closely<T: Taker>(
-        &self,
-        (located, home): (&Located<'_>, Option<Glance>),
-        (at, user): (usize, (u64, u64)),
-        slots: &mut Vec<u16>,
-        taker: &mut T,
-    ) -> T::One {
-        let there = self.slots((located, home), user, slots);
-        if let Slots::One(slot) = there
-            && let Some(taken) = taker.lone(user.0, slot)
-        {
-            return taken;
-        }
-        taker.some(at, user.0, there)
-    }
-
     /// The slots of one user: nothing is asked for ahead.
     #[inline(always)]
     pub(crate) fn find_one<'a>(&self, user: (u64, u64), slots: &'a mut Vec<u16>) -> Slots<'a> {
@@ -463,48 +393,6 @@ impl View<'_> {
             is_found = located.find_all(hash, uid, slots);
         }
         slots
-    }
-}
-
-/// Who is told what is found.
-pub(crate) trait Taker {
-    /// What is made of each user.
-    type One;
-
-    /// Of one who has this slot alone, if that is all there is to say.
-    fn lone(&mut self, uid: u64, slot: u16) -> Option<Self::One>;
-
-    /// Of any, whose place in the list this is: each slot once.
-    fn some(&mut self, at: usize, uid: u64, slots: Slots<'_>) -> Self::One;
-}
-
-/// Is told of each user alike.
-struct Told<F>(F);
-
-impl<F: FnMut(u64, Slots<'_>)> Taker for Told<F> {
-    type One = ();
-
-    #[inline(always)]
-    fn lone(&mut self, uid: u64, slot: u16) -> Option<()> {
-        (self.0)(uid, Slots::One(slot));
-        Some(())
-    }
-
-    #[inline(always)]
-    fn some(&mut self, _at: usize, uid: u64, slots: Slots<'_>) {
-        (self.0)(uid, slots);
-    }
-}
-
-/// Locates some users, and asks for their lines.
-#[inline(always)]
-fn ask<'a>(
-    users: &[(u64, u64)],
-    locate: impl Fn(u64) -> Located<'a>,
-    located: &mut [Located<'a>; TOGETHER],
-) {
-    for ((_, hash), located) in users.iter().zip(located) {
-        *located = locate(*hash);
     }
 }
 

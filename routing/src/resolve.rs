@@ -11,9 +11,9 @@ use std::sync::Arc;
 use waybill_wire::targets::UidRun;
 
 use crate::cost;
-use crate::map::{self, Slots, Taker, View};
+use crate::map::{self, Slots, View};
 use crate::plan::{PartSpan, Plan, RoutedSpan, Scratch};
-use crate::scratch::{Ahead, NO_SLOT, Shares};
+use crate::scratch::{Ahead, NO_SLOT};
 use crate::slots::SlotsView;
 use crate::space::Space;
 use crate::table::Table;
@@ -301,26 +301,39 @@ impl Place<'_> {
     /// it, and how many UIDs each slot has.
     #[inline(never)]
     fn look_up_counting(&self, plan: &mut Plan) {
-        let Plan { offline, scratch, .. } = plan;
-        let Scratch { distinct, firsts, others, hits_max, is_over, found, shares, .. } = scratch;
+        let Scratch { distinct, firsts, others, hits_max, is_over, found, shares, .. } =
+            &mut plan.scratch;
         shares.begin(self.slots.len());
         firsts.clear();
         others.clear();
         firsts.resize(distinct.len(), NO_SLOT);
         let Some(view) = self.view else {
-            offline.extend(distinct.iter().map(|(uid, _)| *uid));
+            shares.count_all(firsts);
             return;
         };
-        let (slots, before) = (self.slots, offline.len());
-        let mut counting = Counting { slots, shares, others, offline, begun: 0 };
+        let (slots, mut begun) = (self.slots, 0);
         for (some, firsts) in distinct.chunks(BETWEEN_LOOKS).zip(firsts.chunks_mut(BETWEEN_LOOKS)) {
-            view.find_each(some, firsts, found, &mut counting);
-            counting.begun += some.len();
-            let offline = counting.offline.len() - before;
-            if counting.begun + counting.others.len() - offline > *hits_max {
+            let closely = |at, there: Slots<'_>| {
+                let mut live = there.as_slice().iter().filter(|slot| slots.is_live(**slot));
+                let first = *live.next().unwrap_or(&NO_SLOT);
+                for slot in live {
+                    shares.count(*slot);
+                    others.push((begun + at, *slot));
+                }
+                first
+            };
+            view.find_each(some, firsts, found, closely);
+            shares.count_all(firsts);
+            shares.leave_out_dead(slots, firsts);
+            begun += some.len();
+            if begun - shares.nobodys() + others.len() > *hits_max {
                 *is_over = true;
-                return;
+                break;
             }
+        }
+        if *is_over {
+            firsts.clear();
+            others.clear();
         }
     }
 
@@ -343,25 +356,27 @@ impl Place<'_> {
     /// The same for what was counted when it was looked up.
     #[inline(never)]
     fn share_out_counted(&self, plan: &mut Plan) {
-        let Plan { targets, parts, scratch, .. } = plan;
+        let Plan { targets, parts, offline, scratch, .. } = plan;
         let Scratch { distinct, firsts, others, shares, .. } = scratch;
         let start = targets.len();
         let mut end = start;
-        shares.place(|slot, count| {
+        let nobodys = shares.place(|slot, count| {
             let uids = end..end + count;
             end = uids.end;
             parts.push(PartSpan { slot: self.slots.slot(slot), uids: Some(uids.clone()) });
             uids.start - start
         });
-        targets.resize(end, 0);
-        let targets = &mut targets[start..];
+        targets.resize(end + nobodys, 0);
+        let dealt = &mut targets[start..];
         let mut done = 0;
         for (at, slot) in others.iter() {
-            shares.deal(&distinct[done..=*at], &firsts[done..=*at], targets);
-            shares.deal(&distinct[*at..=*at], &[*slot], targets);
+            shares.deal(&distinct[done..=*at], &firsts[done..=*at], dealt);
+            shares.deal(&distinct[*at..=*at], &[*slot], dealt);
             done = at + 1;
         }
-        shares.deal(&distinct[done..], &firsts[done..], targets);
+        shares.deal(&distinct[done..], &firsts[done..], dealt);
+        offline.extend_from_slice(&targets[end..]);
+        targets.truncate(end);
     }
 
     /// The same for few hits, which are sorted: that there are many gateways costs nothing then.
@@ -382,42 +397,6 @@ impl Place<'_> {
             targets.extend(of_one.iter().map(|(uid, _)| *uid));
             parts.push(PartSpan { slot: self.slots.slot(of_one[0].1), uids: Some(uids) });
         }
-    }
-}
-
-/// Counts how many UIDs each slot has.
-struct Counting<'a> {
-    slots: &'a SlotsView,
-    shares: &'a mut Shares,
-    others: &'a mut Vec<(usize, u16)>,
-    offline: &'a mut Vec<u64>,
-    /// UIDs before those that are being looked up.
-    begun: usize,
-}
-
-impl Taker for Counting<'_> {
-    /// A live slot.
-    type One = u16;
-
-    #[inline(always)]
-    fn lone(&mut self, _uid: u64, slot: u16) -> Option<u16> {
-        self.shares.count_again(slot).then_some(slot)
-    }
-
-    #[inline(never)]
-    fn some(&mut self, at: usize, uid: u64, slots: Slots<'_>) -> u16 {
-        let Self { slots: view, shares, others, offline, begun } = self;
-        let mut live = slots.as_slice().iter().filter(|slot| view.is_live(**slot));
-        let Some(first) = live.next() else {
-            offline.push(uid);
-            return NO_SLOT;
-        };
-        shares.count(*first);
-        for slot in live {
-            shares.count(*slot);
-            others.push((*begun + at, *slot));
-        }
-        *first
     }
 }
 

@@ -11,6 +11,7 @@ use waybill_wire::limits::TARGETS_MAX;
 use waybill_wire::targets::UidRun;
 
 use crate::map::Slots;
+use crate::slots::SlotsView;
 
 /// Finds who comes again in a list. Open addressing with linear probing over places in the list,
 /// which has the UIDs: eight a UID, so that they are few bytes and seldom taken.
@@ -150,19 +151,28 @@ impl Ahead {
     }
 }
 
-/// How many UIDs each slot gets, then where the next of them goes.
+/// UIDs of which those that are the first of their slots are marked together.
+const FIRSTS: usize = 64;
+
+/// Every slot that a UID may have, and [`NO_SLOT`].
+const SLOTS: usize = NO_SLOT as usize + 1;
+
+/// How many UIDs each slot gets, and how many get none; then where the next of them goes.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
+    /// Of each of [`SLOTS`], once there was a query: most of it is memory that is never touched.
     counts: Vec<u32>,
     /// A bit for each slot that gets any, so that they are met in order without being sorted.
     involved: Vec<u64>,
 }
 
 impl Shares {
-    /// Nobody gets anything yet. Everything is zero between two queries.
+    /// Nobody gets anything yet, of a table that has so many slots.
     pub(crate) fn begin(&mut self, slots: usize) {
-        if self.counts.len() < slots {
-            self.counts.resize(slots, 0);
+        if self.counts.is_empty() {
+            self.counts = vec![0; SLOTS];
+        }
+        if self.involved.len() < slots.div_ceil(64) {
             self.involved.resize(slots.div_ceil(64), 0);
         }
         for (word, involved) in self.involved.iter_mut().enumerate() {
@@ -170,38 +180,84 @@ impl Shares {
                 self.counts[64 * word + bit] = 0;
             }
         }
+        self.counts[usize::from(NO_SLOT)] = 0;
+    }
+
+    /// By slot, so that no place has to be compared with how many there are.
+    #[inline(always)]
+    fn counts(&mut self) -> &mut [u32; SLOTS] {
+        self.counts.first_chunk_mut().expect("a query has begun")
     }
 
     /// One more for this slot.
     #[inline]
     pub(crate) fn count(&mut self, slot: u16) {
-        let at = usize::from(slot);
-        self.counts[at] += 1;
-        self.involved[at / 64] |= 1 << (at % 64);
+        self.counts()[usize::from(slot)] += 1;
+        self.involve(slot);
     }
 
-    /// The same, if it is not the first of this slot; whether that is so.
-    #[inline]
-    pub(crate) fn count_again(&mut self, slot: u16) -> bool {
-        match self.counts.get_mut(usize::from(slot)) {
-            Some(count @ 1..) => {
+    /// One more for each of these: without a branch for who is the first of a slot, or has none.
+    pub(crate) fn count_all(&mut self, slots: &[u16]) {
+        for slots in slots.chunks(FIRSTS) {
+            let (mut firsts, mut number) = ([0; FIRSTS], 0);
+            let counts = self.counts();
+            for slot in slots {
+                let count = &mut counts[usize::from(*slot)];
+                firsts[number % FIRSTS] = *slot;
+                number += usize::from(*count == 0);
                 *count += 1;
-                true
             }
-            _ => false,
+            firsts[..number].iter().for_each(|slot| self.involve(*slot));
         }
     }
 
-    /// Asks `place` for each slot that gets any, in rising order, where its part begins.
-    pub(crate) fn place(&mut self, mut place: impl FnMut(u16, usize) -> usize) {
+    fn involve(&mut self, slot: u16) {
+        let (word, bit) = (usize::from(slot) / 64, slot % 64);
+        if slot == NO_SLOT {
+            return;
+        }
+        if self.involved.len() <= word {
+            self.involved.resize(word + 1, 0);
+        }
+        self.involved[word] |= 1 << bit;
+    }
+
+    /// Takes slots that are not live from those that were counted last, and have been no others.
+    pub(crate) fn leave_out_dead(&mut self, slots: &SlotsView, counted: &mut [u16]) {
+        let words = self.involved.iter().enumerate();
+        if words.fold(0, |dead, (word, involved)| dead | involved & !slots.word(word).live) == 0 {
+            return;
+        }
+        for slot in counted.iter_mut().filter(|slot| !slots.is_live(**slot)) {
+            self.counts[usize::from(*slot)] -= 1;
+            *slot = NO_SLOT;
+            self.counts[usize::from(NO_SLOT)] += 1;
+        }
+        for (word, involved) in self.involved.iter_mut().enumerate() {
+            *involved &= slots.word(word).live;
+        }
+    }
+
+    /// How many UIDs get none.
+    pub(crate) fn nobodys(&self) -> usize {
+        self.counts[usize::from(NO_SLOT)] as usize
+    }
+
+    /// Asks `place` for each slot that gets any, in rising order, where its part begins; those who
+    /// get none come last of all, and how many they are.
+    pub(crate) fn place(&mut self, mut place: impl FnMut(u16, usize) -> usize) -> usize {
+        let mut end = 0;
         for (word, involved) in self.involved.iter().enumerate() {
             for bit in Bits(*involved) {
                 let at = 64 * word + bit;
                 let slot = u16::try_from(at).expect("counted as one");
-                let begin = place(slot, self.counts[at] as usize);
+                let count = self.counts[at];
+                let begin = place(slot, count as usize);
                 self.counts[at] = u32::try_from(begin).expect("a plan has fewer than 2^32 targets");
+                end = self.counts[at] + count;
             }
         }
+        std::mem::replace(&mut self.counts[usize::from(NO_SLOT)], end) as usize
     }
 
     /// Where the next UID of this slot goes.
@@ -212,15 +268,14 @@ impl Shares {
         *next as usize - 1
     }
 
-    /// Puts each UID where the next one of its slot goes, unless it has none.
+    /// Puts each UID where the next one of its slot goes.
     #[inline]
     pub(crate) fn deal(&mut self, users: &[(u64, u64)], slots: &[u16], targets: &mut [u64]) {
-        let nexts = &mut self.counts[..];
+        let nexts = self.counts();
         for ((uid, _), slot) in users.iter().zip(slots) {
-            if let Some(next) = nexts.get_mut(usize::from(*slot)) {
-                targets[*next as usize] = *uid;
-                *next += 1;
-            }
+            let next = &mut nexts[usize::from(*slot)];
+            targets[*next as usize] = *uid;
+            *next += 1;
         }
     }
 }

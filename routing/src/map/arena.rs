@@ -92,9 +92,27 @@ impl<T: Default> Known<T> {
         }
     }
 
+    /// For who looks many up.
+    #[inline(always)]
+    pub(super) fn reader(&self) -> Reader<'_, T> {
+        Reader(&self.0)
+    }
+
     /// What is there, on the way to a number that is known.
     #[inline(always)]
     pub(super) fn at(&self, way: u32) -> &T {
+        self.reader().at(way)
+    }
+}
+
+/// The same, held where a reader need not look for it.
+#[derive(Debug)]
+pub(super) struct Reader<'a, T>(&'a [Chunk<T>]);
+
+impl<'a, T> Reader<'a, T> {
+    /// What is there, on the way to a number that is known.
+    #[inline(always)]
+    pub(super) fn at(&self, way: u32) -> &'a T {
         let chunk = self.0[way as usize >> AT].get();
         let chunk = chunk.expect("who knows a way was told it when it was known");
         &chunk[way as usize & ((1 << AT) - 1)]

@@ -10,15 +10,42 @@
     reason = "a place is chosen by the lowest bits of a hash"
 )]
 
+use std::hint::select_unpredictable;
+
 use super::bucket::{Bucket, ENTRIES, Glance, Probe, REACH_MAX, Sight, State};
 use super::group::Found;
 use crate::ahead;
-use crate::scratch::Bits;
+use crate::scratch::{Bits, NO_SLOT};
+use crate::sync::size;
 
 /// Some buckets: a power of two of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block<'a> {
     buckets: &'a [Bucket],
+}
+
+/// Buckets behind a home that are looked at without a branch.
+const NEAR: usize = size(2, 2, 1);
+
+/// What some buckets have of a UID.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near {
+    /// Whether that is seen.
+    pub(super) is_clear: bool,
+    /// A slot, or [`NO_SLOT`].
+    pub(super) slot: u16,
+}
+
+impl Near {
+    /// Nothing is seen.
+    pub(super) const UNCLEAR: Self = Self { is_clear: false, slot: NO_SLOT };
+
+    /// What another bucket has, if this has nothing.
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        let slot = select_unpredictable(self.slot == NO_SLOT, other.slot, self.slot);
+        Self { is_clear: self.is_clear & other.is_clear, slot }
+    }
 }
 
 /// What became of a route that was to be put.
@@ -53,6 +80,44 @@ impl<'a> Block<'a> {
         ahead::ask(home);
         ahead::ask(self.behind(at, 1));
         home
+    }
+
+    /// Asks for the line where most of a hash's routes lie.
+    #[inline(always)]
+    pub(super) fn ask_home(self, hash: u64) {
+        ahead::ask(self.home_of(hash));
+    }
+
+    /// Asks for the lines where nearly all others do, as far as the home says that there are any.
+    #[inline(always)]
+    pub(super) fn ask_behind(self, hash: u64) {
+        let at = self.home(hash);
+        let reach = self.buckets[at].state_now().reach();
+        for distance in 1..=NEAR {
+            ahead::ask(self.behind(at, distance * usize::from(distance <= reach)));
+        }
+    }
+
+    /// A slot of a UID, and whether it is seen to be the only one: without a branch.
+    #[inline(always)]
+    pub(super) fn lone(self, hash: u64, uid: u64) -> (bool, u16) {
+        self.home_of(hash).lone(uid)
+    }
+
+    /// What there is of a UID in its home and close behind: without a branch.
+    #[inline(always)]
+    pub(super) fn near(self, hash: u64, uid: u64) -> Near {
+        let at = self.home(hash);
+        let home = &self.buckets[at];
+        let state = home.state_now();
+        let mut near = home.sight(uid);
+        for distance in 1..=NEAR {
+            let distance = distance * usize::from(distance <= state.reach());
+            near = near.or(self.behind(at, distance).sight(uid));
+        }
+        let is_all = (near.slot != NO_SLOT) | (state.reach() <= NEAR);
+        near.is_clear &= is_all & home.says(state) & state.is_plain();
+        near
     }
 
     /// The bucket where a hash's routes lie, or which says how far from it they do.
@@ -333,6 +398,28 @@ mod tests {
         assert!(block.take(3, 2, 1, |_| 3));
         assert!(!block.find(3, 0, |_| ()).has_several());
         assert_eq!(found(block, 3, 2), [9]);
+    }
+
+    /// At home, in the buckets close behind, and in one behind those.
+    #[test]
+    fn who_lies_close_to_a_full_home_is_seen_there_and_who_may_lie_farther_is_not_clear() {
+        let buckets = buckets(8);
+        let block = Block::of(&buckets);
+        let near = |uid| {
+            let near = block.near(3, uid);
+            near.is_clear.then_some(near.slot)
+        };
+        assert_eq!((near(1), near(0)), (Some(NO_SLOT), None), "UID 0 is what free entries have");
+        assert!((1..19).all(|uid| block.put(3, uid, 1) == Put::New));
+        assert!((1..19).all(|uid| near(uid) == Some(1)));
+        assert_eq!(near(99), Some(NO_SLOT), "nobody lies farther");
+        assert!((19..25).all(|uid| block.put(3, uid, 1) == Put::New));
+        assert_eq!((near(18), near(19), near(99)), (Some(1), None, None));
+        assert!((1..7).all(|uid| block.lone(3, uid) == (true, 1)));
+        assert!((7..25).all(|uid| !block.lone(3, uid).0));
+        assert!(block.take(3, 24, 1, |_| 3));
+        assert_eq!(block.put(3, 1, 2), Put::New);
+        assert!((1..24).all(|uid| near(uid).is_none() && !block.lone(3, uid).0), "one has several");
     }
 
     /// A reader has seen the home; then a second route comes nearer to it than the first one is.

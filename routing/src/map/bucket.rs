@@ -12,7 +12,8 @@
 use std::hint::select_unpredictable;
 use std::sync::atomic::Ordering;
 
-use crate::scratch::Bits;
+use super::block::Near;
+use crate::scratch::{Bits, NO_SLOT};
 use crate::sync::{Own as _, Word16, Word32, Word64, fence, size, spin_loop};
 
 /// Routes in a bucket.
@@ -148,6 +149,48 @@ impl Bucket {
             (is_here, self.slots[entry].load(Ordering::Relaxed))
         });
         Glance { is_here, slot, state: State(state) }
+    }
+
+    /// A slot, and whether it is seen to be the only one of a UID whose home this is: without a
+    /// branch, and without waiting for a change that is being written.
+    #[inline(always)]
+    pub(super) fn lone(&self, uid: u64) -> (bool, u16) {
+        let before = self.state.load(Ordering::Acquire);
+        let (differs, slot) = self.entry_of(uid);
+        fence(Ordering::Acquire);
+        let changed = self.state.load(Ordering::Relaxed) ^ before;
+        let unclear = before & (CHANGE | SEVERAL | CROWDED);
+        ((differs | u64::from(changed | unclear) == 0) & (slot != EMPTY), slot)
+    }
+
+    /// What it has of a UID, in the same way.
+    #[inline(always)]
+    pub(super) fn sight(&self, uid: u64) -> Near {
+        let before = self.state.load(Ordering::Acquire);
+        let (differs, slot) = self.entry_of(uid);
+        fence(Ordering::Acquire);
+        let changed = self.state.load(Ordering::Relaxed) ^ before;
+        // Of UID 0, more than one entry may seem to have it.
+        let is_clear = ((changed | before & CHANGE) == 0) & (uid != 0);
+        Near { is_clear, slot: select_unpredictable(differs == 0, slot, NO_SLOT) }
+    }
+
+    /// By what an entry differs from a UID, which is nothing if one has it, and its slot.
+    #[inline(always)]
+    fn entry_of(&self, uid: u64) -> (u64, u16) {
+        let mut entry = 0;
+        for (at, there) in self.uids.iter().enumerate().skip(1) {
+            let is_here = there.load(Ordering::Relaxed) == uid;
+            entry = select_unpredictable(is_here, at, entry);
+        }
+        let differs = self.uids[entry].load(Ordering::Relaxed) ^ uid;
+        (differs, self.slots[entry].load(Ordering::Relaxed))
+    }
+
+    /// What it says just now, before whatever is read after.
+    #[inline(always)]
+    pub(super) fn state_now(&self) -> State {
+        State(self.state.load(Ordering::Acquire))
     }
 
     /// Whether it still says this, after whatever else was read before.
@@ -373,6 +416,12 @@ impl State {
     #[inline]
     pub(super) fn may_have_several(self) -> bool {
         self.0 & (SEVERAL | CROWDED) != 0
+    }
+
+    /// Whether it is that of a bucket which is not being changed, and of UIDs with one route each.
+    #[inline]
+    pub(super) fn is_plain(self) -> bool {
+        self.0 & (CHANGE | SEVERAL | CROWDED) == 0
     }
 
     /// How far away the farthest of its routes may lie, in buckets.

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use super::block::{Block, Put};
 use super::blocks::{BUCKETS_MAX, Kept, Large, buckets_of};
 use super::bucket::{Bucket, ENTRIES, Glance};
+use super::ground::Ground;
 use super::shape::{self, BLOCKS_MAX, Shape, heirloom};
 use crate::ahead;
 use crate::sync::{ArcSwapOption, Mutex, MutexGuard, Own as _, Word64, fence, own_value};
@@ -65,20 +66,6 @@ pub(super) struct Heir {
     blocks: Vec<Kept>,
     tally: Tally,
     crowd: Crowd,
-}
-
-/// How all groups of a map hash.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ground {
-    pub(super) key: u64,
-}
-
-impl Ground {
-    /// The hash of a UID.
-    #[inline]
-    pub(super) fn hash(&self, uid: u64) -> u64 {
-        super::hash(self.key, uid)
-    }
 }
 
 /// Where the routes of a hash lie, unless its group has another shape by now.
@@ -237,6 +224,14 @@ impl Group {
         ahead::ask(&self.shape);
     }
 
+    /// The block of full size that has a hash, if one has that is the group's.
+    #[inline(always)]
+    pub(super) fn block_of(&self, hash: u64) -> Option<&Large> {
+        let word = self.shape.load(Ordering::Acquire);
+        let block = self.blocks.get(shape::block_of(word, hash)).and_then(OnceLock::get);
+        block.map(|block| &**block)
+    }
+
     /// Where the routes of a hash lie, whose line is asked for.
     #[inline]
     pub(super) fn locate(&self, hash: u64) -> Located<'_> {
@@ -335,6 +330,7 @@ impl Group {
             self.block(next.block(hash)).crowd(hash);
         }
         self.shape.store(next.word(), Ordering::Release);
+        ground.moved();
         for (at, going) in going.into_iter().enumerate().filter(|(_, going)| *going != 0) {
             source.clear(at, going.into(), |uid| ground.hash(uid));
             routes[from] -= u16::try_from(going.count_ones()).expect("eight bits at most");
@@ -366,8 +362,9 @@ impl Group {
     /// Its successors have its place: whoever comes here is sent to them. Until then nobody may
     /// write to them either: their blocks may be the same, and a reader here would not notice that
     /// something moved.
-    pub(super) fn end(&self, writing: Writing<'_>) {
+    pub(super) fn end(&self, ground: &Ground, writing: Writing<'_>) {
         self.shape.store(self.shape().over().word(), Ordering::Release);
+        ground.moved();
         drop(writing);
     }
 

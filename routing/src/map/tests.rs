@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::scratch::NO_SLOT;
 use crate::{Namespace, Uid};
 
 const KEY: u64 = 0x5eed_0f0a_3a17_2b91;
@@ -58,6 +59,32 @@ fn a_map_that_grows_and_shrinks_has_what_a_naive_one_has() {
     let mut copied = map.copy().all();
     copied.sort_unstable();
     assert_eq!(copied, all);
+}
+
+/// Some have none, one or several; UID 0 is one of them.
+#[test]
+fn of_many_users_looked_up_together_each_is_told_what_it_is_told_alone() {
+    let map = Map::new(KEY);
+    for uid in (0..40_000).filter(|uid| uid % 3 > 0 || uid % 100 == 0) {
+        assert!((0..=u16::from(uid % 50 == 0)).all(|slot| add(&map, uid, slot)));
+    }
+    for some in (0..40_000).collect::<Vec<u64>>().chunks(1_000) {
+        let users: Vec<(u64, u64)> = some.iter().map(|uid| (*uid, hash(KEY, *uid))).collect();
+        let (view, mut found, mut told) = (map.view(), Vec::new(), Vec::new());
+        view.find(&users, &mut found, |uid, there| told.push((uid, there.as_slice().to_vec())));
+        let expected = some.iter().map(|uid| (*uid, slots(&map, *uid).into_iter().collect()));
+        told.iter_mut().for_each(|(_, slots)| slots.sort_unstable());
+        assert_eq!(told, expected.collect::<Vec<_>>());
+        let (mut firsts, mut closely) = (vec![7; users.len()], 0);
+        view.find_each(&users, &mut firsts, &mut found, |at, there| {
+            assert!(told[at].1.iter().eq(there.as_slice()) || told[at].1.len() == 2);
+            closely += 1;
+            there.as_slice().iter().copied().min().unwrap_or(NO_SLOT)
+        });
+        let lowest = told.iter().map(|(_, slots)| *slots.first().unwrap_or(&NO_SLOT));
+        assert!(lowest.eq(firsts.iter().copied()));
+        assert!(closely < 400, "nearly all are seen at first sight: {closely}");
+    }
 }
 
 #[test]
