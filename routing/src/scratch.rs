@@ -13,13 +13,17 @@ use waybill_wire::targets::UidRun;
 use crate::map::Slots;
 use crate::slots::SlotsView;
 
-/// Finds who comes again in a list. Open addressing with linear probing over places in the list,
-/// which has the UIDs: eight a UID, so that they are few bytes and seldom taken.
+/// Finds who comes again in a list. A table of chains of places in the list, which has the UIDs:
+/// eight a UID, so that few have to be compared with another one.
 #[derive(Debug, Default)]
 pub(crate) struct Once {
-    /// One more than a place in the list, or 0.
-    places: Vec<u16>,
-    /// Places in the list of those that came before, in rising order.
+    /// One more than the place of the last one in each chain, or 0.
+    lasts: Vec<u16>,
+    /// The same of the one before each in its chain, by place in the list.
+    before: Vec<u16>,
+    /// Places of those that were not the first of their chains, in rising order.
+    later: Vec<u16>,
+    /// Places of those that came before, in rising order.
     again: Vec<usize>,
 }
 
@@ -40,50 +44,48 @@ impl Once {
             return leave_first_of_many(uids, hash, users);
         }
         let len = (8 * uids.len()).next_power_of_two().max(2);
-        if self.places.len() < len {
-            self.places.resize(len, 0);
+        if self.lasts.len() < len {
+            self.lasts.resize(len, 0);
         }
-        let (places, again) = (&mut self.places[..len], &mut self.again);
-        places.fill(0);
-        again.clear();
+        if self.before.len() < uids.len() {
+            self.before.resize(uids.len(), 0);
+            self.later.resize(uids.len(), 0);
+        }
+        let (lasts, before) = (&mut self.lasts[..len], &mut self.before[..uids.len()]);
+        let later = &mut self.later[..uids.len()];
+        lasts.fill(0);
         users.clear();
         let shift = u64::BITS - len.ilog2();
-        let mut number = 0;
-        users.extend(uids.iter().map(|uid| {
-            number += 1;
+        let (mut at, mut number) = (0, 0);
+        users.extend(uids.iter().zip(before).map(|(uid, before)| {
             let hash = hash(uid);
-            let place = (hash >> shift) as usize;
-            match places[place] {
-                0 => places[place] = number,
-                _ => insert(places, place, (number, uid), uids, again),
-            }
+            let last = &mut lasts[(hash >> shift) as usize];
+            // No branch: for one in sixteen it would be foretold wrong.
+            later[number] = at;
+            number += usize::from(*last != 0);
+            *before = *last;
+            at += 1;
+            *last = at;
             (uid, hash)
+        }));
+        self.leave_out(number, users);
+    }
+
+    /// Takes out those of the later ones that have the same UID before them.
+    fn leave_out(&mut self, later: usize, users: &mut Vec<(u64, u64)>) {
+        let (before, again) = (&self.before, &mut self.again);
+        again.clear();
+        again.extend(self.later[..later].iter().map(|at| usize::from(*at)).filter(|at| {
+            let mut last = usize::from(before[*at]);
+            while last != 0 && users[last - 1].0 != users[*at].0 {
+                last = usize::from(before[last - 1]);
+            }
+            last != 0
         }));
         if !again.is_empty() {
             leave_out(users, again);
         }
     }
-}
-
-/// Puts a number into the next free place, unless one that is on the way is of the same UID.
-#[cold]
-#[inline(never)]
-fn insert(
-    places: &mut [u16],
-    mut at: usize,
-    (number, uid): (u16, u64),
-    uids: UidRun<'_>,
-    again: &mut Vec<usize>,
-) {
-    let mask = places.len() - 1;
-    while places[at] != 0 {
-        if uids.get(usize::from(places[at]) - 1) == Some(uid) {
-            again.push(usize::from(number) - 1);
-            return;
-        }
-        at = (at + 1) & mask;
-    }
-    places[at] = number;
 }
 
 /// The same for a list that no frame has.
