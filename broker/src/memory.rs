@@ -11,6 +11,9 @@ use crate::limits::{
     RUN_BUFFER_MAX, RUNS_KEPT, STEP_BYTES, TURN_LINKS,
 };
 
+/// Counts of a plan, one for each slot there can be.
+const SLOT_COUNTS_BYTES: u64 = 4 << 16;
+
 /// Bytes of a route, growth included: 14.8 to 15.6 were measured with 10^5 to 10^8
 /// (`docs/decisions/0018-one-route-table-in-groups-of-blocks.md`).
 pub const ROUTE_BYTES: u64 = 16;
@@ -47,7 +50,7 @@ fn of_links(config: &BrokerConfig) -> Vec<Term> {
 
 fn of_shards(config: &BrokerConfig) -> Vec<Term> {
     let (shards, gateways) = (u64::from(config.shards), u64::from(config.gateways_max));
-    let found = |uids: usize, hits: u64| wide(uids) * 64 + 40 * hits;
+    let found = |uids: usize, hits: u64| wide(uids) * 68 + 40 * hits + SLOT_COUNTS_BYTES;
     let of_batch = found(BATCH_TARGETS, wide(BATCH_TARGETS) * gateways);
     let of_halfway = found(TARGETS_MAX, 2 * wide(HALFWAY_HITS));
     let of_large = found(TARGETS_MAX, wide(TARGETS_MAX) * gateways);
