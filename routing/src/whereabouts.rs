@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::map::{self, Map, Slots, Taker};
+use crate::map::{self, Map, Slots};
+use crate::scratch::NO_SLOT;
 use crate::slots::SlotsView;
 use crate::table::Table;
 use crate::{Namespace, Slot};
@@ -17,6 +18,9 @@ pub struct Whereabouts {
     /// Of those who are not at one.
     slots: Vec<Slot>,
     hashed: Vec<(u64, u64)>,
+    /// A slot of each, and what there is to say of those of whom one is not all.
+    firsts: Vec<u16>,
+    others: Vec<(usize, At)>,
     found: Vec<u16>,
 }
 
@@ -62,21 +66,16 @@ impl Table {
         let around = self.spaces().around(namespace);
         let space = around.get(namespace);
         let key = space.map_or(self.key(), |space| space.map.key());
-        let Whereabouts { users, slots, hashed, found } = whereabouts;
-        hashed.clear();
-        hashed.extend(uids.map(|uid| (uid, map::hash(key, uid))));
+        whereabouts.hashed.clear();
+        whereabouts.hashed.extend(uids.map(|uid| (uid, map::hash(key, uid))));
         loop {
             let view = self.slots().view();
-            slots.clear();
-            users.clear();
-            users.resize(hashed.len(), At::Some(0, 0));
-            let mut taking = Taking { view: &view, slots };
-            match (space, &hashed[..]) {
-                (None, _) => {}
-                (Some(space), [user]) => {
-                    users[0] = taking.any(space.map.view().find_one(*user, found));
-                }
-                (Some(space), _) => find_many(&space.map, (hashed, users), found, &mut taking),
+            whereabouts.users.clear();
+            whereabouts.slots.clear();
+            match (space, &whereabouts.hashed[..]) {
+                (None, users) => whereabouts.users.resize(users.len(), At::NOWHERE),
+                (Some(space), [user]) => whereabouts.find_one(&space.map, *user, &view),
+                (Some(space), _) => whereabouts.find_many(&space.map, &view),
             }
             // As for a plan: an index may have been opened again meanwhile.
             if Arc::ptr_eq(&view, &self.slots().view()) {
@@ -86,52 +85,47 @@ impl Table {
     }
 }
 
-struct Taking<'a> {
-    view: &'a SlotsView,
-    slots: &'a mut Vec<Slot>,
-}
+impl Whereabouts {
+    fn find_one(&mut self, map: &Map, user: (u64, u64), view: &SlotsView) {
+        let at = match map.view().find_one(user, &mut self.found) {
+            Slots::One(slot) => At::one(slot, view),
+            Slots::Some(slots) => At::some(slots, view, &mut self.slots),
+        };
+        self.users.push(at);
+    }
 
-/// Apart, so that a user alone is not looked up in a frame that has room for many.
-#[inline(never)]
-fn find_many(
-    map: &Map,
-    (hashed, users): (&[(u64, u64)], &mut [At]),
-    found: &mut Vec<u16>,
-    taking: &mut Taking<'_>,
-) {
-    map.view().find_each(hashed, users, found, taking);
-}
-
-impl Taking<'_> {
-    #[inline(always)]
-    fn any(&mut self, slots: Slots<'_>) -> At {
-        match slots {
-            Slots::One(slot) if self.view.is_live(slot) => At::One(self.view.slot(slot)),
-            slots => self.several(slots),
+    /// Apart, so that a user alone is not looked up in a frame that has room for many.
+    #[inline(never)]
+    fn find_many(&mut self, map: &Map, view: &SlotsView) {
+        let Self { users, slots, hashed, firsts, others, found } = self;
+        firsts.resize(hashed.len(), NO_SLOT);
+        others.clear();
+        map.view().find_each(hashed, firsts, found, |at, there| {
+            others.push((at, At::some(there.as_slice(), view, slots)));
+            NO_SLOT
+        });
+        users.extend(firsts.iter().map(|slot| At::one(*slot, view)));
+        for (at, some) in others.iter() {
+            users[*at] = *some;
         }
     }
-
-    #[inline(never)]
-    fn several(&mut self, slots: Slots<'_>) -> At {
-        let Self { view, slots: all } = self;
-        let place = |all: &Vec<Slot>| u32::try_from(all.len()).expect("far fewer than 2^32 routes");
-        let start = place(all);
-        let live = slots.as_slice().iter().filter(|slot| view.is_live(**slot));
-        all.extend(live.map(|slot| view.slot(*slot)));
-        all[start as usize..].sort_unstable_by_key(|slot| slot.index());
-        At::Some(start, place(all))
-    }
 }
 
-impl Taker for Taking<'_> {
-    type One = At;
+impl At {
+    const NOWHERE: Self = Self::Some(0, 0);
 
-    #[inline(always)]
-    fn lone(&mut self, _uid: u64, slot: u16) -> Option<At> {
-        self.view.is_live(slot).then(|| At::One(self.view.slot(slot)))
+    /// At a slot, if it answers.
+    #[inline]
+    fn one(slot: u16, view: &SlotsView) -> Self {
+        if view.is_live(slot) { Self::One(view.slot(slot)) } else { Self::NOWHERE }
     }
 
-    fn some(&mut self, _at: usize, _uid: u64, slots: Slots<'_>) -> At {
-        self.several(slots)
+    /// At those of some slots that answer, which are added to `all`.
+    fn some(slots: &[u16], view: &SlotsView, all: &mut Vec<Slot>) -> Self {
+        let place = |all: &Vec<Slot>| u32::try_from(all.len()).expect("far fewer than 2^32 routes");
+        let start = place(all);
+        all.extend(slots.iter().filter(|slot| view.is_live(**slot)).map(|slot| view.slot(*slot)));
+        all[start as usize..].sort_unstable_by_key(|slot| slot.index());
+        Self::Some(start, place(all))
     }
 }
