@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use waybill_broker::{BrokerConfig, IoEvents, Ledger, TokenConfig};
 use waybill_wire::Frame;
-use waybill_wire::code::{Class, ErrorCode, Kind, Level, Mode, Op, Priority, Role, capability};
+use waybill_wire::code::{Class, ErrorCode, Kind, Level, Mode, Op, Role, capability};
 use waybill_wire::frame::{Ping, Pong, Record, Snapshot};
 use waybill_wire::message::MessageHead;
 use waybill_wire::targets::Uids;

@@ -1,5 +1,5 @@
-//! What all groups of a map share: what they hash with, and a count by which readers of many of them
-//! see at once that nothing moved.
+//! What all groups of a map share: what they hash with, and a count by which readers of many of
+//! them see at once that nothing moved.
 
 use std::sync::atomic::Ordering;
 
