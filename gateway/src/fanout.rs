@@ -53,7 +53,17 @@ impl<'a> Fanout<'a> {
 
     /// The frame for a connection that speaks `subprotocol`, clones of one buffer; `None` if it is
     /// a long one that [is not whole yet](Self::go_on).
+    #[inline]
     pub(crate) fn frame(&mut self, subprotocol: Subprotocol) -> Option<Bytes> {
+        match self.images.of(subprotocol) {
+            Frame::Made(bytes) => Some(bytes.clone()),
+            _ => self.make(subprotocol),
+        }
+    }
+
+    /// The same, of one that was not made yet.
+    #[cold]
+    fn make(&mut self, subprotocol: Subprotocol) -> Option<Bytes> {
         let image = self.images.of(subprotocol);
         if matches!(image, Frame::Unasked) {
             let payload = match &self.reply {

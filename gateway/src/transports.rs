@@ -189,6 +189,7 @@ impl Outbox {
     }
 
     /// Says what became of a message that was queued here.
+    #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome) {
         self.shared.settled.add(ticket, outcome);
     }
@@ -212,6 +213,7 @@ impl Outbox {
     /// Queues a frame that was counted as served; what it takes is written in this order. `number`
     /// is its message's, the same for all who get it. Whether it was queued, which the pool is to
     /// be told.
+    #[inline]
     pub(crate) fn write(&self, number: u64, frame: Timed) -> bool {
         let mut queue = self.lock();
         let len = frame.bytes.len();
@@ -227,30 +229,36 @@ impl Outbox {
                 self.shared.pressure.add();
             }
         } else {
-            if queue.state == State::Open {
-                queue.state = State::Overrun;
-                let dropped = std::mem::take(&mut queue.frames);
-                self.shared.pool.seen(dropped.len());
-                queue.waiting_bytes -= bytes(&dropped);
-                queue.waiting_frames -= dropped.len();
-                self.telemetry().waiting.sub(dropped.len() as u64);
-                self.telemetry().dropped_slow.add(dropped.len() as u64);
-                dropped.iter().for_each(|frame| self.settle(frame.ticket, Outcome::Full));
-            }
-            match queue.state {
-                State::Closed => {
-                    self.telemetry().dropped_closed.add(1);
-                    self.settle(frame.ticket, Outcome::Gone);
-                }
-                _ => {
-                    self.telemetry().dropped_slow.add(1);
-                    self.settle(frame.ticket, Outcome::Full);
-                }
-            }
+            self.refuse(&mut queue, frame.ticket);
         }
         drop(queue);
         self.reader.wake();
         fits
+    }
+
+    /// A frame that does not fit ends the connection; it and what waits is dropped.
+    #[cold]
+    fn refuse(&self, queue: &mut Queue, ticket: Ticket) {
+        if queue.state == State::Open {
+            queue.state = State::Overrun;
+            let dropped = std::mem::take(&mut queue.frames);
+            self.shared.pool.seen(dropped.len());
+            queue.waiting_bytes -= bytes(&dropped);
+            queue.waiting_frames -= dropped.len();
+            self.telemetry().waiting.sub(dropped.len() as u64);
+            self.telemetry().dropped_slow.add(dropped.len() as u64);
+            dropped.iter().for_each(|frame| self.settle(frame.ticket, Outcome::Full));
+        }
+        match queue.state {
+            State::Closed => {
+                self.telemetry().dropped_closed.add(1);
+                self.settle(ticket, Outcome::Gone);
+            }
+            _ => {
+                self.telemetry().dropped_slow.add(1);
+                self.settle(ticket, Outcome::Full);
+            }
+        }
     }
 
     /// Says a word to the session.

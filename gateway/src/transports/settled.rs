@@ -20,11 +20,16 @@ pub(crate) struct Settled {
 
 impl Settled {
     /// Says what became of one; nothing is waited for if the ticket is none.
+    #[inline]
     pub(crate) fn add(&self, ticket: Ticket, outcome: Outcome) {
         if ticket.is_some() {
-            self.entries.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, outcome));
-            self.filled.notify_one();
+            self.put(ticket, outcome);
         }
+    }
+
+    fn put(&self, ticket: Ticket, outcome: Outcome) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).push((ticket, outcome));
+        self.filled.notify_one();
     }
 
     /// Says when a traced one was handed to a socket, before saying so itself.
