@@ -87,6 +87,25 @@ fn of_many_users_looked_up_together_each_is_told_what_it_is_told_alone() {
     }
 }
 
+/// Else who looks at many users would miss those that left their block meanwhile.
+#[test]
+fn promise_8_no_user_comes_to_another_group_or_block_without_being_counted() {
+    let map = Map::new(KEY);
+    let place = |uid| {
+        let (hash, view) = (hash(KEY, uid), map.view());
+        let group = view.group(hash);
+        (std::ptr::from_ref(group), group.block_of(hash).map(std::ptr::from_ref))
+    };
+    let places = || (0..64).map(place).collect::<Vec<_>>();
+    let (mut before, mut moves) = (places(), map.ground.moves());
+    for uid in 0..20_000 {
+        assert!(add(&map, uid, 1));
+        let now = places();
+        assert!(now == before || map.ground.moves_again() != moves, "{uid}");
+        (before, moves) = (now, map.ground.moves());
+    }
+}
+
 #[test]
 fn a_user_on_more_gateways_than_buckets_take_is_on_all_of_them() {
     let map = Map::new(KEY);
