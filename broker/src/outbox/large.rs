@@ -288,6 +288,15 @@ impl OpenOnes {
     /// The next one of a queue.
     fn next(&mut self, queue: usize) -> Option<Open> {
         let place = self.all.iter().position(|open| open.queue == queue)?;
+        self.remove(place)
+    }
+
+    /// The one whose turn is next of all.
+    fn first(&mut self) -> Option<Open> {
+        self.remove(0)
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Open> {
         let open = self.all.remove(place)?;
         self.payloads -= open.payload.len();
         Some(open)
@@ -333,7 +342,11 @@ impl Outbox {
             self.take_lane(now, at, write, (&mut share, &mut may_move));
             frames += share.frames;
             self.give_back(share.left);
-            if let Some(mut open) = self.open.next(at) {
+            // What waits for the room of another queue's gets it, though others of its own keep
+            // coming.
+            let next = self.open.next(at);
+            let next = next.or_else(|| share.is_short.then(|| self.open.first()).flatten());
+            if let Some(mut open) = next {
                 let is_last = open.write_part(None, now, write);
                 frames += self.put_back(open, is_last);
             }

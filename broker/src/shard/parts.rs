@@ -27,11 +27,12 @@ use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, STEP_BYTES, TURN_GATE
 /// A UID is looked up: 51 to 76 ns with up to 10^7 users, 250 with 10^8, where a step is some 30.
 pub(super) const UID_STEPS: usize = 4;
 /// A frame is made for a gateway and offered to it, without its bytes.
-const FRAME_STEPS: usize = 8;
-/// The same of a plain message, and its user is looked up: 50 to 60 ns in all, without the kernel.
-pub(super) const PLAIN_STEPS: usize = 2;
+pub(super) const FRAME_STEPS: usize = 8;
 /// The same of one that is there and goes to every gateway.
 pub(super) const COPY_STEPS: usize = 3;
+/// A plain message is read and its user looked up, and again for each frame of it: 50 to 60 ns
+/// together, without the kernel.
+pub(super) const PLAIN_STEPS: usize = 2;
 
 /// A registration is declared, or a tag.
 const RECORD_STEPS: usize = 12;

@@ -13,7 +13,7 @@ use waybill_wire::planted;
 
 use super::batch::{Desk, emptied};
 use super::link::{Fault, Part, RoleState};
-use super::parts::PLAIN_STEPS;
+use super::parts::{FRAME_STEPS, PLAIN_STEPS};
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
 use crate::limits::{BATCH_MESSAGES, REFERENCED_BYTES, STEP_BYTES};
@@ -60,14 +60,14 @@ impl Core {
     pub(super) fn plain_publishes(
         &mut self,
         links: &mut Links,
-        deframer: &Deframer,
+        deframer: &mut Deframer,
         part: &mut Part,
         rest: &mut &[u8],
     ) -> Result<(), Fault> {
         let RoleState::Producer(producer) = &part.role else { return Ok(()) };
         let Some(first) = Plain::read(rest).filter(is_small) else { return Ok(()) };
         let is_permitted = self.told_ready && producer.grant.covers(first.namespace);
-        if !is_permitted || !deframer.is_between_frames() || planted::is_faulty() {
+        if !is_permitted || deframer.whole(rest).is_none() || planted::is_faulty() {
             return Ok(());
         }
         let Plains { messages, mut whereabouts } = std::mem::take(&mut self.batches.plains);
@@ -98,8 +98,11 @@ impl Core {
         let RoleState::Producer(producer) = &mut part.role else { return (0, Ok(())) };
         for (at, plain) in messages.iter().enumerate() {
             let slots = whereabouts.of(at);
+            // Whoever is told of an offline user is offered a frame as well.
+            let is_told = slots.is_empty() && self.shared.is_wanted(Feed::Offline);
+            let told = if is_told { FRAME_STEPS } else { 0 };
             let frame = PLAIN_STEPS + plain.payload_bytes() / STEP_BYTES;
-            let steps = PLAIN_STEPS + slots.len() * frame;
+            let steps = PLAIN_STEPS + slots.len() * frame + told;
             if !self.turn.has_room_for(steps) {
                 // One that no turn has room for is looked at again, when it is the first.
                 if !self.turn.is_beyond(steps) {

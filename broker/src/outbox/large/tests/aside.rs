@@ -149,6 +149,23 @@ fn promise_6_one_that_waits_for_room_is_not_passed_by_all_others() {
 }
 
 #[test]
+fn promise_6_one_that_waits_for_room_gets_that_of_a_lower_priority_though_others_keep_coming() {
+    let mut outbox = Outbox::new(128 << 20);
+    let bulk = |origin| of(How::InPieces, origin, Priority::BULK, 12 << 20);
+    let mut sent = offer_all(&mut outbox, &[bulk(1), bulk(2)]);
+    let mut receiver = Receiver::default();
+    read(&mut outbox, &mut receiver, &sent);
+    offer_one(&mut outbox, &mut sent, of(How::InPieces, 3, NORMAL, 4 << 20));
+    offer_one(&mut outbox, &mut sent, of(How::InPieces, 3, NORMAL, 12 << 20));
+    let has_begun = (0..1000).any(|_| {
+        (0..5).for_each(|_| offer_one(&mut outbox, &mut sent, of(How::Copied, 4, NORMAL, 60_000)));
+        let seen = receiver.read(&write(&mut outbox, Duration::ZERO).0, &sent);
+        seen.into_iter().any(|it| it == ("first", 4))
+    });
+    assert!(has_begun, "the large ones of bulk have room that it waits for");
+}
+
+#[test]
 fn del_33_34_what_steps_aside_is_as_old_as_it_was() {
     let second = of(How::Copied, 1, NORMAL, 10);
     let (mut outbox, ..) = with_one_aside(Policy::DropOldest, second.clone());
