@@ -18,9 +18,11 @@
 //! + shards x 2 x (TURN_LINKS x LINK_STEPS x STEP_BYTES + INPUTS_PER_TURN x READ_BYTES)
 //!                                             what a turn brings before it is counted
 //! + shards x 4 x outbox_bytes_max             a buffer that is moved, or built anew
-//! + shards x BATCH_TARGETS x (64 + 40 x gateways of a user)
-//! + shards x HALFWAY_MAX x (targets_max x 64 + 2 x HALFWAY_HITS x 40)
-//! + shards x targets_max x (64 + 40 x gateways of a user)
+//! + shards x BATCH_TARGETS x (68 + 40 x gateways of a user)
+//! + shards x BATCH_MESSAGES x (128 + 32 x gateways of a user)
+//! + shards x HALFWAY_MAX x (targets_max x 68 + 2 x HALFWAY_HITS x 40)
+//! + shards x targets_max x (68 + 40 x gateways of a user)
+//! + shards x (HALFWAY_MAX + 2) x 256 KiB
 //!                                             what messages have found: those of a batch, those
 //!                                             that take several turns, and the longest of them
 //! + shards x ( RUNS_KEPT x RUN_BUFFER_MAX + PARCELS_KEPT x 4 x PARCEL_BYTES )
