@@ -32,7 +32,7 @@ pub(crate) struct Pool {
     least: usize,
     /// Of images, of answers of connections' own, and of what clients have sent.
     bytes: AtomicUsize,
-    /// Connections that were told to go and have not heard it yet.
+    /// Connections that were told to go and have not given back yet what they held.
     going: AtomicUsize,
     /// Messages in queues whose connections have not looked at them: a burst is no shortage yet.
     /// Told of in batches, so it may be below zero.
@@ -105,7 +105,7 @@ impl Pool {
         self.going.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// It has heard it.
+    /// It has given back what it held.
     pub(crate) fn went(&self) {
         self.going.fetch_sub(1, Ordering::AcqRel);
     }
@@ -152,8 +152,8 @@ impl Pool {
         }
     }
 
-    /// Whether what is held says who holds it up: all queues were looked at, and nobody who was
-    /// told to go is still there.
+    /// Whether what is held says who holds it up: all queues were looked at, and whoever was told
+    /// to go has let go of what it held.
     pub(crate) fn is_settled(&self) -> bool {
         self.going.load(Ordering::Acquire) == 0 && self.unseen.load(Ordering::Acquire) <= 0
     }

@@ -37,7 +37,11 @@ fn relieve(
     ms: u64,
 ) -> Vec<usize> {
     shared.relieve(shortage, ms);
-    let told = |(key, outbox): (usize, &Arc<Outbox>)| outbox.take().goes.then_some(key);
+    let told = |(key, outbox): (usize, &Arc<Outbox>)| {
+        let goes = outbox.take().goes;
+        outbox.gone();
+        goes.then_some(key)
+    };
     outboxes.iter().enumerate().filter_map(told).collect()
 }
 
@@ -121,6 +125,7 @@ impl Frozen {
                 let (frames, bytes) = (held.len(), held.drain(..).map(|it| it.len()).sum());
                 self.shared.telemetry.waiting.sub(frames as u64);
                 outbox.release(Left { bytes, frames, ..Left::default() });
+                outbox.gone();
             });
             rounds.push(gone.count());
         }

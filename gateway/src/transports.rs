@@ -138,7 +138,7 @@ struct Queue {
     /// has not got on.
     brought: usize,
     brought_ms: u64,
-    /// It is to go for want of memory, and was not told so yet.
+    /// It is to go for want of memory, and has not let go yet of what it held.
     goes: bool,
     /// It counts in the gateway's `Pressure`.
     presses: bool,
@@ -281,7 +281,7 @@ impl Outbox {
     pub(crate) fn take(&self) -> Taken {
         let mut queue = self.lock();
         let overrun = queue.state == State::Overrun;
-        let goes = self.heard(&mut queue);
+        let goes = queue.goes;
         self.shared.pool.seen(queue.frames.len());
         Taken {
             words: std::mem::take(&mut queue.words),
@@ -342,7 +342,6 @@ impl Outbox {
         queue.state = State::Closed;
         queue.words.clear();
         self.ease(&mut queue);
-        self.heard(&mut queue);
         self.shared.pool.seen(queue.frames.len());
         std::mem::take(&mut queue.frames)
     }
@@ -384,13 +383,11 @@ impl Outbox {
         self.reader.wake();
     }
 
-    /// Whether it was to be [sent away](Self::send_away), which is known from here on.
-    fn heard(&self, queue: &mut Queue) -> bool {
-        let goes = std::mem::take(&mut queue.goes);
-        if goes {
+    /// What it held is given back, if it was to be [sent away](Self::send_away).
+    pub(crate) fn gone(&self) {
+        if std::mem::take(&mut self.lock().goes) {
             self.shared.pool.went();
         }
-        goes
     }
 
     fn ease(&self, queue: &mut Queue) {
@@ -410,7 +407,8 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let mut queue = self.lock();
         self.shared.pool.give(std::mem::take(&mut queue.own_bytes) + queue.brought);
-        self.heard(&mut queue);
+        drop(queue);
+        self.gone();
     }
 }
 

@@ -119,6 +119,21 @@ fn promise_6_nobody_is_judged_before_all_have_looked_at_their_queues() {
 }
 
 #[test]
+fn promise_6_who_is_told_to_go_is_waited_for_until_it_has_let_go() {
+    let Rig { outbox, shared, .. } = rig();
+    outbox.send_away();
+    assert!(!shared.pool.is_settled());
+    assert!(outbox.take().goes);
+    outbox.close();
+    assert!(!shared.pool.is_settled(), "what it took it still holds");
+    outbox.gone();
+    assert!(shared.pool.is_settled() && !outbox.take().goes);
+    outbox.send_away();
+    drop(outbox);
+    assert!(shared.pool.is_settled());
+}
+
+#[test]
 fn own_bytes_share_the_bound() {
     let Rig { outbox, shared, .. } = rig();
     assert!(outbox.charge(90));

@@ -235,7 +235,10 @@ impl<F: Framing> Line<F> {
         if is_last {
             self.lost(now);
             self.is_aborted = true;
+            // Nothing more is written, and others are told to go in vain while it is held.
+            self.let_go();
         }
+        self.outbox.gone();
     }
 
     /// Bytes came, whatever they say (WS-8).
@@ -324,6 +327,7 @@ impl<F> Line<F> {
         self.give_up_unbegun();
         self.doubt_begun();
         self.outbox.release(self.writer.clear());
+        self.outbox.gone();
     }
 
     /// What has not begun to be written never will be.

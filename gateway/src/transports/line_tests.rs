@@ -4,6 +4,7 @@ use super::*;
 use crate::auth::{Grant, mint};
 use crate::config::GatewayConfig;
 use crate::hub::ConnectionId;
+use crate::pool::{ENTRY_BYTES, Image};
 use crate::reports::{Draft, Reports, Ticket};
 use crate::subprotocol::Subprotocol;
 use crate::telemetry::{Dropped, Telemetry};
@@ -59,12 +60,15 @@ impl Rig {
     fn queue(&mut self, messages: &[&'static [u8]]) -> Vec<Ticket> {
         let queue = |bytes: &&'static [u8]| {
             let ticket = self.draft.queued(1);
-            self.telemetry.addressed.add(1);
-            let bytes = Bytes::from_static(bytes);
-            let _queued = self.line.outbox().write(1, Timed { bytes, expires_ms: NEVER, ticket });
+            self.queue_one(Bytes::from_static(bytes), ticket);
             ticket
         };
         messages.iter().map(queue).collect()
+    }
+
+    fn queue_one(&self, bytes: Bytes, ticket: Ticket) {
+        self.telemetry.addressed.add(1);
+        let _queued = self.line.outbox().write(1, Timed { bytes, expires_ms: NEVER, ticket });
     }
 
     fn take(&mut self) {
@@ -158,6 +162,28 @@ fn a_close_that_answers_ours_finds_everything_written() {
     assert_eq!(rig.write(usize::MAX), b"aaaaC");
     rig.line.closed_by_client(NOW);
     assert_eq!((rig.ledger(), rig.settled()), ((1, 0, 0), vec![Outcome::Reached]));
+}
+
+#[test]
+fn promise_7_once_nobody_is_told_to_go_any_more_what_they_held_is_given_back() {
+    let close = ENTRY_BYTES + 1;
+    for (written, is_closed, left) in [(0, false, close), (6, false, 0), (2, true, 0)] {
+        let mut rig = rig();
+        let image = Image::new(vec![b'a'; 4], &rig.shared.pool).share(0);
+        rig.queue_one(image.clone(), Ticket::NONE);
+        rig.queue_one(image, Ticket::NONE);
+        rig.take();
+        assert_eq!(rig.write(written).len(), written);
+        rig.line.outbox().send_away();
+        if is_closed {
+            rig.line.lost(NOW);
+        }
+        assert!(!rig.shared.pool.is_settled());
+        rig.take();
+        assert_eq!(rig.line.is_aborted(), written > 0);
+        assert!(rig.shared.pool.is_settled());
+        assert_eq!(rig.shared.pool.held(), left, "after {written} bytes");
+    }
 }
 
 #[test]
