@@ -264,6 +264,21 @@ impl Shared {
         info!(ledger = %serde_json::json!(stats), "gateway stopped");
     }
 
+    /// Begins a shortage, goes on with it, or ends it.
+    fn attend(&self, shortage: &mut Option<Shortage>, is_over: bool, now_ms: u64) {
+        if is_over {
+            self.relieve(shortage.get_or_insert_with(|| Shortage::new(now_ms)), now_ms);
+        } else if self.queues.pool.has_room() {
+            *shortage = None;
+        } else if let Some(shortage) = shortage
+            // What is over only now and then would be looked at from the start each time; and while
+            // some are in line the next messages would be as much too many again.
+            && shortage.is_begun()
+        {
+            self.relieve(shortage, now_ms);
+        }
+    }
+
     /// Looks at some more connections while too much is held; after all were looked at, tells some
     /// more of those to go that hold it up.
     fn relieve(&self, shortage: &mut Shortage, now_ms: u64) {
@@ -408,7 +423,7 @@ impl Running {
         let is_waiting = is_over && self.shortage.as_ref().is_some_and(|it| it.is_waiting);
         let is_relieved = match is_over {
             true => !is_waiting,
-            false => self.shortage.as_ref().is_some_and(|it| it.from().is_none()),
+            false => self.shortage.as_ref().is_some_and(Shortage::is_begun),
         };
         tokio::select! {
             () = emptied(&mut self.stop) => return false,
@@ -431,7 +446,9 @@ impl Running {
             () = tokio::task::yield_now(),
                 if is_relieved || (unfinished && !pressed) => {}
         }
-        self.relieve(is_over);
+        if is_over || self.shortage.is_some() {
+            self.shared.attend(&mut self.shortage, is_over, self.shared.clock.ms());
+        }
         self.shared.queues.pool.ease();
         if unfinished && !self.shared.queues.pressure.is_on() {
             self.go_on();
@@ -439,22 +456,6 @@ impl Running {
         self.links.leave_unlisted(&mut self.switchboard);
         self.links.tell(&mut self.switchboard);
         true
-    }
-
-    fn relieve(&mut self, is_over: bool) {
-        if is_over {
-            let now_ms = self.shared.clock.ms();
-            let shortage = self.shortage.get_or_insert_with(|| Shortage::new(now_ms));
-            self.shared.relieve(shortage, now_ms);
-        } else if self.shared.queues.pool.has_room() {
-            self.shortage = None;
-        } else if let Some(shortage) = &mut self.shortage {
-            match shortage.from() {
-                // Some are in line: else the next messages would be as much too many again.
-                None => self.shared.relieve(shortage, self.shared.clock.ms()),
-                Some(_) => shortage.look_anew(),
-            }
-        }
     }
 
     fn handle_next(&mut self, next: Next) {

@@ -120,17 +120,22 @@ impl Frozen {
         let mut rounds = Vec::new();
         while !self.shared.queues.pool.has_room() && !shortage.is_waiting {
             self.shared.relieve(shortage, now_ms);
-            let goes = |it: &&mut (Arc<Outbox>, _)| it.0.take().goes;
-            let gone = self.outboxes.iter_mut().filter(goes).map(|(outbox, held)| {
-                let (frames, bytes) = (held.len(), held.drain(..).map(|it| it.len()).sum());
-                self.shared.telemetry.waiting.sub(frames as u64);
-                outbox.release(Left { bytes, frames, ..Left::default() });
-                outbox.gone();
-            });
-            rounds.push(gone.count());
+            rounds.push(self.go());
         }
         rounds.retain(|gone| *gone > 0);
         rounds
+    }
+
+    /// Those who were told to go do; how many.
+    fn go(&mut self) -> usize {
+        let goes = |it: &&mut (Arc<Outbox>, _)| it.0.take().goes;
+        let gone = self.outboxes.iter_mut().filter(goes).map(|(outbox, held)| {
+            let (frames, bytes) = (held.len(), held.drain(..).map(|it| it.len()).sum());
+            self.shared.telemetry.waiting.sub(frames as u64);
+            outbox.release(Left { bytes, frames, ..Left::default() });
+            outbox.gone();
+        });
+        gone.count()
     }
 
     /// Members that a group has left.
@@ -152,6 +157,36 @@ fn promise_6_a_shortage_of_messages_that_many_share_is_over_after_a_few_rounds()
     let hit: Vec<_> = (0..GROUPS).map(|it| frozen.left(it)).filter(|it| *it < MEMBERS).collect();
     let whole = hit.iter().filter(|left| **left == 0).count();
     assert!(hit.len() - whole <= 1, "all of a group, or nobody: {hit:?}");
+}
+
+#[test]
+fn promise_7_a_look_that_was_begun_goes_on_while_bursts_come_and_go() {
+    let mut frozen = Frozen::new(|_| 0);
+    // Two groups have gone, and those who read bring as much by and by.
+    let first = frozen.outboxes.iter().enumerate().filter(|(key, _)| key % GROUPS < 2);
+    first.for_each(|(_, (outbox, _))| outbox.send_away());
+    assert_eq!(frozen.go(), 2 * MEMBERS);
+    let pool = Arc::clone(&frozen.shared.queues.pool);
+    let mut shortage = None;
+    let mut attend = |frozen: &Frozen| {
+        frozen.shared.attend(&mut shortage, pool.is_over(), 5000);
+        shortage.as_ref().is_some_and(Shortage::is_begun)
+    };
+    assert!(!attend(&frozen), "nothing is over");
+    // Two turns each, which is enough to look at all places and to put all in line.
+    for _ in 0..2 * (GROUPS * MEMBERS).div_ceil(LOOKED_AT_ONCE) {
+        let burst = Image::new(vec![0; 2 << 20], &pool);
+        assert!(pool.is_over() && attend(&frozen));
+        drop(burst);
+        assert!(!pool.is_over() && attend(&frozen));
+    }
+    assert!(!pool.is_settled(), "nobody was told to go");
+    // Then it is gone on with until there is room.
+    while frozen.go() > 0 {
+        attend(&frozen);
+    }
+    assert!(pool.has_room());
+    assert!(!attend(&frozen) && shortage.is_none());
 }
 
 #[test]

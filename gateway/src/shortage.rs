@@ -92,6 +92,11 @@ impl Shortage {
         self.from
     }
 
+    /// Whether some were looked at and not all of these have been told to go yet that have to.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.from != Some(0)
+    }
+
     /// Up to here all were looked at.
     pub(crate) fn looked(&mut self, upto: usize, is_all: bool) {
         self.from = (!is_all).then_some(upto);
