@@ -310,9 +310,13 @@ impl Shared {
         let part = part.into_iter().filter_map(|key| outboxes.get(key));
         // Since the look one may have got on, or another have come to its place.
         let may_end = |stuck: Stuck| shortage.may_end(stuck, is_over, now_ms);
-        let still = part.filter(|outbox| outbox.stuck().is_some_and(may_end));
-        let count = still.map(|outbox| outbox.send_away()).count();
-        shortage.told(count);
+        let still = part.filter_map(|outbox| {
+            let stuck = outbox.stuck().filter(|stuck| may_end(*stuck))?;
+            outbox.send_away();
+            Some(stuck.bytes)
+        });
+        let bytes = still.sum();
+        shortage.told(bytes);
     }
 
     fn connections(&self) -> usize {

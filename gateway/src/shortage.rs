@@ -11,7 +11,8 @@
 //! nothing is given back before the last of them has gone. Nobody knows beforehand who shares what
 //! with whom, so as many go as would do if each had its own; while much less is given back than
 //! that, twice as many. So a shortage is over after one look and a few parts however much is
-//! shared, and nobody goes in vain but in its last part.
+//! shared. In vain goes only who shares with somebody that stays: one who is behind the last part
+//! in line, or has got on meanwhile.
 //!
 //! Those go first that have not got on for the longest, and with each those that were given the
 //! same message last, as members of a group are: by age alone a little of every group would go, and
@@ -54,8 +55,10 @@ pub(crate) struct Shortage {
     line: BinaryHeap<Reverse<Place>>,
     /// By how much it is asked for more than has to be given back.
     times: usize,
-    /// What was held when somebody was told to go last, and what all of them hold.
-    told: (usize, usize),
+    /// What was held before somebody was told to go last.
+    before: usize,
+    /// What those who were told hold.
+    foretold: usize,
     /// All were looked at, and nobody had to go.
     pub(crate) is_waiting: bool,
 }
@@ -75,8 +78,9 @@ impl Shortage {
     /// It begins.
     pub(crate) fn new(now_ms: u64) -> Self {
         let (seen, firsts, line) = Default::default();
-        let (from, times, told, is_waiting) = (Some(0), 1, (0, 0), false);
-        Self { since_ms: now_ms, from, seen, firsts, line, times, told, is_waiting }
+        let (from, times, before, foretold) = (Some(0), 1, 0, 0);
+        let is_waiting = false;
+        Self { since_ms: now_ms, from, seen, firsts, line, times, before, foretold, is_waiting }
     }
 
     /// Whether a connection may have to go that is stuck like this. While no more is held than may
@@ -102,12 +106,6 @@ impl Shortage {
         self.from = (!is_all).then_some(upto);
     }
 
-    /// What was seen so far says nothing any more.
-    pub(crate) fn look_anew(&mut self) {
-        let (seen, firsts, line) = Default::default();
-        (self.from, self.seen, self.firsts, self.line) = (Some(0), seen, firsts, line);
-    }
-
     /// This connection is stuck, and may have to go.
     pub(crate) fn note(&mut self, stuck: Stuck, key: usize) {
         let first_ms = self.firsts.entry(stuck.newest).or_insert(stuck.since_ms);
@@ -128,9 +126,11 @@ impl Shortage {
     /// Those who are next to go.
     pub(crate) fn next_part(&mut self, pool: &Pool) -> Vec<usize> {
         let held = pool.held();
-        let (before, foretold) = self.told;
-        let is_less = before.saturating_sub(held) < foretold / 2;
-        self.times = if is_less { self.times.saturating_mul(2) } else { 1 };
+        if self.foretold > 0 {
+            let is_less = self.before.saturating_sub(held) < self.foretold / 2;
+            self.times = if is_less { self.times.saturating_mul(2) } else { 1 };
+        }
+        self.before = held;
         let wanted = pool.excess().saturating_mul(self.times);
         let (mut part, mut bytes) = (Vec::new(), 0);
         while bytes < wanted
@@ -140,16 +140,58 @@ impl Shortage {
             bytes += place.bytes;
             part.push(place.key);
         }
-        self.told = (held, bytes);
         part
     }
 
-    /// So many of them were still stuck, and were told to go.
-    pub(crate) fn told(&mut self, count: usize) {
-        let is_last = self.line.is_empty();
-        self.is_waiting = is_last && count == 0;
-        if is_last {
-            self.look_anew();
+    /// Those of the part who were still stuck hold so many bytes, and were told to go.
+    pub(crate) fn told(&mut self, bytes: usize) {
+        self.foretold = bytes;
+        if self.line.is_empty() {
+            // What was seen says nothing any more.
+            *self = Self { is_waiting: bytes == 0, ..Self::new(self.since_ms) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look that has found so many, each of 100 bytes, and has them in line.
+    fn look(shortage: &mut Shortage, count: usize) {
+        for key in 0..count {
+            shortage.note(Stuck { since_ms: 0, bytes: 100, newest: 0 }, key);
+        }
+        shortage.looked(count, true);
+        assert!(shortage.rank());
+    }
+
+    #[test]
+    fn promise_6_more_are_told_only_after_some_were_told_in_vain() {
+        // 2,000 bytes are to be given back.
+        let pool = Pool::new(800, 1, Default::default());
+        pool.take(2_700);
+        let mut shortage = Shortage::new(0);
+        look(&mut shortage, 160);
+        let mut part = |told, given| {
+            let part = shortage.next_part(&pool).len();
+            shortage.told(told);
+            pool.give(given);
+            part
+        };
+        // They had got on meanwhile: what is held says nothing of others.
+        assert_eq!(part(0, 0), 20);
+        assert_eq!(part(2_000, 900), 20);
+        // Less than half of it came back, and of the next ones all had got on.
+        assert_eq!(part(0, 0), 22);
+        // Of these some were told, and gave back half of what they had.
+        assert_eq!(part(500, 250), 22);
+        assert_eq!(part(900, 0), 9);
+        assert_eq!(part(1_700, 0), 17);
+        assert_eq!(part(3_400, 0), 34);
+        // The last ones in line.
+        assert_eq!(part(1_600, 0), 16);
+        look(&mut shortage, 160);
+        assert_eq!(shortage.next_part(&pool).len(), 9, "of the last look nothing is left");
     }
 }

@@ -403,12 +403,21 @@ impl SimGateway {
             return false;
         }
         let outboxes: Vec<_> = self.lines.values().map(|peer| peer.line.outbox()).collect();
-        shortage.look_anew();
-        let stuck = outboxes.iter().map(|outbox| outbox.stuck()).enumerate();
-        stuck.for_each(|(key, stuck)| stuck.iter().for_each(|it| shortage.note(*it, key)));
+        if shortage.from().is_some() {
+            let stuck = outboxes.iter().map(|outbox| outbox.stuck()).enumerate();
+            stuck.for_each(|(key, stuck)| stuck.iter().for_each(|it| shortage.note(*it, key)));
+            shortage.looked(outboxes.len(), true);
+        }
         while !shortage.rank() {}
         let part = shortage.next_part(&self.queues.pool);
-        part.into_iter().map(|key| outboxes[key].send_away()).count() > 0
+        let still = part.into_iter().filter_map(|key| {
+            let stuck = outboxes[key].stuck()?;
+            outboxes[key].send_away();
+            Some(stuck.bytes)
+        });
+        let bytes = still.sum();
+        shortage.told(bytes);
+        !shortage.is_waiting
     }
 
     /// Promise 5, at every step: here nothing happens between two counters.
