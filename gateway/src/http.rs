@@ -4,7 +4,9 @@
 //! hyper serves each socket and gives it back, raw, when it was upgraded. A socket counts against
 //! one bound from its acceptance to its end; beyond it the kernel's backlog holds what comes.
 
+use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -22,7 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use crate::hub::LoginRefused;
@@ -108,17 +110,20 @@ async fn serve(
     let login = Duration::from_millis(shared.session_limits.login_ms);
     // The library takes 8 KiB for a request before there is one: where all users came at once, all
     // had them at once, and what they left between sessions was not given back to the system.
-    let mut first = [0];
+    let (mut first, deadline) = ([0], Instant::now() + login);
     tokio::select! {
         // The runtime takes a new socket for readable.
-        peeked = timeout(login, socket.peek(&mut first)) => match peeked {
+        peeked = timeout_at(deadline, socket.peek(&mut first)) => match peeked {
             Ok(Ok(1..)) => {}
             _ => return,
         },
         stage = stop.wait_for(|stage| *stage >= Stage::Empty) => return drop(stage),
     }
     let routes = TowerToHyperService::new(router);
+    let is_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_asked);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&place));
         routes.call(request)
     });
@@ -128,7 +133,16 @@ async fn serve(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
+    // The library counts from the first byte of each request; of the first one all of the time
+    // until then is taken off.
+    let late = async {
+        sleep_until(deadline).await;
+        if is_asked.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
     tokio::select! {
+        () = late => debug!("no request in time"),
         served = serving => {
             if let Err(error) = served {
                 debug!(%error, "HTTP connection ended");

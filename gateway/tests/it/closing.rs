@@ -1,5 +1,7 @@
 //! Every way a connection ends or does not begin, with the code a client is told.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
@@ -85,6 +87,27 @@ fn a_socket_without_a_request_ends_when_a_login_would() {
             socket.write_all(said).await.unwrap();
             assert_eq!(socket.read_to_end(&mut Vec::new()).await.unwrap(), 0);
         }
+    });
+}
+
+#[test]
+fn a_request_that_begins_late_has_no_more_time_than_any() {
+    run(async {
+        let site = Site::start(|config| config.deadlines.login_ms = 1000).await;
+        let mut silent = TcpStream::connect(site.address()).await.unwrap();
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(100) {
+            assert_eq!(http(site.address(), "/ledger", "").await.0, 200);
+        }
+        let mut late = TcpStream::connect(site.address()).await.unwrap();
+        assert_eq!(silent.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        // A tenth of its second is left.
+        let since = Instant::now();
+        late.write_all(b"GET /ws HTTP/1.1\r\n").await.unwrap();
+        // An end is one with a reset as well.
+        let _ = late.read_to_end(&mut Vec::new()).await;
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
     });
 }
 
