@@ -14,9 +14,9 @@
 //! shared. In vain goes only who shares with somebody that stays: one who is behind the last part
 //! in line, or has got on meanwhile.
 //!
-//! Those go first that have not got on for the longest, and with each those that were given the
-//! same message last, as members of a group are: by age alone a little of every group would go, and
-//! nearly all of all before anything is given back.
+//! Those go first that have not got on for the longest, and with each those whose largest message
+//! is the same, as that of members of a group is, whatever little each has besides: by age alone a
+//! little of every group would go, and nearly all of all before anything is given back.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -36,8 +36,8 @@ pub(crate) struct Stuck {
     /// Since when its socket has taken nothing, or a message of its client's is not whole.
     pub(crate) since_ms: u64,
     pub(crate) bytes: usize,
-    /// Number of the message that it was given last.
-    pub(crate) newest: u64,
+    /// Number of the largest message that it was given, of several the last.
+    pub(crate) largest: u64,
 }
 
 /// From when too much was held until there is [some room](Pool::has_room) again: one that came and
@@ -49,7 +49,7 @@ pub(crate) struct Shortage {
     from: Option<usize>,
     /// Those that may have to go and have no place in line yet.
     seen: Vec<(Stuck, usize)>,
-    /// Of each message that somebody was given last: since when the first of these is stuck.
+    /// Of each message that is somebody's largest: since when the first of these is stuck.
     firsts: BTreeMap<u64, u64>,
     /// The next one on top.
     line: BinaryHeap<Reverse<Place>>,
@@ -66,9 +66,9 @@ pub(crate) struct Shortage {
 /// A place in line, by rank.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// Since when the first is stuck that was given the same message last.
+    /// Since when the first is stuck whose largest message is the same.
     first_ms: u64,
-    newest: u64,
+    largest: u64,
     since_ms: u64,
     key: usize,
     bytes: usize,
@@ -108,7 +108,7 @@ impl Shortage {
 
     /// This connection is stuck, and may have to go.
     pub(crate) fn note(&mut self, stuck: Stuck, key: usize) {
-        let first_ms = self.firsts.entry(stuck.newest).or_insert(stuck.since_ms);
+        let first_ms = self.firsts.entry(stuck.largest).or_insert(stuck.since_ms);
         *first_ms = stuck.since_ms.min(*first_ms);
         self.seen.push((stuck, key));
     }
@@ -116,9 +116,9 @@ impl Shortage {
     /// Puts some more of those that were noted in line; whether all are.
     pub(crate) fn rank(&mut self) -> bool {
         let rest = self.seen.len().saturating_sub(LOOKED_AT_ONCE);
-        for (Stuck { since_ms, bytes, newest }, key) in self.seen.drain(rest..) {
-            let first_ms = self.firsts.get(&newest).copied().unwrap_or(since_ms);
-            self.line.push(Reverse(Place { first_ms, newest, since_ms, key, bytes }));
+        for (Stuck { since_ms, bytes, largest }, key) in self.seen.drain(rest..) {
+            let first_ms = self.firsts.get(&largest).copied().unwrap_or(since_ms);
+            self.line.push(Reverse(Place { first_ms, largest, since_ms, key, bytes }));
         }
         rest == 0
     }
@@ -160,7 +160,7 @@ mod tests {
     /// A look that has found so many, each of 100 bytes, and has them in line.
     fn look(shortage: &mut Shortage, count: usize) {
         for key in 0..count {
-            shortage.note(Stuck { since_ms: 0, bytes: 100, newest: 0 }, key);
+            shortage.note(Stuck { since_ms: 0, bytes: 100, largest: 0 }, key);
         }
         shortage.looked(count, true);
         assert!(shortage.rank());

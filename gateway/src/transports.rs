@@ -125,8 +125,9 @@ struct Queue {
     frames: VecDeque<Timed>,
     words: VecDeque<Word>,
     waiting_bytes: usize,
-    /// Number of the message that was queued last.
-    newest: u64,
+    /// Number and bytes of the largest message, of several the last, since nothing waited.
+    largest: u64,
+    largest_bytes: usize,
     /// Frames that wait, and what the pool is charged of them for those of the connection's own.
     waiting_frames: usize,
     own_bytes: usize,
@@ -221,7 +222,9 @@ impl Outbox {
         if fits {
             queue.waiting_bytes += len;
             queue.waiting_frames += 1;
-            queue.newest = number;
+            if len >= queue.largest_bytes {
+                (queue.largest, queue.largest_bytes) = (number, len);
+            }
             queue.frames.push_back(frame);
             self.telemetry().waiting.add(1);
             if queue.waiting_bytes > self.shared.bytes_max && !queue.blocked && !queue.presses {
@@ -332,6 +335,7 @@ impl Outbox {
         self.shared.pool.give(own);
         if queue.waiting_bytes == 0 {
             queue.blocked = false;
+            queue.largest_bytes = 0;
             self.ease(&mut queue);
         }
     }
@@ -369,8 +373,8 @@ impl Outbox {
         let brought = (queue.brought > 0).then_some((queue.brought_ms, queue.brought));
         let bytes = waiting.iter().chain(&brought).map(|(_, bytes)| bytes).sum();
         let since_ms = waiting.iter().chain(&brought).map(|(since_ms, _)| *since_ms).min()?;
-        let newest = queue.newest;
-        (bytes > self.shared.pool.least()).then_some(Stuck { since_ms, bytes, newest })
+        let largest = queue.largest;
+        (bytes > self.shared.pool.least()).then_some(Stuck { since_ms, bytes, largest })
     }
 
     /// Has the connection ended: what it holds is needed for others.

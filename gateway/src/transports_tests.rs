@@ -18,10 +18,12 @@ fn rig() -> Rig {
 }
 
 fn write(outbox: &Outbox, lens: &[usize]) {
-    for len in lens {
-        let bytes = Bytes::from(vec![b'x'; *len]);
-        let _queued = outbox.write(1, Timed { bytes, expires_ms: NEVER, ticket: Ticket::NONE });
-    }
+    lens.iter().for_each(|len| write_one(outbox, 1, *len));
+}
+
+fn write_one(outbox: &Outbox, number: u64, len: usize) {
+    let bytes = Bytes::from(vec![b'x'; len]);
+    let _queued = outbox.write(number, Timed { bytes, expires_ms: NEVER, ticket: Ticket::NONE });
 }
 
 fn release(outbox: &Outbox, frames: &VecDeque<Timed>) {
@@ -134,6 +136,21 @@ fn promise_6_who_is_told_to_go_is_waited_for_until_it_has_let_go() {
 }
 
 #[test]
+fn what_little_a_connection_is_given_says_nothing_of_whom_it_shares_with() {
+    let Rig { outbox, .. } = rig();
+    let mut number = 0;
+    for (lens, largest) in [(vec![1, 6_000, 5, 6_000, 5_999], 4), (vec![10, 5_000, 3_000], 7)] {
+        for len in lens {
+            number += 1;
+            write_one(&outbox, number, len);
+        }
+        outbox.block(0);
+        assert_eq!(outbox.stuck().unwrap().largest, largest);
+        release(&outbox, &outbox.take().frames);
+    }
+}
+
+#[test]
 fn own_bytes_share_the_bound() {
     let Rig { outbox, shared, .. } = rig();
     assert!(outbox.charge(90));
@@ -161,7 +178,7 @@ fn a_client_that_ends_its_messages_is_stuck_since_the_last_one_only() {
     ];
     for (bytes, has_ended, now_ms, since_ms) in steps {
         outbox.bring(bytes, has_ended, now_ms);
-        assert_eq!(outbox.stuck(), Some(Stuck { since_ms, bytes, newest: 0 }));
+        assert_eq!(outbox.stuck(), Some(Stuck { since_ms, bytes, largest: 0 }));
     }
     outbox.bring(0, true, 60);
     assert_eq!(outbox.stuck(), None);
