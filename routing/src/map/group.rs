@@ -9,7 +9,8 @@
 //!
 //! One writer at a time, by the lock; readers take none. What is to move is copied, then `shape`
 //! says where it is from now on, and only then what has moved is cleared. A reader looks at the
-//! shape before and after: if it is another one, it looks again.
+//! shape before and after: if it is another one, it looks again. A reader of many users looks at
+//! the map's count of moves in its place (`ground.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -21,7 +21,7 @@ use crate::scratch::NO_SLOT;
 const AT_ONCE: usize = 128;
 
 /// Some users, by their places among those that are looked up at once, in rising order.
-struct Some256 {
+struct Marked {
     places: [u8; AT_ONCE],
     number: usize,
 }
@@ -29,7 +29,7 @@ struct Some256 {
 /// Where each of some users has its home, if that is in a block of full size.
 type Homes<'a> = [Option<&'a Large>; AT_ONCE];
 
-impl Some256 {
+impl Marked {
     fn none() -> Self {
         Self { places: [0; AT_ONCE], number: 0 }
     }
@@ -95,17 +95,17 @@ impl View<'_> {
     /// Overwrites `lone` with the slot of each user who is seen to have one alone, and with
     /// [`NO_SLOT`] of others; who of these is not seen to have none.
     #[inline(always)]
-    fn look_together(&self, users: &[(u64, u64)], lone: &mut [u16]) -> Some256 {
+    fn look_together(&self, users: &[(u64, u64)], lone: &mut [u16]) -> Marked {
         let moves = self.map.ground.moves();
         let mut homes = [None; AT_ONCE];
         let away = self.look_at_home(users, &mut homes, lone);
-        let mut unclear = Some256::none();
+        let mut unclear = Marked::none();
         if away.number > 0 {
             self.look_behind(users, &homes, &away, lone, &mut unclear);
         }
         if self.map.ground.moves_again() != moves {
             lone.fill(NO_SLOT);
-            unclear = Some256::none();
+            unclear = Marked::none();
             (0..users.len()).for_each(|at| unclear.add_if(true, at));
         }
         unclear
@@ -118,7 +118,7 @@ impl View<'_> {
         users: &[(u64, u64)],
         homes: &mut Homes<'a>,
         lone: &mut [u16],
-    ) -> Some256 {
+    ) -> Marked {
         let Directory { places, groups } = &**self.directory;
         let (places, groups) = (&**places, groups.reader());
         let shift = u64::BITS - 1 - places.len().ilog2();
@@ -149,7 +149,7 @@ impl View<'_> {
                 number += usize::from(!is_lone);
             }
         }
-        Some256 { places: away, number }
+        Marked { places: away, number }
     }
 
     /// Looks for some behind their homes.
@@ -158,9 +158,9 @@ impl View<'_> {
         &self,
         users: &[(u64, u64)],
         homes: &Homes<'_>,
-        away: &Some256,
+        away: &Marked,
         lone: &mut [u16],
-        unclear: &mut Some256,
+        unclear: &mut Marked,
     ) {
         for at in away.iter() {
             if let Some(home) = homes[at] {
