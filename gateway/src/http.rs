@@ -24,7 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use crate::hub::LoginRefused;
@@ -107,10 +107,11 @@ async fn serve(
     if let Err(error) = shared.liveness.apply(&socket) {
         debug!(%error, "a socket without keepalive");
     }
-    let login = Duration::from_millis(shared.session_limits.login_ms);
+    let (login_ms, clock) = (shared.session_limits.login_ms, &shared.clock);
+    let deadline = clock.instant(clock.ms() + login_ms);
     // The library takes 8 KiB for a request before there is one: where all users came at once, all
     // had them at once, and what they left between sessions was not given back to the system.
-    let (mut first, deadline) = ([0], Instant::now() + login);
+    let mut first = [0];
     tokio::select! {
         // The runtime takes a new socket for readable.
         peeked = timeout_at(deadline, socket.peek(&mut first)) => match peeked {
@@ -129,7 +130,7 @@ async fn serve(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(login)
+        .header_read_timeout(Duration::from_millis(login_ms))
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
