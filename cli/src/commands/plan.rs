@@ -36,10 +36,10 @@ const CONNECTION_BYTES: u64 = 11_400;
 /// heartbeat each 25 s that is the default.
 const CONNECTION_US: f64 = 258.0 / 5.0;
 
-/// CPU of a message to one of 10^5 users, and of each further UID in its list: 0.174 us, and 31.6
-/// us for a list of 1,000 (`waybill-bench run direct group`, 8 gateways, medians of three repeats).
-const MESSAGE_US: f64 = 0.174;
-const TARGET_US: f64 = 0.0315;
+/// CPU of a message to one of 10^5 users, and of each further UID in its list: 0.086 us, and 20.4
+/// us for a list of 1,000 (`waybill-bench run direct group`, 8 gateways, medians of seven repeats).
+const MESSAGE_US: f64 = 0.086;
+const TARGET_US: f64 = 0.0203;
 /// CPU of a registration that comes or goes, under traffic
 /// (`docs/decisions/0021-what-changes-of-routes-cost-traffic.md`).
 const CHANGE_US: f64 = 0.31;
