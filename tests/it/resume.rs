@@ -252,7 +252,7 @@ fn promise_7_what_the_dead_registered_makes_room_again() {
 fn promise_7_room_for_one_gateway_costs_one_session() {
     let config = BrokerConfig { gateways_max: 2, ..config() };
     // More than one portion of the table's buckets, of at most six routes each.
-    let many: Vec<u64> = (0..301_000).collect();
+    let many: Vec<u64> = (0..151_000).collect();
     let net = &mut Net::start(Backend::Sim(1, 1), config);
     let (first, _) = gateway(net, 1, &many);
     let (second, session) = gateway(net, 2, &[1, 2]);
