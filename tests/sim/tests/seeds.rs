@@ -3,7 +3,7 @@
 use waybill_sim::{Played, run};
 
 /// As many as a build without optimisation plays in some seconds.
-const SEEDS: std::ops::Range<u64> = 0..80;
+const SEEDS: std::ops::Range<u64> = 0..170;
 
 #[test]
 fn promises_hold_in_a_cluster_under_faults() {
