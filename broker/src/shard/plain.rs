@@ -138,7 +138,7 @@ impl Core {
         slot: Slot,
         places: &mut Places,
     ) -> Offered {
-        let place = match self.place_of(places, slot, plain.namespace) {
+        let place = match self.place_of(places, slot, (plain.namespace, 1)) {
             Ok(place) => place,
             Err(offered) => return offered,
         };

@@ -277,20 +277,20 @@ impl Core {
         self.whole = None;
     }
 
-    /// Where a slot's messages of a namespace go, or what is said in its place.
+    /// Where so many frames of a namespace go that are for a slot, or what is said in its place.
     #[inline]
     pub(super) fn place_of<'a>(
         &self,
         places: &'a mut Places,
         slot: Slot,
-        namespace: u32,
+        (namespace, frames): (u32, u64),
     ) -> Result<&'a Place, Offered> {
         match places.of(&self.shared, slot, namespace) {
             Found::At(place) => Ok(place),
             Found::NotAllowed => Err(Offered::NotAllowed),
             Found::Gone => {
-                count(&self.counters.gateways.offered, 1);
-                count(&self.counters.gateways.dropped_no_link, 1);
+                count(&self.counters.gateways.offered, frames);
+                count(&self.counters.gateways.dropped_no_link, frames);
                 Err(Offered::NoLink)
             }
         }
@@ -307,7 +307,7 @@ impl Core {
         (at, slot, share): (usize, Slot, Share<'_>),
         (places, frame): (&mut Places, &mut Vec<u8>),
     ) -> Offered {
-        let place = match self.place_of(places, slot, message.namespace) {
+        let place = match self.place_of(places, slot, (message.namespace, 1)) {
             Ok(place) => place,
             Err(offered) => return offered,
         };

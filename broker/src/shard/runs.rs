@@ -21,7 +21,7 @@ use super::{Core, Links};
 use crate::limits::{REFERENCED_BYTES, RUN_BUFFER_MAX, RUN_BYTES, RUN_BYTES_MIN, RUNS_KEPT};
 use crate::mail::Receiver;
 use crate::outbox::{Care, Run};
-use crate::shared::{Found, Place};
+use crate::shared::Place;
 use crate::telemetry::count;
 
 /// About what a DELIVER has in bytes beside its lists and its payload.
@@ -109,13 +109,8 @@ impl Core {
         let first = plan.routed(looked_up);
         let (namespace, priority) = (messages[0].namespace, messages[0].priority);
         for (slot, _) in first.parts() {
-            match desk.places.of(&self.shared, slot, namespace) {
-                Found::At(place) => self.offer_run(links, place, priority, &frames),
-                Found::NotAllowed => {}
-                Found::Gone => {
-                    count(&self.counters.gateways.offered, run as u64);
-                    count(&self.counters.gateways.dropped_no_link, run as u64);
-                }
+            if let Ok(place) = self.place_of(&mut desk.places, slot, (namespace, run as u64)) {
+                self.offer_run(links, place, priority, &frames);
             }
         }
         self.turn.take(steps);

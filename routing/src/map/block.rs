@@ -10,9 +10,7 @@
     reason = "a place is chosen by the lowest bits of a hash"
 )]
 
-use std::hint::select_unpredictable;
-
-use super::bucket::{Bucket, ENTRIES, Glance, Probe, REACH_MAX, Sight, State};
+use super::bucket::{Bucket, ENTRIES, Glance, Near, Probe, REACH_MAX, Sight, State};
 use super::group::Found;
 use crate::ahead;
 use crate::scratch::{Bits, NO_SLOT};
@@ -26,27 +24,6 @@ pub(super) struct Block<'a> {
 
 /// Buckets behind a home that are looked at without a branch.
 const NEAR: usize = size(2, 2, 1);
-
-/// What some buckets have of a UID.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Near {
-    /// Whether that is seen.
-    pub(super) is_clear: bool,
-    /// A slot, or [`NO_SLOT`].
-    pub(super) slot: u16,
-}
-
-impl Near {
-    /// Nothing is seen.
-    pub(super) const UNCLEAR: Self = Self { is_clear: false, slot: NO_SLOT };
-
-    /// What another bucket has, if this has nothing.
-    #[inline(always)]
-    fn or(self, other: Self) -> Self {
-        let slot = select_unpredictable(self.slot == NO_SLOT, other.slot, self.slot);
-        Self { is_clear: self.is_clear & other.is_clear, slot }
-    }
-}
 
 /// What became of a route that was to be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

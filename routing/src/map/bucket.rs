@@ -12,7 +12,6 @@
 use std::hint::select_unpredictable;
 use std::sync::atomic::Ordering;
 
-use super::block::Near;
 use crate::scratch::{Bits, NO_SLOT};
 use crate::sync::{Own as _, Word16, Word32, Word64, fence, size, spin_loop};
 
@@ -30,6 +29,8 @@ const REACH: u32 = 7;
 const CROWDED: u32 = 1 << 11;
 const CHANGES: u32 = 12;
 const CHANGE: u32 = 1 << CHANGES;
+/// What a bucket may say that is being changed, or where somebody has several routes.
+const NOT_PLAIN: u32 = CHANGE | SEVERAL | CROWDED;
 
 /// Buckets behind its home that a route may lie in.
 pub(super) const REACH_MAX: usize = 15;
@@ -123,6 +124,27 @@ impl Default for Bucket {
     }
 }
 
+/// What some buckets have of a UID.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near {
+    /// Whether that is seen.
+    pub(super) is_clear: bool,
+    /// A slot, or [`NO_SLOT`].
+    pub(super) slot: u16,
+}
+
+impl Near {
+    /// Nothing is seen.
+    pub(super) const UNCLEAR: Self = Self { is_clear: false, slot: NO_SLOT };
+
+    /// What another bucket has, if this has nothing.
+    #[inline(always)]
+    pub(super) fn or(self, other: Self) -> Self {
+        let slot = select_unpredictable(self.slot == NO_SLOT, other.slot, self.slot);
+        Self { is_clear: self.is_clear & other.is_clear, slot }
+    }
+}
+
 impl Bucket {
     /// What it has of a UID. Waits only for a change that is being written: a few stores.
     #[inline]
@@ -138,44 +160,40 @@ impl Bucket {
     /// What it has of a UID, without a branch for each entry, and what it says.
     #[inline(always)]
     pub(super) fn glance(&self, uid: u64) -> Glance {
-        let ((is_here, slot), state) = self.at_one_moment(|| {
-            let mut entry = 0;
-            for (at, there) in self.uids.iter().enumerate().skip(1) {
-                let is_here = there.load(Ordering::Relaxed) == uid;
-                entry = select_unpredictable(is_here, at, entry);
-            }
-            // By place and not by a branch, which would be foretold wrong for most.
-            let is_here = self.uids[entry].load(Ordering::Relaxed) == uid;
-            (is_here, self.slots[entry].load(Ordering::Relaxed))
-        });
-        Glance { is_here, slot, state: State(state) }
+        let ((differs, slot), state) = self.at_one_moment(|| self.entry_of(uid));
+        Glance { is_here: differs == 0, slot, state: State(state) }
     }
 
     /// A slot, and whether it is seen to be the only one of a UID whose home this is: without a
     /// branch, and without waiting for a change that is being written.
     #[inline(always)]
     pub(super) fn lone(&self, uid: u64) -> (bool, u16) {
-        let before = self.state.load(Ordering::Acquire);
-        let (differs, slot) = self.entry_of(uid);
-        fence(Ordering::Acquire);
-        let changed = self.state.load(Ordering::Relaxed) ^ before;
-        let unclear = before & (CHANGE | SEVERAL | CROWDED);
+        let (before, (differs, slot), changed) = self.seen_once(uid);
+        let unclear = before & NOT_PLAIN;
         ((differs | u64::from(changed | unclear) == 0) & (slot != EMPTY), slot)
     }
 
     /// What it has of a UID, in the same way.
     #[inline(always)]
     pub(super) fn sight(&self, uid: u64) -> Near {
-        let before = self.state.load(Ordering::Acquire);
-        let (differs, slot) = self.entry_of(uid);
-        fence(Ordering::Acquire);
-        let changed = self.state.load(Ordering::Relaxed) ^ before;
+        let (before, (differs, slot), changed) = self.seen_once(uid);
         // Of UID 0, more than one entry may seem to have it.
         let is_clear = ((changed | before & CHANGE) == 0) & (uid != 0);
         Near { is_clear, slot: select_unpredictable(differs == 0, slot, NO_SLOT) }
     }
 
-    /// By what an entry differs from a UID, which is nothing if one has it, and its slot.
+    /// What it says, what it has of a UID as [`Self::entry_of`] tells it, and by what it says
+    /// something else afterwards.
+    #[inline(always)]
+    fn seen_once(&self, uid: u64) -> (u32, (u64, u16), u32) {
+        let before = self.state.load(Ordering::Acquire);
+        let entry = self.entry_of(uid);
+        fence(Ordering::Acquire);
+        (before, entry, self.state.load(Ordering::Relaxed) ^ before)
+    }
+
+    /// By what an entry differs from a UID, which is nothing if one has it, and its slot: by place
+    /// and not by a branch, which would be foretold wrong for most.
     #[inline(always)]
     fn entry_of(&self, uid: u64) -> (u64, u16) {
         let mut entry = 0;
@@ -421,7 +439,7 @@ impl State {
     /// Whether it is that of a bucket which is not being changed, and of UIDs with one route each.
     #[inline]
     pub(super) fn is_plain(self) -> bool {
-        self.0 & (CHANGE | SEVERAL | CROWDED) == 0
+        self.0 & NOT_PLAIN == 0
     }
 
     /// How far away the farthest of its routes may lie, in buckets.

@@ -172,7 +172,7 @@ impl Located<'_> {
     }
 
     /// The most that looking for a hash here looks at: buckets, and the crowd.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn looks(self, hash: u64) -> usize {
         let block = self.block().expect("nothing moves meanwhile");
         let home = block.find(hash, u64::MAX, |_| {});
@@ -228,7 +228,13 @@ impl Group {
     /// The block of full size that has a hash, if one has that is the group's.
     #[inline(always)]
     pub(super) fn block_of(&self, hash: u64) -> Option<&Large> {
-        let word = self.shape.load(Ordering::Acquire);
+        self.block_by(self.shape.load(Ordering::Acquire), hash)
+    }
+
+    /// The same, as the word of a shape has it. Who was led here has a hash that is the group's, as
+    /// long as it has any.
+    #[inline(always)]
+    fn block_by(&self, word: u64, hash: u64) -> Option<&Large> {
         let block = self.blocks.get(shape::block_of(word, hash)).and_then(OnceLock::get);
         block.map(|block| &**block)
     }
@@ -237,9 +243,7 @@ impl Group {
     #[inline]
     pub(super) fn locate(&self, hash: u64) -> Located<'_> {
         let word = self.shape.load(Ordering::Acquire);
-        // Who was led here has a hash that is the group's, as long as it has any.
-        let block = self.blocks.get(shape::block_of(word, hash)).and_then(OnceLock::get);
-        let block = block.map(|block| (&**block, block.block().ask(hash)));
+        let block = self.block_by(word, hash).map(|block| (block, block.block().ask(hash)));
         Located { group: self, word, block }
     }
 

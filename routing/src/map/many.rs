@@ -12,8 +12,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::block::Near;
 use super::blocks::Large;
+use super::bucket::Near;
 use super::{Directory, Slots, TOGETHER, View};
 use crate::scratch::NO_SLOT;
 

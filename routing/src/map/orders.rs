@@ -163,8 +163,8 @@ fn until(grown: fn(&Map) -> bool) -> u64 {
 }
 
 /// Two switches, and three in the next one: with more, which nothing was found by before many users
-/// were looked at together, these take longer than anybody waits. Many groups in one look are not modelled, since the
-/// count of moves is one for all.
+/// were looked at together, these take longer than anybody waits. Many groups in one look are not
+/// modelled, since the count of moves is one for all.
 #[test]
 fn promise_8_a_route_is_found_while_its_group_takes_another_block() {
     found_while_one_is_added(2, |map| map.group(1).shape().is_growing());
