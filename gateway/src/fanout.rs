@@ -62,7 +62,6 @@ impl<'a> Fanout<'a> {
     }
 
     /// The same, of one that was not made yet.
-    #[cold]
     fn make(&mut self, subprotocol: Subprotocol) -> Option<Bytes> {
         let image = self.images.of(subprotocol);
         if matches!(image, Frame::Unasked) {

@@ -12,6 +12,7 @@ use crate::error::{Breach, Violation};
 use crate::frame::Fragment;
 use crate::limits::{FRAGMENTED_BYTES_MAX, FRAGMENTED_MAX};
 use crate::message::{FRAGMENTED_BYTES, Message, bytes_before_fragmented};
+use crate::prologue::{HEADER_WORDS, PAYLOAD_LEN};
 
 /// What is open in one direction of a link.
 ///
@@ -199,8 +200,8 @@ impl<T: Copy> Whole<T> {
         whole.frame.extend_from_slice(&header[place + FRAGMENTED_BYTES..]);
         whole.frame.extend_from_slice(message.payload);
         let words = u16::from_le_bytes([header[2], header[3]]) - 1;
-        whole.frame[2..4].copy_from_slice(&words.to_le_bytes());
-        whole.frame[4..8].copy_from_slice(&total.to_le_bytes());
+        whole.frame[HEADER_WORDS].copy_from_slice(&words.to_le_bytes());
+        whole.frame[PAYLOAD_LEN].copy_from_slice(&total.to_le_bytes());
         let set = set & !flags::message::FRAGMENTED;
         whole.frame[8..10].copy_from_slice(&set.to_le_bytes());
         whole

@@ -1,10 +1,17 @@
 //! The 8 bytes every frame begins with, and the checks that come before anything is reserved.
 
+use std::ops::Range;
+
 use crate::code::{ErrorCode, Kind};
 use crate::error::{Malformed, Problem, What};
 use crate::limits::{
     DRAFT, FRAME_BYTES_MAX, HEADER_BYTES_MAX, HEADER_BYTES_MIN, PAYLOAD_BYTES_MAX, PROLOGUE_BYTES,
 };
+
+/// Where a frame says how many words of 8 bytes its header has (protocol-spec, 4.1).
+pub(crate) const HEADER_WORDS: Range<usize> = 2..4;
+/// Where it says how many bytes its payload has (protocol-spec, 4.1).
+pub const PAYLOAD_LEN: Range<usize> = 4..8;
 
 /// A prologue that passed FRAME-2 to FRAME-5: both lengths are within their limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

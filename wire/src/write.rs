@@ -8,7 +8,7 @@ use crate::code::Kind;
 use crate::error::{Problem, Unencodable, What};
 use crate::frame;
 use crate::limits::{DRAFT, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use crate::prologue::Prologue;
+use crate::prologue::{HEADER_WORDS, PAYLOAD_LEN, Prologue};
 use crate::read::padding_bytes;
 use crate::targets::Uids;
 
@@ -110,8 +110,8 @@ impl<'o> Writer<'o> {
         let words = u16::try_from(header_bytes / 8).unwrap_or(u16::MAX);
         let payload = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
         let prologue = &mut self.out[self.start..self.start + 8];
-        prologue[2..4].copy_from_slice(&words.to_le_bytes());
-        prologue[4..8].copy_from_slice(&payload.to_le_bytes());
+        prologue[HEADER_WORDS].copy_from_slice(&words.to_le_bytes());
+        prologue[PAYLOAD_LEN].copy_from_slice(&payload.to_le_bytes());
         Some(Prologue { kind: self.kind, header_bytes, payload_bytes })
     }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use waybill_wire::code::{Kind, flags};
 use waybill_wire::frame::Fragment;
 use waybill_wire::limits::{FRAGMENTED_BYTES_MAX, FRAGMENTED_MAX};
+use waybill_wire::prologue::PAYLOAD_LEN;
 
 use super::lane::{Lane, NUMBER, Note, Noted, TRACED, TTL_OFFSET, length, micros};
 use super::queue::Source;
@@ -21,8 +22,7 @@ use super::write::Write;
 use super::{Cause, Gone, Outbox, QUEUES};
 use crate::limits::{FRAGMENT_BYTES, WRITE_BYTES};
 
-/// Where a message header has its payload's length, its flags, its sequence and ORIGIN.
-const PAYLOAD_LEN_OFFSET: usize = 4;
+/// Where a message header has its flags, its sequence and ORIGIN.
 const FLAGS_OFFSET: usize = 8;
 const SEQUENCE_OFFSET: usize = 16;
 const ORIGIN_OFFSET: usize = 32;
@@ -126,7 +126,7 @@ impl Taken {
     /// The header, where this is the first that follows it.
     fn announce(&mut self, payload: usize) -> &[u8] {
         let announced = u32::try_from(payload).expect("no payload is longer than its limit");
-        self.header[PAYLOAD_LEN_OFFSET..][..4].copy_from_slice(&announced.to_le_bytes());
+        self.header[PAYLOAD_LEN].copy_from_slice(&announced.to_le_bytes());
         &self.header
     }
 }

@@ -34,7 +34,7 @@ use super::fragments::payload_of;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
 use super::parts::{Place, Turn, UID_STEPS, frame_steps};
-use super::publish::{Source, Sums, merge_of, number_of};
+use super::publish::{Producer, Sums, merge_of, number_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
 use super::tag::tag_query;
@@ -344,7 +344,7 @@ impl Core {
         work: &mut Work,
     ) {
         let RoleState::Producer(producer) = &part.role else { return };
-        let source = Source { instance: producer.instance, is_traced: work.trace.is_some() };
+        let from = Producer { instance: producer.instance, is_traced: work.trace.is_some() };
         let (shard, link) = (self.id, part.id);
         let asked = work.number.map(|number| Asked { shard, link, number, part: 0 });
         let mut desk = std::mem::take(&mut self.batches.desk);
@@ -359,10 +359,10 @@ impl Core {
             let offered = match (order, asked) {
                 (Order::Publish(message), _) => {
                     let places = (places, &mut desk.frame);
-                    self.offer_part(links, message, source, asked, it, places)
+                    self.offer_part(links, message, from, asked, it, places)
                 }
                 (Order::Tag(tag), Some(asked)) => {
-                    let tag = Tag { origin: source.instance, ..**tag };
+                    let tag = Tag { origin: from.instance, ..**tag };
                     let asked = Asked { part: number_of(at), ..asked };
                     self.offer_tag_part(links, tag, asked, (slot, share), places)
                 }

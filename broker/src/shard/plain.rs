@@ -172,3 +172,59 @@ fn gather<'a>(messages: &mut Vec<Plain<'a>>, first: Plain<'a>, input: &'a [u8], 
             .filter(|plain| plain.namespace == first.namespace && is_small(plain));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waybill_routing::{Audience, Change, Incarnation, Namespace, Op, Plan, Query, Routes, Uid};
+    use waybill_wire::message::{Message, MessageHead};
+    use waybill_wire::targets::UidRun;
+
+    use super::super::fates::Fates;
+    use super::super::publish::Sums;
+    use super::super::sending::Offered::{
+        self, Aged, Full, NoLink, NotAllowed, NotSupported, Taken, Untold,
+    };
+    use super::Came;
+    use crate::ledger::{Counters, Ledger};
+
+    const OFFERED: [Offered; 7] = [Taken, Untold, Full, Aged, NoLink, NotAllowed, NotSupported];
+
+    #[test]
+    fn promise_5_whoever_has_three_gateways_is_counted_as_any_message_counts() {
+        let (routes, uid) = (Routes::default(), 7_u64.to_le_bytes());
+        for gateway in 1..=3 {
+            let slot = routes.open(Incarnation(gateway)).expect("there is room");
+            let change = Change { op: Op::Add, namespace: Namespace(1), uid: Uid(7) };
+            routes.apply(slot, &[change]).expect("there is room");
+            routes.go_live(slot, None).expect("it was filling");
+        }
+        let list = UidRun::new(&uid).expect("one UID");
+        let mut plan = Plan::new();
+        routes.resolve(&[Query::new(Namespace(1), Audience::Uids(list))], &mut plan);
+        let head = MessageHead { sequence: 1, namespace: 1, ..MessageHead::default() };
+        let mut frame = Vec::new();
+        head.encode_publish(&[7][..], b"", &mut frame).expect("within all limits");
+        let message = Message::decode_whole(&frame).expect("a PUBLISH");
+        for offers in every_three() {
+            let fates = Fates::of(&message, plan.routed(0), &offers);
+            let counts =
+                [fates.sent, fates.offline.len(), fates.filtered.len(), fates.dropped.len()];
+            let came = offers.into_iter().map(Came::from).max().expect("there are three");
+            assert_eq!(counted(came), counts.map(|it| it as u64), "{offers:?} {came:?}");
+        }
+    }
+
+    fn every_three() -> impl Iterator<Item = [Offered; 3]> {
+        let last = |first, second| OFFERED.map(|third| [first, second, third]);
+        let two = move |first| OFFERED.into_iter().flat_map(move |second| last(first, second));
+        OFFERED.into_iter().flat_map(two)
+    }
+
+    fn counted(came: Came) -> [u64; 4] {
+        let (mut sums, counters) = (Sums::default(), Counters::default());
+        sums.add_plain(came);
+        sums.count(&counters);
+        let told = Ledger::of([&counters]);
+        [told.targets_sent, told.targets_offline, told.targets_filtered, told.targets_dropped]
+    }
+}

@@ -2,8 +2,6 @@
 //!
 //! The payload is passed on as bytes and never looked at.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use waybill_routing::{Part as Share, Routed, Slot};
 use waybill_wire::code::{ErrorCode, Kind, Level, capability};
@@ -11,6 +9,7 @@ use waybill_wire::frame::{Frame, Receipt};
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
 use waybill_wire::message::Message;
 use waybill_wire::planted::{self, Bug, Deed};
+use waybill_wire::prologue::PAYLOAD_LEN;
 
 use super::batch::{Desk, has_list};
 use super::fates::Fates;
@@ -138,7 +137,7 @@ impl Core {
         let number = asking.as_ref().map(|(number, _)| *number);
         let asked = number.map(|number| Asked { shard: self.id, link: part.id, number, part: 0 });
         let trace = is_traced.then(|| self.trace(routed.parts().count()));
-        self.deliver(links, message, Source { instance, is_traced }, asked, routed, desk);
+        self.deliver(links, message, Producer { instance, is_traced }, asked, routed, desk);
         let Desk { offers, sums, .. } = desk;
         let fates = Fates::of(message, routed, offers);
         self.conclude(links, message, instance, routed, &fates, sums);
@@ -157,8 +156,8 @@ impl Core {
         routed: Routed<'_>,
         desk: &mut Desk,
     ) {
-        let source = Source { instance, is_traced: false };
-        self.deliver(links, message, source, None, routed, desk);
+        let from = Producer { instance, is_traced: false };
+        self.deliver(links, message, from, None, routed, desk);
         let Desk { offers, sums, .. } = desk;
         if Fates::are_mixed(offers) {
             let fates = Fates::of(message, routed, offers);
@@ -231,7 +230,7 @@ impl Core {
         &mut self,
         links: &mut Links,
         message: &Message<'_>,
-        source: Source,
+        from: Producer,
         asked: Option<Asked>,
         routed: Routed<'_>,
         Desk { offers, places, frame, .. }: &mut Desk,
@@ -246,7 +245,7 @@ impl Core {
                 Some(Deed::Wrong) => self.shared.beside(slot),
                 _ => slot,
             };
-            self.offer_part(links, message, source, asked, (at, slot, share), (places, frame))
+            self.offer_part(links, message, from, asked, (at, slot, share), (places, frame))
         };
         if deed == Some(Deed::Twice) {
             for part in routed.parts().enumerate() {
@@ -302,7 +301,7 @@ impl Core {
         &mut self,
         links: &mut Links,
         message: &Message<'_>,
-        source: Source,
+        from: Producer,
         asked: Option<Asked>,
         (at, slot, share): (usize, Slot, Share<'_>),
         (places, frame): (&mut Places, &mut Vec<u8>),
@@ -313,18 +312,17 @@ impl Core {
         };
         let asked = asked.map(|asked| Asked { part: number_of(at), ..asked });
         if self.whole.is_some()
-            && let Some(offered) =
-                self.offer_large_share(links, place, message, source, asked, share)
+            && let Some(offered) = self.offer_large_share(links, place, message, from, asked, share)
         {
             return offered;
         }
         if matches!(share, Share::Whole) && frame.is_empty() {
-            message.deliver_whole(source.instance, message.ttl_ms, frame);
+            message.deliver_whole(from.instance, message.ttl_ms, frame);
         }
         // Few are asked about, and what is to be told of them is not made for the others.
         match asked {
-            None => self.offer_share(links, place, message, source, None, (share, frame)),
-            Some(_) => self.offer_asked(links, place, message, source, asked, (share, frame)),
+            None => self.offer_share(links, place, message, from, None, (share, frame)),
+            Some(_) => self.offer_asked(links, place, message, from, asked, (share, frame)),
         }
     }
 
@@ -334,11 +332,11 @@ impl Core {
         links: &mut Links,
         place: &Place,
         message: &Message<'_>,
-        source: Source,
+        from: Producer,
         asked: Option<Asked>,
         share: (Share<'_>, &[u8]),
     ) -> Offered {
-        self.offer_share(links, place, message, source, asked, share)
+        self.offer_share(links, place, message, from, asked, share)
     }
 
     /// Offers a share of a message whose payload outboxes may share, unless it is to be copied.
@@ -348,7 +346,7 @@ impl Core {
         links: &mut Links,
         place: &Place,
         message: &Message<'_>,
-        source: Source,
+        from: Producer,
         asked: Option<Asked>,
         share: Share<'_>,
     ) -> Option<Offered> {
@@ -363,8 +361,8 @@ impl Core {
             return None;
         }
         let payload = self.whole.clone()?;
-        let header = large_header(message, source.instance, share, in_pieces);
-        let offer = offer_of(message, source, asked, share);
+        let header = large_header(message, from.instance, share, in_pieces);
+        let offer = offer_of(message, from, asked, share);
         Some(self.offer_large(links, place, offer, &header, payload))
     }
 
@@ -374,12 +372,12 @@ impl Core {
         links: &mut Links,
         place: &Place,
         message: &Message<'_>,
-        source: Source,
+        from: Producer,
         asked: Option<Asked>,
         (share, frame): (Share<'_>, &[u8]),
     ) -> Offered {
-        let (ttl_ms, instance) = (message.ttl_ms, source.instance);
-        let offer = offer_of(message, source, asked, share);
+        let (ttl_ms, instance) = (message.ttl_ms, from.instance);
+        let offer = offer_of(message, from, asked, share);
         self.offer(links, place, offer, |out| match share {
             Share::Uids(_) if planted::is(Bug::WrongNarrowing) => {
                 let all: Vec<u64> = message.targets.iter().collect();
@@ -395,7 +393,7 @@ impl Core {
 #[inline]
 fn offer_of(
     message: &Message<'_>,
-    Source { instance, is_traced }: Source,
+    Producer { instance, is_traced }: Producer,
     asked: Option<Asked>,
     share: Share<'_>,
 ) -> Offer {
@@ -412,9 +410,6 @@ fn offer_of(
     let care = Care { ttl_ms, priority: message.priority, conflates };
     Offer { receiver: Receiver::Gateways, care, awaited }
 }
-
-/// Where a prologue has the length of the payload.
-const PAYLOAD_LEN: Range<usize> = 4..8;
 
 /// The header of a DELIVER whose payload lies elsewhere: it announces none.
 fn large_header(message: &Message<'_>, origin: u64, share: Share<'_>, in_pieces: bool) -> Vec<u8> {
@@ -433,7 +428,7 @@ fn large_header(message: &Message<'_>, origin: u64, share: Share<'_>, in_pieces:
 
 /// Who sent a message, and whether to tell when it passed where.
 #[derive(Clone, Copy)]
-pub(super) struct Source {
+pub(super) struct Producer {
     pub(super) instance: u64,
     pub(super) is_traced: bool,
 }

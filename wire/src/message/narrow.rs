@@ -9,6 +9,7 @@ use super::{FIXED_BYTES, Message};
 use crate::code::{Kind, flags};
 use crate::limits::TARGETS_MAX;
 use crate::message::{FRAGMENTED_BYTES, bytes_before_fragmented};
+use crate::prologue::{HEADER_WORDS, PAYLOAD_LEN};
 use crate::targets::{UID_BYTES, Uids};
 
 /// Bytes of ORIGIN.
@@ -134,8 +135,8 @@ impl Message<'_> {
         self.forward(change, targets, &[], out);
         let header = &mut out[start..];
         let words = u16_le((header.len() + FRAGMENTED_BYTES) / 8);
-        header[2..4].copy_from_slice(&words);
-        header[4..8].copy_from_slice(&u32_le(first));
+        header[HEADER_WORDS].copy_from_slice(&words);
+        header[PAYLOAD_LEN].copy_from_slice(&u32_le(first));
         let set = u16::from_le_bytes([header[8], header[9]]) | flags::message::FRAGMENTED;
         header[8..10].copy_from_slice(&set.to_le_bytes());
         let place = start + bytes_before_fragmented(set);
@@ -159,7 +160,7 @@ impl Message<'_> {
         let mut head = [0; FIXED_BYTES + ORIGIN_BYTES];
         head[..FIXED_BYTES].copy_from_slice(self.raw.fixed);
         head[1] = kind.0;
-        head[2..4].copy_from_slice(&u16_le(header_bytes / 8));
+        head[HEADER_WORDS].copy_from_slice(&u16_le(header_bytes / 8));
         head[8..10].copy_from_slice(&set.to_le_bytes());
         head[10..12].copy_from_slice(&u16_le(targets.len()));
         head[28..32].copy_from_slice(&ttl_ms.to_le_bytes());
