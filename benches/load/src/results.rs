@@ -177,7 +177,23 @@ pub struct Row {
     pub notes: Vec<String>,
 }
 
+/// A generator that is idle for less than this part of the time may be what limits a closed window.
+const IDLE_LEAST: f64 = 0.15;
+
+/// One that publishes at a rate may find something to do in every turn and still be in time. If it
+/// is late by more than this part of what 99 in 100 messages take at most, much of that is its own.
+const LATE_PART_MOST: f64 = 0.25;
+
 impl Row {
+    /// Whether its rates and latencies are those of the generator more than those of the target.
+    #[must_use]
+    pub fn says_the_generator(&self) -> bool {
+        let figure = |name: &str| self.figures.get(name).copied();
+        let late = figure(figure::GENERATOR_LATE_P99_US);
+        let late = late.zip(self.latency_us.as_ref().map(|latency| latency.p99));
+        is_too_busy(figure(figure::GENERATOR_IDLE), late)
+    }
+
     /// What came out, in a few words.
     #[must_use]
     pub fn gist(&self) -> String {
@@ -200,9 +216,18 @@ impl Row {
     }
 }
 
+/// By its idle part; at a rate by how late it was, and the latency, of both the p99.
+fn is_too_busy(idle: Option<f64>, late: Option<(f64, f64)>) -> bool {
+    match late {
+        Some((late, latency)) => late > LATE_PART_MOST * latency,
+        None => idle.is_some_and(|idle| idle < IDLE_LEAST),
+    }
+}
+
 /// Names of marks.
 pub mod mark {
-    /// The generator was idle for less than 15 %: only CPU figures count.
+    /// [The generator's](super::Row::says_the_generator) are the rates and latencies: only CPU
+    /// figures count.
     pub const GENERATOR_BUSY: &str = "generator_busy";
     /// Fewer than 20 messages were measured: a rate made of so few is a rough one.
     pub const FEW_MESSAGES: &str = "few_messages";
@@ -290,4 +315,23 @@ pub struct Assertion {
     pub words: String,
     /// Whether it did.
     pub held: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_too_busy;
+
+    #[test]
+    fn a_generator_is_too_busy_without_idle_turns_or_when_it_is_late() {
+        for (idle, late, is_so) in [
+            (Some(0.14), None, true),
+            (Some(0.15), None, false),
+            (None, None, false),
+            (Some(0.01), Some((25.0, 100.0)), false),
+            (Some(0.01), Some((26.0, 100.0)), true),
+            (Some(0.9), Some((26.0, 100.0)), true),
+        ] {
+            assert_eq!(is_too_busy(idle, late), is_so, "{idle:?} {late:?}");
+        }
+    }
 }

@@ -25,9 +25,6 @@ use crate::tally::{Fault, Tally, fault};
 use crate::targets::{self, Pending, Plan, Skipped, Target};
 use crate::work::{Work, WorkPlan};
 
-/// A generator that is idle for less than this part of the time may be what limits the figures.
-const IDLE_LEAST: f64 = 0.15;
-
 /// Fewer messages in a span make a rate of steps.
 const FEW_MESSAGES: u64 = 20;
 
@@ -400,8 +397,7 @@ impl<'a> Runner<'a> {
         row.figures = figures(&measured, self.server_core.is_some());
         row.figures.insert(figure::SETUP_S.into(), set_up.seconds);
         row.figures.extend(bytes_per_route.map(|bytes| (figure::BYTES_PER_ROUTE.into(), bytes)));
-        let idle = row.figures.get(figure::GENERATOR_IDLE);
-        if idle.is_some_and(|idle| *idle < IDLE_LEAST) {
+        if row.says_the_generator() {
             row.marks.push(mark::GENERATOR_BUSY.into());
         }
         if measured.messages < FEW_MESSAGES {

@@ -100,7 +100,7 @@ fn said(entry: &Entry<'_>, asked: u64) -> Vec<(bool, String)> {
     for (mark, repeats) in entry.marks() {
         match mark {
             GENERATOR_BUSY => {
-                let words = "the generator was under 15 % idle, so only CPU figures count";
+                let words = "the generator was too busy, so only CPU figures count";
                 said.push((false, words.to_owned()));
             }
             // Said below, with their number.

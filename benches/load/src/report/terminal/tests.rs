@@ -34,8 +34,8 @@ fn rates_of_a_busy_generator_are_not_quoted_but_cpu_is() {
     let cells: Vec<&str> = relay.split_whitespace().collect();
     assert_eq!(cells[1], "*", "{relay}");
     assert!(cells[2].parse::<f64>().is_ok(), "{relay}");
-    assert!(text.contains("* not quoted: the generator was idle"), "{text}");
-    assert!(text.contains("the generator was under 15 % idle"), "{text}");
+    assert!(text.contains("* not quoted: the generator was too busy"), "{text}");
+    assert!(text.contains("the generator was too busy, so"), "{text}");
 }
 
 #[test]
