@@ -14,9 +14,9 @@ pub(super) const READING: [&str; 7] = [
      broker could do here.",
     "Latency counts from when a message was due, not from when it was sent, so a stall of the \
      server shows in full.",
-    "Where the generator was idle for less than 15 % of the time, or at a rate was late by more \
-     than a quarter of what 99 in 100 messages took at most, rates and latencies say how fast it \
-     was. They are not quoted; CPU figures are.",
+    "Where the generator was idle for less than 15 % of the time, and at a rate late as well by \
+     more than a quarter of p99, rates and latencies say how fast it was. They are not quoted; \
+     CPU figures are.",
     "CPU is user and system time of all server processes of a target, and of nothing else.",
 ];
 

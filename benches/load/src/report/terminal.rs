@@ -134,8 +134,9 @@ fn legend(signs: Signs) -> Vec<String> {
     );
     add(
         signs.withheld,
-        "* not quoted: the generator was too busy in a repeat (idle for less than 15 % of the time; \
-         at a rate, late by more than a quarter of p99), so this would say how fast it was.",
+        "* not quoted: the generator was too busy in a repeat (idle for less than 15 % of the \
+         time, and at a rate late by more than a quarter of p99), so this would say how fast it \
+         was.",
     );
     add(signs.failed, "! every repeat failed the check: no figure counts.");
     lines
