@@ -374,7 +374,7 @@ impl Core {
             return Some(false);
         }
         let fits = !batch.is_long
-            && routes.resolve_within(&batch.queries, self.turn.uids_alone_max() * UID_STEPS, plan);
+            && routes.resolve_within(&batch.queries, self.turn.uids_alone_max(), plan);
         (!fits).then_some(true)
     }
 

@@ -33,7 +33,7 @@ use super::fates::{Dropped, Fates};
 use super::fragments::payload_of;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
-use super::parts::{Place, Turn, UID_STEPS, frame_steps};
+use super::parts::{Place, Turn, frame_steps, look_up_steps};
 use super::publish::{Producer, Sums, merge_of, number_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
@@ -254,7 +254,7 @@ impl Core {
             self.turn.ends_for_link();
             return true;
         }
-        let most = self.turn.left() / (UID_STEPS + work.spread);
+        let most = self.turn.left() / look_up_steps(1, work.spread);
         let most = most.min(self.turn.uids_max() / parts).max(1);
         let piece = &work.list[8 * work.at..];
         let piece = UidRun::new(&piece[..piece.len().min(8 * most)]);
@@ -262,14 +262,14 @@ impl Core {
         let (audience, except) = (Audience::Uids(uids), UidRun::default());
         let query = Query { audience, except, mode: Lookup::Direct, ..whole };
         if !self.shared.routes.resolve_within(&[query], HALFWAY_HITS, &mut work.piece) {
-            work.spread = 2 * work.spread.max(UID_STEPS);
-            self.turn.take(uids.len() * UID_STEPS + HALFWAY_HITS);
+            work.spread = (2 * work.spread).max(HALFWAY_HITS.div_ceil(uids.len()));
+            self.turn.take(look_up_steps(uids.len(), HALFWAY_HITS));
             return true;
         }
         let hits = work.gathering.add(work.piece.routed(0));
         work.spread = hits.div_ceil(uids.len());
         work.at += uids.len();
-        self.turn.take(uids.len() * UID_STEPS + hits);
+        self.turn.take(look_up_steps(uids.len(), hits));
         true
     }
 

@@ -15,7 +15,7 @@ use waybill_wire::planted;
 
 use super::batch::Desk;
 use super::link::{Part, RoleState};
-use super::parts::{COPY_STEPS, UID_STEPS, frame_steps};
+use super::parts::{COPY_STEPS, READ_STEPS, UID_STEPS, frame_steps};
 use super::sending::Offer;
 use super::{Core, Links};
 use crate::limits::{REFERENCED_BYTES, RUN_BUFFER_MAX, RUN_BYTES, RUN_BYTES_MIN, RUNS_KEPT};
@@ -143,7 +143,7 @@ impl Core {
             let more = bytes + bytes_of(message);
             listed += message.targets.len();
             let frames = gateways * frame_steps(more, 0, Portion::Whole);
-            let with_it = run + 1 + listed * UID_STEPS + frames;
+            let with_it = (run + 1) * READ_STEPS + listed * UID_STEPS + frames;
             if !agrees || bytes >= RUN_BYTES || !self.turn.has_room_for(with_it) {
                 break;
             }

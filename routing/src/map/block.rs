@@ -75,6 +75,15 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Asks for the lines where the rest of them do.
+    #[inline]
+    pub(super) fn ask_far(self, hash: u64) {
+        let at = self.home(hash);
+        for distance in NEAR + 1..=self.buckets[at].state_now().reach() {
+            ahead::ask(self.behind(at, distance));
+        }
+    }
+
     /// A slot of a UID, and whether it is seen to be the only one: without a branch.
     #[inline(always)]
     pub(super) fn lone(self, hash: u64, uid: u64) -> (bool, u16) {

@@ -173,6 +173,11 @@ impl View<'_> {
             lone[at] = near.slot;
             unclear.add_if(!near.is_clear, at);
         }
+        for at in unclear.iter() {
+            if let Some(home) = homes[at] {
+                home.block().ask_far(users[at].1);
+            }
+        }
     }
 
     /// The slots of one of many users.

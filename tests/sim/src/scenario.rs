@@ -3,6 +3,7 @@
 
 use waybill_broker::LoginPolicy;
 use waybill_broker::config::OutboxPolicy;
+use waybill_broker::limits::LINK_STEPS;
 
 use crate::chance::Chance;
 
@@ -201,7 +202,7 @@ impl Scenario {
             table: if tight { 12 } else { 16_384 },
             recent: if chance.one_in(4) { 12 } else { 16_384 },
             part: if chance.one_in(2) { 2 } else { 1_024 },
-            turn: if chance.one_in(2) { 24 } else { 32_768 },
+            turn: if chance.one_in(2) { 96 } else { LINK_STEPS },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
             tags: chance.one_in(2),
