@@ -124,10 +124,10 @@ pub const RUN_BUFFER_MAX: usize = 4 * RUN_BYTES;
 /// A list of 4,096 users who are at 64 gateways each took 18 turns: 0.4 ms by the median, 1.3 to
 /// 1.4 the longest, 9 ms in all. EVERYONE with 60 kB at 1,000 gateways took 9 turns of 0.14 to 0.2
 /// ms, without the kernel. (Optimized build, machine of two cores.)
-pub const LINK_STEPS: usize = 1 << 17;
+pub const LINK_STEPS: usize = 1 << 18;
 
 /// Bytes that are copied in one step.
-pub const STEP_BYTES: usize = 64;
+pub const STEP_BYTES: usize = 32;
 
 /// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
 /// enough that no link waits for more than this many others.
@@ -135,7 +135,7 @@ pub const INPUTS_PER_TURN: usize = 256;
 
 /// Links that may take as many in one turn. A turn ends with a write to each gateway that has
 /// something to be written, so it should be worth that.
-pub const TURN_LINKS: usize = 8;
+pub const TURN_LINKS: usize = 4;
 
 /// A gateway's link has one in so many of a producer's steps: whole frames until they are used up,
 /// the last one whatever it takes. A record is 48, so that is some 340 records, or three DELTAs of

@@ -27,23 +27,23 @@ use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, STEP_BYTES, TURN_GATE
 /// A UID is looked up: 12 to 35 ns in a list, and more by itself, where a step is 3 to 5 ns.
 pub(super) const UID_STEPS: usize = 4;
 /// Another gateway of a user is found: with 64 of them, some 40 ns each.
-const BESIDE_STEPS: usize = 8;
+const BESIDE_STEPS: usize = 16;
 /// A frame is made for a gateway and offered to it, without its bytes.
-pub(super) const FRAME_STEPS: usize = 32;
+pub(super) const FRAME_STEPS: usize = 64;
 /// The same of one that is there and goes to every gateway.
-pub(super) const COPY_STEPS: usize = 12;
+pub(super) const COPY_STEPS: usize = 24;
 /// A message of a run is read.
-pub(super) const READ_STEPS: usize = 4;
+pub(super) const READ_STEPS: usize = 8;
 /// A plain message is read and its user looked up, and again for each frame of it: 50 to 60 ns
 /// together, without the kernel.
-pub(super) const PLAIN_STEPS: usize = 8;
+pub(super) const PLAIN_STEPS: usize = 16;
 
 /// A registration is declared, or a tag.
-const RECORD_STEPS: usize = 48;
+const RECORD_STEPS: usize = 96;
 /// Whatever a gateway says is looked up and answered.
-const WORD_STEPS: usize = 64;
+const WORD_STEPS: usize = 128;
 /// A fate that a gateway reports.
-const FATE_STEPS: usize = 4;
+const FATE_STEPS: usize = 8;
 
 /// Whose share of a turn is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
