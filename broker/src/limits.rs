@@ -108,22 +108,22 @@ pub const RUNS_KEPT: usize = 8;
 /// as long as what is in it.
 pub const RUN_BUFFER_MAX: usize = 4 * RUN_BYTES;
 
-/// Steps that a producer's link has in one turn of its shard: looking a UID up is 4 and
-/// 8 for each gateway it is at beside one, a frame for a gateway 32, or 12 if all get the same, one for each of its
-/// UIDs and for every 64 bytes (SEC-24). Messages of one run are one frame for each gateway
-/// whose outbox takes them together. Of a message to one user that asks for nothing, looking up and
-/// a frame are 8 each.
+/// Steps that a producer's link has in one turn of its shard, of some 3 ns: looking a UID up is 4
+/// and 16 for each gateway it is at beside one, a frame for a gateway 64, or 24 if all get the
+/// same, one for each of its UIDs and for every 32 bytes (SEC-24). Messages of one run are one
+/// frame for each gateway whose outbox takes them together. Of a message to one user that asks for
+/// nothing, looking up and a frame are 16 each.
 ///
-/// So it has 0.4 ms of lists or 0.7 ms of messages to one user. A turn ends with a write to every
-/// gateway, which is the dearer the less it brings: with steps by which a UID was four times as
-/// much, and a link's turn 5 lists of 1,000, the broker took 19.1 to 19.6 us for one (10^5 users, 8
-/// gateways, in turns), where 2 times as many take 17.4 to 17.8, 4 times as many, as here, 15.2 to
-/// 15.5, 8 times 14.5 to 14.8, and 16 times, which is all that a read brings, 12.8 to 14.8. What
-/// lists wait at 10,000 to 40,000 a second was not distinguishable up to 8 times.
+/// So it has three quarters of a millisecond, of lists as of messages to one user. A turn ends with
+/// a write to each gateway, which is the dearer the less it brings: with steps that took a UID for
+/// eight times as much, and so a turn of 5 lists of 1,000, the broker took 19.1 to 19.6 us for one
+/// (10^5 users, 8 gateways, in turns); with twice as many lists in a turn 17.4 to 17.8, with four
+/// times 15.2 to 15.5, with eight times, as here, 14.5 to 14.8, with all that a read brings 12.8 to
+/// 14.8. What lists wait at 10,000 and 30,000 a second was not distinguishable up to eight times.
 ///
-/// A list of 4,096 users who are at 64 gateways each took 18 turns: 0.4 ms by the median, 1.3 to
-/// 1.4 the longest, 9 ms in all. EVERYONE with 60 kB at 1,000 gateways took 9 turns of 0.14 to 0.2
-/// ms, without the kernel. (Optimized build, machine of two cores.)
+/// A list of 4,096 users who are at 64 gateways each takes 18 turns: 0.4 ms by the median, 1.3 to
+/// 1.4 the longest, 9 ms in all. EVERYONE with 60 kB at 1,000 gateways takes 9 turns of 0.14 to 0.2
+/// ms. (Without the kernel; optimized build, machine of two cores.)
 pub const LINK_STEPS: usize = 1 << 18;
 
 /// Bytes that are copied in one step.
@@ -138,7 +138,7 @@ pub const INPUTS_PER_TURN: usize = 256;
 pub const TURN_LINKS: usize = 4;
 
 /// A gateway's link has one in so many of a producer's steps: whole frames until they are used up,
-/// the last one whatever it takes. A record is 48, so that is some 340 records, or three DELTAs of
+/// the last one whatever it takes. A record is 96, so that is some 340 records, or three DELTAs of
 /// 100, in 0.12 ms.
 pub const GATEWAY_PART: usize = 8;
 

@@ -37,7 +37,7 @@ use bucket::Glance;
 use ground::Ground;
 use group::{Added, Found, Group, Located, Writing};
 
-/// UIDs whose lines are asked for together: about as many as a core has under way at a time.
+/// Changes whose lines are asked for together: about as many as a core has under way at a time.
 const TOGETHER: usize = 16;
 
 /// Steps of growth that so many adds may take: groups have as many users, so that they grow at the

@@ -90,8 +90,7 @@ fn only(uids: UidRun<'_>) -> Option<u64> {
     uids.next().filter(|_| uids.len() == 0)
 }
 
-/// Queries whose UIDs are looked up ahead of their answers: several times what a map asks for
-/// together.
+/// Queries whose UIDs are looked up ahead of their answers: what a map asks for together.
 const AHEAD: usize = 64;
 
 /// UIDs after which it is asked whether more was found than there may be.

@@ -28,7 +28,7 @@ const SIM_STEP: Duration = Duration::from_millis(100);
 const STILL_POLLS: u32 = 200_000;
 
 /// Steps of a turn so few that nearly every message takes several.
-const FEW_STEPS: usize = 80;
+const FEW_STEPS: usize = 160;
 
 /// Where a broker runs.
 #[derive(Clone, Copy, Debug)]

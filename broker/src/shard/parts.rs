@@ -24,7 +24,7 @@ use super::{Core, Links, Shard};
 use crate::io::LinkId;
 use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, STEP_BYTES, TURN_GATEWAYS, TURN_LINKS};
 
-/// A UID is looked up: 12 to 35 ns in a list, and more by itself, where a step is 3 to 5 ns.
+/// A UID is looked up: 12 to 35 ns in a list, and more by itself, where a step is some 3 ns.
 pub(super) const UID_STEPS: usize = 4;
 /// Another gateway of a user is found: with 64 of them, some 40 ns each.
 const BESIDE_STEPS: usize = 16;

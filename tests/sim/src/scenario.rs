@@ -202,7 +202,7 @@ impl Scenario {
             table: if tight { 12 } else { 16_384 },
             recent: if chance.one_in(4) { 12 } else { 16_384 },
             part: if chance.one_in(2) { 2 } else { 1_024 },
-            turn: if chance.one_in(2) { 96 } else { LINK_STEPS },
+            turn: if chance.one_in(2) { 192 } else { LINK_STEPS },
             logins: [LoginPolicy::All, LoginPolicy::OnePerDeviceClass, LoginPolicy::One]
                 [chance.place(3)],
             tags: chance.one_in(2),
