@@ -19,7 +19,7 @@
 //!                                             what a turn brings before it is counted
 //! + shards x 4 x outbox_bytes_max             a buffer that is moved, or built anew
 //! + shards x BATCH_TARGETS x (68 + 40 x gateways of a user)
-//! + shards x BATCH_MESSAGES x (128 + 32 x gateways of a user)
+//! + shards x PLAIN_MESSAGES x (128 + 32 x gateways of a user)
 //! + shards x HALFWAY_MAX x (targets_max x 68 + 2 x HALFWAY_HITS x 40)
 //! + shards x targets_max x (68 + 40 x gateways of a user)
 //! + shards x (HALFWAY_MAX + 2) x 256 KiB
@@ -74,6 +74,14 @@ pub const BUFFERS_MAX: u16 = 256;
 /// ns, not distinguishable. By instructions: 2,866 one by one, 2,042 at 16, 1,998 at 64, 1,991 at
 /// 128.
 pub const BATCH_MESSAGES: usize = 64;
+
+/// Messages to one user that ask for nothing, which are looked up together, at most: they are a
+/// tenth as long there as others.
+///
+/// CPU of the broker for one of 128 bytes, in turns (medians of 9, least and greatest): to one of
+/// 10^6 users 0.096 us (0.092 to 0.098) with 64 and 0.088 (0.082 to 0.090) with 256; of 10^5 users
+/// 0.084 and 0.084.
+pub const PLAIN_MESSAGES: usize = 256;
 
 /// Targets after which no further message joins those that are looked up together.
 pub const BATCH_TARGETS: usize = 512;

@@ -6,9 +6,9 @@ use waybill_wire::memory::{Term, wide};
 
 use crate::config::BrokerConfig;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BATCH_MESSAGES, BATCH_TARGETS, BUFFERS_MAX, HALFWAY_HITS, HALFWAY_MAX,
-    INPUTS_PER_TURN, LINK_BYTES, LINK_STEPS, PARCEL_BYTES, PARCELS_KEPT, READ_BYTES,
-    READ_BYTES_MIN, REFUSALS_MAX, RUN_BUFFER_MAX, RUNS_KEPT, STEP_BYTES, TURN_LINKS,
+    ADMIN_CONNECTIONS_MAX, BATCH_TARGETS, BUFFERS_MAX, HALFWAY_HITS, HALFWAY_MAX, INPUTS_PER_TURN,
+    LINK_BYTES, LINK_STEPS, PARCEL_BYTES, PARCELS_KEPT, PLAIN_MESSAGES, READ_BYTES, READ_BYTES_MIN,
+    REFUSALS_MAX, RUN_BUFFER_MAX, RUNS_KEPT, STEP_BYTES, TURN_LINKS,
 };
 
 /// Counts of a plan, one for each slot there can be.
@@ -52,7 +52,7 @@ fn of_shards(config: &BrokerConfig) -> Vec<Term> {
     let (shards, gateways) = (u64::from(config.shards), u64::from(config.gateways_max));
     let found = |uids: usize, hits: u64| wide(uids) * 68 + 40 * hits + SLOT_COUNTS_BYTES;
     // Of messages to one user each: where these are.
-    let of_plain = wide(BATCH_MESSAGES) * (128 + 32 * gateways);
+    let of_plain = wide(PLAIN_MESSAGES) * (128 + 32 * gateways);
     let of_batch = found(BATCH_TARGETS, wide(BATCH_TARGETS) * gateways) + of_plain;
     let of_halfway = found(TARGETS_MAX, 2 * wide(HALFWAY_HITS));
     let of_large = found(TARGETS_MAX, wide(TARGETS_MAX) * gateways);

@@ -16,7 +16,7 @@ use super::link::{Fault, Part, RoleState};
 use super::parts::{FRAME_STEPS, PLAIN_STEPS};
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
-use crate::limits::{BATCH_MESSAGES, REFERENCED_BYTES, STEP_BYTES};
+use crate::limits::{PLAIN_MESSAGES, REFERENCED_BYTES, STEP_BYTES};
 use crate::mail::Receiver;
 use crate::outbox::Care;
 use crate::shared::{Feed, Places};
@@ -72,7 +72,7 @@ impl Core {
         }
         let Plains { messages, mut whereabouts } = std::mem::take(&mut self.batches.plains);
         let mut messages = emptied(messages);
-        gather(&mut messages, first, rest, self.turn.uids_max().min(BATCH_MESSAGES));
+        gather(&mut messages, first, rest, self.turn.uids_max().min(PLAIN_MESSAGES));
         let uids = messages.iter().map(|plain| plain.uid);
         self.shared.routes.locate(Namespace(first.namespace), uids, &mut whereabouts);
         let mut desk = std::mem::take(&mut self.batches.desk);
