@@ -38,9 +38,11 @@ pub enum StartError {
     /// A setting cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address cannot be listened on.
+    /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
+        /// The setting that has it: `listen` or `admin_listen`.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -87,8 +89,9 @@ impl Broker {
     pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
         config.validate()?;
         let listen = config.listen;
-        let (listener, local_addr) = bind(listen)?;
-        let admin = config.admin_address()?.map(bind).transpose()?;
+        let (listener, local_addr) = bind("listen", listen)?;
+        let admin = config.admin_address()?;
+        let admin = admin.map(|address| bind("admin_listen", address)).transpose()?;
         let admin_addr = admin.as_ref().map(|(_, address)| *address);
         let (opened, backend) = choice::open(config.io, config.shards)?;
         let shared = Arc::new(Shared::new(config, random_number(), random_number()));
@@ -176,12 +179,12 @@ impl BrokerHandle {
 }
 
 /// Listens, and the address with the port it got.
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let bound = listen(address).and_then(|listener| {
         let local_addr = listener.local_addr()?;
         Ok((listener, local_addr))
     });
-    bound.map_err(|source| StartError::Listen { address, source })
+    bound.map_err(|source| StartError::Listen { key, address, source })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -19,7 +19,13 @@ use crate::signals::Stops;
 pub(crate) fn start_broker(config: BrokerConfig, flag: &str) -> Outcome<BrokerHandle> {
     use waybill_broker::StartError;
     Broker::start(config).map_err(|error| match &error {
-        StartError::Listen { address, source } => listen_failure("broker", *address, source, flag),
+        StartError::Listen { key: "admin_listen", address, source } => Failure::failed(
+            format_args!("the broker cannot listen on {address} for its admin: {source}"),
+            "stop what listens there, or set broker.admin_listen to another address",
+        ),
+        StartError::Listen { address, source, .. } => {
+            listen_failure("broker", *address, source, flag)
+        }
         StartError::Uring(why) => Failure::failed(&error, why.remedy()),
         StartError::Config(error) => Failure::usage(error, "change [broker] in the settings"),
         other => Failure::failed(other, "see the cause"),

@@ -10,6 +10,7 @@ use waybill_wire::frame::{Frame, State};
 use waybill_wire::session::Phase;
 
 use super::link::{Admission, Fault, Life, Link, Part, RoleState, refused};
+use super::parts::Side;
 use super::{Core, Links};
 use crate::io::Output;
 use crate::limits::{FLUSH_MS, LINGER_MS, SLOW_FLUSH_MS};
@@ -75,7 +76,12 @@ impl Core {
     pub(super) fn close_after(&mut self, part: &mut Part, fault: Fault, within_ms: u64) {
         let (shard, link, code) = (self.id, part.id.0, fault.code());
         if part.admission == Admission::Link {
-            tracing::info!(shard, link, %code, %fault, "link ends");
+            if part.side() == Side::Gateways && code == ErrorCode::OVERLOADED {
+                // All of its users are offline here until an operator does something.
+                tracing::warn!(shard, link, %code, %fault, "a gateway's link ends");
+            } else {
+                tracing::info!(shard, link, %code, %fault, "link ends");
+            }
         } else {
             // Strangers may be many, and their words are worth nothing.
             tracing::debug!(shard, link, %code, %fault, "stranger refused");
