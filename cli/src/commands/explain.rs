@@ -117,14 +117,19 @@ fn question(args: &Args) -> Outcome<Question> {
         // The broker reads it again; a mistake is shown here.
         let _ = parse::selector("--selector", text)?;
     }
-    for (what, value, name, most) in [
-        ("users", users.len(), "targets_max", TARGETS_MAX),
-        ("--except: users", except.len(), "except_max", EXCEPT_MAX),
-        ("--payload-bytes: bytes", args.payload_bytes, "payload_bytes_max", PAYLOAD_BYTES_MAX),
+    for (what, value, name, most, remedy) in [
+        ("users", users.len(), "targets_max", TARGETS_MAX, "ask about a part of them at a time"),
+        ("users in --except", except.len(), "except_max", EXCEPT_MAX, "except fewer"),
+        (
+            "bytes in --payload-bytes",
+            args.payload_bytes,
+            "payload_bytes_max",
+            PAYLOAD_BYTES_MAX,
+            "ask about a frame: larger messages leave in fragments, each a frame of its own",
+        ),
     ] {
         if value > most {
-            let cause = format_args!("{value} {what}, {name} is {most}");
-            return Err(Failure::usage(cause, "a frame takes no more; ask for a part at a time"));
+            return Err(Failure::usage(format_args!("{value} {what}, {name} is {most}"), remedy));
         }
     }
     let ids = |uids: Vec<u64>| uids.into_iter().map(UserId).collect();

@@ -4,9 +4,10 @@
 //! cores are for orientation. What may be taken at most is another question: `config memory`.
 
 use serde_json::json;
+use waybill_broker::BrokerConfig;
 use waybill_broker::limits::{READ_BYTES, WRITE_BYTES};
 use waybill_broker::memory::ROUTE_BYTES;
-use waybill_gateway::config::LimitConfig;
+use waybill_gateway::config::{BrokerConfig as GatewayBrokerConfig, LimitConfig};
 use waybill_wire::limits::{PAYLOAD_BYTES_MAX, TARGETS_MAX};
 use waybill_wire::memory::wide;
 
@@ -146,6 +147,38 @@ impl Plan {
     }
 }
 
+/// What has to be set for it, and what no setting allows.
+fn remarks(args: &Args, plan: &Plan) -> Vec<String> {
+    let broker = BrokerConfig::default();
+    let data_links = plan.shards.saturating_sub(1);
+    let more_brokers = "plan more brokers";
+    let needs = [
+        ("broker.shards", plan.shards, broker.shards.into(), 64, more_brokers),
+        ("broker.links_max", plan.link_count, broker.links_max.into(), 1_000_000, more_brokers),
+        ("broker.routes_max", args.users, wide(broker.routes_max), u64::MAX, more_brokers),
+        (
+            "gateway.broker.data_links",
+            data_links,
+            GatewayBrokerConfig::default().data_links.into(),
+            64,
+            more_brokers,
+        ),
+        (
+            "gateway.limits.connections_max",
+            plan.connections,
+            wide(LimitConfig::default().connections_max),
+            wide(LimitConfig::CONNECTIONS_MAX),
+            "plan more gateways",
+        ),
+    ];
+    let told = needs.into_iter().filter(|(_, need, default, ..)| need > default);
+    told.map(|(key, need, _, most, remedy)| match need <= most {
+        true => format!("set {key} to {need} or more"),
+        false => format!("{key} would have to be {need}, and is {most} at most: {remedy}"),
+    })
+    .collect()
+}
+
 /// What the connections of a gateway may hold: by default, or by the least that is allowed for so
 /// many.
 fn held_bytes(connections: u64) -> u64 {
@@ -180,11 +213,15 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
                 "links": args.brokers * plan.shards,
             },
             "message_us": message_us(args),
+            "remarks": remarks(args, &plan),
         }));
     }
     let mut page = output::Page::default();
     let words = bytes_in_words;
-    page.line(format_args!("each of {} brokers (with one of them gone):", args.brokers))?;
+    match args.brokers {
+        1 => page.line("the broker:")?,
+        brokers => page.line(format_args!("each of {brokers} brokers (with one of them gone):"))?,
+    }
     page.line(format_args!("  memory  {}", words(all)))?;
     page.line(format_args!("          {} routes and registrations", words(plan.routes)))?;
     page.line(format_args!("          {} links, all in use", words(plan.links)))?;
@@ -202,6 +239,9 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
     ))?;
     page.line(format_args!("  links   {} to brokers", args.brokers * shards))?;
     page.line(format_args!("  cores   {busy:.2} busy with heartbeats; deliveries come on top"))?;
+    for remark in remarks(args, &plan) {
+        page.line(remark)?;
+    }
     page.line("Measured on 2 cores of a virtual machine; a link that is slow keeps up to")?;
     page.line("broker.outbox_bytes_max more. `waybill config memory` tells the bounds.")?;
     page.write()
@@ -244,6 +284,16 @@ mod tests {
             more(&mut args);
             assert!(need(&args) > need(&ARGS), "argument {at}");
         }
+    }
+
+    #[test]
+    fn what_defaults_do_not_allow_is_told() {
+        let told = |args: Args| remarks(&args, &Plan::of(&args));
+        assert!(told(Args { gateways: 16, ..ARGS }).is_empty());
+        let one = told(Args { gateways: 1, ..ARGS });
+        assert_eq!(one, ["set gateway.limits.connections_max to 1000000 or more"]);
+        let rate = told(Args { rate: 1_000_000_000, targets: 4_096, ..ARGS });
+        assert!(rate[0].ends_with("and is 64 at most: plan more brokers"), "{rate:?}");
     }
 
     #[test]

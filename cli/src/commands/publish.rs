@@ -95,7 +95,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     ttl: Option<Duration>,
     /// Where a gateway reads too slowly, the message takes the place of one that waits for it with
-    /// the same key, namespace, priority and audience: 0 to 18446744073709551615.
+    /// the same key, namespace, priority and audience: 0 to 18446744073709551615. Not for payloads
+    /// above 64 KiB, which leave in fragments.
     #[arg(long, value_name = "KEY")]
     conflate_key: Option<u64>,
     /// What it is about, such as order.paid; may be repeated.

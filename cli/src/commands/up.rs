@@ -5,6 +5,7 @@
 //! tokens, and the broker's credential if the broker wants any. The runtime file has both.
 
 use serde_json::json;
+use tracing::warn;
 use waybill_broker::TokenConfig;
 use waybill_client::{Options, Producer};
 
@@ -69,6 +70,17 @@ pub(crate) async fn run(args: Args, common: &Common) -> Outcome {
     let page = is_local.then(|| format!("http://{gateway_address}/"));
 
     let path = runtime_file::path();
+    if let Ok(Some(other)) = runtime_file::read(&path)
+        && other.is_running()
+    {
+        warn!(
+            pid = other.pid,
+            broker = other.broker,
+            "another `waybill up` is running; commands in other terminals go to this one from here \
+             on: name a file for each with {}",
+            runtime_file::VARIABLE
+        );
+    }
     let runtime = Runtime {
         pid: std::process::id(),
         broker: broker_address.clone(),

@@ -99,17 +99,20 @@ where
     found
 }
 
+/// A list and tables of one name are more than TOML allows.
+const ADD_TOKEN: &str = "add a token under [[broker.tokens]] (and take out a line tokens = [] that \
+                         is there), or listen on 127.0.0.1";
+
 fn broker_mistake(config: &BrokerConfig) -> Option<Found> {
     let error = config.validate().err()?;
     let (key, remedy) = match &error {
         BrokerError::Range { key, least, most, .. } => {
             (*key, Some(format!("set broker.{key} to a value from {least} to {most}")))
         }
-        BrokerError::OpenToAll(_) => {
-            ("listen", Some("add a token under [[broker.tokens]], or listen on 127.0.0.1".into()))
-        }
+        BrokerError::OpenToAll(_) => ("listen", Some(ADD_TOKEN.into())),
+        BrokerError::Admin(_) => ("admin_listen", None),
         BrokerError::LoginsTwice { .. } => ("logins", None),
-        _ => ("tokens", None),
+        BrokerError::Token { .. } => ("tokens", None),
     };
     Some(Found { key: format!("broker.{key}"), problem: format!("broker.{error}"), remedy })
 }

@@ -288,7 +288,12 @@ fn typed(text: &str, like: &Value) -> Result<Value, &'static str> {
         }
         Value::Array(_) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            Ok(parts.map(String::from).collect::<Vec<_>>().into())
+            // An empty list does not say what it has; no list of texts has whole numbers alone.
+            let numbers: Result<Vec<i64>, _> = parts.clone().map(str::parse).collect();
+            Ok(match numbers {
+                Ok(numbers) if !numbers.is_empty() => numbers.into(),
+                _ => parts.map(String::from).collect::<Vec<_>>().into(),
+            })
         }
         _ => Err("a value that the environment can hold"),
     }

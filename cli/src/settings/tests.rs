@@ -68,11 +68,13 @@ fn variables_take_the_type_of_their_key() {
         ("WAYBILL_CLIENT__ADDRESSES", "[\"c:3\"]"),
         ("WAYBILL_BROKER__TOKENS", "[{ name = \"n\", token = \"t\" }]"),
         ("WAYBILL_GATEWAY__JWT__SECRET", "12345678901234567890123456789012"),
+        ("WAYBILL_GATEWAY__NAMESPACES", "1, 2"),
         ("WAYBILL_RUNTIME", "/somewhere"),
     ];
     let loaded = load("", &variables, Flags::default());
     assert_eq!(loaded.all_mistakes(), []);
     let Settings { broker, gateway, client, .. } = &loaded.settings;
+    assert_eq!(gateway.namespaces, [1, 2]);
     assert_eq!(gateway.broker.addresses, ["a:1", "b:2"]);
     assert_eq!(client.addresses, ["c:3"]);
     assert_eq!(broker.tokens[0].name, "n");
@@ -143,6 +145,11 @@ fn every_mistake_is_told_and_ranges_are_among_them() {
         ],
     );
     check("[broker]\nlisten = \"0.0.0.0:1\"", &[], &[&["broker.listen", "[[broker.tokens]]"]]);
+    check(
+        "[broker]\nadmin_listen = \"7710\"\ntokens = [{ name = \"n\", token = \"\" }]",
+        &[],
+        &[&["w.toml: broker.admin_listen", "change broker.admin_listen"], &["broker.tokens"]],
+    );
 }
 
 #[test]

@@ -75,6 +75,23 @@ fn a_taken_port_names_the_flag() {
         ended.check(1, &[flag]);
         assert!(!place.runtime_file().exists());
     }
+    let place = place.variable("WAYBILL_BROKER__ADMIN_LISTEN", &taken);
+    let ended = place.run(&["broker", "--listen", free]);
+    ended.check(1, &[&taken, "set broker.admin_listen to another"]);
+}
+
+#[test]
+fn a_second_up_says_that_commands_go_to_it_from_now_on() {
+    let place = Place::new();
+    let mut first = place.up();
+    let broker = first.json()["broker"].as_str().expect("an address").to_string();
+    let mut second = place.up();
+    let said = second.says("another `waybill up` is running");
+    assert!(said.contains(&broker), "{said}");
+    for up in [&mut second, &mut first] {
+        up.signal(Signal::TERM);
+        up.end().check(0, &[]);
+    }
 }
 
 #[test]

@@ -90,8 +90,12 @@ pub(crate) fn is_well(receipt: &Receipt) -> bool {
     !unknown && !receipt.in_doubt && receipt.dropped_count() == 0
 }
 
-/// `sent 2, gateways 1, offline: 1003 1004`. Without a list nobody is counted, only gateways are.
+/// `sent 2, gateways 1, offline: 1003 1004`. Without a list nobody is counted, only gateways are;
+/// without a receipt nothing is known but that it left.
 fn receipt_text(receipt: &Receipt, uncounted: Option<&str>) -> String {
+    if receipt.stage == ReceiptLevel::None {
+        return "written to the broker; no receipt was asked for".into();
+    }
     let sent = match (receipt.stage, uncounted) {
         (ReceiptLevel::Delivered, _) => format!("delivered {}", receipt.sent),
         (_, Some(whom)) => whom.into(),
@@ -173,6 +177,15 @@ pub(crate) fn stage(level: ReceiptLevel) -> &'static str {
 
 /// A receipt for programs; the demo page's server answers with the same.
 pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
+    if receipt.stage == ReceiptLevel::None {
+        // What nobody counted is left out, so that no program takes it for nought.
+        return json!({
+            "id": message_id(receipt.instance, receipt.sequence),
+            "stage": stage(receipt.stage),
+            "in_doubt": receipt.in_doubt,
+            "resent": receipt.resent,
+        });
+    }
     let dropped = receipt.dropped.iter().map(
         |dropped| json!({ "cause": dropped.cause.to_string(), "uids": uids_json(&dropped.uids) }),
     );
@@ -208,6 +221,15 @@ mod tests {
         assert_eq!(receipt_text(&receipt, None), "sent 2, gateways 1, offline: 7 8");
         receipt.offline = (0..23).collect();
         assert!(receipt_text(&receipt, None).ends_with(" 18 19 and 3 more"));
+    }
+
+    #[test]
+    fn without_a_receipt_nobody_is_counted() {
+        let mut receipt = Receipt::new(1, 2);
+        receipt.stage = ReceiptLevel::None;
+        assert!(receipt_text(&receipt, None).starts_with("written to the broker"));
+        let json = receipt_json(&receipt);
+        assert_eq!((json["stage"].as_str(), json.get("sent")), (Some("none"), None));
     }
 
     #[test]
