@@ -15,10 +15,10 @@
 //!                                             buffers, a PUBLISH or TAG that takes several turns,
 //!                                             receipts, reports and uplinks that wait, keys,
 //!                                             filters; and buffers that double within a turn
-//! + shards x 2 x (TURN_LINKS x LINK_STEPS x STEP_BYTES + INPUTS_PER_TURN x READ_BYTES)
+//! + shards x 2 x ((TURN_LINKS + 1) x LINK_STEPS x STEP_BYTES + INPUTS_PER_TURN x READ_BYTES)
 //!                                             what a turn brings before it is counted
 //! + shards x 4 x outbox_bytes_max             a buffer that is moved, or built anew
-//! + shards x BATCH_TARGETS x (68 + 40 x gateways of a user)
+//! + shards x BATCH_TARGETS x (68 + 40 x gateways of a user), or targets_max x 68 + ALONE_HITS x 40
 //! + shards x PLAIN_MESSAGES x (128 + 32 x gateways of a user)
 //! + shards x HALFWAY_MAX x (targets_max x 68 + 2 x HALFWAY_HITS x 40)
 //! + shards x targets_max x (68 + 40 x gateways of a user)
@@ -141,8 +141,9 @@ pub const STEP_BYTES: usize = 32;
 /// enough that no link waits for more than this many others.
 pub const INPUTS_PER_TURN: usize = 256;
 
-/// Links that may take as many in one turn. A turn ends with a write to each gateway that has
-/// something to be written, so it should be worth that.
+/// Links that may take as many in one turn, beside the one that begins before all is taken: each
+/// has all of its own. A turn ends with a write to each gateway that has something to be written,
+/// so it should be worth that.
 pub const TURN_LINKS: usize = 4;
 
 /// A gateway's link has one in so many of a producer's steps: whole frames until they are used up,
@@ -155,6 +156,10 @@ pub const GATEWAY_PART: usize = 8;
 /// something to be written, and should be worth that; and each link has its turn before any has
 /// another.
 pub const TURN_GATEWAYS: usize = 4;
+
+/// Users that a message which is served at once may have found, each as often as it is at gateways:
+/// looking them up is as much as a link may do in a turn.
+pub const ALONE_HITS: usize = 1 << 14;
 
 /// Messages of a shard that are on their way through several turns. What they have found is kept
 /// meanwhile; others wait as they came.

@@ -6,9 +6,9 @@ use waybill_wire::memory::{Term, wide};
 
 use crate::config::BrokerConfig;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BATCH_TARGETS, BUFFERS_MAX, HALFWAY_HITS, HALFWAY_MAX, INPUTS_PER_TURN,
-    LINK_BYTES, LINK_STEPS, PARCEL_BYTES, PARCELS_KEPT, PLAIN_MESSAGES, READ_BYTES, READ_BYTES_MIN,
-    REFUSALS_MAX, RUN_BUFFER_MAX, RUNS_KEPT, STEP_BYTES, TURN_LINKS,
+    ADMIN_CONNECTIONS_MAX, ALONE_HITS, BATCH_TARGETS, BUFFERS_MAX, HALFWAY_HITS, HALFWAY_MAX,
+    INPUTS_PER_TURN, LINK_BYTES, LINK_STEPS, PARCEL_BYTES, PARCELS_KEPT, PLAIN_MESSAGES,
+    READ_BYTES, READ_BYTES_MIN, REFUSALS_MAX, RUN_BUFFER_MAX, RUNS_KEPT, STEP_BYTES, TURN_LINKS,
 };
 
 /// Counts of a plan, one for each slot there can be.
@@ -33,7 +33,7 @@ pub fn terms(config: &BrokerConfig) -> Vec<Term> {
 fn of_links(config: &BrokerConfig) -> Vec<Term> {
     let links = u64::from(config.links_max) + u64::from(REFUSALS_MAX);
     let shards = u64::from(config.shards);
-    let of_turn = 2 * TURN_LINKS * LINK_STEPS * STEP_BYTES + 2 * INPUTS_PER_TURN * READ_BYTES;
+    let of_turn = 2 * (TURN_LINKS + 1) * LINK_STEPS * STEP_BYTES + 2 * INPUTS_PER_TURN * READ_BYTES;
     vec![
         Term::new("a link, and what each may hold", links, "links", wide(LINK_BYTES) + LINK_STATE),
         Term::new("what they hold beyond that", 1, "pool", wide(config.links_bytes_max)),
@@ -53,7 +53,8 @@ fn of_shards(config: &BrokerConfig) -> Vec<Term> {
     let found = |uids: usize, hits: u64| wide(uids) * 68 + 40 * hits + SLOT_COUNTS_BYTES;
     // Of messages to one user each: where these are.
     let of_plain = wide(PLAIN_MESSAGES) * (128 + 32 * gateways);
-    let of_batch = found(BATCH_TARGETS, wide(BATCH_TARGETS) * gateways) + of_plain;
+    let of_batch = found(BATCH_TARGETS, wide(BATCH_TARGETS) * gateways);
+    let of_batch = of_batch.max(found(TARGETS_MAX, wide(ALONE_HITS))) + of_plain;
     let of_halfway = found(TARGETS_MAX, 2 * wide(HALFWAY_HITS));
     let of_large = found(TARGETS_MAX, wide(TARGETS_MAX) * gateways);
     let received = u64::from(BUFFERS_MAX) * 4 * wide(READ_BYTES_MIN);

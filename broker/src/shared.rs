@@ -80,6 +80,9 @@ pub struct Shared {
     consumers: RwLock<Vec<ConsumerPlace>>,
     presence_wanted: AtomicBool,
     offline_wanted: AtomicBool,
+    // What there is to ask for each frame that may go to consumers.
+    consumers_open: AtomicUsize,
+    consumers_terms: AtomicUsize,
     ages: AtomicU64,
     links: AtomicU32,
     refused: AtomicU32,
@@ -129,6 +132,8 @@ impl Shared {
             consumers: RwLock::default(),
             presence_wanted: AtomicBool::new(false),
             offline_wanted: AtomicBool::new(false),
+            consumers_open: AtomicUsize::new(0),
+            consumers_terms: AtomicUsize::new(0),
             ages: AtomicU64::new(0),
             links: AtomicU32::new(0),
             refused: AtomicU32::new(0),

@@ -10,7 +10,7 @@ use waybill_wire::message::{Labels, Message};
 pub struct Fields<'a> {
     /// UPLINK, PRESENCE or OFFLINE.
     pub kind: Kind,
-    /// Who sent it, whom it is about, or who was offline.
+    /// Who sent it, whom it is about, or who was offline: in rising order.
     pub uids: &'a [u64],
     /// What the message is about.
     pub labels: Labels<'a>,
@@ -25,8 +25,8 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Of a message that goes to a consumer for these users: the sender of an UPLINK, who was
-    /// offline for an OFFLINE.
+    /// Of a message that goes to a consumer for these users, in rising order: the sender of an
+    /// UPLINK, who was offline for an OFFLINE.
     #[must_use]
     pub fn of_message(kind: Kind, uids: &'a [u64], message: &Message<'a>) -> Self {
         Self {
@@ -55,8 +55,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether the expression is true for a frame. Looks at no more terms than it has, and of a UID
-/// range at each UID of the frame at most.
+/// Whether the expression is true for a frame. Looks at no more terms than it has, and for a UID
+/// range at as many UIDs as a list can be halved.
 #[must_use]
 pub fn is_true(expression: &Expression, fields: &Fields<'_>) -> bool {
     let (value, rest) = judge(expression.nodes(), fields, true);
@@ -93,7 +93,10 @@ fn judge<'n>(nodes: &'n [Node], fields: &Fields<'_>, counts: bool) -> (bool, &'n
 fn holds(term: &Term, fields: &Fields<'_>) -> bool {
     match term {
         Term::Kind(kind) => fields.kind == *kind,
-        Term::Uid(range) => fields.uids.iter().any(|uid| range.contains(uid)),
+        Term::Uid(range) => {
+            let first = fields.uids.partition_point(|uid| uid < range.start());
+            fields.uids.get(first).is_some_and(|uid| uid <= range.end())
+        }
         Term::Label(label) => fields.labels.iter().any(|it| it == &**label),
         Term::LabelBegins(begin) => fields.labels.iter().any(|it| it.starts_with(&**begin)),
         Term::Priority(priority) => fields.priority == Some(*priority),

@@ -46,7 +46,8 @@ fn wants(expression: &filter::Expression, frame: &[u8]) -> bool {
             is_true(expression, &Fields::of_message(Kind::UPLINK, &uids, &message))
         }
         Frame::Offline(message) => {
-            let uids: Vec<u64> = message.targets.iter().collect();
+            let mut uids: Vec<u64> = message.targets.iter().collect();
+            uids.sort_unstable();
             is_true(expression, &Fields::of_message(Kind::OFFLINE, &uids, &message))
         }
         Frame::Presence(it) => {
@@ -126,6 +127,19 @@ proptest! {
             let fields = Fields::of_presence(code, &uid, 0);
             prop_assert_eq!(is_true(&expression, &fields), truth.is(uid, event), "{}", text);
         }
+    }
+
+    #[test]
+    fn a_range_is_true_for_a_list_if_one_of_it_is_in_it(
+        uids in proptest::collection::btree_set(0..40_u64, 1..20),
+        (first, more) in (0..40_u64, 0..10_u64),
+    ) {
+        let list: Vec<u64> = uids.iter().copied().collect();
+        let fields = Fields { uids: &list, ..Fields::of_presence(Event::LOGIN, &0, 0) };
+        let last = first + more;
+        let expression = filter::parse(&format!("uid={first}..{last}")).unwrap();
+        let expected = uids.iter().any(|uid| (first..=last).contains(uid));
+        prop_assert_eq!(is_true(&expression, &fields), expected, "{}..{}", first, last);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use waybill_broker::BrokerConfig;
 use waybill_broker::io::{Input, LinkId, Output, joined};
-use waybill_broker::limits::{CHORES_MS, CHORES_PER_TICK, SWEEP_STEPS, TICK_MS};
+use waybill_broker::limits::{CHORES_MS, CHORES_PER_TICK, LINK_STEPS, SWEEP_STEPS, TICK_MS};
 use waybill_broker::shard::Shard;
 use waybill_broker::shared::Shared;
 use waybill_wire::Frame;
@@ -16,9 +16,10 @@ use waybill_wire::code::{Fate, Kind, Level, Mode, Op, Role, capability};
 use waybill_wire::deframe::Deframer;
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{
-    Barrier, Delta, FateSet, Ping, Record, Report, Snapshot, Tag, TagChange,
+    Barrier, Delta, FateSet, Filter, Ping, Record, Report, Snapshot, Tag, TagChange,
 };
 use waybill_wire::message::MessageHead;
+use waybill_wire::selector::{self, Selector};
 use waybill_wire::targets::Uids;
 
 use crate::batches::{Pace, Script, play};
@@ -148,6 +149,11 @@ impl Site {
         taken
     }
 
+    /// Whether what it sent is not served to the end.
+    fn is_waiting(&self, link: LinkId) -> bool {
+        !self.reads.contains_key(&link)
+    }
+
     /// Does what is left: DELIVERs of each turn.
     fn finish(&mut self) -> Vec<Vec<(LinkId, Vec<u8>)>> {
         let mut turns = Vec::new();
@@ -230,6 +236,100 @@ fn sec_24_nothing_overtakes_a_long_message() {
     assert_eq!(of_gateway, [1, 2, 3, 4], "promise 2");
     site.bytes(PRODUCER, last);
     assert_eq!(site.taken(Kind::PONG).len(), 1);
+}
+
+/// Each of eight producers has messages that take most of a turn: none waits for those of others
+/// to be served.
+#[test]
+fn sec_24_dear_messages_of_many_links_take_turns() {
+    let mut site = Site::new();
+    let links: Vec<LinkId> = (100..108).map(LinkId).collect();
+    for link in &links[2..] {
+        site.link(*link, Role::PRODUCER, link.0);
+    }
+    site.written.clear();
+    let head = MessageHead { level: Level::ROUTED, ..MessageHead::default() };
+    let message = |sequence| publish(MessageHead { sequence, ..head }, &[7]);
+    let all = (1..=20).map(message).collect::<Vec<_>>().concat();
+    links.iter().for_each(|link| site.bytes(*link, &all));
+    site.written.clear();
+    let mut waited = BTreeMap::new();
+    while site.shard.has_more() {
+        site.go_on();
+        let answered: Vec<LinkId> = site.taken(Kind::RECEIPT).iter().map(|it| it.0).collect();
+        for link in &links {
+            let waited = waited.entry(*link).or_insert(0);
+            *waited = if answered.contains(link) { 0 } else { *waited + 1 };
+            // Each takes 2,448 of 3,000 steps, and four or five links have a turn.
+            let is_served = *waited <= 2 || !site.is_waiting(*link);
+            assert!(is_served, "{link:?} has waited for {waited} turns");
+        }
+    }
+}
+
+/// What a tag asks for is not looked up at once because no turn of a test is as long as real ones.
+#[test]
+fn sec_24_a_long_tag_is_looked_up_in_parts_in_turns_of_the_real_length() {
+    let mut site = Site::new();
+    site.shard.set_turn(LINK_STEPS);
+    let uids: Vec<u64> = (0..4_096).collect();
+    let changes = [TagChange { op: Op::ADD, tag: "vip" }];
+    let (uids, changes) = (uids.as_slice().into(), changes.as_slice().into());
+    let tag = Tag { namespace: 0, sequence: 1, origin: 0, uids, changes };
+    site.bytes(PRODUCER, &encode(&Frame::Tag(tag)));
+    assert!(site.shard.has_more() && site.taken(Kind::TAG).is_empty());
+    site.finish();
+    assert_eq!(site.taken(Kind::TAG).len() as u64, GATEWAYS);
+}
+
+/// Each is for one user at gateways that have none of its 20 tags.
+#[test]
+fn sec_24_terms_of_selectors_are_work() {
+    let mut site = Site::new();
+    let tags: Vec<String> = (0..20).map(|tag| format!("tag:{tag}")).collect();
+    let selector = selector::parse(&tags.join(" | ")).unwrap();
+    let selector = Selector::check(&selector).ok();
+    let head = MessageHead { level: Level::ROUTED, selector, ..MessageHead::default() };
+    let message = |sequence| publish(MessageHead { sequence, ..head }, &[7]);
+    site.bytes(PRODUCER, &(1..=12).map(message).collect::<Vec<_>>().concat());
+    let mut receipts = vec![site.taken(Kind::RECEIPT).len()];
+    while site.shard.has_more() {
+        site.go_on();
+        receipts.push(site.taken(Kind::RECEIPT).len());
+    }
+    // A term is 64 steps.
+    assert!(receipts.iter().all(|number| *number <= STEPS / (20 * 64)), "{receipts:?}");
+    assert_eq!(receipts.iter().sum::<usize>(), 12);
+}
+
+/// Each is for one user who is offline, of which a consumer is told if its last term says so.
+#[test]
+fn sec_24_filters_of_consumers_are_work() {
+    let mut site = Site::new();
+    let consumer = LinkId(200);
+    site.input(Input::Accepted { link: consumer, peer: None });
+    let offered = capability::OFFLINE | capability::FILTERS;
+    site.bytes(consumer, &hello_offering(Role::CONSUMER, 9, b"", offered));
+    let terms: Vec<String> = (1_000..1_060).map(|uid| format!("uid={uid}")).collect();
+    let expression = &terms.join(" | ");
+    let filter = Filter { op: Op::ADD, filter: 1, namespace: 0, expression };
+    site.bytes(consumer, &encode(&Frame::Filter(filter)));
+    for (level, uids) in
+        [(Level::NONE, vec![1_059]), (Level::ROUTED, vec![1_059]), (Level::NONE, vec![1_059, 500])]
+    {
+        let first = 100 * uids.len() as u64 + 40 * u64::from(level.0) + 1;
+        let head = MessageHead { level, ..MessageHead::default() };
+        let message = |sequence| publish(MessageHead { sequence, ..head }, &uids);
+        site.bytes(PRODUCER, &(first..first + 40).map(message).collect::<Vec<_>>().concat());
+        let mut told = vec![site.taken(Kind::OFFLINE).len()];
+        while site.shard.has_more() {
+            site.go_on();
+            told.push(site.taken(Kind::OFFLINE).len());
+        }
+        // A test is 2 steps.
+        assert!(told.iter().all(|number| *number <= STEPS / (60 * 2) + 1), "{told:?}");
+        assert_eq!(told.iter().sum::<usize>(), 40);
+    }
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl World {
             let bytes = if self.one_in(8) { 90_000 } else { 20 };
             let mode = match self.below(6) {
                 0 => Mode::BROADCAST,
-                1 if receipted => Mode::AUTO,
+                1 => Mode::AUTO,
                 _ => Mode::DIRECT,
             };
             let ttl_ms = if self.one_in(4) { self.random.random_range(1..500) } else { 0 };

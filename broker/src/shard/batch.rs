@@ -19,7 +19,7 @@ use waybill_wire::session::{Sequence, support};
 use super::fragments::payload_of;
 use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
-use super::parts::{Turn, UID_STEPS, steps_of};
+use super::parts::{TERM_STEPS, Turn, UID_STEPS, selector_steps, steps_of};
 use super::plain::Plains;
 use super::publish::Sums;
 use super::runs::{Buffers, goes_unchanged, is_shared};
@@ -57,6 +57,7 @@ struct Batch<'a> {
     queries: Vec<Query<'a>>,
     // Places of messages that cannot be taken at all, and why.
     refusals: Vec<(usize, ErrorCode)>,
+    // And terms of selectors, as many as they take as long as.
     targets: usize,
     /// Targets beyond which no message joins it.
     targets_max: usize,
@@ -151,6 +152,8 @@ impl<'a> Batch<'a> {
             _ if goes_unchanged(message) => self.targets_max.div_ceil(2),
             _ => self.targets_max,
         };
+        let terms = message.selector.map_or(0, |selector| selector.terms());
+        self.targets += terms * TERM_STEPS / UID_STEPS;
         self.queries.push(query);
     }
 }
@@ -323,8 +326,9 @@ impl Core {
                             }
                         }
                         let (targets, bytes) = (message.targets.len(), message.payload.len());
-                        let steps = steps_of(targets, bytes, routed);
-                        // One that fits into a turn is served in the next at the latest.
+                        let steps =
+                            steps_of(targets, bytes, routed) + selector_steps(message.selector);
+                        // One that fits into a turn is served when its link's turn comes again.
                         let is_long = self.turn.is_beyond(steps);
                         if is_long || (steps > self.turn.left() && !self.turn.is_fresh()) {
                             left = Some(Left { at, is_long });
@@ -374,7 +378,7 @@ impl Core {
             return Some(false);
         }
         let fits = !batch.is_long
-            && routes.resolve_within(&batch.queries, self.turn.uids_alone_max(), plan);
+            && routes.resolve_within(&batch.queries, self.turn.hits_alone_max(), plan);
         (!fits).then_some(true)
     }
 

@@ -33,7 +33,7 @@ use super::fates::{Dropped, Fates};
 use super::fragments::payload_of;
 use super::hops::Trace;
 use super::link::{Part, RoleState};
-use super::parts::{Place, Turn, frame_steps, look_up_steps};
+use super::parts::{Place, Turn, frame_steps, look_up_steps, selector_steps};
 use super::publish::{Producer, Sums, merge_of, number_of};
 use super::receipts::bytes_of;
 use super::sending::Offered;
@@ -225,7 +225,8 @@ impl Core {
             };
             if matches!(whole.audience, Audience::Everyone) || mode == Lookup::Broadcast {
                 self.shared.routes.resolve(&[whole], &mut work.plan);
-                self.turn.take(work.plan.routed(0).parts().len() + targets);
+                let parts = work.plan.routed(0).parts().len();
+                self.turn.take(parts + targets + selector_steps(whole.selector));
                 return work.next(Stage::LookedUp);
             }
             let filtered;
@@ -254,7 +255,9 @@ impl Core {
             self.turn.ends_for_link();
             return true;
         }
-        let most = self.turn.left() / look_up_steps(1, work.spread);
+        // Each piece asks anew.
+        let asked = selector_steps(whole.selector);
+        let most = self.turn.left().saturating_sub(asked) / look_up_steps(1, work.spread);
         let most = most.min(self.turn.uids_max() / parts).max(1);
         let piece = &work.list[8 * work.at..];
         let piece = UidRun::new(&piece[..piece.len().min(8 * most)]);
@@ -263,13 +266,13 @@ impl Core {
         let query = Query { audience, except, mode: Lookup::Direct, ..whole };
         if !self.shared.routes.resolve_within(&[query], HALFWAY_HITS, &mut work.piece) {
             work.spread = (2 * work.spread).max(HALFWAY_HITS.div_ceil(uids.len()));
-            self.turn.take(look_up_steps(uids.len(), HALFWAY_HITS));
+            self.turn.take(asked + look_up_steps(uids.len(), HALFWAY_HITS));
             return true;
         }
         let hits = work.gathering.add(work.piece.routed(0));
         work.spread = hits.div_ceil(uids.len());
         work.at += uids.len();
-        self.turn.take(look_up_steps(uids.len(), hits));
+        self.turn.take(asked + look_up_steps(uids.len(), hits));
         true
     }
 
@@ -287,7 +290,8 @@ impl Core {
         if work.list.is_empty() {
             // Frames for everyone are offered whole.
             self.shared.routes.resolve(&[whole], &mut work.piece);
-            self.turn.take(work.piece.routed(0).parts().len());
+            let parts = work.piece.routed(0).parts().len();
+            self.turn.take(parts + selector_steps(whole.selector));
         } else if self.look_up_piece(whole, work) {
             return;
         } else {

@@ -1,6 +1,8 @@
 //! The offline feed: who was offline for a message, towards the consumers that ask for it, so that
 //! another service can reach those users.
 
+use std::borrow::Cow;
+
 use waybill_routing::filter::Fields;
 use waybill_wire::code::Kind;
 use waybill_wire::limits::PAYLOAD_BYTES_MAX;
@@ -40,7 +42,12 @@ impl Core {
         if !self.shared.is_wanted(Feed::Offline) || message.payload.len() > PAYLOAD_BYTES_MAX {
             return;
         }
-        let fields = Fields::of_message(Kind::OFFLINE, offline, message);
+        self.chooses_consumers(offline.len());
+        let mut rising = Cow::Borrowed(offline);
+        if !rising.is_sorted() {
+            rising.to_mut().sort_unstable();
+        }
+        let fields = Fields::of_message(Kind::OFFLINE, &rising, message);
         let user = (message.namespace, first);
         for place in self.shared.consumers_for(Feed::Offline, user, &fields) {
             // The time to live is passed on as it came (OFL-2): it is not a delivery that waits.

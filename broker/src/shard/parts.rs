@@ -18,16 +18,23 @@ use std::time::Duration;
 
 use waybill_routing::{Part as Portion, Routed};
 use waybill_wire::Frame;
+use waybill_wire::selector::Selector;
 
 use super::link::{Life, Link, Part, RoleState};
 use super::{Core, Links, Shard};
 use crate::io::LinkId;
-use crate::limits::{GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, STEP_BYTES, TURN_GATEWAYS, TURN_LINKS};
+use crate::limits::{
+    ALONE_HITS, GATEWAY_PART, HALFWAY_MAX, LINK_STEPS, STEP_BYTES, TURN_GATEWAYS, TURN_LINKS,
+};
 
 /// A UID is looked up: 12 to 35 ns in a list, and more by itself, where a step is some 3 ns.
 pub(super) const UID_STEPS: usize = 4;
 /// Another gateway of a user is found: with 64 of them, some 40 ns each.
 const BESIDE_STEPS: usize = 16;
+const _: () = assert!(LINK_STEPS / BESIDE_STEPS == ALONE_HITS);
+/// A term of a selector is looked up among the tags and worked out for every gateway: 36 ns if it
+/// was just looked at, and 900 in an index of ten million (docs/decisions/0019).
+pub(super) const TERM_STEPS: usize = 64;
 /// A frame is made for a gateway and offered to it, without its bytes.
 pub(super) const FRAME_STEPS: usize = 64;
 /// The same of one that is there and goes to every gateway.
@@ -44,6 +51,11 @@ const RECORD_STEPS: usize = 96;
 const WORD_STEPS: usize = 128;
 /// A fate that a gateway reports.
 const FATE_STEPS: usize = 8;
+
+/// A consumer is asked whether it may be told of something.
+const CONSUMER_STEPS: usize = 8;
+/// A term of its filters is tested: 5 ns, and as much again for each halving of a list.
+const TEST_STEPS: usize = 2;
 
 /// Whose share of a turn is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,9 +167,14 @@ impl Turn {
 
     /// Another link is served.
     pub(super) fn begins_for_link(&mut self, side: Side) {
-        let most = if side == Side::Gateways { self.gateway_steps() } else { self.steps };
         self.side = side;
-        self.left = most.min(self.of(side).left);
+        self.left = match (side, self.of(side).left) {
+            (_, 0) => 0,
+            // What is left may be less: but a message that has room in no remainder would wait for
+            // as long as there are others before it.
+            (Side::Producers, _) => self.steps,
+            (Side::Gateways, left) => left.min(self.gateway_steps()),
+        };
     }
 
     /// The present link is served to the end, whatever that takes.
@@ -193,6 +210,11 @@ impl Turn {
         self.steps / UID_STEPS
     }
 
+    /// Hits beyond which it is, too.
+    pub(super) fn hits_alone_max(&self) -> usize {
+        (self.steps / BESIDE_STEPS).max(1)
+    }
+
     /// UIDs of such a piece, and of a batch: an eighth of a turn, since each may be at several
     /// gateways.
     pub(super) fn uids_max(&self) -> usize {
@@ -213,6 +235,19 @@ pub(super) fn frame_steps(bytes: usize, targets: usize, portion: Portion<'_>) ->
 #[inline]
 pub(super) fn look_up_steps(uids: usize, hits: usize) -> usize {
     UID_STEPS * uids + BESIDE_STEPS * hits.saturating_sub(uids)
+}
+
+/// Steps of finding out which gateways may match it, for each time that this is asked.
+#[inline]
+pub(super) fn selector_steps(selector: Option<Selector<'_>>) -> usize {
+    selector.map_or(0, |selector| TERM_STEPS * selector.terms())
+}
+
+/// Steps of choosing who is told of something about so many users, among consumers that have so
+/// many terms in their filters together.
+fn choice_steps(uids: usize, (consumers, terms): (usize, usize)) -> usize {
+    let halvings = uids.max(1).ilog2() as usize;
+    CONSUMER_STEPS * consumers + TEST_STEPS * terms * (1 + halvings)
 }
 
 /// Steps of what a gateway says.
@@ -295,6 +330,17 @@ impl Core {
         let has_share =
             part.side() == Side::Gateways || matches!(part.role, RoleState::Producer(_));
         part.halfway.is_some() || (self.turn.is_over() && has_share)
+    }
+
+    /// Consumers are chosen that are told of something about so many users. What that takes is taken
+    /// of the turn afterwards: it is no more than each of them is bounded by (FLT-9).
+    pub(super) fn chooses_consumers(&mut self, uids: usize) {
+        self.turn.take(choice_steps(uids, self.shared.consumers_load()));
+    }
+
+    /// How many records that nobody is told of are as much as one that consumers are told of.
+    pub(super) fn records_per_news(&self) -> usize {
+        1 + choice_steps(1, self.shared.consumers_load()) / RECORD_STEPS
     }
 
     /// What a frame takes of a gateway's share; what a PUBLISH or TAG takes depends on more.

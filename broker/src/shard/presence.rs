@@ -27,6 +27,7 @@ impl Core {
     ) {
         let Registered { namespace, uid, device_class, login } = registered;
         let frame = Presence { event, device_class, namespace, uid, login, gateway: incarnation };
+        self.chooses_consumers(1);
         let fields = Fields::of_presence(event, &uid, device_class);
         for place in self.shared.consumers_for(Feed::Presence, (namespace, uid), &fields) {
             let offer = Offer::to_consumer();

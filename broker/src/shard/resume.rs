@@ -340,7 +340,8 @@ impl Core {
     /// Frees a portion of what the dead had declared, and tells consumers.
     pub(super) fn bury_some(&mut self, links: &mut Links, steps: usize) {
         let wanted = self.presence_wanted();
-        for _ in 0..steps {
+        let each = if wanted { self.records_per_news() } else { 1 };
+        for _ in 0..steps.div_ceil(each) {
             let Some(burial) = self.burials.front_mut() else { return };
             let (incarnation, tells) = (burial.incarnation, burial.tells && wanted);
             match burial.declared.bury_one() {

@@ -21,6 +21,7 @@ use super::publish::{add_parts, hear_offers, number_of, taken};
 use super::receipts::bytes_of;
 use super::sending::{Offer, Offered};
 use super::{Core, Links};
+use crate::limits::BATCH_TARGETS;
 use crate::mail::{Asked, Awaited, Receiver};
 use crate::merge::Merge;
 use crate::outbox::Care;
@@ -54,18 +55,21 @@ impl Core {
         } else if !self.told_ready {
             // Whoever is not known yet is not offline (PUB-3).
             Err(ErrorCode::NOT_READY)
-        } else if tag.uids.len() > self.turn.uids_max() {
+        } else if tag.uids.len() > self.turn.uids_max().min(BATCH_TARGETS) {
             self.begin_halfway(part, bytes);
             return Ok(());
         } else {
             let mut plan = std::mem::take(&mut self.batches.plan);
             let mut desk = std::mem::take(&mut self.batches.desk);
-            self.shared.routes.resolve(from_ref(&tag_query(tag)), &mut plan);
-            let routed = plan.routed(0);
-            let steps = steps_of(tag.uids.len(), bytes.len(), routed);
-            let fits = steps <= self.turn.left();
-            self.turn.take(steps);
-            let served = fits.then(|| self.tag_users(links, part, tag, routed, &mut desk));
+            let most = self.turn.hits_alone_max();
+            let fits =
+                self.shared.routes.resolve_within(from_ref(&tag_query(tag)), most, &mut plan) && {
+                    let steps = steps_of(tag.uids.len(), bytes.len(), plan.routed(0));
+                    let fits = steps <= self.turn.left();
+                    self.turn.take(steps);
+                    fits
+                };
+            let served = fits.then(|| self.tag_users(links, part, tag, plan.routed(0), &mut desk));
             (self.batches.plan, self.batches.desk) = (plan, desk);
             let Some(served) = served else {
                 self.begin_halfway(part, bytes);

@@ -189,6 +189,7 @@ impl Core {
         };
         let user = (message.namespace, message.sender.map_or(0, |sender| sender.uid));
         let permitted = gateway.grant.covers(message.namespace);
+        self.chooses_consumers(1);
         let refused = if let Some(code) = refusal(message, permitted, RUNS_WHOLE) {
             Err(code)
         } else if gateway.uplinked.waiting.len() >= UPLINKS_UNANSWERED_MAX

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use waybill_routing::filter::Fields;
 use waybill_wire::code::capability;
@@ -90,6 +90,12 @@ impl Shared {
         self.count_wishes(&consumers);
     }
 
+    /// How many there are, and how many terms their filters have together.
+    pub(crate) fn consumers_load(&self) -> (usize, usize) {
+        let load = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        (load(&self.consumers_open), load(&self.consumers_terms))
+    }
+
     pub(crate) fn consumer_closed(&self, shard: u16, link: LinkId) {
         let mut consumers = self.consumers.write().expect(UNPOISONED);
         consumers.retain(|it| !it.place.is(shard, link));
@@ -101,6 +107,13 @@ impl Shared {
         // Relaxed: a hint, under whose shadow the list is looked at.
         self.presence_wanted.store(any(Feed::Presence), Ordering::Relaxed);
         self.offline_wanted.store(any(Feed::Offline), Ordering::Relaxed);
+        self.consumers_open.store(consumers.len(), Ordering::Relaxed);
+        self.count_terms(consumers);
+    }
+
+    fn count_terms(&self, consumers: &[ConsumerPlace]) {
+        let terms = consumers.iter().map(|it| it.filters.terms()).sum();
+        self.consumers_terms.store(terms, Ordering::Relaxed);
     }
 
     /// Whether any consumer wants a feed at all: without one nothing is prepared for it.
@@ -153,7 +166,9 @@ impl Shared {
     ) -> Result<(), &'static str> {
         let mut consumers = self.consumers.write().expect(UNPOISONED);
         let consumer = consumers.iter_mut().find(|it| it.place.is(shard, link));
-        consumer.map_or(Ok(()), |it| it.filters.install(namespace, number, expression))
+        consumer.map_or(Ok(()), |it| it.filters.install(namespace, number, expression))?;
+        self.count_terms(&consumers);
+        Ok(())
     }
 
     /// Takes a filter away, if it is there.
@@ -166,6 +181,7 @@ impl Shared {
         let mut consumers = self.consumers.write().expect(UNPOISONED);
         if let Some(consumer) = consumers.iter_mut().find(|it| it.place.is(shard, link)) {
             consumer.filters.remove(namespace, number);
+            self.count_terms(&consumers);
         }
     }
 

@@ -117,6 +117,9 @@ impl Message {
             targets.dedup_by_key(|(uid, _)| *uid);
             targets
         });
+        // Nobody is told what becomes of its users, so the broker may look nobody up.
+        let is_open = publish.mode == waybill_client::Mode::AUTO
+            && publish.level == waybill_client::ReceiptLevel::None;
         Self {
             at: 0,
             producer,
@@ -127,7 +130,9 @@ impl Message {
             conflate: publish.conflate,
             receipted: publish.level != waybill_client::ReceiptLevel::None,
             delivered: publish.level == waybill_client::ReceiptLevel::Delivered,
-            list: publish.targets().is_some() && publish.mode != waybill_client::Mode::BROADCAST,
+            list: publish.targets().is_some()
+                && publish.mode != waybill_client::Mode::BROADCAST
+                && !is_open,
             wish,
             padding: usize::try_from(padding).unwrap_or(0),
             orphan: false,

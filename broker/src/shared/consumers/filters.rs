@@ -20,6 +20,11 @@ impl Filters {
         here.is_none_or(|here| here.values().any(|it| filter::is_true(it, fields)))
     }
 
+    /// Terms of all of them.
+    pub(super) fn terms(&self) -> usize {
+        self.installed.values().flat_map(BTreeMap::values).map(|it| it.terms()).sum()
+    }
+
     /// Installs an expression, in the place of the one with the same number; or names the limit
     /// that this would go beyond.
     pub(super) fn install(

@@ -136,7 +136,7 @@ impl World {
             };
             let mode = match self.chance.below(6) {
                 0 => Mode::BROADCAST,
-                1 if level != ReceiptLevel::None => Mode::AUTO,
+                1 => Mode::AUTO,
                 _ => Mode::DIRECT,
             };
             let mut publish = publish.namespace(namespace).except(except).mode(mode).level(level);
