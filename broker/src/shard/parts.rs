@@ -332,8 +332,8 @@ impl Core {
         part.halfway.is_some() || (self.turn.is_over() && has_share)
     }
 
-    /// Consumers are chosen that are told of something about so many users. What that takes is taken
-    /// of the turn afterwards: it is no more than each of them is bounded by (FLT-9).
+    /// Consumers are chosen that are told of something about so many users. What that takes is
+    /// taken of the turn afterwards: it is no more than each of them is bounded by (FLT-9).
     pub(super) fn chooses_consumers(&mut self, uids: usize) {
         self.turn.take(choice_steps(uids, self.shared.consumers_load()));
     }

@@ -186,7 +186,7 @@ fn every_scenario_names_targets_there_are_and_requires_that_nobody_is_left_out()
             // Where nothing is published, users connect.
             "idle" | "storm" => fault::REFUSED,
             // What is published is more than can come: all of the rest is told of.
-            "overload" => "unaccounted",
+            "overload" | "stale" => "unaccounted",
             _ => fault::LOST,
         };
         let required = |it: &Requirement| it.figure == figure && it.at_most == Some(0.0);

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use waybill_wire::code::Level;
-use waybill_wire::message;
+use waybill_wire::code::{Level, Mode};
+use waybill_wire::message::{self, MessageHead};
 
-use super::cluster::{Shared, put};
+use super::cluster::Shared;
 use super::{Findings, Trial, is_rate};
 use crate::clock::{Clock, SECOND, nanos};
 use crate::driver::Driver as _;
@@ -51,6 +51,25 @@ pub struct OverloadPlan {
     /// Settings of the broker, lines of its table: bounds that the load can reach, where those of a
     /// machine with thousands of links and gateways would be beyond it.
     pub settings: String,
+    /// Milliseconds that one message in three has to live; 0: all that it takes.
+    #[serde(default)]
+    pub ttl_ms: u32,
+    /// Whether another one in three takes the place of what waits for its user with a key.
+    #[serde(default)]
+    pub conflates: bool,
+}
+
+impl OverloadPlan {
+    /// The head of a message, whose number is also that of its user: so every user has all kinds.
+    fn head(&self, number: u64) -> MessageHead<'static> {
+        let (sequence, level, mode) = (number + 1, Level::ROUTED, Mode::DIRECT);
+        let head = MessageHead { sequence, level, mode, ..MessageHead::default() };
+        match number % 3 {
+            1 if self.conflates => MessageHead { conflate: Some(1), ..head },
+            2 => MessageHead { ttl_ms: self.ttl_ms, ..head },
+            _ => head,
+        }
+    }
 }
 
 /// What came to gateways.
@@ -79,7 +98,11 @@ impl Arrivals {
             let words = format_args!("message {number} behind {} at gateway {at}", self.latest[at]);
             return tally.fault(fault::DISORDER, words);
         }
-        (self.latest[at], self.came) = (number + 1, self.came + 1);
+        self.came += 1;
+        // One with a key may have the place of another that came before what it has overtaken.
+        if message.conflate.is_none() {
+            self.latest[at] = number + 1;
+        }
     }
 }
 
@@ -136,7 +159,7 @@ impl OverloadPlan {
         let mut samples = Vec::new();
         while run.clock.nanos() < end {
             let now = run.clock.nanos();
-            run.publish(due_before(now - start, self.rate()))?;
+            run.publish(due_before(now - start, self.rate()), self)?;
             run.turn()?;
             if now - sampled >= SECOND {
                 sampled += SECOND;
@@ -216,7 +239,7 @@ impl<'a> Run<'a> {
     }
 
     /// Publishes up to that many in all, or as many as the broker reads.
-    fn publish(&mut self, upto: u64) -> Result<(), Failure> {
+    fn publish(&mut self, upto: u64, plan: &OverloadPlan) -> Result<(), Failure> {
         let Some(producer) = self.driver.0.borrow().producer else {
             return Err(Failure::new("there is no link to publish by"));
         };
@@ -224,8 +247,8 @@ impl<'a> Run<'a> {
             let number = self.published;
             self.payload[..8].copy_from_slice(&number.to_le_bytes());
             let uid = uid_of(number % self.trial.work.users);
-            let asks = (Level::ROUTED, number + 1);
-            put(&[uid], &self.payload, asks, self.io.out(producer))?;
+            let out = self.io.out(producer);
+            plan.head(number).encode_publish(&[uid], &self.payload, out).map_err(Failure::new)?;
             self.published += 1;
         }
         Ok(())
