@@ -54,8 +54,9 @@ const LOOK_UPS: [(u64, f64, f64); 4] = [
 ];
 
 /// CPU of a turn that brings one message: at 1,000 a second one takes 18.9 us, at 10,000 16.7, at
-/// 50,000 11.4 and at 200,000, where the shard is never idle, 4.84 (`latency` of the bench with these
-/// rates). So a shard looks busy long before it is: turns then bring more, for what this counts.
+/// 50,000 11.4 and at 200,000, where the shard is never idle, 4.84 (`latency` of the bench with
+/// these rates). So a shard looks busy long before it is: turns then bring more, for what this
+/// counts.
 const TURN_US: f64 = 17.0;
 
 /// Share of a core that is to be in use: beyond, what comes in a burst waits.
