@@ -2,8 +2,8 @@
 
 use waybill_routing::fuzzing::uid_bytes;
 use waybill_routing::{
-    Audience, Change, Incarnation, Mode, Namespace, Op, Plan, Program, Query, Routes, TagChange,
-    Uid, Whereabouts,
+    Audience, Change, ConnectionTags, Incarnation, Matcher, Mode, Namespace, Op, Plan, Program,
+    Query, Routes, TagChange, Uid, Whereabouts,
 };
 use waybill_wire::selector::{Selector, parse};
 use waybill_wire::targets::UidRun;
@@ -69,7 +69,8 @@ fn promise_7_a_warm_plan_allocates_nothing() {
 
 #[test]
 fn promise_7_evaluating_a_selector_allocates_nothing() {
-    let selectors = ["a", "a & (b | c) & !d", "!(a & !(b | c & !(d | e)))"].map(parse);
+    let sixteen = "a & b & c & d & !(e | f | g | h | i) | !j & (k | l | m | n) & (o | !p)";
+    let selectors = ["a", "a & (b | c) & !d", "!(a & !(b | c & !(d | e)))", sixteen].map(parse);
     let selectors = selectors.map(Result::unwrap);
     let mut program = Program::new();
     let mut evaluate = || {
@@ -82,6 +83,34 @@ fn promise_7_evaluating_a_selector_allocates_nothing() {
     };
     let expected = evaluate();
     let counted = allocation_counter::measure(|| assert_eq!(evaluate(), expected));
+    assert_eq!(counted.count_total, 0);
+}
+
+/// As a gateway evaluates them: connections by their tags, of selectors of one to sixteen terms.
+#[test]
+fn promise_7_asking_connections_whether_they_match_allocates_nothing() {
+    let (mut tags, namespace) = (ConnectionTags::new(), Namespace(1));
+    for connection in 0..64 {
+        for of in 2..6 {
+            tags.insert(namespace, &format!("group:{}", connection % of), connection);
+        }
+    }
+    let sixteen: Vec<String> = (0..16).map(|group| format!("!group:{group}")).collect();
+    let texts = ["group:1", "group:1 & (group:2 | !group:3)", &sixteen.join(" | ")];
+    let selectors = texts.map(|text| parse(text).unwrap());
+    let mut matcher = Matcher::new();
+    let mut matching = || {
+        let counts = selectors.each_ref().map(|bytes| {
+            matcher.compile(&tags, namespace, Selector::check(bytes).unwrap());
+            let asked = (0..64).filter(|connection| matcher.matches(&tags, *connection)).count();
+            (asked, matcher.matching(&tags).map(Iterator::count))
+        });
+        assert!(counts.iter().all(|(asked, found)| found.is_none_or(|found| found == *asked)));
+        counts.map(|(asked, _)| asked)
+    };
+    let expected = matching();
+    assert!(expected.iter().all(|asked| (1..=64).contains(asked)), "{expected:?}");
+    let counted = allocation_counter::measure(|| assert_eq!(matching(), expected));
     assert_eq!(counted.count_total, 0);
 }
 
