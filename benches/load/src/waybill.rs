@@ -18,7 +18,7 @@ mod frames;
 mod prepared;
 mod receipts;
 
-pub(crate) use frames::open_link;
+pub(crate) use frames::{open_link, open_link_offering};
 
 use client::Client;
 use frames::{Frames, Links, Receipts};

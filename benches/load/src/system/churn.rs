@@ -1,5 +1,5 @@
-//! Users who move between gateways while messages flow to those who stay: how fast the broker takes
-//! the changes, how soon they hold, and what the others feel of it.
+//! Users who move between gateways, or tags, while messages flow to those who stay: how fast the
+//! broker takes the changes, how soon they hold, and what the others feel of it.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use waybill_wire::code::{Level, Op};
-use waybill_wire::frame::{Barrier, Delta, Record};
+use waybill_wire::frame::{Barrier, Delta, Record, TagDelta, TagRecord};
 use waybill_wire::limits::RECORDS_MAX;
 
 use super::cluster::{Gateway, Shared, registered};
@@ -50,12 +50,17 @@ pub struct ChurnPlan {
     pub users_of_delta: usize,
     /// Groups of so many users that move together.
     pub blocks: usize,
+    /// Whether it is tags that move, of which gateways declare others, and not users.
+    #[serde(default)]
+    pub tags: bool,
 }
 
 /// Users that move together.
 #[derive(Clone, Debug)]
 struct Block {
     home: usize,
+    /// It is at its home: of tags, as gateways declare none before the first move.
+    declared: bool,
     /// Deltas of the move that are not in effect yet.
     waits: u32,
     /// When the move was due; `None` while nothing is under way.
@@ -91,7 +96,8 @@ pub(super) struct Churn {
 impl Churn {
     fn new(plan: ChurnPlan, stay: u64, gateways: usize) -> Result<Self, Failure> {
         let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(Failure::new);
-        let block = |at: usize| Block { home: at % gateways, waits: 0, since: None };
+        let declared = !plan.tags;
+        let block = |at: usize| Block { home: at % gateways, declared, waits: 0, since: None };
         Ok(Self {
             first_uid: uid_of(stay),
             gateways,
@@ -113,6 +119,11 @@ impl Churn {
         })
     }
 
+    /// Whether tags move, and no users.
+    pub(super) fn is_of_tags(&self) -> bool {
+        self.plan.tags
+    }
+
     /// Whether a user is one who moves.
     pub(super) fn is_about(&self, uid: u64) -> bool {
         uid >= self.first_uid
@@ -127,7 +138,7 @@ impl Churn {
         let n = usize::try_from(n).ok()?;
         let (block, place) = (n / self.plan.users_of_delta, n % self.plan.users_of_delta);
         let block = gateway + block * self.gateways;
-        (block < self.blocks.len()).then(|| self.uid(block, place))
+        (block < self.blocks.len() && !self.plan.tags).then(|| self.uid(block, place))
     }
 
     /// Begins with this moment, and measures what is due after the warm-up.
@@ -163,6 +174,11 @@ impl Churn {
             self.moves += 1;
             let Some((at, from, to)) = self.depart(due) else { continue };
             left -= 1;
+            if !self.blocks[at].declared {
+                self.blocks[at].declared = true;
+                self.blocks[at].waits += 1;
+                self.delta(at, (from, Op::ADD), due, gateways, io)?;
+            }
             self.delta(at, (to, Op::ADD), due, gateways, io)?;
             self.delta(at, (from, Op::REMOVE), due, gateways, io)?;
         }
@@ -182,7 +198,8 @@ impl Churn {
         self.next = at + 1;
         let from = self.blocks[at].home;
         let to = (from + 1) % self.gateways;
-        self.blocks[at] = Block { home: to, waits: 2, since: Some(due) };
+        let declared = self.blocks[at].declared;
+        self.blocks[at] = Block { home: to, declared, waits: 2, since: Some(due) };
         Some((at, from, to))
     }
 
@@ -195,22 +212,61 @@ impl Churn {
         gateways: &mut [Gateway],
         io: &mut Io,
     ) -> Result<(), Failure> {
-        let users = (0..self.plan.users_of_delta).map(|place| self.uid(block, place));
-        let records = users.map(|uid| Record { uid, op, ..Record::default() }).collect();
-        self.records = records;
         let gateway = &mut gateways[at];
         gateway.version += 1;
         self.pending[at].push_back((gateway.version, due, block));
+        let out = io.out(gateway.socket);
+        match self.plan.tags {
+            true => self.tags_change(block, op, gateway, out)?,
+            false => self.users_change(block, op, gateway, out)?,
+        }
+        let (version, digest) = (gateway.version, gateway.digest.value());
+        Barrier { version, digest }.encode(io.out(gateway.socket));
+        Ok(())
+    }
+
+    fn users_change(
+        &mut self,
+        block: usize,
+        op: Op,
+        gateway: &mut Gateway,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let users = (0..self.plan.users_of_delta).map(|place| self.uid(block, place));
+        let records = users.map(|uid| Record { uid, op, ..Record::default() }).collect();
+        self.records = records;
         let delta = Delta { version: gateway.version, records: self.records.as_slice().into() };
-        delta.encode(io.out(gateway.socket)).map_err(Failure::new)?;
+        delta.encode(out).map_err(Failure::new)?;
         for record in &self.records {
             match op {
                 Op::ADD => gateway.digest.add(registered(record)),
                 _ => gateway.digest.remove(registered(record)),
             }
         }
-        let (version, digest) = (gateway.version, gateway.digest.value());
-        Barrier { version, digest }.encode(io.out(gateway.socket));
+        Ok(())
+    }
+
+    fn tags_change(
+        &self,
+        block: usize,
+        op: Op,
+        gateway: &mut Gateway,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let places = 0..self.plan.users_of_delta;
+        let texts: Vec<String> =
+            places.map(|place| format!("group:{}", self.uid(block, place))).collect();
+        let record = |tag| TagRecord { namespace: 0, op, tag };
+        let records: Vec<TagRecord<'_>> = texts.iter().map(|text| record(text.as_str())).collect();
+        let tag_records = records.as_slice().into();
+        let delta = TagDelta { version: gateway.version, tag_records };
+        delta.encode(out).map_err(Failure::new)?;
+        for text in &texts {
+            match op {
+                Op::ADD => gateway.digest.add_tag(0, text),
+                _ => gateway.digest.remove_tag(0, text),
+            }
+        }
         Ok(())
     }
 
@@ -223,8 +279,11 @@ impl Churn {
             }
             let block = &mut self.blocks[at];
             block.waits -= 1;
-            if block.waits == 0 {
-                self.probes.push(at);
+            match block.waits {
+                // Nobody is sent anything by a tag that moved.
+                0 if self.plan.tags => block.since = None,
+                0 => self.probes.push(at),
+                _ => {}
             }
         }
     }
@@ -364,6 +423,10 @@ mod tests {
     use super::*;
     use crate::work::WorkPlan;
 
+    fn plan_of(rate: f64, deltas_per_s: f64, blocks: usize) -> ChurnPlan {
+        ChurnPlan { rate, deltas_per_s, users_of_delta: 2, blocks, tags: false }
+    }
+
     /// One block of two users, whose move from gateway 0 to 1 holds at both.
     fn moved() -> (Churn, Tally) {
         started(Duration::ZERO)
@@ -371,11 +434,11 @@ mod tests {
 
     /// The same, this long before what is measured.
     fn started(warm_up: Duration) -> (Churn, Tally) {
-        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 2.0, users_of_delta: 2, blocks: 1 };
+        let plan = plan_of(1.0, 2.0, 1);
         let mut churn = Churn::new(plan, 10, 4).unwrap();
         let now = Instant::now();
         churn.begin(now, warm_up);
-        churn.blocks[0] = Block { home: 1, waits: 2, since: Some(now) };
+        churn.blocks[0] = Block { home: 1, declared: true, waits: 2, since: Some(now) };
         churn.pending[0].push_back((2, now, 0));
         churn.pending[1].push_back((2, now, 0));
         churn.in_effect(0, 2);
@@ -410,7 +473,7 @@ mod tests {
 
     #[test]
     fn movers_begin_on_the_gateways_in_turn() {
-        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 2.0, users_of_delta: 2, blocks: 3 };
+        let plan = plan_of(1.0, 2.0, 3);
         let churn = Churn::new(plan, 10, 2).unwrap();
         let at = |gateway| (0..9).map_while(|n| churn.at_first(gateway, n)).collect::<Vec<_>>();
         assert_eq!(at(0), [10, 11, 14, 15].map(uid_of));
@@ -418,7 +481,7 @@ mod tests {
     }
     #[test]
     fn a_move_counts_from_when_it_was_due_and_one_without_a_block_is_counted() {
-        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 20.0, users_of_delta: 2, blocks: 2 };
+        let plan = plan_of(1.0, 20.0, 2);
         let mut churn = Churn::new(plan, 10, 2).unwrap();
         let began = Instant::now();
         churn.begin(began, Duration::ZERO);
@@ -436,7 +499,7 @@ mod tests {
 
     #[test]
     fn deltas_per_second_are_those_between_the_warm_up_and_the_last_turn() {
-        let plan = ChurnPlan { rate: 1.0, deltas_per_s: 1.0, users_of_delta: 2, blocks: 1 };
+        let plan = plan_of(1.0, 1.0, 1);
         let mut churn = Churn::new(plan, 10, 2).unwrap();
         let (began, second) = (Instant::now(), Duration::from_secs(1));
         churn.begin(began, 2 * second);

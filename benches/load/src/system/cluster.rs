@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use waybill_wire::Digest;
-use waybill_wire::code::{BrokerState, ErrorCode, Level, Mode, Op, Role};
+use waybill_wire::code::{BrokerState, ErrorCode, Level, Mode, Op, Role, capability};
 use waybill_wire::digest::Registered;
 use waybill_wire::frame::{Frame, Ping, Pong, Receipt, Record, Snapshot};
 use waybill_wire::limits::{PROLOGUE_BYTES, RECORDS_MAX};
@@ -22,7 +22,7 @@ use crate::driver::{Audience, Driver, Message};
 use crate::failure::Failure;
 use crate::io::{Io, Socket};
 use crate::tally::{Tally, fault};
-use crate::waybill::open_link;
+use crate::waybill::{open_link, open_link_offering};
 use crate::work::{WorkPlan, gateway_of, uid_of};
 
 /// A gateway appends more of its snapshot while it has fewer bytes than this to be written.
@@ -146,8 +146,11 @@ impl Cluster {
         self.gateways.clear();
         // The one that leaves comes behind those that messages are for.
         let count = self.plan.gateways + usize::from(self.departure.is_some());
+        let tags = self.churn.as_ref().is_some_and(Churn::is_of_tags);
+        let offered = if tags { capability::TAGS } else { 0 };
         for index in 0..count {
-            let socket = open_link(self.address, self.plan.seed, (Role::GATEWAY, index), io)?;
+            let (seed, who) = (self.plan.seed, (Role::GATEWAY, index));
+            let socket = open_link_offering(self.address, seed, who, offered, io)?;
             self.gateways.push(Gateway {
                 socket,
                 welcomed: false,

@@ -209,7 +209,18 @@ pub(crate) fn open_link(
     (role, index): (Role, usize),
     io: &mut Io,
 ) -> Result<Socket, Failure> {
-    open(address, &hello(seed, role, index), io)
+    open_link_offering(address, seed, (role, index), 0, io)
+}
+
+/// The same, offering these capabilities.
+pub(crate) fn open_link_offering(
+    address: SocketAddr,
+    seed: u64,
+    (role, index): (Role, usize),
+    capabilities: u64,
+    io: &mut Io,
+) -> Result<Socket, Failure> {
+    open(address, &Hello { capabilities, ..hello(seed, role, index) }, io)
 }
 
 fn hello(seed: u64, role: Role, index: usize) -> Hello<'static> {
