@@ -316,8 +316,10 @@ fn a_file_that_holds_no_results_is_called_so() {
 
 #[test]
 fn a_scenario_that_is_not_there_is_answered_with_those_there_are() {
+    let there = waybill_bench::scenario::list().unwrap();
+    let there: Vec<_> = there.iter().map(|loaded| loaded.name.as_str()).collect();
     for (name, words) in [
-        ("direkt", "there are broadcast, churn, churn-1m, departure, direct, "),
+        ("direkt", format!("there are {}, or give the path", there.join(", ")).as_str()),
         ("direct.toml", "`direct` without a path or ending is one there is"),
         ("no-such/file.toml", "or give the path of a .toml file"),
     ] {
