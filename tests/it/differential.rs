@@ -2,13 +2,16 @@
 //! order on every link, byte for byte, whatever the number of shards.
 //!
 //! A script follows from its seed. What one step leads to has come, and was taken, before the next
-//! one is sent: what may come in any order is no difference.
+//! one is sent: what may come in any order is no difference. So what may overtake, replace or be
+//! divided by other messages (`differential/alone.rs`) is a step of its own.
+
+mod alone;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use waybill_broker::BrokerConfig;
 use waybill_wire::Frame;
-use waybill_wire::code::{ErrorCode, Level, Mode, Op, Role};
+use waybill_wire::code::{ErrorCode, Level, Mode, Op, Role, capability};
 use waybill_wire::digest::{Digest, Registered};
 use waybill_wire::frame::{Barrier, Delta, Record, Snapshot, UplinkAck};
 use waybill_wire::message::{MessageHead, Sender};
@@ -16,7 +19,7 @@ use waybill_wire::targets::Uids;
 
 use crate::batches::{to_everyone, until_fence};
 use crate::support::{Backend, Line, Net, backends};
-use crate::talk::{encode, link};
+use crate::talk::{encode, link, link_offering};
 
 const SEEDS: u64 = 6;
 const STEPS: usize = 40;
@@ -24,12 +27,18 @@ const USERS: u64 = 40;
 const GATEWAYS: usize = 3;
 const PRODUCERS: usize = 2;
 
+/// Bytes of payloads of which several come together, at most: none goes in pieces, whose places
+/// among other messages follow from when each write happens.
+const TOGETHER_BYTES: usize = 60_000;
+
 /// What waits for a link in one step fits in here, whatever it is.
 const OUTBOX_BYTES: usize = 16 << 20;
 
 enum Step {
     /// A producer sends these, cut into pieces that have nothing to do with frames.
     Publish { producer: usize, frames: Vec<Vec<u8>>, piece: usize },
+    /// The producer that may send pieces sends one message, in frames of any length.
+    Alone { frames: Vec<Vec<u8>> },
     /// A gateway's users come and go.
     Change { gateway: usize, records: Vec<Record> },
     /// A gateway sends what its user says.
@@ -70,8 +79,8 @@ fn publish(random: &mut SmallRng, sequence: u64) -> Vec<u8> {
         except: Uids::Slice(&except),
         ..MessageHead::default()
     };
-    // Now and then more than a read or a write takes.
-    let most = if random.random_range(0..8) == 0 { 200_000 } else { 400 };
+    // Now and then more than a read takes, and some of these more than a write.
+    let most = if random.random_range(0..4) == 0 { TOGETHER_BYTES } else { 400 };
     let payload: Vec<u8> = (0..=u8::MAX).cycle().take(random.random_range(0..most)).collect();
     let mut out = Vec::new();
     head.encode_publish(&targets, &payload, &mut out).expect("the test makes a valid PUBLISH");
@@ -80,8 +89,8 @@ fn publish(random: &mut SmallRng, sequence: u64) -> Vec<u8> {
 
 fn script(seed: u64) -> Vec<Step> {
     let random = &mut SmallRng::seed_from_u64(seed);
-    let mut sequences = [0; PRODUCERS];
-    let step = |_| match random.random_range(0..10) {
+    let (mut sequences, mut alone) = ([0; PRODUCERS], 0);
+    let step = |_| match random.random_range(0..14) {
         0..5 => {
             let producer = random.random_range(0..PRODUCERS);
             let frame = |random: &mut SmallRng| {
@@ -109,6 +118,10 @@ fn script(seed: u64) -> Vec<Step> {
         8 => Step::Answer {
             code: [ErrorCode(0), ErrorCode::NOT_PERMITTED][random.random_range(0..2)],
         },
+        9..13 => {
+            alone += 1;
+            Step::Alone { frames: alone::message(random, alone, USERS) }
+        }
         _ => Step::Return {
             gateway: random.random_range(0..GATEWAYS),
             records: records(random, Some(Op::ADD)),
@@ -150,6 +163,7 @@ struct Replay {
     net: Net,
     told: Told,
     producers: Vec<Line>,
+    alone: Line,
     consumer: Line,
     gateways: Vec<Gateway>,
     lives: u64,
@@ -169,10 +183,12 @@ impl Replay {
         let consumer = link(&mut net, Role::CONSUMER, 90);
         let producers = (0..PRODUCERS as u64).map(|at| link(&mut net, Role::PRODUCER, 70 + at));
         let producers = producers.collect();
+        let alone = link_offering(&mut net, Role::PRODUCER, 80, capability::FRAGMENTS);
         let mut replay = Self {
             net,
-            told: vec![Vec::new(); 1 + PRODUCERS],
+            told: vec![Vec::new(); 2 + PRODUCERS],
             producers,
+            alone,
             consumer,
             gateways: Vec::new(),
             lives: 0,
@@ -188,7 +204,8 @@ impl Replay {
     /// A new life of a gateway with these users.
     fn gateway(&mut self, records: &[Record]) -> Gateway {
         self.lives += 1;
-        let line = link(&mut self.net, Role::GATEWAY, self.lives);
+        let capabilities = if self.lives % 2 == 0 { capability::FRAGMENTS } else { 0 };
+        let line = link_offering(&mut self.net, Role::GATEWAY, self.lives, capabilities);
         self.told.push(Vec::new());
         let (life, declared) = (self.lives, Default::default());
         let mut gateway = Gateway { life, line, version: 1, declared, sequence: 0 };
@@ -204,6 +221,9 @@ impl Replay {
                 for piece in frames.concat().chunks(*piece) {
                     self.net.send(self.producers[*producer], piece);
                 }
+            }
+            Step::Alone { frames } => {
+                frames.iter().for_each(|frame| self.net.send(self.alone, frame));
             }
             Step::Change { gateway, records } => {
                 let gateway = &mut self.gateways[*gateway];
@@ -242,12 +262,13 @@ impl Replay {
     /// Takes what the step has led to: first what its sender is told when all of it was served.
     fn take(&mut self) {
         let mut lines = self.producers.clone();
-        lines.push(self.consumer);
+        lines.extend([self.alone, self.consumer]);
         lines.extend(self.gateways.iter().map(|gateway| gateway.line));
         // The first time until all was read, the second what came of it.
         for _ in 0..2 {
             for &line in &lines {
                 let frames = until_fence(&mut self.net, line);
+                let frames = frames.into_iter().map(alone::without_time_passed);
                 self.told[line.number()].extend(frames);
             }
             let lives = |life: &u64| self.gateways.iter().any(|gateway| gateway.life == *life);
@@ -272,11 +293,13 @@ fn replayed(backend: Backend, script: &[Step]) -> Told {
 
 #[test]
 fn every_backend_makes_the_same_frames_of_the_same_input() {
-    let mut frames = 0;
+    let (mut frames, mut pieces) = (0, 0);
     for seed in 0..SEEDS {
         let script = script(seed);
         let expected = replayed(Backend::Sim(1, seed), &script);
+        let is_piece = |frame: &&Vec<u8>| matches!(Frame::decode(frame), Ok(Frame::Fragment(_)));
         frames += expected.iter().flatten().count();
+        pieces += expected.iter().flatten().filter(is_piece).count();
         for backend in backends() {
             eprintln!("seed {seed} on {backend:?}");
             let told = replayed(backend, &script);
@@ -301,5 +324,5 @@ fn every_backend_makes_the_same_frames_of_the_same_input() {
             assert_eq!(told.len(), expected.len());
         }
     }
-    assert!(frames > 1_000, "{frames} frames say little");
+    assert!(frames > 1_000 && pieces > 100, "{frames} frames, {pieces} pieces say little");
 }

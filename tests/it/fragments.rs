@@ -28,7 +28,12 @@ fn bytes(count: usize) -> Vec<u8> {
 }
 
 /// The frames of a message in pieces of that length.
-fn cut(head: MessageHead<'_>, uids: &[u64], payload: &[u8], piece: usize) -> Vec<Vec<u8>> {
+pub(crate) fn cut(
+    head: MessageHead<'_>,
+    uids: &[u64],
+    payload: &[u8],
+    piece: usize,
+) -> Vec<Vec<u8>> {
     let total = u32::try_from(payload.len()).unwrap();
     let first = piece.min(payload.len() - 1);
     let mut frames = vec![Vec::new()];
