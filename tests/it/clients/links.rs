@@ -84,7 +84,7 @@ async fn promise_2_order_stays_while_data_links_are_cut() {
                 drop(producer.send(publish).expect("there is room"));
             }
         }
-        wire.cut_one(cut);
+        soon(wire.cut_one(cut)).await;
         loop {
             match next(&mut events).await {
                 GatewayEvent::Delivery(delivery) => {

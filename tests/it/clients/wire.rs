@@ -1,5 +1,6 @@
 //! What lies between a client and a broker, and breaks when a test says so.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,24 +15,34 @@ pub(crate) struct Wire {
     address: SocketAddr,
     cuts: watch::Sender<usize>,
     mute: Arc<AtomicBool>,
+    answered: watch::Sender<BTreeSet<usize>>,
     accepting: JoinHandle<()>,
+}
+
+/// What one connection goes by.
+struct Passing {
+    number: usize,
+    cut: watch::Receiver<usize>,
+    mute: Arc<AtomicBool>,
+    answered: watch::Sender<BTreeSet<usize>>,
 }
 
 impl Wire {
     pub(crate) async fn to(broker: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (cuts, cut) = watch::channel(ALL);
-        let mute = Arc::new(AtomicBool::new(false));
-        let muted = Arc::clone(&mute);
+        let (cuts, mute) = (watch::Sender::new(ALL), Arc::new(AtomicBool::new(false)));
+        let answered = watch::Sender::new(BTreeSet::new());
+        let (cut, muted, heard) = (cuts.subscribe(), Arc::clone(&mute), answered.clone());
         let accepting = tokio::spawn(async move {
             let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, broker, number, cut.clone(), Arc::clone(&muted)));
+                let (cut, mute, answered) = (cut.clone(), Arc::clone(&muted), heard.clone());
+                tokio::spawn(pass(client, broker, Passing { number, cut, mute, answered }));
                 number += 1;
             }
         });
-        Self { address, cuts, mute, accepting }
+        Self { address, cuts, mute, answered, accepting }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -43,8 +54,11 @@ impl Wire {
         self.cuts.send_replace(ALL);
     }
 
-    /// Ends one connection, by its number from 0 in the order in which they came.
-    pub(crate) fn cut_one(&self, number: usize) {
+    /// Ends one connection, by its number from 0 in the order in which they came, when the broker
+    /// has said something on it: a link is welcome by then.
+    pub(crate) async fn cut_one(&self, number: usize) {
+        let mut answered = self.answered.subscribe();
+        answered.wait_for(|all| all.contains(&number)).await.expect("the wire is there");
         self.cuts.send_replace(number);
     }
 
@@ -64,13 +78,8 @@ impl Drop for Wire {
 /// Every connection there is.
 const ALL: usize = usize::MAX;
 
-async fn pass(
-    client: TcpStream,
-    broker: SocketAddr,
-    number: usize,
-    mut cut: watch::Receiver<usize>,
-    mute: Arc<AtomicBool>,
-) {
+async fn pass(client: TcpStream, broker: SocketAddr, passing: Passing) {
+    let Passing { number, mut cut, mute, answered } = passing;
     cut.mark_unchanged();
     let Ok(broker) = TcpStream::connect(broker).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
@@ -81,6 +90,7 @@ async fn pass(
             if !mute.load(Ordering::SeqCst) && to_client.write_all(&piece[..count]).await.is_err() {
                 break;
             }
+            answered.send_if_modified(|all| all.insert(number));
         }
     };
     tokio::select! {
