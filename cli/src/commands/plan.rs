@@ -37,6 +37,10 @@ const CONNECTION_BYTES: u64 = 11_400;
 /// heartbeat each 25 s that is the default.
 const CONNECTION_US: f64 = 258.0 / 5.0;
 
+/// CPU of a delivery to a connection, in a write of its own; 0.53 us each where sixteen leave in one
+/// write (`docs/decisions/0026-one-pool-for-what-connections-hold.md`).
+const DELIVERY_US: f64 = 5.9;
+
 /// CPU of a message to one of 10^5 users, and of each further UID in its list: 0.087 us, and 15.6
 /// us for a list of 1,000 (`waybill-bench run direct group`, 8 gateways, medians of nine repeats).
 const MESSAGE_US: f64 = 0.087;
@@ -119,7 +123,10 @@ struct Plan {
     connections: u64,
     gateway_bytes: u64,
     held_bytes: u64,
-    gateway_busy: f64,
+    heartbeats_busy: f64,
+    /// A second: each user of a list has one connection.
+    deliveries: f64,
+    deliveries_busy: f64,
 }
 
 impl Plan {
@@ -134,6 +141,7 @@ impl Plan {
         let busy = (rate * message_us(args) + args.changes as f64 * CHANGE_US) / 1e6;
         let shards = (1..).find(|shards| *shards as f64 * LOAD >= busy).unwrap_or(1);
         let link_count = args.gateways * shards + args.producers;
+        let deliveries = args.rate as f64 * args.targets as f64 / args.gateways as f64;
         Self {
             routes: args.users * (ROUTE_BYTES + REGISTRATION_BYTES),
             links: link_count * (LINK_BYTES + BUSY_BYTES),
@@ -146,7 +154,9 @@ impl Plan {
             connections: gateway_share,
             gateway_bytes: gateway_share * CONNECTION_BYTES,
             held_bytes: held_bytes(gateway_share),
-            gateway_busy: gateway_share as f64 * CONNECTION_US / 60e6,
+            heartbeats_busy: gateway_share as f64 * CONNECTION_US / 60e6,
+            deliveries,
+            deliveries_busy: deliveries * DELIVERY_US / 1e6,
         }
     }
 
@@ -206,32 +216,47 @@ fn message_us(args: &Args) -> f64 {
 
 pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
     let plan = Plan::of(args);
-    let all = plan.broker_bytes();
     if common.form().is_json() {
-        return output::json(&json!({
-            "broker": {
-                "count": args.brokers, "bytes": all, "routes_bytes": plan.routes,
-                "links_bytes": plan.links, "tags_bytes": plan.tags, "links": plan.link_count,
-                "busy_cores": plan.busy, "looks_busy_cores": plan.looks_busy,
-                "shards": plan.shards, "sent_bits_per_s": plan.sent_bits,
-            },
-            "gateway": {
-                "count": args.gateways, "connections": plan.connections,
-                "idle_bytes": plan.gateway_bytes, "connections_bytes_max": plan.held_bytes,
-                "idle_busy_cores": plan.gateway_busy,
-                "links": args.brokers * plan.shards,
-            },
-            "message_us": message_us(args),
-            "remarks": remarks(args, &plan),
-        }));
+        return output::json(&as_json(args, &plan));
     }
     let mut page = output::Page::default();
+    broker_lines(args, &plan, &mut page)?;
+    gateway_lines(args, &plan, &mut page)?;
+    for remark in remarks(args, &plan) {
+        page.line(remark)?;
+    }
+    page.line("Measured on 2 cores of a virtual machine; a link that is slow keeps up to")?;
+    page.line("broker.outbox_bytes_max more. `waybill config memory` tells the bounds.")?;
+    page.write()
+}
+
+fn as_json(args: &Args, plan: &Plan) -> serde_json::Value {
+    json!({
+        "broker": {
+            "count": args.brokers, "bytes": plan.broker_bytes(), "routes_bytes": plan.routes,
+            "links_bytes": plan.links, "tags_bytes": plan.tags, "links": plan.link_count,
+            "busy_cores": plan.busy, "looks_busy_cores": plan.looks_busy,
+            "shards": plan.shards, "sent_bits_per_s": plan.sent_bits,
+        },
+        "gateway": {
+            "count": args.gateways, "connections": plan.connections,
+            "idle_bytes": plan.gateway_bytes, "connections_bytes_max": plan.held_bytes,
+            "idle_busy_cores": plan.heartbeats_busy, "deliveries_per_s": plan.deliveries,
+            "deliveries_busy_cores": plan.deliveries_busy,
+            "links": args.brokers * plan.shards,
+        },
+        "message_us": message_us(args),
+        "remarks": remarks(args, plan),
+    })
+}
+
+fn broker_lines(args: &Args, plan: &Plan, page: &mut output::Page) -> Outcome {
     let words = bytes_in_words;
     match args.brokers {
         1 => page.line("the broker:")?,
         brokers => page.line(format_args!("each of {brokers} brokers (with one of them gone):"))?,
     }
-    page.line(format_args!("  memory  {}", words(all)))?;
+    page.line(format_args!("  memory  {}", words(plan.broker_bytes())))?;
     page.line(format_args!("          {} routes and registrations", words(plan.routes)))?;
     page.line(format_args!("          {} links, all in use", words(plan.links)))?;
     page.line(format_args!("          {} tags", words(plan.tags)))?;
@@ -241,22 +266,22 @@ pub(crate) fn run(args: &Args, common: &Common) -> Outcome {
     page.line(format_args!(
         "          up to {looks_busy:.2} in use: a turn of one message is dear"
     ))?;
-    page.line(format_args!("  sends   {:.2} Gbit/s", plan.sent_bits / 1e9))?;
+    page.line(format_args!("  sends   {:.2} Gbit/s", plan.sent_bits / 1e9))
+}
+
+fn gateway_lines(args: &Args, plan: &Plan, page: &mut output::Page) -> Outcome {
+    let (idle, held) = (bytes_in_words(plan.gateway_bytes), bytes_in_words(plan.held_bytes));
     page.line(format_args!("each of {} gateways:", args.gateways))?;
-    let (idle, busy) = (words(plan.gateway_bytes), plan.gateway_busy);
     page.line(format_args!("  memory  {idle} for {} idle connections", plan.connections))?;
-    let held = words(plan.held_bytes);
     page.line(format_args!(
         "          {held} at most of what waits for users: connections_bytes_max"
     ))?;
-    page.line(format_args!("  links   {} to brokers", args.brokers * shards))?;
-    page.line(format_args!("  cores   {busy:.2} busy with heartbeats; deliveries come on top"))?;
-    for remark in remarks(args, &plan) {
-        page.line(remark)?;
-    }
-    page.line("Measured on 2 cores of a virtual machine; a link that is slow keeps up to")?;
-    page.line("broker.outbox_bytes_max more. `waybill config memory` tells the bounds.")?;
-    page.write()
+    page.line(format_args!("  links   {} to brokers", args.brokers * plan.shards))?;
+    page.line(format_args!("  cores   {:.2} busy with heartbeats", plan.heartbeats_busy))?;
+    page.line(format_args!(
+        "          {:.2} with {:.0} deliveries a second, each a write of its own",
+        plan.deliveries_busy, plan.deliveries
+    ))
 }
 
 #[cfg(test)]
@@ -279,7 +304,8 @@ mod tests {
     fn more_of_anything_needs_more() {
         let need = |args: &Args| {
             let plan = Plan::of(args);
-            plan.broker_bytes() as f64 + plan.busy + plan.sent_bits
+            let broker = plan.broker_bytes() as f64 + plan.busy + plan.sent_bits;
+            broker + plan.heartbeats_busy + plan.deliveries_busy
         };
         let more: [fn(&mut Args); 8] = [
             |it| it.users *= 10,
@@ -324,6 +350,11 @@ mod tests {
         // A shard with little to do was in use for 0.17 of the time at 10,000 a second.
         let looks_busy = |rate| Plan::of(&Args { rate, ..ARGS }).looks_busy;
         assert!((looks_busy(10_000) - 0.17).abs() < 1e-9 && looks_busy(1_000_000) <= 1.0);
+        // One core had 0.17 million deliveries a second.
+        let many = Plan::of(&Args { rate: 1_360_000, ..ARGS });
+        assert!(
+            (many.deliveries - 170_000.0).abs() < 1.0 && (many.deliveries_busy - 1.0).abs() < 0.01
+        );
         // Two brokers, one of them gone: the other takes all.
         let two = Plan::of(&Args { brokers: 2, ..ARGS });
         assert!((two.busy - plan.busy).abs() < 1e-9);
