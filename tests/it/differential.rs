@@ -204,7 +204,7 @@ impl Replay {
     /// A new life of a gateway with these users.
     fn gateway(&mut self, records: &[Record]) -> Gateway {
         self.lives += 1;
-        let capabilities = if self.lives % 2 == 0 { capability::FRAGMENTS } else { 0 };
+        let capabilities = if self.lives.is_multiple_of(2) { capability::FRAGMENTS } else { 0 };
         let line = link_offering(&mut self.net, Role::GATEWAY, self.lives, capabilities);
         self.told.push(Vec::new());
         let (life, declared) = (self.lives, Default::default());

@@ -63,7 +63,8 @@ fn has_uring() -> bool {
             Err(StartError::Uring(why)) => {
                 let is_required = std::env::var_os(REQUIRE_URING).is_some();
                 assert!(!is_required, "{REQUIRE_URING} is set, and there is none: {why}");
-                writeln!(std::io::stderr(), "nothing is tested on io_uring: {why}").unwrap();
+                let told = format!("nothing is tested on io_uring: {why}\n");
+                std::io::stderr().write_all(told.as_bytes()).expect("stderr takes it");
                 false
             }
             Err(error) => panic!("{error}"),
