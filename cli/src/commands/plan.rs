@@ -37,8 +37,8 @@ const CONNECTION_BYTES: u64 = 11_400;
 /// heartbeat each 25 s that is the default.
 const CONNECTION_US: f64 = 258.0 / 5.0;
 
-/// CPU of a delivery to a connection, in a write of its own; 0.53 us each where sixteen leave in one
-/// write (`docs/decisions/0026-one-pool-for-what-connections-hold.md`).
+/// CPU of a delivery to a connection, in a write of its own; 0.53 us each where sixteen leave in
+/// one (`docs/decisions/0026-one-pool-for-what-connections-hold.md`).
 const DELIVERY_US: f64 = 5.9;
 
 /// CPU of a message to one of 10^5 users, and of each further UID in its list: 0.087 us, and 15.6
