@@ -84,15 +84,21 @@ pub const BATCH_MESSAGES: usize = 64;
 pub const PLAIN_MESSAGES: usize = 256;
 
 /// Targets after which no further message joins those that are looked up together.
+///
+/// CPU of a list of 100 (docs/decisions/0028, medians of 6 in turns): 2.42 us with 128, 2.25 with
+/// 512, 2.20 with 2,048; of a list of 10 no difference.
 pub const BATCH_TARGETS: usize = 512;
 
 /// Bytes of messages that follow each other and go to the same gateways as they are, from which on
-/// their outboxes share them (`outbox/runs.rs`). Chosen, not measured: with 8 gateways runs of 11
-/// and of 64 KiB take half of what copies took, and few short messages are what copies are good at.
+/// their outboxes share them (`outbox/runs.rs`). Few short messages are what copies are good at.
+///
+/// With 1 KiB the CPU of a broadcast is the same, with 16 KiB it is 3 times as much for one of 128
+/// bytes (docs/decisions/0028): those that are looked up together are 11 KiB then.
 pub const RUN_BYTES_MIN: usize = 4 << 10;
 
 /// Bytes after which another run begins: two or three of them stay in a core's cache while they are
-/// copied to every socket.
+/// copied to every socket. With 16 and with 256 KiB a broadcast costs the same
+/// (docs/decisions/0028).
 pub const RUN_BYTES: usize = 64 << 10;
 
 /// Bytes of frames for links of one shard after which the next ones travel apart.
@@ -138,7 +144,9 @@ pub const LINK_STEPS: usize = 1 << 18;
 pub const STEP_BYTES: usize = 32;
 
 /// Inputs the brain is given before its outputs are carried out. Large enough to batch, small
-/// enough that no link waits for more than this many others.
+/// enough that no link waits for more than this many others. With 16 and with 2,048 the CPU of a
+/// message to one of 64 gateways is the same (docs/decisions/0028): few shards have so much to read
+/// at one time.
 pub const INPUTS_PER_TURN: usize = 256;
 
 /// Links that may take as many in one turn, beside the one that begins before all is taken: each
@@ -172,6 +180,9 @@ pub const HALFWAY_HITS: usize = 1 << 16;
 
 /// Bytes after which a write ends, at the next frame, so that answers and keepalive never wait
 /// behind more than this.
+///
+/// With 64 KiB a broadcast of 1 KiB takes 1.6 to 1.7 times as much CPU, of 128 bytes 1.4 to 1.7
+/// times, with 1 MiB no less (docs/decisions/0028); a message to one user the same with each.
 pub const WRITE_BYTES: usize = 256 << 10;
 
 /// Bytes of a payload from which on the outboxes of several gateways refer to one copy of it
