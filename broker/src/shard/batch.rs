@@ -19,7 +19,7 @@ use waybill_wire::session::{Sequence, support};
 use super::fragments::payload_of;
 use super::halfway::Halfway;
 use super::link::{Fault, Part, RoleState};
-use super::parts::{TERM_STEPS, Turn, UID_STEPS, selector_steps, steps_of};
+use super::parts::{Turn, UID_STEPS, selector_steps, steps_of};
 use super::plain::Plains;
 use super::publish::Sums;
 use super::runs::{Buffers, goes_unchanged, is_shared};
@@ -152,8 +152,7 @@ impl<'a> Batch<'a> {
             _ if goes_unchanged(message) => self.targets_max.div_ceil(2),
             _ => self.targets_max,
         };
-        let terms = message.selector.map_or(0, |selector| selector.terms());
-        self.targets += terms * TERM_STEPS / UID_STEPS;
+        self.targets += selector_steps(message.selector) / UID_STEPS;
         self.queries.push(query);
     }
 }

@@ -224,9 +224,8 @@ impl Core {
                 asked => asked,
             };
             if matches!(whole.audience, Audience::Everyone) || mode == Lookup::Broadcast {
-                self.shared.routes.resolve(&[whole], &mut work.plan);
-                let parts = work.plan.routed(0).parts().len();
-                self.turn.take(parts + targets + selector_steps(whole.selector));
+                self.resolve_whole(whole, &mut work.plan);
+                self.turn.take(targets);
                 return work.next(Stage::LookedUp);
             }
             let filtered;
@@ -245,6 +244,13 @@ impl Core {
         }
         std::mem::take(&mut work.gathering).into_plan(&mut work.plan);
         work.next(Stage::LookedUp);
+    }
+
+    /// Finds the gateways of what is offered whole.
+    fn resolve_whole(&mut self, whole: Query<'_>, plan: &mut Plan) {
+        self.shared.routes.resolve(&[whole], plan);
+        let parts = plan.routed(0).parts().len();
+        self.turn.take(parts + selector_steps(whole.selector));
     }
 
     /// Looks the next piece of the list up; whether there was any.
@@ -289,9 +295,7 @@ impl Core {
         }
         if work.list.is_empty() {
             // Frames for everyone are offered whole.
-            self.shared.routes.resolve(&[whole], &mut work.piece);
-            let parts = work.piece.routed(0).parts().len();
-            self.turn.take(parts + selector_steps(whole.selector));
+            self.resolve_whole(whole, &mut work.piece);
         } else if self.look_up_piece(whole, work) {
             return;
         } else {

@@ -34,7 +34,7 @@ const BESIDE_STEPS: usize = 16;
 const _: () = assert!(LINK_STEPS / BESIDE_STEPS == ALONE_HITS);
 /// A term of a selector is looked up among the tags and worked out for every gateway: 36 ns if it
 /// was just looked at, and 900 in an index of ten million (docs/decisions/0019).
-pub(super) const TERM_STEPS: usize = 64;
+const TERM_STEPS: usize = 64;
 /// A frame is made for a gateway and offered to it, without its bytes.
 pub(super) const FRAME_STEPS: usize = 64;
 /// The same of one that is there and goes to every gateway.

@@ -62,13 +62,11 @@ impl Core {
             let mut plan = std::mem::take(&mut self.batches.plan);
             let mut desk = std::mem::take(&mut self.batches.desk);
             let most = self.turn.hits_alone_max();
-            let fits =
-                self.shared.routes.resolve_within(from_ref(&tag_query(tag)), most, &mut plan) && {
-                    let steps = steps_of(tag.uids.len(), bytes.len(), plan.routed(0));
-                    let fits = steps <= self.turn.left();
-                    self.turn.take(steps);
-                    fits
-                };
+            let query = tag_query(tag);
+            let is_found = self.shared.routes.resolve_within(from_ref(&query), most, &mut plan);
+            let steps = is_found.then(|| steps_of(tag.uids.len(), bytes.len(), plan.routed(0)));
+            let fits = steps.is_some_and(|steps| steps <= self.turn.left());
+            self.turn.take(steps.unwrap_or(0));
             let served = fits.then(|| self.tag_users(links, part, tag, plan.routed(0), &mut desk));
             (self.batches.plan, self.batches.desk) = (plan, desk);
             let Some(served) = served else {
