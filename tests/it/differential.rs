@@ -7,6 +7,8 @@
 
 mod alone;
 
+use std::ops::Range;
+
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use waybill_broker::BrokerConfig;
@@ -62,14 +64,19 @@ fn records(random: &mut SmallRng, op: Option<Op>) -> Vec<Record> {
     records
 }
 
+fn some(random: &mut SmallRng, number: Range<usize>) -> Vec<u64> {
+    let count = random.random_range(number);
+    (0..count).map(|_| random.random_range(0..USERS)).collect()
+}
+
+fn payload(random: &mut SmallRng, bytes: Range<usize>) -> Vec<u8> {
+    (0..=u8::MAX).cycle().take(random.random_range(bytes)).collect()
+}
+
 fn publish(random: &mut SmallRng, sequence: u64) -> Vec<u8> {
-    let some = |random: &mut SmallRng, most: usize| -> Vec<u64> {
-        let count = random.random_range(1..=most);
-        (0..count).map(|_| random.random_range(0..USERS)).collect()
-    };
     let everyone = random.random_range(0..10) == 0;
-    let targets = if everyone { Vec::new() } else { some(random, 6) };
-    let except = if random.random_range(0..4) == 0 { some(random, 4) } else { Vec::new() };
+    let targets = if everyone { Vec::new() } else { some(random, 1..7) };
+    let except = if random.random_range(0..4) == 0 { some(random, 1..5) } else { Vec::new() };
     let head = MessageHead {
         sequence,
         everyone,
@@ -81,7 +88,7 @@ fn publish(random: &mut SmallRng, sequence: u64) -> Vec<u8> {
     };
     // Now and then more than a read takes, and some of these more than a write.
     let most = if random.random_range(0..4) == 0 { TOGETHER_BYTES } else { 400 };
-    let payload: Vec<u8> = (0..=u8::MAX).cycle().take(random.random_range(0..most)).collect();
+    let payload = payload(random, 0..most);
     let mut out = Vec::new();
     head.encode_publish(&targets, &payload, &mut out).expect("the test makes a valid PUBLISH");
     out
@@ -120,7 +127,7 @@ fn script(seed: u64) -> Vec<Step> {
         },
         9..13 => {
             alone += 1;
-            Step::Alone { frames: alone::message(random, alone, USERS) }
+            Step::Alone { frames: alone::message(random, alone) }
         }
         _ => Step::Return {
             gateway: random.random_range(0..GATEWAYS),

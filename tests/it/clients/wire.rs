@@ -20,6 +20,7 @@ pub(crate) struct Wire {
 }
 
 /// What one connection goes by.
+#[derive(Clone)]
 struct Passing {
     number: usize,
     cut: watch::Receiver<usize>,
@@ -33,13 +34,12 @@ impl Wire {
         let address = listener.local_addr().unwrap();
         let (cuts, mute) = (watch::Sender::new(ALL), Arc::new(AtomicBool::new(false)));
         let answered = watch::Sender::new(BTreeSet::new());
-        let (cut, muted, heard) = (cuts.subscribe(), Arc::clone(&mute), answered.clone());
+        let (cut, muted) = (cuts.subscribe(), Arc::clone(&mute));
+        let mut next = Passing { number: 0, cut, mute: muted, answered: answered.clone() };
         let accepting = tokio::spawn(async move {
-            let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
-                let (cut, mute, answered) = (cut.clone(), Arc::clone(&muted), heard.clone());
-                tokio::spawn(pass(client, broker, Passing { number, cut, mute, answered }));
-                number += 1;
+                tokio::spawn(pass(client, broker, next.clone()));
+                next.number += 1;
             }
         });
         Self { address, cuts, mute, answered, accepting }

@@ -1,6 +1,8 @@
 //! A message of any kind that waits for no other one: with a priority, a time to live or a key, in
 //! pieces or whole, to gateways that take pieces and to others.
 
+use std::ops::Range;
+
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
@@ -9,24 +11,20 @@ use waybill_wire::code::{Level, Mode, Priority};
 use waybill_wire::message::{MessageHead, Sender};
 use waybill_wire::targets::Uids;
 
+use super::{payload, some};
 use crate::fragments::cut;
 
 /// A time to live that does not run out.
 const TTL_MS: u32 = 3_600_000;
 
 /// Where `ttl_ms` lies in a message header (`protocol-spec/04-framing.md`).
-const TTL: std::ops::Range<usize> = 28..32;
+const TTL: Range<usize> = 28..32;
 
 /// The frames of one.
-pub(super) fn message(random: &mut SmallRng, sequence: u64, users: u64) -> Vec<Vec<u8>> {
-    let one_in = |random: &mut SmallRng, many: u32| random.random_range(0..many) == 0;
-    let some = |random: &mut SmallRng, least: usize, most: usize| -> Vec<u64> {
-        let count = random.random_range(least..most);
-        (0..count).map(|_| random.random_range(0..users)).collect()
-    };
-    let everyone = one_in(random, 5);
-    let targets = if everyone { Vec::new() } else { some(random, 1, 50) };
-    let except = some(random, 0, 4);
+pub(super) fn message(random: &mut SmallRng, sequence: u64) -> Vec<Vec<u8>> {
+    let everyone = random.random_ratio(1, 5);
+    let targets = if everyone { Vec::new() } else { some(random, 1..50) };
+    let except = some(random, 0..4);
     let labels = ["order.paid", "order"];
     let head = MessageHead {
         sequence,
@@ -34,16 +32,16 @@ pub(super) fn message(random: &mut SmallRng, sequence: u64, users: u64) -> Vec<V
         mode: [Mode::DIRECT, Mode::AUTO, Mode::BROADCAST][random.random_range(0..3)],
         level: [Level::NONE, Level::ROUTED][random.random_range(0..2)],
         priority: [Priority::HIGH, Priority::NORMAL, Priority::BULK][random.random_range(0..3)],
-        ttl_ms: if one_in(random, 2) { TTL_MS } else { 0 },
-        conflate: one_in(random, 2).then(|| random.random_range(0..3)),
-        sender: one_in(random, 4).then_some(Sender { uid: 1, connection: 5 }),
-        labels: if one_in(random, 4) { (&labels).into() } else { Default::default() },
+        ttl_ms: if random.random_ratio(1, 2) { TTL_MS } else { 0 },
+        conflate: random.random_ratio(1, 2).then(|| random.random_range(0..3)),
+        sender: random.random_ratio(1, 4).then_some(Sender { uid: 1, connection: 5 }),
+        labels: if random.random_ratio(1, 4) { (&labels).into() } else { Default::default() },
         except: Uids::Slice(&except),
         ..MessageHead::default()
     };
-    let bytes = if one_in(random, 2) { 300_000 } else { 400 };
-    let payload: Vec<u8> = (0..=u8::MAX).cycle().take(random.random_range(2..bytes)).collect();
-    if one_in(random, 2) {
+    let bytes = if random.random_ratio(1, 2) { 300_000 } else { 400 };
+    let payload = payload(random, 2..bytes);
+    if random.random_ratio(1, 2) {
         return cut(head, &targets, &payload, random.random_range(1_000..100_000));
     }
     let mut whole = Vec::new();
